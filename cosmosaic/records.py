@@ -1,0 +1,130 @@
+"""The small records that pass between steps: URIs and facts about them, never arrays."""
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Record(BaseModel):
+    """A frozen set of named facts; equal facts compare and serialise equal."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class StoredObject(Record):
+    """An object that is whole in a store, and the checksum it had when it was written or read."""
+
+    uri: str
+    sha256: str
+    size: int
+
+    @property
+    def name(self) -> str:
+        """The object's file name."""
+        return self.uri.rsplit("/", 1)[-1]
+
+
+class Frame(Record):
+    """One exposure of one detector, as its primary and SCI headers describe it."""
+
+    object: StoredObject
+    level: str
+    """``uncal``, ``rate`` or ``cal``: the calibration level the frame enters at."""
+    program: str
+    observation: str
+    visit: str
+    exposure: str
+    """The exposure's identifier within its visit: visit group, parallel sequence, activity and exposure number."""
+    detector: str
+    filter: str
+    pupil: str
+    subarray: str
+    start: str
+    """Start of the exposure, UTC, ISO 8601."""
+    exposure_time: float
+    """Effective exposure time in seconds."""
+    footprint: tuple[tuple[float, float], ...]
+    """Corners (RA, Dec) in degrees, ICRS, counter-clockwise or clockwise as S_REGION has them."""
+    calibration_version: str = ""
+    crds_context: str = ""
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The exposure and detector without the level, e.g. ``jw01727001001_02101_00001_nrcb1``."""
+        return self.object.name.split(".fits")[0].removesuffix(f"_{self.level}")
+
+    @property
+    def band(self) -> str:
+        """Filter, with the pupil where it holds a second element: ``F150W`` or ``F444W-F470N``."""
+        return self.filter if self.pupil in ("", "CLEAR") else f"{self.filter}-{self.pupil}"
+
+
+class RefusedFrame(Record):
+    """An object under the raw prefix that cannot take part, and why."""
+
+    uri: str
+    reason: str
+
+
+class Reference(Record):
+    """A calibration reference file that a step will use."""
+
+    kind: str
+    """CRDS reference type, e.g. ``gain``."""
+    name: str
+    path: str
+    sha256: str
+
+
+class Exposure(Record):
+    """A frame calibrated to surface brightness (level ``cal``)."""
+
+    frame: Frame
+    object: StoredObject
+
+
+class SkyLevel(Record):
+    """The sky of one exposure in MJy/sr."""
+
+    name: str
+    level: float
+
+
+class MosaicGrid(Record):
+    """A window of the survey's tangent-plane pixel grid.
+
+    All windows of a survey share tangent point and rotation; their pixel scales nest and their
+    offsets are whole pixels, so mosaics of different filters can be compared pixel by pixel.
+    """
+
+    tangent_ra: float
+    tangent_dec: float
+    """Tangent point in degrees, ICRS."""
+    rotation: float
+    """Position angle of the pixel grid's +y axis in degrees, east of north."""
+    pixel_scale_mas: float
+    crpix: tuple[float, float]
+    """0-based pixel (x, y) of the tangent point."""
+    shape: tuple[int, int]
+    """Rows and columns (ny, nx)."""
+    tile: str = "full"
+
+
+class Association(Record):
+    """The exposures that make one mosaic."""
+
+    product_name: str
+    band: str
+    filter: str
+    pupil: str
+    members: tuple[str, ...]
+    """Names of the frames, sorted."""
+
+
+class Product(Record):
+    """Something made for users."""
+
+    kind: str
+    """``i2d``, ``crf``, ``asn``, ``cat``, ``segm``, ``preview`` or ``composite``."""
+    band: str
+    tile: str
+    object: StoredObject
