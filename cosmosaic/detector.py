@@ -1,0 +1,90 @@
+"""Stages 1 and 2 of the jwst package for one exposure: ramps to count rates to surface brightness.
+
+Every parameter that matters is set here; parameter references of CRDS are not consulted.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from jwst.pipeline import Detector1Pipeline, Image2Pipeline
+
+from cosmosaic.exposures import exposure_name, save_model
+from cosmosaic.gain import check_gain_map
+from cosmosaic.steps import Made
+from cosmosaic.survey import ExposureSettings
+
+
+def calibrate_ramp(paths: list[Path], settings: ExposureSettings, detector: str, folder: Path) -> Made:
+    """Run Detector1 on one ramp (Stage 1).
+
+    Parameters
+    ----------
+    paths
+        The ``_uncal`` file and, optionally, the user's gain map for its detector.
+    settings
+        What to correct and how.
+    detector
+        The detector that the gain map must be of, e.g. ``NRCB1``.
+    folder
+        Where the ``_rate`` file (DN/s) goes.
+
+    Raises
+    ------
+    cosmosaic.gain.GainMapError
+        The gain map cannot be used for this detector.
+    """
+    ramp, *gain_maps = paths
+    for gain_map in gain_maps:
+        check_gain_map(gain_map, detector)
+    steps = _stage1_parameters(settings, gain_maps[0] if gain_maps else None)
+    model = Detector1Pipeline.call(str(ramp), steps=steps, save_results=False, save_calibrated_ramp=False)
+    return Made([save_model(model, folder / f"{exposure_name(ramp.name)}_rate.fits")])
+
+
+def calibrate_rate(paths: list[Path], folder: Path) -> Made:
+    """Run Image2 without its resample step on one count-rate image (Stage 2).
+
+    Parameters
+    ----------
+    paths
+        The ``_rate`` file.
+    folder
+        Where the ``_cal`` file (MJy/sr) goes.
+    """
+    (rate,) = paths
+    steps = {
+        "bkg_subtract": {"skip": True},
+        "assign_wcs": {"skip": False},
+        "flat_field": {"skip": False},
+        "photom": {"skip": False},
+        # The mosaic is made from the cal frames; a resampled single exposure costs more than all the rest.
+        "resample": {"skip": True},
+    }
+    (model,) = Image2Pipeline.call(str(rate), steps=steps, save_results=False)
+    return Made([save_model(model, folder / f"{exposure_name(rate.name)}_cal.fits")])
+
+
+def _stage1_parameters(settings: ExposureSettings, gain_map: Path | None) -> dict[str, dict[str, Any]]:
+    # The gain is read by three steps, each of its own accord: one of them alone would mix two gains.
+    gain = {"override_gain": str(gain_map)} if gain_map else {}
+    return {
+        # One exposure per process: more cores inside a step make it slower.
+        "jump": {
+            "rejection_threshold": settings.jump_rejection_sigma,
+            "expand_large_events": settings.expand_large_events,
+            "maximum_cores": "1",
+            **gain,
+        },
+        "ramp_fit": {"algorithm": "OLS_C", "suppress_one_group": False, "maximum_cores": "1", **gain},
+        "gain_scale": gain,
+        "persistence": {"skip": True},
+        "clean_flicker_noise": {
+            "skip": settings.flicker_noise != "jwst",
+            "fit_method": "median",
+            "fit_by_channel": True,
+            "background_method": "model",
+            "mask_science_regions": False,
+            "apply_flat_field": True,
+            "n_sigma": 2.0,
+        },
+    }

@@ -1,0 +1,28 @@
+"""What is known of NIRCam's filters from their names."""
+
+import numpy as np
+
+TELESCOPE_DIAMETER_M = 6.5
+SHORT_PIXEL_ARCSEC = 0.0311
+LONG_PIXEL_ARCSEC = 0.0630
+DICHROIC_UM = 2.35
+"""Filters below this wavelength are on the short-wavelength detectors."""
+NARROWEST_STAR_PIXELS = 1.3
+"""A star is at least about as wide as a pixel, whatever the diffraction."""
+
+
+def wavelength_um(filter_name: str) -> float:
+    """Return the nominal wavelength in micrometres, e.g. 1.5 for F150W."""
+    return int(filter_name[1:4]) / 100
+
+
+def is_long_wavelength(filter_name: str) -> bool:
+    """Tell whether a filter belongs to the long-wavelength channel."""
+    return wavelength_um(filter_name) > DICHROIC_UM
+
+
+def star_fwhm_pixels(filter_name: str) -> float:
+    """Return the width of a star in detector pixels, by the diffraction limit."""
+    fwhm_arcsec = np.degrees(1.02 * wavelength_um(filter_name) * 1e-6 / TELESCOPE_DIAMETER_M) * 3600
+    pixel = LONG_PIXEL_ARCSEC if is_long_wavelength(filter_name) else SHORT_PIXEL_ARCSEC
+    return max(NARROWEST_STAR_PIXELS, float(fwhm_arcsec / pixel))

@@ -1,0 +1,1 @@
+"""The mosaic engine: pixel grid, tiles, pixel maps, outliers, drizzle."""

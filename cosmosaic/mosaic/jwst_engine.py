@@ -1,0 +1,114 @@
+"""Outlier detection and resampling with the jwst package's own steps."""
+
+from pathlib import Path
+from typing import Any
+
+from jwst.outlier_detection import OutlierDetectionStep
+from jwst.resample import ResampleStep
+
+from cosmosaic.exposures import exposure_name, open_exposures, save_exposures, save_model
+from cosmosaic.mosaic.grid import resample_parameters
+from cosmosaic.records import MosaicGrid
+from cosmosaic.sky import read_levels
+from cosmosaic.steps import Made
+from cosmosaic.survey import DrizzleSettings, OutlierSettings, SkySettings
+
+FEWEST_GROUPS = 3
+"""With two exposures the median is their mean: a cosmic ray is missed, or makes a hole in both."""
+
+
+def flag_outliers(
+    paths: list[Path], sky: SkySettings, outliers: OutlierSettings, drizzle: DrizzleSettings, folder: Path
+) -> Made:
+    """Apply the sky levels and flag what differs from exposure to exposure.
+
+    Parameters
+    ----------
+    paths
+        ``_cal`` files of one filter, and at the end their table of sky levels where there is one.
+    sky
+        Whether the level is subtracted or only recorded.
+    outliers
+        Thresholds.
+    drizzle
+        Kernel and weights of the mosaics that the exposures are compared through.
+    folder
+        Where the ``_crf`` files go.
+    """
+    exposures = [path for path in paths if path.suffix == ".fits"]
+    tables = [path for path in paths if path.suffix == ".ecsv"]
+    library = open_exposures(exposures, folder.parent)
+    if tables:
+        _apply_levels(library, read_levels(tables[0]), sky)
+    if outliers.enabled and len(library.group_names) >= FEWEST_GROUPS:
+        library = _detect(library, outliers, drizzle)
+    return Made(save_exposures(library, "_crf", folder))
+
+
+def drizzle_mosaic(
+    paths: list[Path], grid: MosaicGrid, settings: DrizzleSettings, product_name: str, folder: Path
+) -> Made:
+    """Combine the exposures of one filter on the survey's grid.
+
+    Parameters
+    ----------
+    paths
+        ``_crf`` files of one filter.
+    grid
+        The window of the pixel grid to fill.
+    settings
+        Kernel, pixel fraction and weights.
+    product_name
+        Name of the mosaic without ``_i2d.fits``.
+    folder
+        Where the mosaic (MJy/sr, NaN where nothing was observed) goes.
+    """
+    mosaic = ResampleStep.call(
+        open_exposures(paths, folder.parent),
+        pixfrac=settings.pixfrac,
+        kernel=settings.kernel,
+        weight_type=settings.weight_type,
+        fillval="NAN",
+        blendheaders=True,
+        enable_ctx=True,
+        enable_err=True,
+        report_var=True,
+        pixmap_stepsize=1.0,
+        in_memory=False,
+        **resample_parameters(grid),
+    )
+    mosaic.meta.asn.table_name = f"{product_name}_asn.json"
+    mosaic.meta.target.catalog_name = product_name
+    return Made([save_model(mosaic, folder / f"{product_name}_i2d.fits")])
+
+
+def _apply_levels(library: Any, levels: dict[str, float], sky: SkySettings) -> None:
+    with library:
+        for model in library:
+            level = levels[exposure_name(model.meta.filename)]
+            # Level and state go together: resample subtracts a level that is not marked as subtracted.
+            model.meta.background.level = level
+            model.meta.background.subtracted = sky.subtract
+            model.meta.background.method = sky.method
+            if sky.subtract:
+                model.data -= level
+            library.shelve(model)
+
+
+def _detect(library: Any, outliers: OutlierSettings, drizzle: DrizzleSettings) -> Any:
+    return OutlierDetectionStep.call(
+        library,
+        weight_type=drizzle.weight_type,
+        pixfrac=drizzle.pixfrac,
+        kernel=drizzle.kernel if drizzle.kernel in ("square", "point", "turbo") else "square",
+        fillval="NAN",
+        maskpt=outliers.weight_threshold,
+        snr=" ".join(map(str, outliers.snr)),
+        scale=" ".join(map(str, outliers.scale)),
+        backg=0.0,
+        resample_data=True,
+        good_bits="~DO_NOT_USE",
+        save_intermediate_results=False,
+        in_memory=False,
+        pixmap_stepsize=1.0,
+    )

@@ -1,0 +1,123 @@
+"""Calibration reference files: which CRDS context, which files, and the sha256 of each."""
+
+import hashlib
+import os
+from functools import lru_cache
+from pathlib import Path
+
+from cosmosaic import frames, store
+from cosmosaic.records import Frame, Reference
+from cosmosaic.survey import Survey
+
+STAGE1_KINDS = (
+    "mask",
+    "saturation",
+    "superbias",
+    "ipc",
+    "refpix",
+    "sirskernel",
+    "linearity",
+    "dark",
+    "trapdensity",
+    "trappars",
+    "persat",
+    "readnoise",
+    "gain",
+    "flat",
+)
+"""Reference types that jwst's Detector1Pipeline asks for on NIRCam images."""
+
+STAGE2_KINDS = ("distortion", "filteroffset", "flat", "photom", "area")
+"""Reference types that jwst's Image2Pipeline asks for on NIRCam images, resample left out."""
+
+SIMULATED_CONTEXT = "jwst_0001.pmap"
+"""CRDS context of a synthetic survey's own cache."""
+
+NOT_APPLICABLE = "NOT FOUND n/a"
+
+
+class NoReferenceError(RuntimeError):
+    """CRDS has no usable reference file for a frame."""
+
+
+def crds_environment(survey: Survey) -> dict[str, str]:
+    """Return the CRDS_* variables of the child processes; an empty value unsets a variable.
+
+    A synthetic survey uses its own cache and none of the user's settings.
+    """
+    if survey.is_synthetic:
+        users = {name: "" for name in os.environ if name.startswith("CRDS_")}
+        own = {"CRDS_PATH": str(Path(survey.url("crds")).absolute()), "CRDS_CONTEXT": SIMULATED_CONTEXT}
+        return {**users, **own, "CRDS_READONLY_CACHE": "1"}
+    given = {
+        "CRDS_PATH": survey.references.crds_path,
+        "CRDS_CONTEXT": survey.references.crds_context,
+        "CRDS_SERVER_URL": survey.references.crds_server_url,
+    }
+    return {name: value for name, value in given.items() if value}
+
+
+def resolve_references(asked: tuple[Frame, ...], folder: Path) -> dict[str, tuple[Reference, ...]]:
+    """Ask CRDS which reference files the steps ahead will use for each frame (in a child process).
+
+    Parameters
+    ----------
+    asked
+        Frames; an ``uncal`` frame needs the types of Stage 1 and 2, a ``rate`` frame those of Stage 2.
+    folder
+        Scratch folder, not used.
+
+    Returns
+    -------
+    dict
+        The references of each frame, by its URI, sorted by type.
+
+    Raises
+    ------
+    NoReferenceError
+        CRDS knows no file for a frame.
+    SystemExit
+        CRDS has neither a cache nor a server.
+    """
+    return {frame.object.uri: _references_of(frame) for frame in asked if frame.level != "cal"}
+
+
+def _references_of(frame: Frame) -> tuple[Reference, ...]:
+    import crds
+    from crds.core.exceptions import CrdsError
+
+    kinds = sorted({*STAGE1_KINDS, *STAGE2_KINDS} if frame.level == "uncal" else STAGE2_KINDS)
+    try:
+        found = crds.getreferences(_crds_parameters(frame.object.uri), reftypes=kinds, observatory="jwst")
+    except CrdsError as error:
+        raise NoReferenceError(
+            f"CRDS has no reference files for {frame.object.uri} ({frame.detector} {frame.filter} "
+            f"{frame.subarray}) in context {os.environ.get('CRDS_CONTEXT', 'of the server')}: {error}"
+        ) from error
+    usable = {kind: path for kind, path in found.items() if NOT_APPLICABLE not in path}
+    return tuple(
+        Reference(kind=kind, name=Path(path).name, path=path, sha256=_hash_file(path, *_size_and_time(path)))
+        for kind, path in sorted(usable.items())
+    )
+
+
+def _crds_parameters(uri: str) -> dict[str, str | int | float | bool]:
+    from astropy.io import fits
+    from stdatamodels.jwst.datamodels import JwstDataModel
+
+    with store.open_object(uri) as stream:
+        primary = fits.PrimaryHDU(header=frames.read_header(stream).primary)
+    with JwstDataModel(fits.HDUList([primary])) as model:
+        return model.get_crds_parameters()
+
+
+def _size_and_time(path: str) -> tuple[int, int]:
+    status = Path(path).stat()
+    return status.st_size, status.st_mtime_ns
+
+
+@lru_cache(maxsize=4096)
+def _hash_file(path: str, size: int, modified_ns: int) -> str:
+    """Hash a reference file once per path, size and modification time."""
+    with Path(path).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,155 @@
+"""A step: a function from stored objects to stored objects, and the key under which its result is kept.
+
+The key is made of what decides the result and of nothing else: the step's name and version, its own
+parameters, the sha256 of every input and of every reference file. The same key means the same bytes.
+"""
+
+import hashlib
+import json
+import tempfile
+import time
+from importlib.metadata import version
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel, Field
+
+from cosmosaic import store, workers
+from cosmosaic.provenance import stamp
+from cosmosaic.records import Record, Reference, StoredObject
+
+KEY_LENGTH = 32
+"""Hexadecimal digits of a key that are used in names: 128 bits."""
+
+
+class Made(NamedTuple):
+    """What a step's function made: files in its folder, and small facts about them for the run table."""
+
+    paths: list[Path]
+    facts: dict[str, float] = {}  # noqa: RUF012
+
+
+class Step(NamedTuple):
+    """One unit of work."""
+
+    name: str
+    version: int
+    function: str
+    """``module:function``, imported in the child process alone: jwst takes seconds to import. It is called with
+    the local paths of the inputs, in order, the arguments, and an empty folder to write to, and returns what it
+    `Made`."""
+    inputs: tuple[StoredObject, ...]
+    arguments: tuple[Any, ...] = ()
+    """Parameters of this step alone: settings models, records, strings and numbers."""
+    references: tuple[Reference, ...] = ()
+    target: str = ""
+    """Prefix that the files go to under their paths relative to the step's folder; left out, the cache."""
+
+    @property
+    def key(self) -> str:
+        """Hash of all that decides the result."""
+        decisive = {
+            "step": self.name,
+            "version": self.version,
+            "cosmosaic": version("cosmosaic"),
+            "jwst": version("jwst"),
+            "inputs": [(stored.name, stored.sha256) for stored in self.inputs],
+            "arguments": [_plain(argument) for argument in self.arguments],
+            "references": sorted((reference.kind, reference.sha256) for reference in self.references),
+            "target": self.target,
+        }
+        text = json.dumps(decisive, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:KEY_LENGTH]
+
+
+class StepResult(Record):
+    """What a step left in the store, and what it cost when it was executed."""
+
+    step: str
+    key: str
+    objects: tuple[StoredObject, ...]
+    facts: dict[str, float] = Field(default_factory=dict)
+    cpu_s: float
+    wall_s: float
+    peak_mb: float
+
+    def named(self, suffix: str) -> StoredObject:
+        """The one object whose name ends with ``suffix``."""
+        return next(stored for stored in self.objects if stored.name.endswith(suffix))
+
+
+def objects_of(*sources: StepResult | StoredObject | tuple) -> tuple[StoredObject, ...]:
+    """Return the objects of results, objects and tuples of them, in order."""
+    flat: list[StoredObject] = []
+    for source in sources:
+        if isinstance(source, StoredObject):
+            flat.append(source)
+        else:
+            flat += source.objects if isinstance(source, StepResult) else objects_of(*source)
+    return tuple(flat)
+
+
+def execute(step: Step, cache: str, plan: workers.WorkerPlan) -> StepResult:
+    """Do a step's work in a child process and leave its files under its target or ``<cache>/<step>/<key>/``.
+
+    Raises
+    ------
+    cosmosaic.workers.WorkerError
+        The child process ended badly.
+    Exception
+        What the step's function raised.
+    """
+    outcome = workers.run(plan, _perform, step, step.target or store.join(cache, step.name, step.key))
+    objects, facts = outcome.result
+    return StepResult(
+        step=step.name,
+        key=step.key,
+        objects=objects,
+        facts=facts,
+        cpu_s=round(outcome.cpu_s, 3),
+        wall_s=round(outcome.wall_s, 3),
+        peak_mb=round(outcome.peak_mb, 1),
+    )
+
+
+def publish(step: Step) -> StepResult:
+    """Copy a step's inputs under its target, each whole or not at all."""
+    start = time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix="cosmosaic-publish-") as folder:
+        objects = tuple(
+            store.copy(stored, store.join(step.target, stored.name), Path(folder)) for stored in step.inputs
+        )
+    wall_s = round(time.perf_counter() - start, 3)
+    return StepResult(step=step.name, key=step.key, objects=objects, cpu_s=0.0, wall_s=wall_s, peak_mb=0.0)
+
+
+def is_intact(result: StepResult) -> bool:
+    """Tell whether everything the step left is still there, unaltered."""
+    return all(store.is_intact(stored) for stored in result.objects)
+
+
+def _perform(step: Step, target: str, folder: Path) -> tuple[tuple[StoredObject, ...], dict[str, float]]:
+    inputs, outputs = folder / "in", folder / "out"
+    inputs.mkdir()
+    outputs.mkdir()
+    paths = [store.fetch(stored.uri, inputs) for stored in step.inputs]
+    made: Made = resolve_name(step.function)(paths, *step.arguments, outputs)
+    if not step.target:
+        for path in made.paths:
+            stamp(path, step.name, step.key, step.inputs, step.references)
+    names = [path.relative_to(outputs).as_posix() for path in made.paths]
+    uris = [store.join(target, name) for name in names]
+    return tuple(map(store.publish, made.paths, uris)), made.facts
+
+
+def _plain(argument: Any) -> Any:
+    if isinstance(argument, BaseModel):
+        return argument.model_dump(mode="json")
+    if isinstance(argument, tuple | list):
+        return [_plain(item) for item in argument]
+    if isinstance(argument, dict):
+        return {str(name): _plain(value) for name, value in argument.items()}
+    if argument is None or isinstance(argument, str | int | float | bool):
+        return argument
+    raise TypeError(f"{argument!r} cannot be part of a step's key; give plain values, settings or records")

@@ -1,0 +1,237 @@
+"""Child processes for the work with jwst: reused, killable, each with its own environment and memory allowance.
+
+The calling thread waits. A child is killed when it exceeds its time limit, which a thread could not
+be while C code runs; and what a child breaks (CRDS calls ``sys.exit``, the kernel kills for memory)
+reaches the caller as an exception.
+"""
+
+import atexit
+import contextlib
+import logging
+import multiprocessing
+import os
+import resource
+import shutil
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import psutil
+from pebble import ProcessExpired, ProcessPool
+
+Result = TypeVar("Result")
+
+EXPOSURE_GB = 3.0
+"""Memory that one full-frame exposure asks for at its peak (2.1 GB measured in Stage 1), with a reserve."""
+
+LOG_LINES_IN_ERROR = 12
+
+
+class WorkerError(RuntimeError):
+    """The work in a child process did not end well; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class WorkerPlan:
+    """How many children there are and what each may use."""
+
+    processes: int
+    memory_gb: float
+    """Memory for all children together."""
+    time_limit_s: float
+    scratch: str | None
+    environment: tuple[tuple[str, str], ...]
+    """Environment variables of the children, e.g. CRDS_PATH; CRDS reads them once per process."""
+
+
+@dataclass(frozen=True)
+class Outcome(Generic[Result]):
+    """What a child made, and what it cost."""
+
+    result: Result
+    cpu_s: float
+    wall_s: float
+    peak_mb: float
+
+
+def plan_workers(
+    processes: int | None,
+    memory_gb: float | None,
+    time_limit_s: float,
+    scratch: str | None,
+    environment: dict[str, str],
+) -> WorkerPlan:
+    """Bound the number of children by cores and by memory, at least one."""
+    memory_gb = memory_gb or 0.75 * psutil.virtual_memory().total / 1e9
+    affordable = max(1, int(memory_gb / EXPOSURE_GB))
+    processes = min(processes or len(os.sched_getaffinity(0)), affordable)
+    return WorkerPlan(processes, memory_gb, time_limit_s, scratch, tuple(sorted(environment.items())))
+
+
+def run(plan: WorkerPlan, function: Callable[..., Result], *arguments: Any) -> Outcome[Result]:
+    """Run ``function(*arguments, folder)`` in a child process and wait for it.
+
+    Parameters
+    ----------
+    plan
+        The pool to use; pools live until the process ends and are shared by all callers with the same plan.
+    function
+        A module-level function. Its last argument is an empty scratch folder, which is also its working
+        directory.
+
+    Raises
+    ------
+    WorkerError
+        The child exceeded its time limit, died, ran out of memory or called ``sys.exit``.
+    Exception
+        Whatever the function raised.
+    """
+    name = getattr(function, "__name__", str(function))
+    with _keep(plan) as pool:
+        future = pool.schedule(_call, args=(function, arguments, plan.scratch), timeout=plan.time_limit_s)
+        try:
+            return future.result()
+        except TimeoutError as error:
+            raise WorkerError(
+                f"{name} took longer than {plan.time_limit_s:g} s and was stopped; "
+                "raise resources.time_limit_s if it needs longer"
+            ) from error
+        except ProcessExpired as error:
+            raise WorkerError(
+                f"the process that ran {name} died (exit code {error.exitcode}); if the machine ran out of memory, "
+                "lower resources.processes"
+            ) from error
+        except MemoryError as error:
+            raise WorkerError(
+                f"{name} needs more than {plan.memory_gb / plan.processes:.1f} GB of memory; raise "
+                "resources.memory_gb or lower resources.processes"
+            ) from error
+
+
+_POOLS: dict[WorkerPlan, ProcessPool] = {}
+_LOCK = threading.Lock()
+
+
+@contextlib.contextmanager
+def _keep(plan: WorkerPlan) -> Iterator[ProcessPool]:
+    with _LOCK:
+        if plan not in _POOLS:
+            context = multiprocessing.get_context("spawn")
+            with _without_main_module():
+                _POOLS[plan] = ProcessPool(
+                    max_workers=plan.processes,
+                    context=context,
+                    initializer=_prepare_child,
+                    initargs=(plan, os.getpid()),
+                )
+                _POOLS[plan].schedule(int).result()
+        pool = _POOLS[plan]
+    yield pool
+
+
+@contextlib.contextmanager
+def _without_main_module() -> Iterator[None]:
+    """Spare the children the import of the caller's script: spawn runs it again in each, Prefect and all."""
+    main = sys.modules["__main__"]
+    kept = {name: getattr(main, name) for name in ("__file__", "__spec__") if hasattr(main, name)}
+    try:
+        for name in kept:
+            setattr(main, name, None)
+        yield
+    finally:
+        for name, value in kept.items():
+            setattr(main, name, value)
+
+
+def stop_workers() -> None:
+    """Stop all children at once."""
+    with _LOCK:
+        pools = list(_POOLS.values())
+        _POOLS.clear()
+    for pool in pools:
+        pool.stop()
+        pool.join()
+
+
+atexit.register(stop_workers)
+
+
+def _prepare_child(plan: WorkerPlan, parent: int) -> None:
+    os.environ.update(
+        # One exposure per process: threads inside the libraries would only fight for the cores.
+        OMP_NUM_THREADS="1",
+        OPENBLAS_NUM_THREADS="1",
+        MKL_NUM_THREADS="1",
+        # Parameters are pinned by the settings, not by whatever parameter references a cache holds.
+        STPIPE_DISABLE_CRDS_STEPPARS="true",
+        MPLBACKEND="Agg",
+    )
+    for name, value in plan.environment:
+        if value:
+            os.environ[name] = value
+        else:
+            os.environ.pop(name, None)
+    allowance = int(plan.memory_gb / plan.processes * 1e9)
+    resource.setrlimit(resource.RLIMIT_DATA, (allowance, resource.RLIM_INFINITY))
+    threading.Thread(target=_die_with_parent, args=(parent,), daemon=True).start()
+
+
+def _die_with_parent(parent: int) -> None:
+    """End when the parent is gone, even killed: nobody would take the result."""
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os._exit(1)
+
+
+def _call(function: Callable[..., Result], arguments: tuple, scratch: str | None) -> Outcome[Result]:
+    folder = Path(tempfile.mkdtemp(prefix=f"cosmosaic-{os.getpid()}-", dir=scratch))
+    log = _log_to(folder / "step.log")
+    _reset_peak_memory()
+    wall, cpu = time.perf_counter(), time.process_time()
+    previous = Path.cwd()
+    try:
+        os.chdir(folder)
+        result = function(*arguments, folder)
+        return Outcome(result, time.process_time() - cpu, time.perf_counter() - wall, _peak_memory_mb())
+    except SystemExit as error:
+        raise WorkerError(
+            f"CRDS found no usable reference files and gave up (exit code {error.code}); set "
+            "references.crds_path to a CRDS cache and references.crds_context to one of its contexts, or give "
+            f"references.crds_server_url. It said:\n{_tail(folder / 'step.log')}"
+        ) from None
+    finally:
+        os.chdir(previous)
+        logging.getLogger().removeHandler(log)
+        log.close()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _log_to(path: Path) -> logging.Handler:
+    handler = logging.FileHandler(path)
+    handler.setLevel(logging.INFO)
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(logging.INFO)
+    return handler
+
+
+def _tail(path: Path) -> str:
+    return "\n".join(path.read_text(errors="replace").splitlines()[-LOG_LINES_IN_ERROR:])
+
+
+def _reset_peak_memory() -> None:
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def _peak_memory_mb() -> float:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -1,0 +1,42 @@
+"""The main job: raw frames in, mosaics, catalogues, previews and a run table out.
+
+python flows/mosaic.py                    a synthetic survey, under demo/
+python flows/mosaic.py survey.toml        your survey
+python flows/mosaic.py --help             every setting
+"""
+
+import sys
+
+from prefect import flow
+from prefect.states import State
+
+from cosmosaic.associations import make_associations
+from cosmosaic.survey import Survey
+from tasks.calibrate import calibrate_exposures
+from tasks.combine import combine_band, composite
+from tasks.command import main
+from tasks.frames import survey_frames
+from tasks.grid import survey_grids
+from tasks.report import finish_run
+from tasks.run import open_run
+from tasks.simulate import simulate_survey
+
+
+@flow(name="mosaic", flow_run_name="{survey.name}")
+def mosaic(survey: Survey = Survey()) -> State:  # noqa: B008
+    """Make mosaics, catalogues, previews and a run table of a NIRCam survey."""
+    with open_run(survey) as run:
+        if survey.is_synthetic:
+            simulate_survey(run)
+        found = survey_frames(run)
+        exposures = calibrate_exposures(found, run)
+        calibrated = [frame for frame in found.frames if frame.name in exposures]
+        grids = survey_grids(found.frames, survey)
+        associations = make_associations(calibrated, survey.name)
+        bands = [combine_band(each, exposures, grids[each.band], run) for each in associations]
+        picture = composite(bands, run)
+        return finish_run(run, found, bands, picture)
+
+
+if __name__ == "__main__":
+    sys.exit(main(mosaic, sys.argv[1:]))

@@ -1,0 +1,80 @@
+"""Tasks whose results are content-addressed: same key, nothing runs.
+
+Prefect keeps a record of each finished step under the step's key and believes it without looking. The
+record only points at objects in the store, which may have been deleted or altered since: they are
+checked before the record is used, and a record that no longer holds is forgotten.
+"""
+
+import inspect
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from fsspec.core import url_to_fs
+from prefect import Task, task
+from prefect.cache_policies import CacheKeyFnPolicy
+from prefect.context import TaskRunContext
+from prefect.results import ResultRecord
+
+from cosmosaic import store
+from cosmosaic.steps import Step, StepResult, execute, is_intact
+from tasks.retries import Retries
+from tasks.run import Work
+
+
+def step_task(
+    name: str, retries: Retries, perform: Callable[[Step, Work], StepResult] | None = None
+) -> Callable[[Callable[..., Step]], Task]:
+    """Make a Prefect task of a function that describes a step.
+
+    Parameters
+    ----------
+    name
+        What users read in the UI.
+    retries
+        How often to try again, and after which errors.
+    perform
+        Does the step's work; by default in a child process.
+    """
+    do = perform or (lambda step, work: execute(step, work.cache, work.workers))
+
+    def decorate(describe: Callable[..., Step]) -> Task:
+        def body(**parameters: Any) -> StepResult:
+            work = parameters.pop("work")
+            return do(describe(**parameters), work)
+
+        def key(context: TaskRunContext, parameters: dict[str, Any]) -> str:
+            described = {name: value for name, value in parameters.items() if name != "work"}
+            return trusted_key(describe(**described), parameters["work"])
+
+        body.__name__, body.__doc__, body.__module__ = describe.__name__, describe.__doc__, describe.__module__
+        body.__signature__ = _with_work(inspect.signature(describe))  # type: ignore[attr-defined]
+        return task(
+            body,
+            name=name,
+            cache_policy=CacheKeyFnPolicy(cache_key_fn=key),
+            persist_result=True,
+            result_serializer="json",
+            retries=retries.times,
+            retry_delay_seconds=list(retries.delays_s),
+            retry_jitter_factor=0.5,
+            retry_condition_fn=retries.condition,
+        )
+
+    return decorate
+
+
+def _with_work(signature: inspect.Signature) -> inspect.Signature:
+    work = inspect.Parameter("work", inspect.Parameter.KEYWORD_ONLY, annotation=Work)
+    return signature.replace(parameters=[*signature.parameters.values(), work], return_annotation=StepResult)
+
+
+def trusted_key(step: Step, work: Work) -> str:
+    """Return the step's key; a record kept under it whose objects are gone or altered is forgotten first."""
+    uri = store.join(work.results, step.key)
+    with suppress(FileNotFoundError):
+        record = ResultRecord.deserialize(store.read_bytes(uri))
+        if not is_intact(record.result):
+            filesystem, path = url_to_fs(uri)
+            filesystem.rm_file(path)
+    return step.key

@@ -1,0 +1,98 @@
+"""From the calibrated exposures of one filter to its products."""
+
+from dataclasses import dataclass
+
+from prefect.futures import PrefectFuture
+
+from cosmosaic import store
+from cosmosaic.filters import star_fwhm_pixels
+from cosmosaic.records import Association, MosaicGrid, StoredObject
+from tasks.align import align_exposures
+from tasks.associations import write_association
+from tasks.catalog import catalog_mosaic
+from tasks.mosaic import drizzle_mosaic, flag_outliers
+from tasks.preview import composite_mosaics, preview_mosaic
+from tasks.publish import publish_objects
+from tasks.run import Run
+from tasks.sky import measure_sky
+
+
+@dataclass(frozen=True)
+class BandFutures:
+    """What is being made for one filter."""
+
+    association: Association
+    mosaic: PrefectFuture
+    catalog: PrefectFuture
+    published: PrefectFuture
+    exposures: PrefectFuture
+
+
+def combine_band(
+    association: Association, exposures: dict[str, StoredObject], grid: MosaicGrid, run: Run
+) -> BandFutures:
+    """Submit all steps from the calibrated exposures of one filter to its published products."""
+    survey, band = run.survey, association.band
+    stem = f"{association.product_name}_{grid.pixel_scale_mas:g}mas_{grid.tile}"
+    cals = tuple(exposures[name] for name in association.members)
+    asn = run.submit(write_association, band, association=association, exposures=cals)
+    aligned = _aligned(cals, association, run)
+    levels = _levels(aligned, association, run)
+    crfs = run.submit(
+        flag_outliers,
+        band,
+        exposures=aligned,
+        levels=levels,
+        sky=survey.sky,
+        outliers=survey.outliers,
+        drizzle=survey.drizzle,
+    )
+    mosaic = run.submit(drizzle_mosaic, band, exposures=crfs, grid=grid, settings=survey.drizzle, product_name=stem)
+    catalog = run.submit(catalog_mosaic, band, mosaic=mosaic, settings=survey.catalog, band=band, stem=stem)
+    preview = run.submit(preview_mosaic, band, mosaic=mosaic, stem=stem)
+    made = tuple(future for future in (mosaic, catalog, preview, levels) if future)
+    published = run.submit(publish_objects, band, objects=made, target=run.products)
+    folder = store.join(run.products, "exposures")
+    kept = run.submit(publish_objects, f"{band} exposures", objects=(*cals, crfs, asn), target=folder)
+    return BandFutures(association, mosaic, catalog, published, kept)
+
+
+def _aligned(
+    cals: tuple[StoredObject, ...], association: Association, run: Run
+) -> tuple[StoredObject, ...] | PrefectFuture:
+    settings = run.survey.align
+    if not settings.enabled:
+        return cals
+    own = settings.reference_catalog if settings.reference_catalog and "." in settings.reference_catalog else None
+    return run.submit(
+        align_exposures,
+        association.band,
+        exposures=cals,
+        catalog=store.checksum(own) if own else None,
+        settings=settings,
+        fwhm_pixels=star_fwhm_pixels(association.filter),
+    )
+
+
+def _levels(
+    aligned: tuple[StoredObject, ...] | PrefectFuture, association: Association, run: Run
+) -> PrefectFuture | None:
+    if run.survey.sky.method == "none":
+        return None
+    stem = f"{association.product_name}_sky"
+    return run.submit(measure_sky, association.band, exposures=aligned, settings=run.survey.sky, stem=stem)
+
+
+def composite(bands: list[BandFutures], run: Run) -> PrefectFuture | None:
+    """Submit the colour picture of the filters whose mosaics were made."""
+    made = run.results({band.association.band: band.mosaic for band in bands})
+    if not made:
+        return None
+    picture = run.submit(
+        composite_mosaics,
+        ", ".join(made),
+        mosaics=tuple(made.values()),
+        bands=tuple(made),
+        stem=f"{run.survey.name}_colour",
+    )
+    return run.submit(publish_objects, "colour picture", objects=(picture,), target=run.products)

@@ -1,0 +1,31 @@
+"""Defaults for the Prefect that a command line starts: quiet, patient with a slow start, no telemetry."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from prefect.settings import (
+    PREFECT_LOGGING_LEVEL,
+    PREFECT_SERVER_ANALYTICS_ENABLED,
+    PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
+    get_current_settings,
+    temporary_settings,
+)
+
+DEFAULTS = {
+    # The first start on a fresh machine has no compiled modules and took over 30 s.
+    PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: 120,
+    PREFECT_SERVER_ANALYTICS_ENABLED: False,
+    # The run prints its own progress; what Prefect logs at INFO says the same in more lines.
+    PREFECT_LOGGING_LEVEL: "WARNING",
+}
+
+
+@contextmanager
+def prefect_defaults() -> Iterator[None]:
+    """Apply the defaults to what the user has not set."""
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    chosen = get_current_settings().to_environment_variables(exclude_unset=True)
+    missing = {setting: value for setting, value in DEFAULTS.items() if setting.name not in chosen}
+    with temporary_settings(missing):
+        yield

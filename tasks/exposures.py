@@ -1,0 +1,38 @@
+"""Stages 1 and 2 for one exposure."""
+
+from cosmosaic.records import Frame, Reference, StoredObject
+from cosmosaic.references import STAGE1_KINDS, STAGE2_KINDS
+from cosmosaic.steps import Step, StepResult, objects_of
+from cosmosaic.survey import ExposureSettings
+from tasks.caching import step_task
+from tasks.retries import COMPUTING
+
+
+@step_task("Stage 1", COMPUTING)
+def calibrate_ramp(
+    frame: Frame, references: tuple[Reference, ...], gain_map: StoredObject | None, settings: ExposureSettings
+) -> Step:
+    """Ramp to count rate."""
+    used = tuple(reference for reference in references if reference.kind in STAGE1_KINDS)
+    if gain_map:
+        used = tuple(reference for reference in used if reference.kind != "gain")
+    return Step(
+        name="calibrate_ramp",
+        version=1,
+        function="cosmosaic.detector:calibrate_ramp",
+        inputs=(frame.object, gain_map) if gain_map else (frame.object,),
+        arguments=(settings, frame.detector),
+        references=used,
+    )
+
+
+@step_task("Stage 2", COMPUTING)
+def calibrate_rate(rate: StepResult | StoredObject, references: tuple[Reference, ...]) -> Step:
+    """Count rate to surface brightness."""
+    return Step(
+        name="calibrate_rate",
+        version=1,
+        function="cosmosaic.detector:calibrate_rate",
+        inputs=objects_of(rate),
+        references=tuple(reference for reference in references if reference.kind in STAGE2_KINDS),
+    )

@@ -1,0 +1,50 @@
+"""The frames of a survey and the reference files they need."""
+
+from prefect import task
+from prefect.artifacts import create_table_artifact
+
+from cosmosaic import frames, store, workers
+from cosmosaic.frames import FoundFrames
+from cosmosaic.records import Frame, Reference
+from cosmosaic.references import resolve_references as resolve
+from tasks.retries import STORING
+from tasks.run import Run, Work
+
+ARTIFACT_COLUMNS = ["uri", "level", "detector", "filter", "exposure_time_s", "status", "reason", "warnings"]
+
+
+@task(
+    name="Find frames",
+    retries=STORING.times,
+    retry_delay_seconds=list(STORING.delays_s),
+    retry_condition_fn=STORING.condition,
+    persist_result=False,
+)
+def find_frames(prefix: str, filters: tuple[str, ...]) -> FoundFrames:
+    """List and describe what lies under the raw prefix; not cached, since only a look tells what is new."""
+    found = frames.find_frames(prefix, filters)
+    table = frames.frame_table(found.frames, found.refused)[ARTIFACT_COLUMNS].astype(object)
+    create_table_artifact(
+        table.where(table.notna(), None).to_dict("records"),
+        key="frames",
+        description="Frames found, and frames refused",
+    )
+    return found
+
+
+@task(name="Resolve references", persist_result=False)
+def resolve_references(found: tuple[Frame, ...], work: Work) -> dict[str, tuple[Reference, ...]]:
+    """Ask CRDS which files each frame will be calibrated with; not cached, since a cache on disk may change."""
+    return workers.run(work.workers, resolve, found).result
+
+
+def survey_frames(run: Run) -> FoundFrames:
+    """Find the frames of a run's survey and say which were refused, and why."""
+    found = find_frames(store.absolute_uri(run.survey.url("raw")), run.survey.filters)
+    run.note(f"{len(found.frames)} frames, {len(found.refused)} refused")
+    for refused in found.refused:
+        run.note(f"refused {refused.uri}: {refused.reason}")
+    for frame in found.frames:
+        for warning in frame.warnings:
+            run.note(f"warning {frame.name}: {warning}")
+    return found

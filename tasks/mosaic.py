@@ -1,0 +1,37 @@
+"""Combination of the exposures of one filter: outliers, then drizzle."""
+
+from cosmosaic.records import MosaicGrid, StoredObject
+from cosmosaic.steps import Step, StepResult, objects_of
+from cosmosaic.survey import DrizzleSettings, OutlierSettings, SkySettings
+from tasks.caching import step_task
+from tasks.retries import COMPUTING
+
+
+@step_task("Outliers", COMPUTING)
+def flag_outliers(
+    exposures: StepResult | tuple[StoredObject, ...],
+    levels: StepResult | None,
+    sky: SkySettings,
+    outliers: OutlierSettings,
+    drizzle: DrizzleSettings,
+) -> Step:
+    """Take the sky out and flag what differs from exposure to exposure."""
+    return Step(
+        name="flag_outliers",
+        version=1,
+        function="cosmosaic.mosaic.jwst_engine:flag_outliers",
+        inputs=objects_of(exposures, levels) if levels else objects_of(exposures),
+        arguments=(sky, outliers, drizzle),
+    )
+
+
+@step_task("Drizzle", COMPUTING)
+def drizzle_mosaic(exposures: StepResult, grid: MosaicGrid, settings: DrizzleSettings, product_name: str) -> Step:
+    """Combine exposures on the survey's grid."""
+    return Step(
+        name="drizzle_mosaic",
+        version=1,
+        function="cosmosaic.mosaic.jwst_engine:drizzle_mosaic",
+        inputs=exposures.objects,
+        arguments=(grid, settings, product_name),
+    )

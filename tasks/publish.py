@@ -1,0 +1,12 @@
+"""Products under their final names."""
+
+from cosmosaic.records import StoredObject
+from cosmosaic.steps import Step, StepResult, objects_of, publish
+from tasks.caching import step_task
+from tasks.retries import STORING
+
+
+@step_task("Publish", STORING, perform=lambda step, work: publish(step))
+def publish_objects(objects: tuple[StoredObject | StepResult, ...], target: str) -> Step:
+    """Copy finished objects under a prefix."""
+    return Step(name="publish_objects", version=1, function="", inputs=objects_of(*objects), target=target)

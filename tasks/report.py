@@ -1,0 +1,154 @@
+"""What a run made: the rows of the run table, the summary artifact, the table on the terminal."""
+
+import hashlib
+import os
+import time
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+from prefect.artifacts import create_markdown_artifact
+from prefect.futures import PrefectFuture
+from prefect.states import Completed, Failed, State
+from rich.table import Table
+
+from cosmosaic.frames import FoundFrames
+from cosmosaic.records import Association, Frame, StoredObject
+from cosmosaic.summary import write_run
+from tasks.combine import BandFutures
+from tasks.run import Run
+
+FAILED_IN_PART = "Failed in part"
+
+KINDS = {
+    "_i2d.fits": "i2d",
+    "_crf.fits": "crf",
+    "_cal.fits": "cal",
+    "_asn.json": "asn",
+    "_cat.ecsv": "cat",
+    "_cat.parquet": "cat",
+    "_segm.fits": "segm",
+    "_sky.ecsv": "sky",
+    "_colour.png": "composite",
+    ".png": "preview",
+}
+"""Kinds of products by the end of their names; the first that fits."""
+
+
+def finish_run(run: Run, found: FoundFrames, bands: list[BandFutures], picture: PrefectFuture | None) -> State:
+    """Wait for the products, record the run, tell the user, and say how the run ended."""
+    frames = {frame.name: frame for frame in found.frames}
+    rows = [row for band in bands for row in _band_rows(band, frames, run)]
+    if picture:
+        rows += [_product_row(stored) for made in run.results({"": picture}).values() for stored in made.objects]
+    state = _state(run, rows)
+    record_run(run, rows, state.name or "", state.message or "", found)
+    create_markdown_artifact(_markdown(run, rows), key="summary", description=f"Products of {run.survey.name}")
+    _print_summary(run, rows, state)
+    return state
+
+
+def record_run(run: Run, rows: list[dict[str, Any]], state: str, error: str, found: FoundFrames | None = None) -> None:
+    """Write the run's rows, or one row without a product where nothing was made."""
+    executed = [record.result for record in run.ledger.executed if record.result]
+    parameters = run.survey.model_dump_json(exclude={"resources"})
+    environment = dict(run.work.workers.environment)
+    common = {
+        "run_id": run.id,
+        "flow_run_id": run.id,
+        "survey": run.survey.name,
+        "state": state,
+        "error": error,
+        "start": run.started.isoformat(timespec="seconds"),
+        "end": datetime.now(UTC).isoformat(timespec="seconds"),
+        "wall_s": round(time.perf_counter() - run.clock, 3),
+        "cpu_s": round(sum(result.cpu_s for result in executed), 3),
+        "peak_mb": max((result.peak_mb for result in executed), default=0.0),
+        "steps_executed": len(run.ledger.executed),
+        "steps_cached": len(run.ledger.cached),
+        "steps_failed": len(run.ledger.failed),
+        "frames_refused": len(found.refused) if found else None,
+        "parameters_sha256": hashlib.sha256(parameters.encode()).hexdigest(),
+        "cosmosaic_version": version("cosmosaic"),
+        "jwst_version": version("jwst"),
+        "crds_context": environment.get("CRDS_CONTEXT") or os.environ.get("CRDS_CONTEXT", ""),
+    }
+    write_run([common | row for row in rows or [{}]], run.products, run.id)
+
+
+def _band_rows(band: BandFutures, frames: dict[str, Frame], run: Run) -> list[dict[str, Any]]:
+    made = run.results({"products": band.published, "exposures": band.exposures})
+    catalogs = run.results({"catalog": band.catalog})
+    facts = catalogs["catalog"].facts if catalogs else {}
+    shared = _association_columns(band.association, frames) | {
+        "sky_median_mjy_sr": facts.get("sky_median"),
+        "sky_rms_mjy_sr": facts.get("sky_rms"),
+        "noise_factor": facts.get("noise_factor"),
+        "depth_5sigma_ab": facts.get("depth_5sigma_ab"),
+        "sources": facts.get("n_sources"),
+    }
+    return [_product_row(stored) | shared for result in made.values() for stored in result.objects]
+
+
+def _association_columns(association: Association, frames: dict[str, Frame]) -> dict[str, Any]:
+    members = [frames[name] for name in association.members]
+    return {
+        "filter": association.band,
+        "tile": "full",
+        "frames": " ".join(association.members),
+        "frames_sha256": " ".join(frame.object.sha256 for frame in members),
+        "exposure_time_s": sum(frame.exposure_time for frame in members),
+    }
+
+
+def _product_row(stored: StoredObject) -> dict[str, Any]:
+    kind = next(kind for suffix, kind in KINDS.items() if stored.name.endswith(suffix))
+    return {"kind": kind, "product": stored.uri, "sha256": stored.sha256, "size": stored.size}
+
+
+def _state(run: Run, rows: list[dict[str, Any]]) -> State:
+    failed = run.ledger.failed
+    mosaics = sum(row["kind"] == "i2d" for row in rows)
+    if not failed:
+        return Completed(message=f"{mosaics} mosaics, {len(run.ledger.executed)} steps executed")
+    reasons = "; ".join(f"{record.label}: {(record.error or '').splitlines()[0]}" for record in failed)
+    name = FAILED_IN_PART if mosaics else "Failed"
+    return Failed(name=name, message=f"{mosaics} mosaics; {len(failed)} steps failed: {reasons}")
+
+
+def _markdown(run: Run, rows: list[dict[str, Any]]) -> str:
+    lines = ["| product | kind | filter | size | sha256 |", "|---|---|---|---|---|"]
+    lines += [
+        f"| {row['product']} | {row['kind']} | {row.get('filter', '')} | {row['size']} | `{row['sha256'][:16]}` |"
+        for row in rows
+        if row["kind"] not in ("cal", "crf")
+    ]
+    steps = f"{len(run.ledger.executed)} steps executed, {len(run.ledger.cached)} from cache"
+    return f"{steps}, {len(run.ledger.failed)} failed.\n\n" + "\n".join(lines)
+
+
+def _print_summary(run: Run, rows: list[dict[str, Any]], state: State) -> None:
+    table = Table(title=f"{run.survey.name}: {state.name}", title_justify="left")
+    for heading, side in (
+        ("filter", "left"),
+        ("mosaic", "left"),
+        ("exp. time [s]", "right"),
+        ("depth 5σ [AB]", "right"),
+    ):
+        table.add_column(heading, justify=side)  # type: ignore[arg-type]
+    table.add_column("sources", justify="right")
+    for row in (row for row in rows if row["kind"] == "i2d"):
+        depth, sources = row["depth_5sigma_ab"], row["sources"]
+        table.add_row(
+            row["filter"],
+            row["product"].rsplit("/", 1)[-1],
+            f"{row['exposure_time_s']:.0f}",
+            "-" if depth is None else f"{depth:.2f}",
+            "-" if sources is None else f"{sources:.0f}",
+        )
+    run.console.print(table)
+    ledger, wall = run.ledger, time.perf_counter() - run.clock
+    run.note(f"products in {run.products}, run table {run.products}/summary.csv")
+    run.note(f"{len(ledger.executed)} steps executed, {len(ledger.cached)} from cache, in {wall:.0f} s")
+    for record in ledger.failed:
+        run.note(f"failed: {record.label}: {record.error}")

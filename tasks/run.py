@@ -1,0 +1,148 @@
+"""One run of a flow: its settings, its child processes, and what became of each step."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import Any
+
+from prefect import Task, get_run_logger
+from prefect.filesystems import LocalFileSystem, RemoteFileSystem
+from prefect.futures import PrefectFuture
+from prefect.runtime import flow_run
+from prefect.states import State
+from rich.console import Console
+
+from cosmosaic import references, store, workers
+from cosmosaic.steps import StepResult
+from cosmosaic.survey import Survey
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """What became of one step in this run."""
+
+    label: str
+    result: StepResult | None
+    cached: bool
+    error: str | None
+
+
+@dataclass
+class Ledger:
+    """What became of the steps so far, in the order they ended."""
+
+    records: list[StepRecord] = field(default_factory=list)
+    submitted: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def executed(self) -> list[StepRecord]:
+        """Steps whose work was done in this run."""
+        return [record for record in self.records if not record.cached and not record.error]
+
+    @property
+    def cached(self) -> list[StepRecord]:
+        """Steps that were looked up."""
+        return [record for record in self.records if record.cached]
+
+    @property
+    def failed(self) -> list[StepRecord]:
+        """Steps that failed for good."""
+        return [record for record in self.records if record.error]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a task needs to do a step: where results are kept and which child processes do it."""
+
+    cache: str
+    workers: workers.WorkerPlan
+
+    @property
+    def results(self) -> str:
+        """Where Prefect keeps the records of finished steps."""
+        return store.join(self.cache, "results")
+
+
+class Run:
+    """Submits tasks for one survey and keeps the ledger."""
+
+    def __init__(self, survey: Survey) -> None:
+        self.survey = survey
+        self.id = str(flow_run.id or "")
+        self.started = datetime.now(UTC)
+        self.clock = time.perf_counter()
+        self.ledger = Ledger()
+        self.console = Console(stderr=True)
+        resources = survey.resources
+        self.work = Work(
+            cache=store.absolute_uri(survey.url("cache")),
+            workers=workers.plan_workers(
+                resources.processes,
+                resources.memory_gb,
+                resources.time_limit_s,
+                resources.scratch,
+                references.crds_environment(survey),
+            ),
+        )
+        self.products = store.absolute_uri(survey.url("products"))
+        self._storage = result_storage(self.work.results)
+
+    def submit(self, task: Task, label: str, **parameters: Any) -> PrefectFuture:
+        """Submit a step's task; it starts when the futures among its parameters are done."""
+        with self.ledger.lock:
+            self.ledger.submitted += 1
+        named = task.with_options(task_run_name=f"{task.name}: {label}", result_storage=self._storage)
+        future = named.submit(**parameters, work=self.work)
+        future.add_done_callback(lambda done: self._record(f"{task.name}: {label}", done.state))
+        return future
+
+    def results(self, futures: dict[str, PrefectFuture]) -> dict[str, StepResult]:
+        """Wait for futures and return the results of those that did not fail, by the same names."""
+        for future in futures.values():
+            future.wait()
+        ended = {name: future.state for name, future in futures.items()}
+        return {name: state.result() for name, state in ended.items() if state.is_completed()}
+
+    def note(self, text: str) -> None:
+        """Tell the user something, on the terminal and in the run's log."""
+        self.console.print(f"{'':>9} {text}", highlight=False, markup=False, soft_wrap=True)
+        get_run_logger().info(text)
+
+    def _record(self, label: str, state: State) -> None:
+        error = None if state.is_completed() else describe_failure(state)
+        result = None if error else state.result()
+        record = StepRecord(label, result, state.name == "Cached", error)
+        with self.ledger.lock:
+            self.ledger.records.append(record)
+            done = f"[{len(self.ledger.records)}/{self.ledger.submitted}]"
+        outcome = error.splitlines()[0] if error else "from cache" if record.cached else f"{result.wall_s:.1f} s"
+        self.console.print(f"{done:>9} {label}: {outcome}", highlight=False, markup=False)
+
+
+@contextmanager
+def open_run(survey: Survey) -> Iterator[Run]:
+    """Open a run; its child processes are stopped at the end, however it ends."""
+    run = Run(survey)
+    get_run_logger().debug("run %s of survey %s", run.id, survey.name)
+    try:
+        yield run
+    finally:
+        workers.stop_workers()
+
+
+def describe_failure(state: State) -> str:
+    """Return why a task failed, in one message."""
+    error = state.result(raise_on_failure=False) if state.is_failed() or state.is_crashed() else None
+    return f"{type(error).__name__}: {error}" if isinstance(error, BaseException) else (state.message or state.name)
+
+
+def result_storage(url: str) -> LocalFileSystem | RemoteFileSystem:
+    """Return the saved Prefect block for the records of finished steps; no keys are kept in it."""
+    block = RemoteFileSystem(basepath=url) if "://" in url else LocalFileSystem(basepath=url)
+    block.save(f"cosmosaic-{sha256(url.encode()).hexdigest()[:16]}", overwrite=True)
+    return block
