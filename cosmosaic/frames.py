@@ -143,7 +143,7 @@ def read_header(stream: BinaryIO) -> FrameHeaders:
         sci = header if sci is None and name == "SCI" else sci
         names.append(name)
     if primary is None or sci is None:
-        raise FrameError(f"has no SCI extension (it has: {', '.join(name or 'unnamed' for name in names)})")
+        raise FrameError(f"has no SCI extension among its {len(names)} HDUs: {_shown(', '.join(names))}")
     return FrameHeaders(primary=primary, sci=sci, extensions=tuple(names[1:]))
 
 

@@ -80,8 +80,8 @@ def _map_of(path: Path, hdus: fits.HDUList, shape: tuple[int, int]) -> NDArray[n
     if "SCI" not in hdus:
         names = ", ".join(hdu.name or "unnamed" for hdu in hdus)
         raise GainMapError(
-            f"gain map {path} has no extension SCI (it has: {names}); put the map into an image extension "
-            f"with EXTNAME = 'SCI'"
+            f"gain map {path} has no readable extension SCI (it has: {names}); put the map into an image extension "
+            f"with EXTNAME = 'SCI', or fetch the file again if it was cut short"
         )
     hdu = hdus["SCI"]
     # The header's word is checked before the data are read: a wrong file may be large.

@@ -34,7 +34,7 @@ BRIGHTEST_SIGMA = 60.0
 """White at the least, relative to the sky; more where the mosaic's brightest percentile asks for it."""
 LUPTON_STRETCH_SIGMA = 9.0
 LUPTON_Q = 8.0
-LUPTON_MINIMUM_SIGMA = -0.5
+LUPTON_MINIMUM_SIGMA = -1.2
 """Stretch, softening and black point of colour pictures in sigma of the sky (Lupton et al. 2004, PASP 116, 133)."""
 
 FOOTER = 92
@@ -47,7 +47,7 @@ PAPER = "#101216"
 TEXT_LEFT, HEADING, SECOND_LINE, THIRD_LINE = 16, 62, 38, 18
 SCALE_LEFT = 362
 """Places in the footer in pixels from the picture's lower left."""
-COMPASS = np.array([330.0, 28.0])
+COMPASS = (330.0, 28.0)
 SCALE_BARS_ARCSEC = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0)
 TICKS_SIGMA = np.array([-3.0, 0.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0])
 """Levels that the colour bar names, in sigma from the sky."""
@@ -360,14 +360,14 @@ def _draw_compass(axes: Axes, mosaic: _Mosaic) -> None:
     for name, angle in (("N", 0.0), ("E", 90.0)):
         ahead = middle.directional_offset_by(angle * u.deg, mosaic.pixel_scale * u.arcsec)
         x, y = np.subtract(mosaic.wcs.world_to_pixel(ahead), mosaic.wcs.world_to_pixel(middle))
-        tip = np.array([x, y]) / np.hypot(x, y)
+        along, up = float(x / np.hypot(x, y)), float(y / np.hypot(x, y))
         axes.annotate(
             "",
-            xy=COMPASS + 27 * tip,
+            xy=(COMPASS[0] + 27 * along, COMPASS[1] + 27 * up),
             xytext=COMPASS,
             arrowprops={"arrowstyle": "-|>", "color": INK, "shrinkA": 0, "shrinkB": 0, "linewidth": 1.2},
         )
-        axes.text(*(COMPASS + 35 * tip), name, color=INK, fontsize=8, ha="center", va="center")
+        axes.text(COMPASS[0] + 35 * along, COMPASS[1] + 35 * up, name, color=INK, fontsize=8, ha="center", va="center")
 
 
 def _colour_bar(figure: Figure, name: str, ticks: NDArray[np.floating], labels: list[str], unit: str) -> None:

@@ -65,8 +65,10 @@ def step_task(
 
 
 def _with_work(signature: inspect.Signature) -> inspect.Signature:
-    work = inspect.Parameter("work", inspect.Parameter.KEYWORD_ONLY, annotation=Work)
-    return signature.replace(parameters=[*signature.parameters.values(), work], return_annotation=StepResult)
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    described = [parameter.replace(kind=keyword) for parameter in signature.parameters.values()]
+    work = inspect.Parameter("work", keyword, annotation=Work)
+    return signature.replace(parameters=[*described, work], return_annotation=StepResult)
 
 
 def trusted_key(step: Step, work: Work) -> str:

@@ -1,9 +1,11 @@
 """Defaults for the Prefect that a command line starts: quiet, patient with a slow start, no telemetry."""
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from prefect.logging.handlers import PrefectConsoleHandler
 from prefect.settings import (
     PREFECT_LOGGING_LEVEL,
     PREFECT_SERVER_ANALYTICS_ENABLED,
@@ -16,8 +18,6 @@ DEFAULTS = {
     # The first start on a fresh machine has no compiled modules and took over 30 s.
     PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: 120,
     PREFECT_SERVER_ANALYTICS_ENABLED: False,
-    # The run prints its own progress; what Prefect logs at INFO says the same in more lines.
-    PREFECT_LOGGING_LEVEL: "WARNING",
 }
 
 
@@ -27,5 +27,14 @@ def prefect_defaults() -> Iterator[None]:
     os.environ.setdefault("DO_NOT_TRACK", "1")
     chosen = get_current_settings().to_environment_variables(exclude_unset=True)
     missing = {setting: value for setting, value in DEFAULTS.items() if setting.name not in chosen}
+    if PREFECT_LOGGING_LEVEL.name not in chosen:
+        _quiet_console()
     with temporary_settings(missing):
         yield
+
+
+def _quiet_console() -> None:
+    """Keep Prefect's log off the terminal: the run prints its own progress and failures. The UI still has it all."""
+    for handler in logging.getLogger("prefect").handlers:
+        if isinstance(handler, PrefectConsoleHandler):
+            handler.setLevel(logging.CRITICAL)

@@ -98,7 +98,7 @@ class Run:
             self.ledger.submitted += 1
         named = task.with_options(task_run_name=f"{task.name}: {label}", result_storage=self._storage)
         future = named.submit(**parameters, work=self.work)
-        future.add_done_callback(lambda done: self._record(f"{task.name}: {label}", done.state))
+        future.add_done_callback(lambda done: self._record(f"{task.name}: {label}", done))
         return future
 
     def results(self, futures: dict[str, PrefectFuture]) -> dict[str, StepResult]:
@@ -113,7 +113,9 @@ class Run:
         self.console.print(f"{'':>9} {text}", highlight=False, markup=False, soft_wrap=True)
         get_run_logger().info(text)
 
-    def _record(self, label: str, state: State) -> None:
+    def _record(self, label: str, future: PrefectFuture) -> None:
+        future.wait()
+        state = future.state
         error = None if state.is_completed() else describe_failure(state)
         result = None if error else state.result()
         record = StepRecord(label, result, state.name == "Cached", error)

@@ -5,7 +5,7 @@ blocks from it. Windows of pixels two (three, ...) times larger therefore nest: 
 whole small ones, and two windows of one scale differ by whole pixels.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import astropy.units as u
 import gwcs
@@ -32,6 +32,8 @@ PADDING_ARCSEC = 0.5
 TANGENT_DECIMALS = 2
 LARGEST_TANGENT_ANGLE_DEG = 80.0
 """Directions farther from the tangent point have no sensible place on its plane."""
+LARGEST_GRID_ANGLE_DEG = 5.0
+"""Frames farther from the tangent point are refused: the scale there is 0.8 % off."""
 
 
 class GridError(ValueError):
@@ -125,8 +127,8 @@ def survey_grid(settings: GridSettings, footprints: Mapping[str, Footprint], sca
     Raises
     ------
     GridError
-        There is no footprint, one is not finite, they lie all over the sky, or the window has more than
-        ``settings.largest_mpix`` megapixels; the frame that lies farthest out is named.
+        There is no footprint, one is not finite, they reach more than 5 deg from the tangent point, or the window
+        has more than ``settings.largest_mpix`` megapixels; the frame that lies farthest out is named.
     ValueError
         The scale factor does not divide the window.
     """
@@ -187,6 +189,8 @@ def wcs_header(grid: MosaicGrid) -> fits.Header:
         ("PC1_2", matrix[0, 1], "linear transformation matrix element"),
         ("PC2_1", matrix[1, 0], "linear transformation matrix element"),
         ("PC2_2", matrix[1, 1], "linear transformation matrix element"),
+        # Said, because at the pole itself the FITS default is 0.
+        ("LONPOLE", 180.0, "[deg] native longitude of the celestial pole"),
         ("RADESYS", "ICRS", "name of the coordinate reference frame"),
     ]
     return fits.Header([fits.Card(*card) for card in cards])
@@ -275,13 +279,16 @@ def _window_edges(
     settings: GridSettings, tangent: tuple[float, float], footprints: Mapping[str, Footprint], block: int
 ) -> tuple[FloatArray, FloatArray]:
     """Return the lower and upper window edges (x, y) in pixels from the tangent point, multiples of ``block``."""
-    corners = sky_to_plane(tangent, _all_corners(footprints.values()))
-    if not np.isfinite(corners).all():
+    sky = np.concatenate([np.asarray(footprint, dtype=np.float64) for footprint in footprints.values()])
+    angle = float(separations_deg(unit_vectors(sky), unit_vectors(tangent)).max())
+    if angle > LARGEST_GRID_ANGLE_DEG:
         name, distance = _farthest(footprints)
         raise GridError(
-            f"the frames reach beyond the tangent plane of RA {tangent[0]}, Dec {tangent[1]} deg; farthest out is "
-            f"{name}, {distance:.2f} deg from the median of all frames: check its pointing, or the grid's tangent point"
+            f"the frames reach {angle:.2f} deg from the tangent point RA {tangent[0]}, Dec {tangent[1]} deg, more than "
+            f"{LARGEST_GRID_ANGLE_DEG:g}; farthest out is {name}, {distance:.2f} deg from the median of all frames: "
+            f"check its pointing, and grid.tangent_ra and grid.tangent_dec where they are given"
         )
+    corners = sky_to_plane(tangent, sky)
     pixels = corners @ _pc_matrix(settings.rotation).T * (1000.0 / settings.pixel_scale_mas)
     padding = PADDING_ARCSEC * 1000.0 / settings.pixel_scale_mas
     lower = np.floor((pixels.min(axis=0) - padding) / block) * block
@@ -308,7 +315,3 @@ def _farthest(footprints: Mapping[str, Footprint]) -> tuple[str, float]:
     distances = separations_deg(centres, median_direction(centres))
     index = int(np.argmax(distances))
     return names[index], float(distances[index])
-
-
-def _all_corners(footprints: Iterable[Footprint]) -> FloatArray:
-    return np.concatenate([np.asarray(footprint, dtype=np.float64) for footprint in footprints])

@@ -1,6 +1,26 @@
 """What a synthetic survey observes: one record per frame, made from the settings alone."""
 
+from datetime import datetime, timedelta
+from itertools import product
+
+import numpy as np
+
 from cosmosaic.records import Record
+from cosmosaic.simulate.instrument import FRAME_TIME_S, READOUT_PATTERNS, is_long_wavelength
+from cosmosaic.simulate.psf import PASSBANDS
+from cosmosaic.simulate.siaf import aperture_name, nircam_apertures
+from cosmosaic.survey import FilterPair, Pointing, SimulationSettings
+
+PROGRAM = "01727"
+SIMULATED_START = datetime(2023, 1, 5, 12, 0, 0)
+"""UTC start of the first exposure of every synthetic survey."""
+
+DITHER_OVERHEAD_S = 60.0
+"""From the end of an exposure to the start of the next."""
+
+_LONGEST_SHORT_WAVELENGTH_UM = 2.4
+_MOST_OBSERVATIONS = 999
+_MOST_FILTER_PAIRS = 99
 
 
 class PlannedFrame(Record):
@@ -42,3 +62,146 @@ class PlannedFrame(Record):
     """True minus nominal direction on the sky (the first times cos dec) in milliarcseconds."""
     seed: int
     """Seed of every random draw of this frame."""
+
+
+class _Exposure(Record):
+    """What all detectors of one exposure share."""
+
+    observation: int
+    pointing: Pointing
+    pair_number: int
+    filters: FilterPair
+    dither_number: int
+    target: tuple[float, float]
+    """(V2, V3) in arcsec that the pointing falls on."""
+    start: datetime
+
+
+def plan_frames(settings: SimulationSettings) -> tuple[PlannedFrame, ...]:
+    """Frames of a synthetic survey: every pointing, filter pair and dither is an exposure of all its detectors.
+
+    The pointing falls on the reference point of the pointed aperture: the module's long-wavelength detector, or
+    NRCALL_FULL where both modules are read. A dither moves it by its offset along that aperture's ideal axes.
+
+    Parameters
+    ----------
+    settings
+        What to observe.
+
+    Returns
+    -------
+    tuple of PlannedFrame
+        In the order of observation. Equal settings give equal frames, and what a frame draws at random does not
+        depend on which others are observed.
+
+    Raises
+    ------
+    ValueError
+        A detector is named twice or has no such subarray, a filter is not in the wheel of its channel, or there
+        are more pointings or filter pairs than JWST's names can count.
+    """
+    _check(settings)
+    return tuple(
+        _plan_frame(settings, exposure, detector)
+        for exposure in _exposures(settings)
+        for detector in settings.detectors
+    )
+
+
+def exposure_duration_s(settings: SimulationSettings) -> float:
+    """Seconds from the reset to the last read of each exposure."""
+    pattern = READOUT_PATTERNS[settings.readout_pattern]
+    frames = settings.groups * (pattern.nframes + pattern.groupgap) - pattern.groupgap
+    return frames * FRAME_TIME_S[settings.subarray]
+
+
+def _exposures(settings: SimulationSettings) -> list[_Exposure]:
+    v2, v3 = nircam_apertures()[_pointed_aperture(settings)].idl_to_tel(*np.transpose(settings.dithers_arcsec))
+    steps = product(
+        enumerate(settings.pointings, start=1),
+        enumerate(settings.filter_pairs, start=1),
+        enumerate(zip(v2.tolist(), v3.tolist(), strict=True), start=1),
+    )
+    period = timedelta(seconds=round(exposure_duration_s(settings) + DITHER_OVERHEAD_S, 3))
+    return [
+        _Exposure(
+            observation=observation,
+            pointing=pointing,
+            pair_number=pair_number,
+            filters=filters,
+            dither_number=dither_number,
+            target=target,
+            start=SIMULATED_START + number * period,
+        )
+        for number, ((observation, pointing), (pair_number, filters), (dither_number, target)) in enumerate(steps)
+    ]
+
+
+def _plan_frame(settings: SimulationSettings, exposure: _Exposure, detector: str) -> PlannedFrame:
+    place = (exposure.observation, exposure.pair_number, exposure.dither_number)
+    ra_error, dec_error = settings.pointing_error_mas * _generator(settings.seed, *place).standard_normal(2)
+    visit_id = f"{PROGRAM}{exposure.observation:03d}001"
+    visit_group, parallel_sequence, activity = f"{exposure.pair_number + 1:02d}", "1", "01"
+    exposure_number = f"{exposure.dither_number:05d}"
+    return PlannedFrame(
+        name=f"jw{visit_id}_{visit_group}{parallel_sequence}{activity}_{exposure_number}_{detector.lower()}",
+        program=PROGRAM,
+        observation=visit_id[5:8],
+        visit=visit_id[8:],
+        visit_group=visit_group,
+        parallel_sequence=parallel_sequence,
+        activity=activity,
+        exposure=exposure_number,
+        detector=detector,
+        filter=exposure.filters.long if is_long_wavelength(detector) else exposure.filters.short,
+        pupil="CLEAR",
+        aperture=aperture_name(detector, settings.subarray),
+        subarray=settings.subarray,
+        start=exposure.start.isoformat(timespec="milliseconds"),
+        v2=exposure.target[0],
+        v3=exposure.target[1],
+        ra=exposure.pointing.ra,
+        dec=exposure.pointing.dec,
+        roll=exposure.pointing.position_angle,
+        ra_error_mas=float(ra_error),
+        dec_error_mas=float(dec_error),
+        seed=int(_generator(settings.seed, *place, *detector.encode()).integers(2**63)),
+    )
+
+
+def _generator(seed: int, *key: int) -> np.random.Generator:
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
+
+
+def _pointed_aperture(settings: SimulationSettings) -> str:
+    modules = {detector[3] for detector in settings.detectors}
+    if len(modules) == 2:
+        return "NRCALL_FULL"
+    return aperture_name(f"NRC{modules.pop()}LONG", settings.subarray)
+
+
+def _check(settings: SimulationSettings) -> None:
+    if len(set(settings.detectors)) < len(settings.detectors):
+        raise ValueError(f"simulation.detectors {settings.detectors} names a detector twice; name each once")
+    module_a = [detector for detector in settings.detectors if detector.startswith("NRCA")]
+    if settings.subarray != "FULL" and module_a:
+        raise ValueError(
+            f"simulation.subarray {settings.subarray} exists on module B alone, and simulation.detectors names"
+            f" {', '.join(module_a)}; use subarray FULL or detectors of module B"
+        )
+    if len(settings.pointings) > _MOST_OBSERVATIONS or len(settings.filter_pairs) >= _MOST_FILTER_PAIRS:
+        raise ValueError(
+            f"simulation has {len(settings.pointings)} pointings and {len(settings.filter_pairs)} filter pairs; JWST's"
+            f" file names count {_MOST_OBSERVATIONS} and {_MOST_FILTER_PAIRS - 1}"
+        )
+    short, long = (
+        {name for name, band in PASSBANDS.items() if (band.pivot_um < _LONGEST_SHORT_WAVELENGTH_UM) is is_short}
+        for is_short in (True, False)
+    )
+    for pair in settings.filter_pairs:
+        for channel, name, wheel in (("short", pair.short, short), ("long", pair.long, long)):
+            if name not in wheel:
+                raise ValueError(
+                    f"simulation.filter_pairs: {channel} filter {name} is not in the {channel}-wavelength filter wheel,"
+                    f" which holds {', '.join(sorted(wheel))}"
+                )

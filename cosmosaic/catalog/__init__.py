@@ -1,0 +1,15 @@
+"""Catalogues of mosaics: detection, photometry, errors and flags."""
+
+from cosmosaic.catalog.mosaic import CatalogFiles, MosaicCatalog, measure_mosaic, write_catalog
+from cosmosaic.catalog.noise import MosaicStatistics, noise_correlation
+from cosmosaic.catalog.photometry import CatalogFlag
+
+__all__ = [
+    "CatalogFiles",
+    "CatalogFlag",
+    "MosaicCatalog",
+    "MosaicStatistics",
+    "measure_mosaic",
+    "noise_correlation",
+    "write_catalog",
+]

@@ -1,0 +1,316 @@
+"""Where sky and detector meet: NIRCam's SIAF geometry, pixel by pixel.
+
+Pixels are 0-based positions (x, y) in the subarray as it is stored in JWST's files (DMS or "science"
+orientation), whole numbers at pixel centres. Every detector's geometry is the *forward* polynomial (pixel to
+ideal plane) of its full-frame SIAF aperture, as in the distortion reference files of the jwst package; SIAF's own
+inverse polynomials, and the polynomials of its subarrays, miss it by up to 0.13 pixels.
+"""
+
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+from numpy.polynomial import polynomial
+from numpy.typing import ArrayLike, NDArray
+
+from cosmosaic.simulate.instrument import FULL_SIZE, Window
+from cosmosaic.simulate.plan import PlannedFrame
+from cosmosaic.simulate.siaf import aperture_name, nircam_apertures
+
+Floats = NDArray[np.floating]
+
+ARCSEC_PER_RADIAN = 180 * 3600 / np.pi
+SR_PER_ARCSEC2 = ARCSEC_PER_RADIAN**-2
+
+
+class DetectorGeometry(NamedTuple):
+    """The map from full-frame pixels to (V2, V3) in arcsec: two polynomials about the reference pixel."""
+
+    x_reference: float
+    y_reference: float
+    """0-based full-frame pixel about which the polynomials are developed."""
+    v2: Floats
+    v3: Floats
+    """Coefficients ``c[i, j]`` of ``dx**i * dy**j``, in arcsec."""
+
+
+@cache
+def subarray_window(aperture: str) -> Window:
+    """Where a SIAF aperture lies on the full frame.
+
+    SIAF's corners are in detector (readout) orientation; DMS orientation flips one axis of each NIRCam detector.
+    """
+    siaf_aperture = nircam_apertures()[aperture]
+    column, row = (int(start) for start in siaf_aperture.dms_corner())
+    nx, ny = int(siaf_aperture.XSciSize), int(siaf_aperture.YSciSize)
+    y_kept = np.cos(np.radians(siaf_aperture.DetSciYAngle)) > 0
+    x_kept = y_kept == (siaf_aperture.DetSciParity > 0)
+    return Window(
+        xstart=column if x_kept else FULL_SIZE + 2 - column - nx,
+        ystart=row if y_kept else FULL_SIZE + 2 - row - ny,
+        nx=nx,
+        ny=ny,
+    )
+
+
+@cache
+def detector_geometry(detector: str) -> DetectorGeometry:
+    """The forward map of a detector, from the polynomials of its full-frame SIAF aperture.
+
+    Ideal plane to (V2, V3) is the planar rotation of JWST-STScI-001550, as in the jwst package.
+    """
+    aperture = nircam_apertures()[aperture_name(detector, "FULL")]
+    degree = int(aperture.Sci2IdlDeg)
+    ideal_x, ideal_y = np.zeros((2, degree + 1, degree + 1))
+    for order in range(degree + 1):
+        for j in range(order + 1):
+            ideal_x[order - j, j] = getattr(aperture, f"Sci2IdlX{order}{j}")
+            ideal_y[order - j, j] = getattr(aperture, f"Sci2IdlY{order}{j}")
+    angle = np.radians(aperture.V3IdlYAngle)
+    v2 = aperture.VIdlParity * np.cos(angle) * ideal_x + np.sin(angle) * ideal_y
+    v3 = -aperture.VIdlParity * np.sin(angle) * ideal_x + np.cos(angle) * ideal_y
+    v2[0, 0] += aperture.V2Ref
+    v3[0, 0] += aperture.V3Ref
+    return DetectorGeometry(float(aperture.XSciRef) - 1, float(aperture.YSciRef) - 1, v2, v3)
+
+
+def frame_shape(frame: PlannedFrame) -> tuple[int, int]:
+    """Rows and columns (ny, nx) that the frame reads out."""
+    window = subarray_window(frame.aperture)
+    return window.ny, window.nx
+
+
+def attitude_matrix(v2: float, v3: float, ra: float, dec: float, roll: float) -> Floats:
+    """Rotation that takes unit vectors from the telescope's axes to the sky.
+
+    Parameters
+    ----------
+    v2, v3
+        Point of the focal plane in arcsec.
+    ra, dec
+        Direction that falls there, in degrees.
+    roll
+        Position angle of V3 in that direction, degrees east of north.
+
+    Returns
+    -------
+    ndarray
+        Matrix with shape (3, 3), as `pysiaf.utils.rotations.attitude` defines it (JWST-STScI-001550, section 5).
+    """
+    point_to_axis = _rotation(1, v3 / 3600) @ _rotation(2, -v2 / 3600)
+    return _rotation(2, ra) @ _rotation(1, -dec) @ _rotation(0, -roll) @ point_to_axis
+
+
+def nominal_attitude(frame: PlannedFrame) -> Floats:
+    """Attitude matrix that the frame's header describes."""
+    return attitude_matrix(frame.v2, frame.v3, frame.ra, frame.dec, frame.roll)
+
+
+def true_attitude(frame: PlannedFrame) -> Floats:
+    """Attitude matrix that the telescope really had: nominal, moved by the frame's pointing error."""
+    dec = frame.dec + frame.dec_error_mas / 3.6e6
+    ra = frame.ra + frame.ra_error_mas / 3.6e6 / np.cos(np.radians(frame.dec))
+    return attitude_matrix(frame.v2, frame.v3, ra, dec, frame.roll)
+
+
+def pixel_to_telescope(frame: PlannedFrame, x: ArrayLike, y: ArrayLike) -> tuple[Floats, Floats]:
+    """(V2, V3) in arcsec of pixel positions.
+
+    Parameters
+    ----------
+    frame
+        The frame; its detector and subarray matter.
+    x, y
+        Pixel positions, 0-based in the subarray, any shape.
+    """
+    geometry = detector_geometry(frame.detector)
+    dx, dy = _from_reference(frame, geometry, x, y)
+    return polynomial.polyval2d(dx, dy, geometry.v2), polynomial.polyval2d(dx, dy, geometry.v3)
+
+
+def pixel_to_sky(frame: PlannedFrame, attitude: Floats, x: ArrayLike, y: ArrayLike) -> tuple[Floats, Floats]:
+    """Sky positions of pixels.
+
+    Parameters
+    ----------
+    frame
+        The frame; its detector and subarray matter.
+    attitude
+        `true_attitude` or `nominal_attitude` of the frame.
+    x, y
+        Pixel positions, 0-based in the subarray, any shape.
+
+    Returns
+    -------
+    ra, dec
+        Degrees, ICRS, of the inputs' shape.
+    """
+    v2, v3 = pixel_to_telescope(frame, x, y)
+    return _to_angles(attitude, *(np.degrees(v / ARCSEC_PER_RADIAN) for v in (v2, v3)))
+
+
+def sky_to_pixel(frame: PlannedFrame, attitude: Floats, ra: ArrayLike, dec: ArrayLike) -> tuple[Floats, Floats]:
+    """Pixel positions of points on the sky, the inverse of `pixel_to_sky` by Newton's method.
+
+    Parameters
+    ----------
+    frame
+        The frame; its detector and subarray matter.
+    attitude
+        `true_attitude` or `nominal_attitude` of the frame.
+    ra, dec
+        Degrees, ICRS, any shape.
+
+    Returns
+    -------
+    x, y
+        0-based positions in the subarray; NaN more than half a detector's width outside the full frame, where the
+        distortion polynomials say nothing.
+    """
+    geometry = detector_geometry(frame.detector)
+    v2, v3 = (np.asarray(angle * 3600) for angle in _to_angles(attitude.T, np.asarray(ra), np.asarray(dec)))
+    v2 = (v2 + 648000) % 1296000 - 648000
+    linear = np.linalg.inv([[geometry.v2[1, 0], geometry.v2[0, 1]], [geometry.v3[1, 0], geometry.v3[0, 1]]])
+    dx, dy = np.tensordot(linear, [v2 - geometry.v2[0, 0], v3 - geometry.v3[0, 0]], axes=1)
+    outside = np.maximum(abs(dx), abs(dy)) > FULL_SIZE
+    dx, dy = np.where(outside, 0, dx), np.where(outside, 0, dy)
+    for _ in range(5):  # quadratic convergence from within 30 pixels
+        error_2 = polynomial.polyval2d(dx, dy, geometry.v2) - v2
+        error_3 = polynomial.polyval2d(dx, dy, geometry.v3) - v3
+        (a, b), (c, d) = _derivatives(geometry, dx, dy)
+        determinant = a * d - b * c
+        dx = dx - (d * error_2 - b * error_3) / determinant
+        dy = dy - (a * error_3 - c * error_2) / determinant
+        dx, dy = np.where(outside, 0, dx), np.where(outside, 0, dy)
+    window = subarray_window(frame.aperture)
+    x = np.where(outside, np.nan, dx + geometry.x_reference + 1 - window.xstart)
+    y = np.where(outside, np.nan, dy + geometry.y_reference + 1 - window.ystart)
+    return x, y
+
+
+def local_jacobian(frame: PlannedFrame, x: ArrayLike, y: ArrayLike) -> Floats:
+    """Derivatives of sky offsets with respect to pixels.
+
+    The offsets (u, v) point along -V2 and +V3, so that they form a picture of the sky as it is usually shown,
+    turned by the position angle of V3.
+
+    Returns
+    -------
+    ndarray
+        ``[[du/dx, du/dy], [dv/dx, dv/dy]]`` in arcsec per pixel, with shape ``(2, 2) + x.shape``.
+    """
+    geometry = detector_geometry(frame.detector)
+    dx, dy = _from_reference(frame, geometry, x, y)
+    jacobian = np.array(_derivatives(geometry, dx, dy))
+    v3 = polynomial.polyval2d(dx, dy, geometry.v3)
+    jacobian[0] *= -np.cos(v3 / ARCSEC_PER_RADIAN)
+    return jacobian
+
+
+def pixel_area_sr(frame: PlannedFrame) -> Floats:
+    """Solid angle of every pixel.
+
+    Returns
+    -------
+    ndarray
+        Steradians, with the frame's shape (ny, nx).
+    """
+    geometry = detector_geometry(frame.detector)
+    ny, nx = frame_shape(frame)
+    dx, _ = _from_reference(frame, geometry, np.arange(nx), 0.0)
+    _, dy = _from_reference(frame, geometry, 0.0, np.arange(ny))
+
+    def on_grid(coefficients: Floats) -> Floats:
+        return polynomial.polygrid2d(dx, dy, coefficients).T
+
+    (a, b), (c, d) = (
+        [on_grid(polynomial.polyder(component, axis=axis)) for axis in (0, 1)]
+        for component in (geometry.v2, geometry.v3)
+    )
+    return abs(a * d - b * c) * np.cos(on_grid(geometry.v3) / ARCSEC_PER_RADIAN) * SR_PER_ARCSEC2
+
+
+def footprint(frame: PlannedFrame, attitude: Floats) -> tuple[Floats, Floats]:
+    """Sky positions (ra, dec) in degrees of the outer corners of the frame's four window pixels."""
+    ny, nx = frame_shape(frame)
+    return pixel_to_sky(frame, attitude, np.array([0, nx, nx, 0]) - 0.5, np.array([0, 0, ny, ny]) - 0.5)
+
+
+def v3_position_angle(attitude: Floats, ra: ArrayLike, dec: ArrayLike) -> Floats:
+    """Position angle of V3 at points on the sky, degrees east of north in [0, 360)."""
+    pole_ra = np.arctan2(attitude[1, 2], attitude[0, 2])
+    pole_dec = np.arcsin(attitude[2, 2])
+    ra, dec = np.radians(ra), np.radians(dec)
+    north = np.sin(pole_dec) * np.cos(dec) - np.cos(pole_dec) * np.sin(dec) * np.cos(pole_ra - ra)
+    east = np.cos(pole_dec) * np.sin(pole_ra - ra)
+    return np.asarray(np.degrees(np.arctan2(east, north)) % 360)
+
+
+def nominal_wcs_keywords(frame: PlannedFrame) -> dict[str, float | int]:
+    """What the frame's header says of its pointing and its subarray.
+
+    Returns
+    -------
+    dict
+        Keywords by their names in lower case: ``ra_ref``, ``dec_ref``, ``roll_ref``, ``v2_ref``, ``v3_ref``,
+        ``v3i_yang`` and ``vparity`` belong to the reference point of the frame's own aperture; ``ra_v1``,
+        ``dec_v1`` and ``pa_v3`` to the telescope's axis V1. Angles in degrees, ``v2_ref`` and ``v3_ref`` in
+        arcsec. ``substrt1``, ``substrt2``, ``subsize1``, ``subsize2`` are 1-based pixels in DMS orientation.
+    """
+    aperture = nircam_apertures()[frame.aperture]
+    attitude = nominal_attitude(frame)
+    ra_ref, dec_ref = (float(angle) for angle in _to_angles(attitude, aperture.V2Ref / 3600, aperture.V3Ref / 3600))
+    ra_v1, dec_v1 = (float(angle) for angle in _to_angles(attitude, 0.0, 0.0))
+    window = subarray_window(frame.aperture)
+    return {
+        "ra_ref": ra_ref,
+        "dec_ref": dec_ref,
+        "roll_ref": float(v3_position_angle(attitude, ra_ref, dec_ref)),
+        "v2_ref": float(aperture.V2Ref),
+        "v3_ref": float(aperture.V3Ref),
+        "v3i_yang": float(aperture.V3IdlYAngle),
+        "vparity": int(aperture.VIdlParity),
+        "ra_v1": ra_v1,
+        "dec_v1": dec_v1,
+        "pa_v3": float(v3_position_angle(attitude, ra_v1, dec_v1)),
+        "substrt1": window.xstart,
+        "substrt2": window.ystart,
+        "subsize1": window.nx,
+        "subsize2": window.ny,
+    }
+
+
+def _from_reference(
+    frame: PlannedFrame, geometry: DetectorGeometry, x: ArrayLike, y: ArrayLike
+) -> tuple[Floats, Floats]:
+    """Full-frame offsets from the polynomials' reference pixel."""
+    window = subarray_window(frame.aperture)
+    dx = np.asarray(x, dtype=float) + (window.xstart - 1 - geometry.x_reference)
+    dy = np.asarray(y, dtype=float) + (window.ystart - 1 - geometry.y_reference)
+    return dx, dy
+
+
+def _derivatives(geometry: DetectorGeometry, dx: Floats, dy: Floats) -> list[list[Floats]]:
+    """``[[dV2/dx, dV2/dy], [dV3/dx, dV3/dy]]`` in arcsec per pixel."""
+    return [
+        [polynomial.polyval2d(dx, dy, polynomial.polyder(component, axis=axis)) for axis in (0, 1)]
+        for component in (geometry.v2, geometry.v3)
+    ]
+
+
+def _rotation(axis: int, degrees: float) -> Floats:
+    """Rotation about one of the axes, counter-clockwise seen against it."""
+    cosine, sine = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    first, second = (axis + 1) % 3, (axis + 2) % 3
+    matrix = np.eye(3)
+    matrix[first, first] = matrix[second, second] = cosine
+    matrix[first, second], matrix[second, first] = -sine, sine
+    return matrix
+
+
+def _to_angles(rotation: Floats, longitude: ArrayLike, latitude: ArrayLike) -> tuple[Floats, Floats]:
+    """Rotate directions, all in degrees; longitudes come out in [0, 360)."""
+    lon, lat = np.radians(longitude), np.radians(latitude)
+    vector = np.stack([np.cos(lon) * np.cos(lat), np.sin(lon) * np.cos(lat), np.sin(lat)])
+    x, y, z = np.tensordot(rotation, vector, axes=1)
+    return np.degrees(np.arctan2(y, x)) % 360, np.degrees(np.arctan2(z, np.hypot(x, y)))

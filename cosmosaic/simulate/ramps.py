@@ -1,0 +1,286 @@
+"""Raw ramps: what the detector makes of the sky, read by read."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft
+from stdatamodels.jwst.datamodels import Level1bModel
+
+from cosmosaic.simulate.geometry import subarray_window
+from cosmosaic.simulate.headers import describe_frame, save_reproducibly
+from cosmosaic.simulate.instrument import (
+    ADC_LIMIT_DN,
+    FRAME_TIME_S,
+    PIXEL_SIZE_CM,
+    READOUT_PATTERNS,
+    ROW_OVERHEAD_PIXELS,
+    DetectorMaps,
+    detector_maps,
+    distort_linearity,
+    flux_conversion,
+    frame_numbers,
+    group_mid_times,
+    linearise,
+    number_of_outputs,
+    scan_directions,
+)
+from cosmosaic.simulate.plan import PlannedFrame
+from cosmosaic.simulate.truth import FrameTruth, draw_pedestal, generator_of
+from cosmosaic.survey import SimulationSettings
+
+FLICKER_RMS_DN = 2.2
+"""Rms of the 1/f noise in one read, from a row's time to a read's."""
+
+COSMIC_RAY_ELECTRONS = 2500.0
+"""Median charge of a hit; log-normal, a factor e either way at one sigma."""
+
+_FLICKER_STEP_PIXELS = 8
+_SHARED_FLICKER = 0.8
+_LONGEST_TRACK_PIXELS = 12
+_CHARGE_ABOVE_SATURATION_DN = 1500.0
+
+
+@dataclass(frozen=True)
+class Hits:
+    """Charge that cosmic rays leave; all arrays have a value per hit pixel."""
+
+    frame: NDArray[np.int64]
+    """Read, counted from 1, that sees it first."""
+    pixel: NDArray[np.int64]
+    """Index into the flattened array."""
+    electrons: NDArray[np.float32]
+
+
+def write_ramp(
+    frame: PlannedFrame, surface_brightness: NDArray[np.float32], settings: SimulationSettings, path: Path
+) -> FrameTruth:
+    """Simulate a raw exposure and write it as an ``_uncal`` file.
+
+    Parameters
+    ----------
+    frame
+        What is exposed.
+    surface_brightness
+        The sky in MJy/sr, shape ``(ny, nx)`` of the frame's subarray.
+    settings
+        Readout, noise and cosmic rays.
+    path
+        The file; replaced where it exists. Equal arguments give equal bytes.
+
+    Returns
+    -------
+    FrameTruth
+        What was added to the sky.
+    """
+    ramp, truth = simulate_ramp(frame, surface_brightness, settings)
+    model = Level1bModel(data=ramp[None])
+    describe_frame(model, frame, settings)
+    model.meta.bunit_data = "DN"
+    save_reproducibly(model, path)
+    return truth
+
+
+def simulate_ramp(
+    frame: PlannedFrame, surface_brightness: NDArray[np.float32], settings: SimulationSettings
+) -> tuple[NDArray[np.uint16], FrameTruth]:
+    """Read out a detector group by group.
+
+    Light, dark current and cosmic rays collect as electrons with Poisson noise; the pedestal is a ramp of the
+    electronics, without noise and not flat-fielded; the converter clips each read before the reads of a group are
+    averaged on board.
+
+    Returns
+    -------
+    ramp
+        DN, shape ``(groups, ny, nx)``.
+    truth
+        What was added to the sky.
+    """
+    window = subarray_window(frame.aperture)
+    if surface_brightness.shape != (window.ny, window.nx):
+        raise ValueError(
+            f"{frame.name}: sky has shape {surface_brightness.shape}, {frame.aperture} {window.ny, window.nx}"
+        )
+    maps = detector_maps(frame.detector, window)
+    conversion = flux_conversion(frame.detector, frame.filter)
+    pedestal = draw_pedestal(frame, settings)
+    hits = draw_cosmic_rays(frame, settings, maps)
+    flicker = draw_flicker(frame, settings)
+    rate = photon_rate(surface_brightness, maps, conversion)
+
+    ramp = np.empty((settings.groups, *rate.shape), dtype=np.uint16)
+    for group, signal in enumerate(_groups(frame, settings, maps, rate, hits, pedestal / conversion)):
+        ramp[group] = np.clip(np.rint(signal + flicker[group]), 0, ADC_LIMIT_DN)
+    slope = least_squares_slope(flicker, settings) * conversion / maps.flat
+    return ramp, FrameTruth(
+        pedestal_mjy_sr=pedestal,
+        flicker_mjy_sr=slope.astype(np.float32),
+        cosmic_rays=first_hit_group(hits, settings, rate.shape),
+    )
+
+
+def photon_rate(surface_brightness: NDArray[np.float32], maps: DetectorMaps, conversion: float) -> NDArray[np.float32]:
+    """Electrons per second that sky and dark current free in each pixel; dead and reference pixels free none.
+
+    Parameters
+    ----------
+    surface_brightness
+        MJy/sr, shape ``(ny, nx)``.
+    maps
+        The detector.
+    conversion
+        MJy/sr per DN/s after the flat.
+    """
+    light = np.maximum(surface_brightness, 0) * maps.flat / conversion
+    light[maps.is_blind] = 0
+    return ((light + maps.dark_rate) * maps.gain).astype(np.float32)
+
+
+def full_well_dn(maps: DetectorMaps) -> NDArray[np.float32]:
+    """Signal in DN, after correction for non-linearity, at which a pixel counts as saturated."""
+    return linearise(maps.saturation - maps.superbias, maps)
+
+
+def draw_cosmic_rays(frame: PlannedFrame, settings: SimulationSettings, maps: DetectorMaps) -> Hits:
+    """Draw the tracks of the cosmic rays that hit the detector during an exposure.
+
+    Hits fall at random in place, time and direction; their charge is log-normal and spread evenly along a straight
+    track whose length in pixels is geometric, as for particles that come from all sides.
+
+    Parameters
+    ----------
+    frame
+        Its seed is used.
+    settings
+        Rate and readout.
+    maps
+        The detector.
+    """
+    generator = generator_of(frame, "cosmic rays")
+    ny, nx = maps.gain.shape
+    reads = int(frame_numbers(settings)[-1, -1])
+    duration = reads * FRAME_TIME_S[settings.subarray]
+    expected = settings.cosmic_rays_per_s_cm2 * duration * ny * nx * PIXEL_SIZE_CM**2
+    number = int(generator.poisson(expected))
+    length = np.minimum(generator.geometric(0.4, number), _LONGEST_TRACK_PIXELS)
+    angle = generator.uniform(0, 2 * np.pi, number)
+    x, y = generator.uniform(0, nx, number), generator.uniform(0, ny, number)
+    charge = COSMIC_RAY_ELECTRONS * np.exp(generator.standard_normal(number))
+    read = generator.integers(1, reads + 1, number)
+
+    hit = np.repeat(np.arange(number), length)
+    step = np.arange(hit.size) - np.repeat(np.cumsum(length) - length, length)
+    column = np.floor(x[hit] + step * np.cos(angle[hit])).astype(np.int64)
+    row = np.floor(y[hit] + step * np.sin(angle[hit])).astype(np.int64)
+    inside = (column >= 0) & (column < nx) & (row >= 0) & (row < ny)
+    hit, column, row = hit[inside], column[inside], row[inside]
+    sensitive = ~maps.is_blind[row, column]
+    hit, pixel = hit[sensitive], (row * nx + column)[sensitive]
+    return Hits(read[hit], pixel, (charge / length)[hit].astype(np.float32))
+
+
+def first_hit_group(hits: Hits, settings: SimulationSettings, shape: tuple[int, int]) -> NDArray[np.uint8]:
+    """Group, counted from 1, that first sees a cosmic ray in each pixel; 0 where none fell. Shape ``(ny, nx)``."""
+    groups = 1 + np.searchsorted(frame_numbers(settings)[:, -1], hits.frame)
+    first = np.full(shape, settings.groups + 1, dtype=np.uint8)
+    np.minimum.at(first.reshape(-1), hits.pixel, groups.astype(np.uint8))
+    first[first > settings.groups] = 0
+    return first
+
+
+def draw_flicker(frame: PlannedFrame, settings: SimulationSettings) -> NDArray[np.float32]:
+    """Draw the 1/f noise of the readout electronics, averaged over the reads of each group.
+
+    Its power falls as one over frequency along the true order of readout, through gaps and line overheads. What
+    drifts more slowly than a read is left out: the mean of each read is zero. The amplifiers of a full frame are
+    read in parallel, neighbours in opposite senses, and share most of the noise.
+
+    Parameters
+    ----------
+    frame
+        Its seed, detector and subarray are used.
+    settings
+        Readout; without ``flicker_noise`` there is none.
+
+    Returns
+    -------
+    NDArray
+        DN, shape ``(groups, ny, nx)``.
+    """
+    window = subarray_window(frame.aperture)
+    if not settings.flicker_noise:
+        return np.zeros((settings.groups, window.ny, window.nx), dtype=np.float32)
+    generator = generator_of(frame, "flicker noise")
+    outputs = number_of_outputs(settings.subarray)
+    columns = window.nx // outputs
+    shared = _flicker_in_time(generator, window.ny, columns, settings)
+    strips = []
+    for output in range(outputs):
+        strip = shared
+        if outputs > 1:
+            own = _flicker_in_time(generator, window.ny, columns, settings)
+            strip = np.sqrt(_SHARED_FLICKER) * shared + np.sqrt(1 - _SHARED_FLICKER) * own
+        strips.append(strip if output % 2 == 0 else strip[:, :, ::-1])
+    read_order = np.repeat(np.concatenate(strips, axis=2), _FLICKER_STEP_PIXELS, axis=2)
+    fast, slow = scan_directions(frame.detector)
+    return read_order[:, :: int(np.sign(slow)), :: int(np.sign(fast))].astype(np.float32)
+
+
+def least_squares_slope(groups: NDArray[np.float32], settings: SimulationSettings) -> NDArray[np.float32]:
+    """Slope per second of values per group, shape ``(groups, ny, nx)``, by an unweighted fit."""
+    times = group_mid_times(settings)
+    weights = (times - times.mean()) / np.sum((times - times.mean()) ** 2)
+    return np.tensordot(weights.astype(np.float32), groups, axes=1)
+
+
+def _flicker_in_time(
+    generator: np.random.Generator, rows: int, columns: int, settings: SimulationSettings
+) -> NDArray[np.float32]:
+    """1/f noise of one amplifier, shape ``(groups, rows, columns / step)``, rows and columns in order of readout."""
+    numbers = frame_numbers(settings)
+    reads, steps = int(numbers[-1, -1]), columns // _FLICKER_STEP_PIXELS
+    row_steps = steps + round(ROW_OVERHEAD_PIXELS / _FLICKER_STEP_PIXELS)
+    length = reads * rows * row_steps
+    padded = fft.next_fast_len(length, real=True)
+    frequency = np.arange(padded // 2 + 1) / padded
+    audible = frequency > 1 / (rows * row_steps)
+    amplitude = np.zeros(frequency.size, dtype=np.float32)
+    amplitude[audible] = 1 / np.sqrt(frequency[audible])
+    amplitude *= FLICKER_RMS_DN * padded / np.sqrt(2 * np.sum(amplitude.astype(float) ** 2))
+    phases = generator.standard_normal((2, frequency.size), dtype=np.float32) / np.float32(np.sqrt(2))
+    series = fft.irfft(amplitude * (phases[0] + 1j * phases[1]), padded)[:length]
+    noise = series.reshape(reads, rows, row_steps)[numbers - 1, :, :steps]
+    noise -= noise.mean(axis=(2, 3), keepdims=True)
+    return noise.mean(axis=1)
+
+
+def _groups(
+    frame: PlannedFrame,
+    settings: SimulationSettings,
+    maps: DetectorMaps,
+    rate: NDArray[np.float32],
+    hits: Hits,
+    pedestal_rate: float,
+) -> Iterator[NDArray[np.float32]]:
+    """Yield each group's mean read in DN, without 1/f noise."""
+    generator = generator_of(frame, "photons and reads")
+    frame_time = FRAME_TIME_S[settings.subarray]
+    nframes = READOUT_PATTERNS[settings.readout_pattern].nframes
+    offset = np.where(maps.is_reference, np.float32(0), np.float32(pedestal_rate))
+    full_well = full_well_dn(maps) + np.float32(_CHARGE_ABOVE_SATURATION_DN)
+    electrons = np.zeros_like(rate)
+    last = 0
+    for numbers in frame_numbers(settings):
+        total = np.zeros_like(rate)
+        for number in map(int, numbers):
+            electrons += generator.poisson(rate * np.float32((number - last) * frame_time))
+            arrived = (hits.frame > last) & (hits.frame <= number)
+            np.add.at(electrons.reshape(-1), hits.pixel[arrived], hits.electrons[arrived])
+            signal = np.minimum(electrons / maps.gain + offset * np.float32(number * frame_time), full_well)
+            total += np.minimum(distort_linearity(signal, maps) + maps.superbias, ADC_LIMIT_DN)
+            last = number
+        noise = generator.standard_normal(rate.shape, dtype=np.float32) * maps.read_noise
+        yield total / np.float32(nframes) + noise / np.float32(np.sqrt(nframes))

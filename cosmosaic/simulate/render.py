@@ -1,0 +1,321 @@
+"""The sky as a frame sees it: sources, sky level and a user's image on the pixels of one detector."""
+
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import galsim
+import numpy as np
+from astropy.io import fits
+from astropy.table import Row, Table
+from astropy.wcs import WCS
+from numpy.typing import NDArray
+from scipy import interpolate, ndimage, special
+
+from cosmosaic.simulate.geometry import (
+    frame_shape,
+    local_jacobian,
+    pixel_area_sr,
+    pixel_to_sky,
+    sky_to_pixel,
+    true_attitude,
+    v3_position_angle,
+)
+from cosmosaic.simulate.instrument import is_long_wavelength
+from cosmosaic.simulate.plan import PlannedFrame
+from cosmosaic.simulate.psf import PASSBANDS, effective_psf
+from cosmosaic.simulate.scene import TRUNCATION_RADII
+
+PIXEL_SCALE_ARCSEC = {"short": 0.031, "long": 0.063}
+"""Mean pixel scales of NIRCam's channels."""
+
+FAINTEST_WING_NJY = 3e-3
+"""A source is drawn out to where it falls below this in a pixel, about a thousandth of a survey exposure's noise."""
+
+MJY_PER_NJY = 1e-15
+
+_SKY_SPECTRUM_UM = (0.7, 0.9, 1.15, 1.5, 2.0, 2.8, 3.6, 4.4, 4.8)
+_SKY_SPECTRUM = (1.10, 1.05, 1.00, 0.95, 0.80, 0.60, 0.65, 1.15, 1.40)
+_LATTICE_PIXELS = 32
+_SPLINE_MARGIN_PIXELS = 16
+_MOST_POINTS_PER_PIXEL = 8
+_DRAWING = galsim.GSParams(folding_threshold=0.02, maximum_fft_size=16384)  # stamps are wider than the folds
+
+
+class _Stamp(NamedTuple):
+    """A source on its way to the detector."""
+
+    profile: galsim.GSObject
+    x: float
+    y: float
+    reach_pixels: float
+    jacobian: NDArray[np.floating]
+
+
+def surface_brightness(
+    frame: PlannedFrame, scene: Table, sky_mjy_sr: float = 0.0, image: Path | None = None
+) -> NDArray[np.float32]:
+    """Surface brightness that falls on every pixel of a frame.
+
+    Parameters
+    ----------
+    frame
+        The frame, which sees the sky from its true attitude.
+    scene
+        Sources, as `cosmosaic.simulate.scene` describes them.
+    sky_mjy_sr
+        Uniform sky in the frame's filter, MJy/sr; see `sky_level`.
+    image
+        FITS image that lies under the sources, see `sample_image`.
+
+    Returns
+    -------
+    ndarray
+        MJy/sr with shape (ny, nx).
+    """
+    brightness = render_flux(frame, scene) * (MJY_PER_NJY / pixel_area_sr(frame)) + sky_mjy_sr
+    if image is not None:
+        brightness += sample_image(frame, image)
+    return brightness.astype(np.float32)
+
+
+def sky_level(filter_name: str, sky_mjy_sr: float) -> float:
+    """Surface brightness of the sky in a filter, MJy/sr.
+
+    Parameters
+    ----------
+    filter_name
+        A key of `PASSBANDS`.
+    sky_mjy_sr
+        Level at 1.15 micrometres; zodiacal light falls towards 3 micrometres, heat rises beyond.
+    """
+    return sky_mjy_sr * float(np.interp(PASSBANDS[filter_name].pivot_um, _SKY_SPECTRUM_UM, _SKY_SPECTRUM))
+
+
+def render_flux(frame: PlannedFrame, scene: Table) -> NDArray[np.float32]:
+    """Flux of the scene's sources in every pixel of a frame.
+
+    Sersic profiles and stars, convolved with the PSF and the pixel, under the local scale and shear of the
+    distorted detector. Sources beyond the edges contribute the wings that reach in, from up to half a detector away.
+
+    Parameters
+    ----------
+    frame
+        The frame, which sees the sky from its true attitude.
+    scene
+        Sources, as `cosmosaic.simulate.scene` describes them, with a flux in the frame's filter.
+
+    Returns
+    -------
+    ndarray
+        nJy with shape (ny, nx).
+    """
+    ny, nx = frame_shape(frame)
+    flux = galsim.ImageF(nx, ny, xmin=0, ymin=0)
+    for stamp in _stamps(frame, scene):
+        reach = stamp.reach_pixels
+        bounds = flux.bounds & galsim.BoundsI(
+            xmin=int(np.floor(stamp.x - reach)),
+            xmax=int(np.ceil(stamp.x + reach)),
+            ymin=int(np.floor(stamp.y - reach)),
+            ymax=int(np.ceil(stamp.y + reach)),
+        )
+        if not bounds.isDefined():
+            continue
+        stamp.profile.drawImage(
+            image=flux[bounds],
+            center=galsim.PositionD(stamp.x, stamp.y),
+            wcs=galsim.JacobianWCS(*stamp.jacobian.ravel()),
+            method="no_pixel",  # the PSF holds the pixel
+            add_to_image=True,
+        )
+    return np.asarray(flux.array)
+
+
+def sample_image(frame: PlannedFrame, path: Path) -> NDArray[np.float32]:
+    """Surface brightness of a FITS image at a frame's pixels.
+
+    The image is taken for the sky as the telescope delivers it; no PSF is applied. Where its pixels are finer than
+    the detector's, several points in each detector pixel are averaged. Sky outside of the image, and its NaN
+    pixels, are 0.
+
+    Parameters
+    ----------
+    frame
+        The frame, which sees the sky from its true attitude.
+    path
+        FITS file; the first extension with a two-dimensional image counts.
+
+    Returns
+    -------
+    ndarray
+        MJy/sr with shape (ny, nx).
+
+    Raises
+    ------
+    ValueError
+        The file holds no image, has no celestial WCS or a distorted one, is in another unit than MJy/sr, or does
+        not cover any of the frame.
+    """
+    ny, nx = frame_shape(frame)
+    with fits.open(path) as hdus:
+        hdu = _image_hdu(hdus, path)
+        lattice = _ImageLattice(frame, _undistorted_wcs(hdu, path))
+        window = lattice.window(hdu.shape)
+        if window is None:
+            raise ValueError(
+                f"{path}: the image does not cover any of frame {frame.name} at RA {frame.ra:.5f}, Dec {frame.dec:.5f};"
+                " set simulation.pointings to its sky, or leave simulation.image out"
+            )
+        data = np.nan_to_num(np.asarray(hdu.data[window], dtype=float), nan=0.0, posinf=0.0, neginf=0.0)
+    coefficients = ndimage.spline_filter(data, order=3)
+    points = lattice.points_per_pixel
+    offsets = (np.arange(points) + 0.5) / points - 0.5
+    total = np.zeros((ny, nx))
+    for y_offset in offsets:
+        for x_offset in offsets:
+            row, column = lattice.positions(np.arange(ny) + y_offset, np.arange(nx) + x_offset)
+            place = [row - window[0].start, column - window[1].start]
+            total += ndimage.map_coordinates(coefficients, place, order=3, prefilter=False)
+    return (total / points**2).astype(np.float32)
+
+
+class _ImageLattice:
+    """Where a frame's pixels lie on an image, known on a lattice and interpolated with splines between."""
+
+    def __init__(self, frame: PlannedFrame, wcs: WCS) -> None:
+        ny, nx = frame_shape(frame)
+        step = _LATTICE_PIXELS
+        self._y, self._x = (np.arange(-step, size + step, step, dtype=float) for size in (ny, nx))
+        sky = pixel_to_sky(frame, true_attitude(frame), *np.meshgrid(self._x, self._y))
+        self._column, self._row = wcs.wcs_world2pix(*sky, 0)
+
+    @property
+    def points_per_pixel(self) -> int:
+        """Points along each axis of a detector pixel that see every pixel of the image."""
+        steps = [np.hypot(*(np.diff(p, axis=axis) for p in (self._column, self._row))).max() for axis in (0, 1)]
+        return int(np.clip(np.ceil(max(steps) / _LATTICE_PIXELS), 1, _MOST_POINTS_PER_PIXEL))
+
+    def window(self, shape: tuple[int, int]) -> tuple[slice, slice] | None:
+        """Rows and columns of the image that are needed; None where the frame lies beside it."""
+        low = [max(0, int(p.min()) - _SPLINE_MARGIN_PIXELS) for p in (self._row, self._column)]
+        high = [
+            min(size, int(p.max()) + 1 + _SPLINE_MARGIN_PIXELS)
+            for p, size in zip((self._row, self._column), shape, strict=True)
+        ]
+        if low[0] >= high[0] or low[1] >= high[1]:
+            return None
+        return slice(low[0], high[0]), slice(low[1], high[1])
+
+    def positions(self, y: NDArray[np.floating], x: NDArray[np.floating]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Rows and columns on the image, with shape (len(y), len(x))."""
+        row, column = (
+            interpolate.RectBivariateSpline(self._y, self._x, p, s=0)(y, x) for p in (self._row, self._column)
+        )
+        return row, column
+
+
+def _image_hdu(hdus: fits.HDUList, path: Path) -> Any:
+    for hdu in hdus:
+        if not hdu.is_image or len(hdu.shape) != 2:
+            continue
+        unit = str(hdu.header.get("BUNIT", "")).strip()
+        if unit.lower().replace(" ", "") != "mjy/sr":
+            raise ValueError(f"{path}: BUNIT is {unit!r}; simulation.image must be in 'MJy/sr'")
+        return hdu
+    raise ValueError(f"{path}: holds no two-dimensional image; simulation.image must be a FITS image")
+
+
+def _undistorted_wcs(hdu: Any, path: Path) -> WCS:
+    wcs = WCS(hdu.header)
+    if not wcs.has_celestial:
+        raise ValueError(f"{path}: CTYPE {list(wcs.wcs.ctype)} is no celestial WCS; simulation.image must have one")
+    if wcs.has_distortion:
+        raise ValueError(
+            f"{path}: CTYPE {list(wcs.wcs.ctype)}: the WCS has distortion; resample the image to a plain one"
+        )
+    return wcs
+
+
+def _stamps(frame: PlannedFrame, scene: Table) -> Iterator[_Stamp]:
+    """Sources whose light reaches the frame, ready to be drawn."""
+    ny, nx = frame_shape(frame)
+    attitude = true_attitude(frame)
+    ra, dec = (np.asarray(scene[name], dtype=float) for name in ("ra", "dec"))
+    x, y = sky_to_pixel(frame, attitude, ra, dec)
+    outside = np.hypot(np.maximum(0, np.maximum(-x, x - nx + 1)), np.maximum(0, np.maximum(-y, y - ny + 1)))
+    position_angle = v3_position_angle(attitude, ra, dec)
+    pixel_scale = PIXEL_SCALE_ARCSEC["long" if is_long_wavelength(frame.detector) else "short"]
+    for index in np.flatnonzero(np.isfinite(x)):
+        row = scene[int(index)]
+        flux = float(row[f"flux_{frame.filter}"])
+        if not flux > 0:
+            continue
+        reach = _psf_reach_arcsec(frame.filter, pixel_scale, flux) + _profile_reach_arcsec(row, flux, pixel_scale)
+        if outside[index] * pixel_scale > reach:
+            continue
+        profile = _profile(row, position_angle[index], frame.filter, pixel_scale) * flux
+        yield _Stamp(profile, x[index], y[index], reach / pixel_scale, local_jacobian(frame, x[index], y[index]))
+
+
+def _profile(row: Row, v3_position_angle_deg: float, filter_name: str, pixel_scale: float) -> galsim.GSObject:
+    """A source of flux 1 as the pixels see it, in telescope coordinates."""
+    psf = _psf_profile(filter_name, pixel_scale)
+    if row["kind"] == "star":
+        return psf
+    axis_ratio = float(row["axis_ratio"])
+    circularised = float(row["half_light_radius"]) * np.sqrt(axis_ratio)
+    # Position angles turn from +v (north) to -u (east), galsim's from +u to +v.
+    angle = float(row["position_angle"]) - v3_position_angle_deg + 90
+    sersic = _unit_sersic(float(row["sersic_n"])).dilate(circularised).shear(q=axis_ratio, beta=angle * galsim.degrees)
+    return galsim.Convolve(sersic, psf, gsparams=_DRAWING)
+
+
+@cache
+def _unit_sersic(index: float) -> galsim.Sersic:
+    # One object for all sizes: galsim's tables belong to an index and a truncation in units of the scale radius.
+    return galsim.Sersic(index, half_light_radius=1.0, trunc=TRUNCATION_RADII, gsparams=_DRAWING)
+
+
+@cache
+def _psf_profile(filter_name: str, pixel_scale: float) -> galsim.InterpolatedImage:
+    psf = effective_psf(filter_name, pixel_scale)
+    image = galsim.ImageD(psf.image, scale=psf.scale_arcsec)
+    return galsim.InterpolatedImage(
+        image, x_interpolant="quintic", k_interpolant="cubic", pad_factor=2, flux=1.0, gsparams=_DRAWING
+    )
+
+
+@cache
+def _psf_envelope(filter_name: str, pixel_scale: float) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+    """Radii in arcsec, outermost first, and the brightest that the PSF is at or beyond them, per square arcsec."""
+    psf = effective_psf(filter_name, pixel_scale)
+    centre = psf.image.shape[0] // 2
+    offset = np.arange(psf.image.shape[0]) - centre
+    ring = np.hypot(offset, offset[:, None]).astype(int)
+    brightest = ndimage.maximum(psf.image, ring, np.arange(centre + 1)) / psf.scale_arcsec**2
+    return np.arange(centre, -1, -1) * psf.scale_arcsec, np.maximum.accumulate(brightest[::-1])
+
+
+def _psf_reach_arcsec(filter_name: str, pixel_scale: float, flux: float) -> float:
+    """How far from a star of this flux (nJy) a pixel gets more than `FAINTEST_WING_NJY`."""
+    radii, brightest = _psf_envelope(filter_name, pixel_scale)
+    first = int(np.searchsorted(brightest, FAINTEST_WING_NJY / (flux * pixel_scale**2)))
+    return float(radii[max(first - 1, 0)]) if first < len(radii) else 0.0
+
+
+def _profile_reach_arcsec(row: Row, flux: float, pixel_scale: float) -> float:
+    """How far along the major axis a galaxy's Sersic profile gives a pixel more than `FAINTEST_WING_NJY`.
+
+    The profile and its central brightness are those of Graham & Driver (2005, PASA 22, 118).
+    """
+    if row["kind"] == "star":
+        return 0.0
+    n, major = float(row["sersic_n"]), float(row["half_light_radius"])
+    b = 2 * n - 1 / 3 + 0.009876 / n
+    area = 2 * np.pi * float(row["axis_ratio"]) * major**2
+    at_half_light = flux / (area * n * np.exp(b) * b ** (-2 * n) * special.gamma(2 * n))
+    ratio = at_half_light * pixel_scale**2 / FAINTEST_WING_NJY
+    radii = max(1 + float(np.log(ratio)) / b, 0.0) ** n
+    return major * min(radii, TRUNCATION_RADII)

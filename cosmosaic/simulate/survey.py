@@ -1,0 +1,97 @@
+"""A whole synthetic survey: reference files, frames and truth."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from astropy.table import Table
+
+from cosmosaic.simulate.calibrated import write_calibrated
+from cosmosaic.simulate.plan import PlannedFrame, plan_frames
+from cosmosaic.simulate.ramps import write_ramp
+from cosmosaic.simulate.references import write_crds_cache
+from cosmosaic.simulate.render import sky_level, surface_brightness
+from cosmosaic.simulate.scene import draw_scene, read_scene
+from cosmosaic.simulate.truth import write_frame_truth, write_survey_truth
+from cosmosaic.survey import SimulationSettings
+
+_WRITERS = {"uncal": write_ramp, "cal": write_calibrated}
+
+
+def simulate_survey(
+    settings: SimulationSettings, folder: Path, catalog: Path | None = None, image: Path | None = None
+) -> list[Path]:
+    """Make a synthetic survey, one frame after another.
+
+    Parameters
+    ----------
+    settings
+        What to make; equal settings make equal files, byte for byte.
+    folder
+        Gets ``raw/`` (frames), ``truth/`` and ``crds/``.
+    catalog, image
+        Local copies of ``settings.catalog`` and ``settings.image``.
+
+    Returns
+    -------
+    list of Path
+        The frames.
+    """
+    frames = plan_frames(settings)
+    scene = survey_scene(settings, frames, catalog)
+    write_crds_cache(settings, folder / "crds")
+    write_survey_truth(scene, frames, settings, folder / "truth")
+    return [simulate_frame(frame, scene, settings, folder, image)[0] for frame in frames]
+
+
+def survey_scene(settings: SimulationSettings, frames: Sequence[PlannedFrame], catalog: Path | None = None) -> Table:
+    """Sources that a survey looks at: those of a catalogue, or drawn ones.
+
+    Raises
+    ------
+    ValueError
+        The settings name a catalogue and no local copy of it is given, or it is not fit for use.
+    """
+    if catalog is not None:
+        return read_scene(catalog, sorted({frame.filter for frame in frames}))
+    if settings.catalog is not None:
+        raise ValueError(f"simulation.catalog {settings.catalog} needs a local copy; pass it as catalog")
+    return draw_scene(settings, frames)
+
+
+def simulate_frame(
+    frame: PlannedFrame, scene: Table, settings: SimulationSettings, folder: Path, image: Path | None = None
+) -> tuple[Path, Path]:
+    """Make one frame of a synthetic survey and its truth.
+
+    Parameters
+    ----------
+    frame
+        What is exposed.
+    scene
+        Sources; a table with the columns of `cosmosaic.simulate.scene`.
+    settings
+        The survey.
+    folder
+        Gets ``raw/<name>_<level>.fits`` and ``truth/<name>_truth.fits``.
+    image
+        Local copy of ``settings.image``.
+
+    Returns
+    -------
+    tuple of Path
+        The frame and its truth.
+
+    Raises
+    ------
+    ValueError
+        The settings name an image and no local copy of it is given, or it is not fit for use.
+    """
+    if settings.image is not None and image is None:
+        raise ValueError(f"simulation.image {settings.image} needs a local copy; pass it as image")
+    raw, truth = folder / "raw", folder / "truth"
+    for part in (raw, truth):
+        part.mkdir(parents=True, exist_ok=True)
+    sky = surface_brightness(frame, scene, sky_level(frame.filter, settings.sky_mjy_sr), image)
+    path, truth_path = raw / f"{frame.name}_{settings.level}.fits", truth / f"{frame.name}_truth.fits"
+    write_frame_truth(_WRITERS[settings.level](frame, sky, settings, path), truth_path)
+    return path, truth_path

@@ -1,0 +1,28 @@
+"""Make the frames of a synthetic survey, their truth and the reference files that calibrate them.
+
+    python flows/simulate.py --store mock --simulation.catalog sources.ecsv
+    python flows/simulate.py --help           every setting; those of the simulation count here
+"""
+
+import sys
+
+from prefect import flow
+from prefect.states import Completed, State
+
+from cosmosaic.survey import Survey
+from tasks.command import main
+from tasks.run import open_run
+from tasks.simulate import simulate_survey
+
+
+@flow(name="simulate", flow_run_name="simulate {survey.name}")
+def simulate(survey: Survey = Survey()) -> State:  # noqa: B008
+    """Make the raw frames of a synthetic survey under ``<store>/raw``, the truth under ``<store>/truth``."""
+    with open_run(survey) as run:
+        simulate_survey(run)
+        run.note(f"frames in {survey.url('raw')}, truth in {survey.url('truth')}, CRDS cache in {survey.url('crds')}")
+        return Completed(message=f"{len(run.ledger.executed)} steps executed, {len(run.ledger.cached)} from cache")
+
+
+if __name__ == "__main__":
+    sys.exit(main(simulate, sys.argv[1:]))

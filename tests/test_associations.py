@@ -1,0 +1,151 @@
+"""Frames of one filter belong together, and the jwst package reads what is written."""
+
+import json
+from pathlib import Path
+
+import pytest
+from jwst.associations import load_asn
+from jwst.associations.asn_from_list import Main as AsnFromList
+
+from cosmosaic.associations import (
+    AssociationError,
+    association_json,
+    check_same_band,
+    make_associations,
+    read_association,
+    select_frames,
+)
+from cosmosaic.records import Frame, StoredObject
+
+
+def frame(number: int, filter_name: str = "F115W", pupil: str = "CLEAR", level: str = "uncal") -> Frame:
+    name = f"jw01727001001_02101_{number:05d}_nrcb1"
+    return Frame(
+        object=StoredObject(uri=f"/raw/{name}_{level}.fits", sha256=f"{number:064d}", size=1),
+        level=level,
+        program="01727",
+        observation="001",
+        visit="001",
+        exposure=f"02101_{number:05d}",
+        detector="NRCB1",
+        filter=filter_name,
+        pupil=pupil,
+        subarray="FULL",
+        start="2023-01-05T10:00:00.000",
+        exposure_time=311.4,
+        footprint=((150.0, 2.0), (150.1, 2.0), (150.1, 2.1)),
+    )
+
+
+FRAMES = [frame(3), frame(1), frame(2, "F150W"), frame(4, "F444W", "F470N"), frame(5, "F444W")]
+
+
+def test_each_filter_has_an_association_of_its_own() -> None:
+    made = make_associations(FRAMES, "cosmos")
+    assert [(a.band, a.product_name, len(a.members)) for a in made] == [
+        ("F115W", "cosmos_f115w", 2),
+        ("F150W", "cosmos_f150w", 1),
+        ("F444W", "cosmos_f444w", 1),
+        ("F444W-F470N", "cosmos_f444w-f470n", 1),
+    ]
+    assert made[0].members == (frame(1).name, frame(3).name)
+
+
+def test_the_order_of_the_frames_does_not_matter() -> None:
+    assert make_associations(FRAMES, "cosmos") == make_associations(reversed(FRAMES), "cosmos")
+
+
+def test_two_frames_of_one_name_are_refused() -> None:
+    with pytest.raises(AssociationError, match="same name"):
+        make_associations([frame(1), frame(1, level="cal")], "cosmos")
+
+
+def test_jwst_reads_the_association_as_its_own() -> None:
+    association = make_associations(FRAMES, "cosmos")[0]
+    text = association_json(association, {name: f"{name}_cal.fits" for name in association.members})
+    loaded = load_asn(text, validate=True)
+    assert loaded["asn_type"] == "image3"
+    assert loaded["products"][0]["name"] == "cosmos_f115w"
+    assert [member["expname"] for member in loaded["products"][0]["members"]] == [
+        f"{name}_cal.fits" for name in association.members
+    ]
+    assert text == association_json(association, {name: f"{name}_cal.fits" for name in reversed(association.members)})
+
+
+def test_an_association_holds_file_names_and_no_folders() -> None:
+    association = make_associations(FRAMES, "cosmos")[1]
+    (name,) = association.members
+    with pytest.raises(AssociationError, match="folder"):
+        association_json(association, {name: f"/scratch/{name}_cal.fits"})
+    with pytest.raises(AssociationError, match=name):
+        association_json(association, {})
+
+
+def test_an_association_of_asn_from_list_selects_its_frames(tmp_path: Path) -> None:
+    path = tmp_path / "mosaic_asn.json"
+    files = [f"{frame(n).name}_cal.fits" for n in (3, 1)]
+    AsnFromList.cli(["-o", str(path), "--product-name", "my_mosaic", *files])
+    asked = read_association(str(path))
+    assert asked.product_name == "my_mosaic"
+    assert select_frames(FRAMES, asked, str(path)) == [frame(3), frame(1)]
+
+
+def test_what_was_written_is_read_back(tmp_path: Path) -> None:
+    association = make_associations(FRAMES, "cosmos")[0]
+    path = tmp_path / "cosmos_f115w_asn.json"
+    path.write_text(association_json(association, {name: f"{name}_cal.fits" for name in association.members}))
+    assert read_association(str(path)).members == association.members
+
+
+def test_filters_mixed_in_one_association_are_refused_file_by_file(tmp_path: Path) -> None:
+    path = tmp_path / "asn.json"
+    AsnFromList.cli(["-o", str(path), "--product-name", "m", *(f"{frame(n).name}_cal.fits" for n in (1, 2, 3))])
+    with pytest.raises(AssociationError, match="mixed") as caught:
+        select_frames(FRAMES, read_association(str(path)), str(path))
+    for number, band in ((1, "F115W"), (2, "F150W"), (3, "F115W")):
+        assert frame(number).object.name in str(caught.value)
+        assert band in str(caught.value)
+    check_same_band([frame(1), frame(3)])
+
+
+def test_members_that_are_not_there_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "asn.json"
+    AsnFromList.cli(["-o", str(path), "--product-name", "m", f"{frame(9).name}_cal.fits"])
+    with pytest.raises(AssociationError, match=f"{path}.*{frame(9).name}"):
+        select_frames(FRAMES, read_association(str(path)), str(path))
+
+
+def document(**changes: object) -> dict[str, object]:
+    member = {"expname": "a_cal.fits", "exptype": "science"}
+    return {"products": [{"name": "p", "members": [member]} | changes]}
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("products: [a]", "no JSON"),
+        ("[" * 100_000, "no JSON"),
+        ("[1]", "no JSON object"),
+        ("{}", "no products"),
+        (json.dumps({"products": document()["products"] * 2}), "2 products"),  # type: ignore[operator]
+        (json.dumps(document(name=None)), "no name"),
+        (json.dumps(document(members="a")), "no list of members"),
+        (json.dumps(document(members=[])), "no member with exptype"),
+        (json.dumps(document(members=[{"exptype": "science"}])), "no expname"),
+        (json.dumps(document(members=[{"expname": "a_cal.fits"}])), "no exptype"),
+        (json.dumps(document(members=[{"expname": "a_cal.fits", "exptype": "science"}] * 2)), "more than once"),
+    ],
+)
+def test_a_bad_association_names_its_file_and_fault(tmp_path: Path, content: str, words: str) -> None:
+    path = tmp_path / "bad_asn.json"
+    path.write_text(content)
+    with pytest.raises(AssociationError, match=words) as caught:
+        read_association(str(path))
+    assert str(path) in str(caught.value)
+
+
+def test_members_that_are_no_science_are_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "asn.json"
+    background = {"expname": "b_cal.fits", "exptype": "background"}
+    path.write_text(json.dumps(document(members=[background, {"expname": "dir/a_rate.fits", "exptype": "science"}])))
+    assert read_association(str(path)).members == ("a",)

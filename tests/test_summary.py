@@ -1,0 +1,52 @@
+"""The run table: a file per run, nothing lost, one table over all."""
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import pandas as pd
+import pytest
+
+from cosmosaic.summary import COLUMNS, read_runs, write_run
+
+
+def row(run_id, **values):
+    return {"run_id": run_id, "start": f"2022-08-{int(run_id):02d}T00:00:00", "kind": "i2d", "product": "a", **values}
+
+
+def test_runs_side_by_side_lose_nothing(tmp_path):
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: write_run([row(str(number))] * 3, str(tmp_path), str(number)), range(1, 9)))
+    table = read_runs(str(tmp_path))
+    assert sorted(table["run_id"]) == sorted(3 * [str(number) for number in range(1, 9)])
+
+
+def test_table_over_all_runs_is_in_the_order_they_started(tmp_path):
+    for run_id in ("3", "1", "2"):
+        write_run([row(run_id, steps_executed=0)], str(tmp_path), run_id)
+    for table in (pd.read_parquet(tmp_path / "summary.parquet"), pd.read_csv(tmp_path / "summary.csv")):
+        assert list(table.columns) == list(COLUMNS)
+        assert [str(run_id) for run_id in table["run_id"]] == ["1", "2", "3"]
+        assert list(table["steps_executed"]) == [0, 0, 0]
+
+
+def test_run_that_made_nothing_is_in_the_table(tmp_path):
+    write_run([{"run_id": "1", "start": "2022", "state": "Failed", "error": "no frames"}], str(tmp_path), "1")
+    (line,) = read_runs(str(tmp_path)).to_dict("records")
+    assert line["error"] == "no frames"
+    assert pd.isna(line["product"])
+
+
+def test_unknown_column_is_refused(tmp_path):
+    with pytest.raises(KeyError, match="secret"):
+        write_run([row("1", secret="x")], str(tmp_path), "1")
+
+
+def test_module_prints_the_table(tmp_path):
+    write_run([row("1", state="Completed", filter="F115W")], str(tmp_path), "1")
+    command = [sys.executable, "-m", "cosmosaic.summary"]
+    shown = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True, check=True).stdout
+    assert "F115W" in shown
+    assert "Completed" in shown
+    empty = subprocess.run([*command, str(tmp_path / "no")], capture_output=True, text=True, check=False)
+    assert (empty.returncode, "no runs are recorded" in empty.stderr) == (1, True)

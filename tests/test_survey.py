@@ -1,0 +1,92 @@
+"""One model for file, environment, flags and form: all check alike, and later sources win."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from cosmosaic.survey import Survey, load_survey
+
+
+@pytest.fixture
+def survey_file(tmp_path):
+    path = tmp_path / "survey.toml"
+    path.write_text('name = "deep"\nraw = "s3://bucket/raw"\n[grid]\npixel_scale_mas = 40.0\nrotation = 20.0\n')
+    return str(path)
+
+
+def test_no_argument_is_the_synthetic_survey_under_demo():
+    survey = load_survey([])
+    assert survey == Survey()
+    assert survey.is_synthetic
+    assert survey.url("products") == "demo/products"
+
+
+def test_flags_win_over_environment_over_file_over_defaults(survey_file, monkeypatch):
+    monkeypatch.setenv("COSMOSAIC_GRID__ROTATION", "30")
+    monkeypatch.setenv("COSMOSAIC_GRID__PIXEL_SCALE_MAS", "50")
+    survey = load_survey([survey_file, "--grid.pixel_scale_mas", "60", "--filters", "F115W,F277W"])
+    assert survey.grid.pixel_scale_mas == 60
+    assert survey.grid.rotation == 30
+    assert survey.name == "deep"
+    assert survey.filters == ("F115W", "F277W")
+    assert survey.drizzle == Survey().drizzle
+    assert not survey.is_synthetic
+
+
+@pytest.mark.parametrize("text", ['nmae = "deep"', "[grid]\npixelscale = 30", "[grid]\npixel_scale_mas = -3"])
+def test_unknown_keys_and_bad_values_in_a_file_are_refused_by_name(tmp_path, text):
+    path = tmp_path / "survey.toml"
+    path.write_text(text)
+    with pytest.raises(ValidationError, match=r"nmae|grid\.pixelscale|grid\.pixel_scale_mas"):
+        load_survey([str(path)])
+
+
+def test_unknown_flag_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        load_survey(["--gird.rotation", "3"])
+    assert "--gird.rotation" in capsys.readouterr().err
+
+
+def test_missing_file_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.toml"):
+        load_survey([str(tmp_path / "nowhere.toml")])
+
+
+def test_help_teaches_every_setting(capsys):
+    with pytest.raises(SystemExit):
+        load_survey(["--help"])
+    shown = capsys.readouterr().out
+    for path in setting_paths(Survey):
+        assert f"--{path} " in shown
+
+
+def test_every_setting_has_a_description_in_the_form():
+    for path, description in setting_paths(Survey).items():
+        assert description, path
+
+
+def test_frames_to_make_and_frames_to_read_exclude_each_other():
+    with pytest.raises(ValidationError, match="not both"):
+        Survey.model_validate({"raw": "s3://bucket/raw", "simulation": {"seed": 3}})
+
+
+def test_tangent_point_is_whole_or_absent():
+    with pytest.raises(ValidationError, match="tangent_ra and tangent_dec together"):
+        Survey.model_validate({"grid": {"tangent_ra": 150.0}})
+
+
+def test_example_file_is_valid_and_shows_the_defaults():
+    example = Path(__file__).parents[1] / "survey.toml"
+    survey = load_survey([str(example)])
+    assert survey.model_copy(update={"raw": None, "name": Survey().name, "store": Survey().store}) == Survey()
+
+
+def setting_paths(model, prefix=""):
+    paths = {}
+    for name, field in model.model_fields.items():
+        if hasattr(field.annotation, "model_fields"):
+            paths |= setting_paths(field.annotation, f"{prefix}{name}.")
+        else:
+            paths[prefix + name] = field.description
+    return paths

@@ -1,0 +1,67 @@
+"""Child processes: what breaks in them reaches the caller, and the next call works."""
+
+import time
+from pathlib import Path
+
+import children
+import pytest
+
+from cosmosaic import workers
+
+
+@pytest.fixture(scope="module")
+def plan():
+    yield workers.plan_workers(1, 3.0, 2.0, None, {"CRDS_PATH": "somewhere", "HOME_OF_NOBODY": ""})
+    workers.stop_workers()
+
+
+def test_processes_are_reused_and_have_their_own_environment(plan, monkeypatch):
+    monkeypatch.setenv("CRDS_PATH", "elsewhere")
+    first = workers.run(plan, children.process_id)
+    assert workers.run(plan, children.process_id).result == first.result
+    assert workers.run(plan, children.environment, "CRDS_PATH").result == "somewhere"
+
+
+def test_work_happens_in_a_scratch_folder_that_is_removed(plan):
+    folder, current = workers.run(plan, children.work_in).result
+    assert Path(folder).resolve() == Path(current).resolve()
+    assert not Path(folder).exists()
+
+
+def test_time_limit_kills_and_the_next_call_works(plan):
+    start = time.monotonic()
+    with pytest.raises(workers.WorkerError, match=r"sleep took longer than 2 s.*time_limit_s"):
+        workers.run(plan, children.sleep, 60)
+    assert time.monotonic() - start < 20
+    assert workers.run(plan, children.environment, "CRDS_PATH").result == "somewhere"
+
+
+def test_exit_of_crds_becomes_an_error_that_says_what_to_set(plan):
+    with pytest.raises(workers.WorkerError, match=r"references\.crds_path"):
+        workers.run(plan, children.give_up)
+
+
+def test_death_is_told(plan):
+    with pytest.raises(workers.WorkerError, match="exit code 9"):
+        workers.run(plan, children.die)
+
+
+def test_memory_is_bounded(plan):
+    with pytest.raises(workers.WorkerError, match=r"memory; raise resources\.memory_gb"):
+        workers.run(plan, children.hoard, 20)
+
+
+def test_peak_memory_is_that_of_the_call(plan):
+    large = workers.run(plan, children.hoard, 0.4)
+    small = workers.run(plan, children.process_id)
+    assert large.peak_mb - small.peak_mb == pytest.approx(400e6 / 2**20, rel=0.1)
+
+
+def test_errors_keep_their_type_and_text(plan):
+    with pytest.raises(ValueError, match="gain map of the wrong detector"):
+        workers.run(plan, children.refuse, "gain map of the wrong detector")
+
+
+@pytest.mark.parametrize(("memory_gb", "processes"), [(1.0, 1), (7.0, 2), (13.0, 4)])
+def test_number_of_processes_is_bounded_by_memory(memory_gb, processes):
+    assert workers.plan_workers(8, memory_gb, 1.0, None, {}).processes == processes
