@@ -82,7 +82,7 @@ def _stage1_parameters(settings: ExposureSettings, gain_map: Path | None) -> dic
             "skip": settings.flicker_noise != "jwst",
             "fit_method": "median",
             "fit_by_channel": True,
-            "background_method": "model",
+            "background_method": "median",
             "mask_science_regions": False,
             "apply_flat_field": True,
             "n_sigma": 2.0,

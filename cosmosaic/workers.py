@@ -7,6 +7,7 @@ reaches the caller as an exception.
 
 import atexit
 import contextlib
+import gc
 import logging
 import multiprocessing
 import os
@@ -178,6 +179,7 @@ def _prepare_child(plan: WorkerPlan, parent: int) -> None:
             os.environ.pop(name, None)
     allowance = int(plan.memory_gb / plan.processes * 1e9)
     resource.setrlimit(resource.RLIMIT_DATA, (allowance, resource.RLIM_INFINITY))
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr)
     threading.Thread(target=_die_with_parent, args=(parent,), daemon=True).start()
 
 
@@ -190,7 +192,10 @@ def _die_with_parent(parent: int) -> None:
 
 def _call(function: Callable[..., Result], arguments: tuple, scratch: str | None) -> Outcome[Result]:
     folder = Path(tempfile.mkdtemp(prefix=f"cosmosaic-{os.getpid()}-", dir=scratch))
-    log = _log_to(folder / "step.log")
+    _log_to(folder / "step.log")
+    # stpipe collects garbage after each of its steps; what a reused process holds from before need not be searched.
+    gc.collect()
+    gc.freeze()
     _reset_peak_memory()
     wall, cpu = time.perf_counter(), time.process_time()
     previous = Path.cwd()
@@ -206,18 +211,17 @@ def _call(function: Callable[..., Result], arguments: tuple, scratch: str | None
         ) from None
     finally:
         os.chdir(previous)
-        logging.getLogger().removeHandler(log)
-        log.close()
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _log_to(path: Path) -> logging.Handler:
-    handler = logging.FileHandler(path)
-    handler.setLevel(logging.INFO)
-    root = logging.getLogger()
-    root.handlers = [handler]
-    root.setLevel(logging.INFO)
-    return handler
+def _log_to(path: Path) -> None:
+    """Send what the process writes, in Python or in C, to a file: the terminal belongs to the run."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
 
 
 def _tail(path: Path) -> str:

@@ -1,8 +1,8 @@
 """The main job: raw frames in, mosaics, catalogues, previews and a run table out.
 
-    python flows/mosaic.py                    a synthetic survey, under demo/
-    python flows/mosaic.py survey.toml        your survey
-    python flows/mosaic.py --help             every setting
+python flows/mosaic.py                    a synthetic survey, under demo/
+python flows/mosaic.py survey.toml        your survey
+python flows/mosaic.py --help             every setting
 """
 
 import sys

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 
 from prefect.logging.handlers import PrefectConsoleHandler
 from prefect.settings import (
-    PREFECT_LOGGING_LEVEL,
     PREFECT_SERVER_ANALYTICS_ENABLED,
     PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
     get_current_settings,
@@ -27,14 +26,14 @@ def prefect_defaults() -> Iterator[None]:
     os.environ.setdefault("DO_NOT_TRACK", "1")
     chosen = get_current_settings().to_environment_variables(exclude_unset=True)
     missing = {setting: value for setting, value in DEFAULTS.items() if setting.name not in chosen}
-    if PREFECT_LOGGING_LEVEL.name not in chosen:
-        _quiet_console()
+    _quiet_console()
     with temporary_settings(missing):
         yield
 
 
 def _quiet_console() -> None:
     """Keep Prefect's log off the terminal: the run prints its own progress and failures. The UI still has it all."""
+    level = os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     for handler in logging.getLogger("prefect").handlers:
         if isinstance(handler, PrefectConsoleHandler):
-            handler.setLevel(logging.CRITICAL)
+            handler.setLevel(level)

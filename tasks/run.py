@@ -122,8 +122,13 @@ class Run:
         with self.ledger.lock:
             self.ledger.records.append(record)
             done = f"[{len(self.ledger.records)}/{self.ledger.submitted}]"
-        outcome = error.splitlines()[0] if error else "from cache" if record.cached else f"{result.wall_s:.1f} s"
-        self.console.print(f"{done:>9} {label}: {outcome}", highlight=False, markup=False)
+            self.console.print(f"{done:>9} {label}: {_outcome(record)}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _outcome(record: StepRecord) -> str:
+    if record.error:
+        return f"failed: {record.error.splitlines()[0]}"
+    return "from cache" if record.cached or not record.result else f"{record.result.wall_s:.1f} s"
 
 
 @contextmanager

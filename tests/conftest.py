@@ -64,7 +64,12 @@ class Demo:
 def run_flow(folder: Path, *arguments: str, flow: str = "mosaic", prefect_home: Path | None = None) -> FlowRun:
     """Run a flow as a user does, from a folder of its own."""
     home = prefect_home or Path(os.environ.get("PREFECT_HOME", folder / ".prefect"))
-    environment = {**os.environ, "PREFECT_HOME": str(home), "CRDS_PATH": "/nonexistent", "CRDS_SERVER_URL": "https://no"}
+    environment = {
+        **os.environ,
+        "PREFECT_HOME": str(home),
+        "CRDS_PATH": "/nonexistent",
+        "CRDS_SERVER_URL": "https://no",
+    }
     environment.pop("PREFECT_API_URL", None)
     command = [sys.executable, str(ROOT / "flows" / f"{flow}.py"), *arguments]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)

@@ -31,7 +31,7 @@ from cosmosaic.simulate.plan import PlannedFrame
 from cosmosaic.simulate.truth import FrameTruth, draw_pedestal, generator_of
 from cosmosaic.survey import SimulationSettings
 
-FLICKER_RMS_DN = 2.2
+FLICKER_RMS_DN = 1.6
 """Rms of the 1/f noise in one read, from a row's time to a read's."""
 
 COSMIC_RAY_ELECTRONS = 2500.0

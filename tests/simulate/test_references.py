@@ -28,7 +28,7 @@ from cosmosaic.survey import FilterPair, SimulationSettings
 
 SETTINGS = SimulationSettings(
     subarray="SUB160",
-    detectors=("NRCB1", "NRCBLONG"),
+    detectors=("NRCB1",),
     filter_pairs=(FilterPair(short="F115W", long="F277W"),),
     groups=4,
     flicker_noise=False,
@@ -107,7 +107,7 @@ def test_references_describe_the_simulated_detector(cache: Path) -> None:
 
 def test_aperture_corrections_enclose_more_light_at_larger_radii(cache: Path) -> None:
     with fits.open(reference(cache, "simulated_nircam_apcorr.fits")) as hdus:
-        rows = hdus["APCORR"].data[hdus["APCORR"].data["filter"] == "F277W"]
+        rows = hdus["APCORR"].data[hdus["APCORR"].data["filter"] == "F115W"]
     assert np.all(np.diff(rows["radius"]) > 0)
     assert 0.5 < rows["radius"][4] < 3.0
     np.testing.assert_allclose(rows["apcorr"] * rows["eefraction"], 1, rtol=1e-6)
