@@ -2,9 +2,10 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 from jwst.datamodels import ModelLibrary
+
+from cosmosaic.provenance import save_model
 
 PRODUCT_NAME = "group"
 """Name of the product in the association that only carries the exposures into a step."""
@@ -40,13 +41,6 @@ def save_exposures(library: ModelLibrary, suffix: str, folder: Path) -> list[Pat
             saved.append(save_model(model, folder / f"{exposure_name(model.meta.filename)}{suffix}.fits"))
             library.shelve(model, modify=False)
     return saved
-
-
-def save_model(model: Any, path: Path) -> Path:
-    """Write a data model without its log, whose lines carry clock times and host names."""
-    model.cal_logs = {}
-    model.save(str(path))
-    return path
 
 
 def exposure_name(filename: str) -> str:

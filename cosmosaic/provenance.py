@@ -1,8 +1,11 @@
-"""What a product's header says of its making, and nothing that differs between equal runs."""
+"""What a product's headers say of its making, and nothing that differs between equal runs."""
 
+import re
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from astropy.io import fits
 
 from cosmosaic.records import Reference, StoredObject
@@ -10,25 +13,77 @@ from cosmosaic.records import Reference, StoredObject
 NO_DATE = "1970-01-01T00:00:00"
 """jwst writes the clock time into DATE; equal work must give equal bytes."""
 
-SHA_LENGTH = 16
+TABLE_NAME = "PROVENANCE"
+
+ASDF_HISTORY_BYTES = 1 << 16
+"""The history of software stands at the beginning of an ASDF extension, well within this."""
+
+ASDF_EXTENSION_LIST = re.compile(rb"(?<=\n  extensions:\n)(?:  - .*\n(?:    .*\n)*)+")
+ASDF_EXTENSION_ENTRY = re.compile(rb"  - .*\n(?:    .*\n)*")
 
 
-def stamp(path: Path, step: str, key: str, inputs: tuple[StoredObject, ...], references: tuple[Reference, ...]) -> None:
-    """Write step, key, inputs, references and software versions into a FITS file's primary header.
+def save_model(model: Any, path: Path) -> Path:
+    """Write a jwst data model so that equal models give equal bytes.
 
-    DATE, the clock time of writing, becomes a constant. Files of other formats are left as they are.
+    Its log goes, whose lines carry clock times and host names, and so does the time of writing.
+    """
+    model.cal_logs = {}
+    on_save = model.on_save
+
+    def on_save_without_clock(saved: Any = None) -> None:
+        on_save(saved)
+        model.meta.date = NO_DATE
+
+    object.__setattr__(model, "on_save", on_save_without_clock)
+    model.save(str(path))
+    return path
+
+
+def stamp(
+    path: Path, step: str, key: str, inputs: tuple[StoredObject, ...], references: tuple[Reference, ...]
+) -> None:
+    """Write step, key and software versions into a FITS file's primary header, its inputs into a table.
+
+    The table, extension PROVENANCE, names each input and reference file with its sha256. What differs
+    between equal runs is taken out. Files of other formats are left as they are.
     """
     if path.suffix != ".fits":
         return
     with fits.open(path, mode="update", memmap=True) as hdus:
         header = hdus[0].header
-        header["DATE"] = (NO_DATE, "not the time of writing: equal work, equal bytes")
-        header["CMSTEP"] = (step, "cosmosaic step that made this file")
-        header["CMKEY"] = (key, "key of the step: parameters and inputs")
+        header["DATE"] = (NO_DATE, "no time of writing: equal work, equal bytes")
+        header["CMSTEP"] = (step, "cosmosaic step")
+        header["CMKEY"] = (key, "key of the step")
         header["CMVER"] = (version("cosmosaic"), "version of cosmosaic")
-        header["CMJWST"] = (version("jwst"), "version of the jwst package")
-        header["CMDRIZ"] = (version("drizzle"), "version of the drizzle package")
-        for stored in inputs:
-            header.add_history(f"input {stored.name} sha256 {stored.sha256[:SHA_LENGTH]}")
-        for reference in references:
-            header.add_history(f"reference {reference.kind} {reference.name} sha256 {reference.sha256[:SHA_LENGTH]}")
+        header["CMJWST"] = (version("jwst"), "version of jwst")
+        header["CMDRIZ"] = (version("drizzle"), "version of drizzle")
+        while TABLE_NAME in hdus:  # inherited from an input
+            del hdus[TABLE_NAME]
+        hdus.append(_provenance_table(inputs, references))
+    _order_asdf_extension(path)
+
+
+def _provenance_table(inputs: tuple[StoredObject, ...], references: tuple[Reference, ...]) -> fits.BinTableHDU:
+    rows = [("input", stored.name, stored.sha256) for stored in inputs]
+    rows += [(reference.kind, reference.name, reference.sha256) for reference in references]
+    table = np.array(rows, dtype=[("role", "U24"), ("name", "U128"), ("sha256", "U64")])
+    return fits.BinTableHDU(table, name=TABLE_NAME)
+
+
+def order_asdf_history(content: bytes) -> bytes:
+    """Sort the extensions that asdf lists as used: it keeps them in a set, in the order of memory addresses."""
+    return ASDF_EXTENSION_LIST.sub(
+        lambda found: b"".join(sorted(ASDF_EXTENSION_ENTRY.findall(found.group()))), content, count=1
+    )
+
+
+def _order_asdf_extension(path: Path) -> None:
+    with fits.open(path) as hdus:
+        start = hdus["ASDF"].fileinfo()["datLoc"] if "ASDF" in hdus else None
+    if start is None:
+        return
+    with path.open("r+b") as stream:
+        stream.seek(start)
+        head = stream.read(ASDF_HISTORY_BYTES)
+        stream.seek(start)
+        stream.write(order_asdf_history(head))

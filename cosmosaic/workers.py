@@ -123,6 +123,8 @@ def _keep(plan: WorkerPlan) -> Iterator[ProcessPool]:
     with _LOCK:
         if plan not in _POOLS:
             context = multiprocessing.get_context("spawn")
+            # The order of sets reaches files (asdf lists the extensions it used); equal work must give equal bytes.
+            os.environ.setdefault("PYTHONHASHSEED", "0")
             with _without_main_module():
                 _POOLS[plan] = ProcessPool(
                     max_workers=plan.processes,

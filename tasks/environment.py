@@ -34,6 +34,6 @@ def prefect_defaults() -> Iterator[None]:
 def _quiet_console() -> None:
     """Keep Prefect's log off the terminal: the run prints its own progress and failures. The UI still has it all."""
     level = os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
-    for handler in logging.getLogger("prefect").handlers:
+    for handler in logging.getLogger().handlers:
         if isinstance(handler, PrefectConsoleHandler):
             handler.setLevel(level)

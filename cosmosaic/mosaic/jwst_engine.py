@@ -6,8 +6,9 @@ from typing import Any
 from jwst.outlier_detection import OutlierDetectionStep
 from jwst.resample import ResampleStep
 
-from cosmosaic.exposures import exposure_name, open_exposures, save_exposures, save_model
+from cosmosaic.exposures import exposure_name, open_exposures, save_exposures
 from cosmosaic.mosaic.grid import resample_parameters
+from cosmosaic.provenance import save_model
 from cosmosaic.records import MosaicGrid
 from cosmosaic.sky import read_levels
 from cosmosaic.steps import Made

@@ -8,7 +8,7 @@ import numpy as np
 from astropy.time import Time
 from stdatamodels.jwst.datamodels import JwstDataModel
 
-from cosmosaic.provenance import NO_DATE
+from cosmosaic.provenance import save_model
 from cosmosaic.simulate.geometry import footprint, nominal_attitude, nominal_wcs_keywords
 from cosmosaic.simulate.instrument import (
     FRAME_TIME_S,
@@ -85,13 +85,8 @@ def save_reproducibly(model: JwstDataModel, path: Path) -> None:
     path
         FITS file; replaced where it exists.
     """
-    model.meta.filename = path.name
     model.meta.filetype = "raw" if path.name.endswith("_uncal.fits") else "calibrated"
-    model.meta.model_type = type(model).__name__
-    model.meta.date = NO_DATE
-    # What a data model does on saving is to set these three, the date to the clock.
-    object.__setattr__(model, "on_save", lambda _path: None)
-    model.to_fits(path, overwrite=True)
+    save_model(model, path)
 
 
 def _observation(frame: PlannedFrame, settings: SimulationSettings) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from crds.core.rmap import Mapping as CrdsMapping
 from numpy.polynomial import polynomial
 from numpy.typing import NDArray
 
+from cosmosaic.provenance import order_asdf_history
 from cosmosaic.simulate.geometry import (
     ARCSEC_PER_RADIAN,
     SR_PER_ARCSEC2,
@@ -338,7 +339,7 @@ def _fits_bytes(header: dict[str, Any], extensions: Sequence[fits.hdu.base.Exten
 def _asdf_bytes(tree: dict[str, Any]) -> bytes:
     buffer = io.BytesIO()
     asdf.AsdfFile(tree).write_to(buffer)
-    return buffer.getvalue()
+    return order_asdf_history(buffer.getvalue())
 
 
 def _write_mappings(files: Sequence[_ReferenceFile], folder: Path) -> None:

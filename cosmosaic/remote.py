@@ -1,0 +1,217 @@
+"""Objects on a store that is no local disk: S3 above all, and what else fsspec knows.
+
+Who may read and write is decided by the environment or the AWS configuration (``AWS_ACCESS_KEY_ID``,
+``AWS_PROFILE``, an instance's role, ...), where by ``AWS_ENDPOINT_URL``. Without credentials requests are not signed,
+which is how public buckets are read. What is transient (time-outs, 5xx, throttling, cut bodies) is tried again
+after a growing, random pause; what is not (403, 404) fails at once.
+"""
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import botocore.session
+import fsspec
+from aiohttp import ClientError as HttpError
+from botocore.exceptions import BotoCoreError, HTTPClientError, NoCredentialsError
+from fsspec import AbstractFileSystem
+from fsspec.exceptions import FSTimeoutError
+
+PUBLIC_BUCKETS = {"stpubdata": "https://s3.us-east-1.amazonaws.com"}
+"""Buckets that anyone may read, and where they are: read without keys, whatever store the rest is on."""
+
+SHA256_METADATA_KEY = "sha256"
+HEADER_BLOCK_BYTES = 1 << 16
+CONNECT_TIMEOUT_S, READ_TIMEOUT_S, ATTEMPTS = 5, 30, 8
+CHECK_TIMEOUT_S, CHECK_ATTEMPTS = 3, 2
+LISTED_AT_ONCE = 1000
+
+
+class ObjectExistsError(FileExistsError):
+    """An object that was to be new is there already."""
+
+
+class RemoteObject(NamedTuple):
+    """What a store tells of an object."""
+
+    key: str
+    """The object's path within its store, bucket included."""
+    size: int
+    version: str
+    sha256: str
+    """The checksum kept beside the object; empty where there is none or it was not asked for."""
+
+
+def options(uri: str) -> dict[str, Any]:
+    """Return how fsspec is to open a store: nothing secret, since keys come from the environment."""
+    if not uri.startswith("s3://"):
+        return {}
+    bucket = uri.removeprefix("s3://").split("/", 1)[0]
+    retries = {"mode": "standard", "max_attempts": ATTEMPTS}
+    timeouts = {"connect_timeout": CONNECT_TIMEOUT_S, "read_timeout": READ_TIMEOUT_S}
+    common = {"config_kwargs": {**timeouts, "retries": retries}, "use_listings_cache": False}
+    if bucket in PUBLIC_BUCKETS:
+        return {**common, "anon": True, "endpoint_url": PUBLIC_BUCKETS[bucket]}
+    return {**common, "anon": not _has_credentials()}
+
+
+def check_access(uri: str) -> None:
+    """Ask a store once whether it lets us in, with little patience.
+
+    Raises
+    ------
+    PermissionError
+        The store refuses the keys.
+    FileNotFoundError
+        There is no such bucket.
+    ConnectionError
+        Nobody answers.
+    """
+    given = options(uri)
+    if not given:
+        return
+    patience = {
+        "connect_timeout": CHECK_TIMEOUT_S,
+        "read_timeout": CHECK_TIMEOUT_S,
+        "retries": {"mode": "standard", "max_attempts": CHECK_ATTEMPTS},
+    }
+    filesystem = fsspec.filesystem("s3", **{**given, "config_kwargs": patience})
+    filesystem.retries = 1
+    bucket = filesystem.split_path(uri)[0]
+    with _told(f"s3://{bucket}"):
+        filesystem.call_s3("list_objects_v2", Bucket=bucket, MaxKeys=1)
+
+
+def head(uri: str) -> RemoteObject | None:
+    """Describe one object with one request; None where it does not exist."""
+    filesystem, path = _locate(uri)
+    try:
+        with _told(uri):
+            return _head_s3(filesystem, path) if _is_s3(filesystem) else _described(filesystem.info(path))
+    except FileNotFoundError:
+        return None
+
+
+def iterate(prefix: str) -> Iterator[RemoteObject]:
+    """List the objects under a prefix at any depth, in the order of their keys, a page at a time."""
+    filesystem, root = _locate(prefix)
+    if not _is_s3(filesystem):
+        yield from (_described(info) for _, info in sorted(filesystem.find(root, detail=True).items()))
+        return
+    bucket, key, _ = filesystem.split_path(root)
+    request = {"Bucket": bucket, "Prefix": f"{key.rstrip('/')}/" if key else "", "MaxKeys": LISTED_AT_ONCE}
+    while True:
+        with _told(prefix):
+            page = filesystem.call_s3("list_objects_v2", **request)
+        for entry in page.get("Contents", []):
+            if not entry["Key"].endswith("/"):
+                yield RemoteObject(f"{bucket}/{entry['Key']}", entry["Size"], entry["ETag"].strip('"'), "")
+        if not page.get("IsTruncated"):
+            return
+        request["ContinuationToken"] = page["NextContinuationToken"]
+
+
+def open_stream(uri: str, block_bytes: int = HEADER_BLOCK_BYTES) -> BinaryIO:
+    """Open an object for reading; seeking moves only the blocks that are read."""
+    filesystem, path = _locate(uri)
+    with _told(uri):
+        return filesystem.open(path, "rb", block_size=block_bytes, cache_type="readahead")
+
+
+def read(uri: str) -> bytes:
+    """Read an object whole."""
+    filesystem, path = _locate(uri)
+    with _told(uri):
+        return filesystem.cat_file(path)
+
+
+def download(uri: str, path: Path) -> None:
+    """Copy an object to a local file."""
+    filesystem, remote_path = _locate(uri)
+    with _told(uri):
+        filesystem.get_file(remote_path, str(path))
+
+
+def upload(path: Path, uri: str, sha256: str, *, new: bool = False) -> None:
+    """Copy a local file to an object, in several parts where it is large; it becomes visible when it is complete.
+
+    Raises
+    ------
+    ObjectExistsError
+        It was to be new and is there already.
+    """
+    filesystem, remote_path = _locate(uri)
+    details: dict[str, Any] = {"Metadata": {SHA256_METADATA_KEY: sha256}} if _is_s3(filesystem) else {}
+    if new:
+        details["mode"] = "create"
+    try:
+        with _told(uri):
+            filesystem.put_file(str(path), remote_path, **details)
+    except OSError as error:
+        if new and _is_failed_precondition(error):
+            raise ObjectExistsError(f"{uri} exists") from error
+        raise
+
+
+def remove(uri: str) -> None:
+    """Remove an object."""
+    filesystem, path = _locate(uri)
+    with _told(uri):
+        filesystem.rm_file(path)
+
+
+def _locate(uri: str) -> tuple[AbstractFileSystem, str]:
+    # Not fsspec's own parser of URLs: it takes "::" in an object's name for a chain of file systems.
+    protocol, path = uri.split("://", 1)
+    return fsspec.filesystem(protocol, **options(uri)), path
+
+
+def _is_s3(filesystem: AbstractFileSystem) -> bool:
+    return hasattr(filesystem, "call_s3")
+
+
+def _head_s3(filesystem: AbstractFileSystem, path: str) -> RemoteObject:
+    bucket, key, _ = filesystem.split_path(path)
+    if not key:
+        raise FileNotFoundError(path)
+    answer = filesystem.call_s3("head_object", Bucket=bucket, Key=key)
+    kept = answer.get("Metadata", {}).get(SHA256_METADATA_KEY, "")
+    return RemoteObject(f"{bucket}/{key}", answer["ContentLength"], answer["ETag"].strip('"'), kept)
+
+
+def _described(info: dict[str, Any]) -> RemoteObject:
+    if info["type"] != "file":
+        raise FileNotFoundError(info["name"])
+    version = info.get("ETag") or info.get("etag") or info.get("created") or info.get("mtime") or ""
+    return RemoteObject(info["name"], info["size"], str(version), "")
+
+
+def _is_failed_precondition(error: OSError) -> bool:
+    """Tell whether a conditional write failed: s3fs raises one of two errors, as the server words it."""
+    if isinstance(error, FileExistsError):
+        return True
+    return error.errno == errno.EINVAL and "precondition" in str(error).lower()
+
+
+@lru_cache
+def _has_credentials() -> bool:
+    return botocore.session.get_session().get_credentials() is not None
+
+
+@contextmanager
+def _told(uri: str) -> Iterator[None]:
+    """Turn the many errors of the libraries below into the three that matter to a user."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{uri} does not exist, nor can be seen with these keys") from error
+    except (PermissionError, NoCredentialsError) as error:
+        raise PermissionError(
+            f"the store refuses access to {uri}: {error}. Check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and "
+            "AWS_ENDPOINT_URL (or AWS_PROFILE) in the environment; without keys only public buckets can be read"
+        ) from error
+    except (HTTPClientError, BotoCoreError, HttpError, FSTimeoutError) as error:
+        raise ConnectionError(f"the store of {uri} does not answer ({error}); check AWS_ENDPOINT_URL") from error
