@@ -18,7 +18,7 @@ from astropy.io import fits
 
 from cosmosaic.mosaic.grid import directions, footprint_centre, median_direction, plane_to_sky, separations_deg
 from cosmosaic.records import Frame, RefusedFrame, StoredObject
-from cosmosaic.store import ListedObject, checksum, list_objects, open_object, stat
+from cosmosaic.store import LONGEST_NAME, ListedObject, checksum, is_plain_name, list_objects, open_object, stat
 
 BLOCK_BYTES = 2880
 CARD_BYTES = 80
@@ -167,7 +167,7 @@ def describe_frame(uri: str) -> Frame:
     return frame.model_copy(update={"object": checksum(uri)})
 
 
-def find_frames(prefix: str, filters: Sequence[str] = ()) -> FoundFrames:
+def find_frames(prefix: str, filters: Sequence[str] = (), memo: str = "") -> FoundFrames:
     """Describe every FITS file under a prefix, at any depth, and choose those that take part.
 
     An exposure that is there at several levels enters at the lowest: the raw ramps are what all settings of
@@ -184,6 +184,8 @@ def find_frames(prefix: str, filters: Sequence[str] = ()) -> FoundFrames:
     filters
         Filters to work on, by the element that limits the band: a frame with F470N in the pupil wheel
         is F470N, whatever the filter wheel holds. Empty for all.
+    memo
+        Prefix under which the checksums of the frames are remembered, see `cosmosaic.store.checksum`.
 
     Raises
     ------
@@ -204,14 +206,14 @@ def find_frames(prefix: str, filters: Sequence[str] = ()) -> FoundFrames:
         described = list(pool.map(_frame_or_refusal, listed))
         refused = [entry for entry in described if isinstance(entry, RefusedFrame)]
         frames = [entry for entry in described if isinstance(entry, Frame)]
-        frames, repeated = _once_each(frames)
+        frames, repeated = _once_each(frames, memo)
         _check_filters(frames, filters, prefix)
         frames, unwanted = _of_filters(frames, filters)
         frames, far = _near_the_others(frames)
         refused += repeated + unwanted + far
         if not frames:
             raise ValueError(_nothing_left(prefix, refused))
-        frames = list(pool.map(_with_checksum, frames))
+        frames = list(pool.map(lambda frame: _with_checksum(frame, memo), frames))
     return FoundFrames(
         frames=tuple(sorted(_with_version_warnings(frames), key=lambda frame: frame.object.uri)),
         refused=tuple(sorted(refused, key=lambda entry: entry.uri)),
@@ -359,10 +361,15 @@ def _frame_or_refusal(listed: ListedObject) -> Frame | RefusedFrame:
 
 def _describe(listed: ListedObject) -> Frame:
     """Describe a frame without its checksum, so that files that are refused need not be read whole."""
+    if not is_plain_name(listed.name):
+        raise FrameError(
+            "has a name that cannot be used in headers and tables: rename the object to letters, digits, '_', '-', '.' "
+            f"and at most {LONGEST_NAME} characters"
+        )
     suffix = listed.name.removesuffix(".fits").rsplit("_", 1)[-1].lower()
     if suffix in OTHER_PRODUCTS:
         raise FrameError(f"is no uncal, rate or cal frame but {OTHER_PRODUCTS[suffix]} (_{suffix})")
-    with open_object(listed.uri) as stream:
+    with open_object(listed.uri, listed.size) as stream:
         headers = read_header(stream)
     primary, sci = headers.primary, headers.sci
     _check_instrument(primary)
@@ -541,7 +548,7 @@ def _of_filters(frames: list[Frame], filters: Sequence[str]) -> tuple[list[Frame
     return _parted(frames, lambda frame: None if light_filter(frame) in filters else f"{reason}: {light_filter(frame)}")
 
 
-def _once_each(frames: list[Frame]) -> tuple[list[Frame], list[RefusedFrame]]:
+def _once_each(frames: list[Frame], memo: str) -> tuple[list[Frame], list[RefusedFrame]]:
     """Keep one file per exposure and detector, and one exposure per name (products are named after it)."""
     kept: dict[tuple[str, ...], Frame] = {}
     names: dict[str, Frame] = {}
@@ -549,7 +556,7 @@ def _once_each(frames: list[Frame]) -> tuple[list[Frame], list[RefusedFrame]]:
     for frame in sorted(frames, key=lambda frame: (LEVELS.index(frame.level), frame.object.uri)):
         earlier = kept.get(_identity(frame)) or names.get(frame.name)
         if earlier is not None:
-            refused.append(RefusedFrame(uri=frame.object.uri, reason=_repetition(frame, earlier)))
+            refused.append(RefusedFrame(uri=frame.object.uri, reason=_repetition(frame, earlier, memo)))
             continue
         kept[_identity(frame)] = names[frame.name] = frame
     return list(kept.values()), refused
@@ -559,7 +566,7 @@ def _identity(frame: Frame) -> tuple[str, ...]:
     return (frame.program, frame.observation, frame.visit, frame.exposure, frame.detector)
 
 
-def _repetition(frame: Frame, earlier: Frame) -> str:
+def _repetition(frame: Frame, earlier: Frame, memo: str) -> str:
     if _identity(frame) != _identity(earlier):
         return f"has the same name as {earlier.object.uri}, but is another exposure; rename one of them"
     if frame.level != earlier.level:
@@ -568,7 +575,7 @@ def _repetition(frame: Frame, earlier: Frame) -> str:
             f"settings act on it; to use this {frame.level} file, keep it under a prefix without the other"
         )
     same_size = frame.object.size == earlier.object.size
-    if same_size and checksum(frame.object.uri).sha256 == checksum(earlier.object.uri).sha256:
+    if same_size and checksum(frame.object.uri, memo).sha256 == checksum(earlier.object.uri, memo).sha256:
         return f"is a duplicate of {earlier.object.uri} (the same bytes)"
     return f"is the same exposure as {earlier.object.uri}, in other bytes; keep one of them"
 
@@ -609,8 +616,8 @@ def _nothing_left(prefix: str, refused: Sequence[RefusedFrame]) -> str:
     return f"none of the {len(refused)} files under {prefix} can take part: {reasons}{more}"
 
 
-def _with_checksum(frame: Frame) -> Frame:
-    return frame.model_copy(update={"object": checksum(frame.object.uri)})
+def _with_checksum(frame: Frame, memo: str) -> Frame:
+    return frame.model_copy(update={"object": checksum(frame.object.uri, memo)})
 
 
 def _with_version_warnings(frames: Iterable[Frame]) -> list[Frame]:

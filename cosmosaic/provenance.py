@@ -15,6 +15,9 @@ NO_DATE = "1970-01-01T00:00:00"
 
 TABLE_NAME = "PROVENANCE"
 
+HEADER_TABLE_NAME = "HDRTAB"
+"""The headers of a mosaic's exposures, row by row; each gets a new DATE when jwst puts its exposure aside on disk."""
+
 ASDF_HISTORY_BYTES = 1 << 16
 """The history of software stands at the beginning of an ASDF extension, well within this."""
 
@@ -39,9 +42,7 @@ def save_model(model: Any, path: Path) -> Path:
     return path
 
 
-def stamp(
-    path: Path, step: str, key: str, inputs: tuple[StoredObject, ...], references: tuple[Reference, ...]
-) -> None:
+def stamp(path: Path, step: str, key: str, inputs: tuple[StoredObject, ...], references: tuple[Reference, ...]) -> None:
     """Write step, key and software versions into a FITS file's primary header, its inputs into a table.
 
     The table, extension PROVENANCE, names each input and reference file with its sha256. What differs
@@ -57,6 +58,8 @@ def stamp(
         header["CMVER"] = (version("cosmosaic"), "version of cosmosaic")
         header["CMJWST"] = (version("jwst"), "version of jwst")
         header["CMDRIZ"] = (version("drizzle"), "version of drizzle")
+        if HEADER_TABLE_NAME in hdus and "DATE" in hdus[HEADER_TABLE_NAME].columns.names:
+            hdus[HEADER_TABLE_NAME].data["DATE"] = NO_DATE
         while TABLE_NAME in hdus:  # inherited from an input
             del hdus[TABLE_NAME]
         hdus.append(_provenance_table(inputs, references))

@@ -5,7 +5,7 @@ import os
 from functools import lru_cache
 from pathlib import Path
 
-from cosmosaic import frames, store
+from cosmosaic import frames, store, workers
 from cosmosaic.records import Frame, Reference
 from cosmosaic.survey import Survey
 
@@ -30,6 +30,9 @@ STAGE2_KINDS = ("distortion", "filteroffset", "flat", "photom", "area")
 SIMULATED_CONTEXT = "jwst_0001.pmap"
 """CRDS context of a synthetic survey's own cache."""
 
+CACHE_VARIABLE = "COSMOSAIC_CRDS_CACHE"
+"""Environment variable of the children: URL of a CRDS cache that is to be copied to the local disk."""
+
 NOT_APPLICABLE = "NOT FOUND n/a"
 
 
@@ -40,18 +43,38 @@ class NoReferenceError(RuntimeError):
 def crds_environment(survey: Survey) -> dict[str, str]:
     """Return the CRDS_* variables of the child processes; an empty value unsets a variable.
 
-    A synthetic survey uses its own cache and none of the user's settings.
+    A synthetic survey uses its own cache and none of the user's settings. CRDS reads local files only: of a cache
+    on a remote store the children make a copy before they use it, see `localise_cache`.
     """
     if survey.is_synthetic:
         users = {name: "" for name in os.environ if name.startswith("CRDS_")}
-        own = {"CRDS_PATH": str(Path(survey.url("crds")).absolute()), "CRDS_CONTEXT": SIMULATED_CONTEXT}
-        return {**users, **own, "CRDS_READONLY_CACHE": "1"}
+        cache = store.absolute_uri(survey.url("crds"))
+        place = {CACHE_VARIABLE: cache, "CRDS_PATH": ""} if store.is_remote(cache) else {"CRDS_PATH": cache}
+        return {**users, **place, "CRDS_CONTEXT": SIMULATED_CONTEXT, "CRDS_READONLY_CACHE": "1"}
     given = {
         "CRDS_PATH": survey.references.crds_path,
         "CRDS_CONTEXT": survey.references.crds_context,
         "CRDS_SERVER_URL": survey.references.crds_server_url,
     }
     return {name: value for name, value in given.items() if value}
+
+
+def localise_cache(shared: Path | None) -> None:
+    """Copy a CRDS cache on a remote store to the local disk (in a child process) and let CRDS use the copy.
+
+    Parameters
+    ----------
+    shared
+        Scratch folder that the children of one machine share; the copy is made by the first, checked by the others.
+    """
+    source = os.environ.get(CACHE_VARIABLE)
+    if not source or shared is None:
+        return
+    copy = shared / "crds"
+    store.mirror(source, copy)
+    os.environ["CRDS_PATH"] = str(copy)
+    # What was checked once is used until the process ends: CRDS keeps it in memory as well.
+    del os.environ[CACHE_VARIABLE]
 
 
 def resolve_references(asked: tuple[Frame, ...], folder: Path) -> dict[str, tuple[Reference, ...]]:
@@ -62,7 +85,7 @@ def resolve_references(asked: tuple[Frame, ...], folder: Path) -> dict[str, tupl
     asked
         Frames; an ``uncal`` frame needs the types of Stage 1 and 2, a ``rate`` frame those of Stage 2.
     folder
-        Scratch folder, not used.
+        Scratch folder of this call, not used.
 
     Returns
     -------
@@ -76,6 +99,7 @@ def resolve_references(asked: tuple[Frame, ...], folder: Path) -> dict[str, tupl
     SystemExit
         CRDS has neither a cache nor a server.
     """
+    localise_cache(workers.shared_folder())
     return {frame.object.uri: _references_of(frame) for frame in asked if frame.level != "cal"}
 
 

@@ -7,11 +7,13 @@ after a growing, random pause; what is not (403, 404) fails at once.
 """
 
 import errno
+import io
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, cast
 
 import botocore.session
 import fsspec
@@ -28,6 +30,8 @@ HEADER_BLOCK_BYTES = 1 << 16
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S, ATTEMPTS = 5, 30, 8
 CHECK_TIMEOUT_S, CHECK_ATTEMPTS = 3, 2
 LISTED_AT_ONCE = 1000
+LARGEST_COPY_BYTES = 5 * 1024**3
+"""Largest object that S3 copies in one request."""
 
 
 class ObjectExistsError(FileExistsError):
@@ -114,11 +118,56 @@ def iterate(prefix: str) -> Iterator[RemoteObject]:
         request["ContinuationToken"] = page["NextContinuationToken"]
 
 
-def open_stream(uri: str, block_bytes: int = HEADER_BLOCK_BYTES) -> BinaryIO:
+class RangeReader(io.RawIOBase):
+    """An object of known size to be read here and there: each block that is touched moves once, with one request."""
+
+    def __init__(self, uri: str, size: int, block_bytes: int = HEADER_BLOCK_BYTES) -> None:
+        self._uri, self._size, self._block_bytes = uri, size, block_bytes
+        self._position, self._start, self._block = 0, 0, b""
+
+    def readable(self) -> bool:
+        """Reading is possible."""
+        return True
+
+    def seekable(self) -> bool:
+        """So is seeking."""
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Move to a byte; nothing is fetched."""
+        origin = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        self._position = max(0, origin + offset)
+        return self._position
+
+    def tell(self) -> int:
+        """Position of the next byte."""
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a buffer, as far as the block goes that holds the next byte."""
+        if self._position >= self._size:
+            return 0
+        if not self._start <= self._position < self._start + len(self._block):
+            self._fetch_block()
+        begin = self._position - self._start
+        found = self._block[begin : begin + len(buffer)]
+        buffer[: len(found)] = found
+        self._position += len(found)
+        return len(found)
+
+    def _fetch_block(self) -> None:
+        filesystem, path = _locate(self._uri)
+        end = min(self._position + self._block_bytes, self._size)
+        with _told(self._uri):
+            self._block = filesystem.cat_file(path, start=self._position, end=end)
+        self._start = self._position
+        if len(self._block) != end - self._position:
+            raise ConnectionError(f"{self._uri} is shorter than its store said: it was written again")
+
+
+def open_stream(uri: str, size: int, block_bytes: int = HEADER_BLOCK_BYTES) -> BinaryIO:
     """Open an object for reading; seeking moves only the blocks that are read."""
-    filesystem, path = _locate(uri)
-    with _told(uri):
-        return filesystem.open(path, "rb", block_size=block_bytes, cache_type="readahead")
+    return cast(BinaryIO, io.BufferedReader(RangeReader(uri, size, block_bytes)))
 
 
 def read(uri: str) -> bytes:
@@ -154,6 +203,22 @@ def upload(path: Path, uri: str, sha256: str, *, new: bool = False) -> None:
         if new and _is_failed_precondition(error):
             raise ObjectExistsError(f"{uri} exists") from error
         raise
+
+
+def copy(source: str, target: str, size: int) -> bool:
+    """Copy an object within one S3 store without moving its bytes here; tell whether that could be done."""
+    if not source.startswith("s3://") or not target.startswith("s3://") or size > LARGEST_COPY_BYTES:
+        return False
+    if options(source) != options(target):
+        return False
+    filesystem, path = _locate(source)
+    bucket, key, _ = filesystem.split_path(target)
+    source_bucket, source_key, _ = filesystem.split_path(path)
+    with _told(source):
+        filesystem.call_s3(
+            "copy_object", Bucket=bucket, Key=key, CopySource={"Bucket": source_bucket, "Key": source_key}
+        )
+    return True
 
 
 def remove(uri: str) -> None:

@@ -24,8 +24,10 @@ class ScratchError(OSError):
 
 
 def scratch_root(scratch: str | None) -> Path:
-    """Return the folder for temporary files: the one that was set, else the system's."""
-    return Path(scratch) if scratch else Path(tempfile.gettempdir())
+    """Return the folder for temporary files, made where it is missing: the one that was set, else the system's."""
+    root = Path(scratch) if scratch else Path(tempfile.gettempdir())
+    root.mkdir(parents=True, exist_ok=True)
+    return root
 
 
 @contextmanager

@@ -6,7 +6,6 @@ parameters, the sha256 of every input and of every reference file. The same key 
 
 import hashlib
 import json
-import tempfile
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -15,9 +14,14 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel, Field
 
-from cosmosaic import store, workers
+from cosmosaic import references, store, workers
 from cosmosaic.provenance import stamp
 from cosmosaic.records import Record, Reference, StoredObject
+from cosmosaic.scratch import require_space, scratch_folder
+
+SCRATCH_FACTOR = 3
+"""A step's inputs, outputs and intermediates in units of its inputs (Stage 1 leaves a quarter of the ramp, outlier
+detection about as much as it reads, twice)."""
 
 KEY_LENGTH = 32
 """Hexadecimal digits of a key that are used in names: 128 bits."""
@@ -113,34 +117,48 @@ def execute(step: Step, cache: str, plan: workers.WorkerPlan) -> StepResult:
     )
 
 
-def publish(step: Step) -> StepResult:
+def publish(step: Step, scratch: str | None) -> StepResult:
     """Copy a step's inputs under its target, each whole or not at all."""
     start = time.perf_counter()
-    with tempfile.TemporaryDirectory(prefix="cosmosaic-publish-") as folder:
-        objects = tuple(
-            store.copy(stored, store.join(step.target, stored.name), Path(folder)) for stored in step.inputs
-        )
+    with scratch_folder(scratch, "publish") as folder:
+        objects = tuple(store.copy(stored, store.join(step.target, stored.name), folder) for stored in step.inputs)
     wall_s = round(time.perf_counter() - start, 3)
     return StepResult(step=step.name, key=step.key, objects=objects, cpu_s=0.0, wall_s=wall_s, peak_mb=0.0)
 
 
 def is_intact(result: StepResult) -> bool:
     """Tell whether everything the step left is still there, unaltered."""
-    return all(store.is_intact(stored) for stored in result.objects)
+    return store.all_intact(result.objects)
 
 
 def _perform(step: Step, target: str, folder: Path) -> tuple[tuple[StoredObject, ...], dict[str, float]]:
-    inputs, outputs = folder / "in", folder / "out"
-    inputs.mkdir()
+    outputs = folder / "out"
     outputs.mkdir()
-    paths = [store.fetch(stored.uri, inputs) for stored in step.inputs]
+    if step.references:
+        references.localise_cache(workers.shared_folder())
+    paths = _fetch_inputs(step, folder)
     made: Made = resolve_name(step.function)(paths, *step.arguments, outputs)
+    for stored in step.inputs:
+        # A local input is read where it lies; had it changed meanwhile, the result would not be that of the key.
+        if not store.is_remote(stored.uri):
+            store.check_unaltered(stored)
     if not step.target:
         for path in made.paths:
             stamp(path, step.name, step.key, step.inputs, step.references)
     names = [path.relative_to(outputs).as_posix() for path in made.paths]
     uris = [store.join(target, name) for name in names]
-    return tuple(map(store.publish, made.paths, uris)), made.facts
+    return tuple(map(store.publish_once, made.paths, uris)), made.facts
+
+
+def _fetch_inputs(step: Step, folder: Path) -> list[Path]:
+    require_space(folder, SCRATCH_FACTOR * sum(stored.size for stored in step.inputs), step.name)
+    paths = []
+    for number, stored in enumerate(step.inputs):
+        # A folder for each: two inputs may have the same name.
+        place = folder / "in" / str(number)
+        place.mkdir(parents=True)
+        paths.append(store.fetch(stored, place, workers.shared_folder()))
+    return paths
 
 
 def _plain(argument: Any) -> Any:

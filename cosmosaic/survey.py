@@ -148,8 +148,9 @@ class OutlierSettings(Settings):
     """Compare the exposures; needs three or more at a place to tell a cosmic ray from the sky."""
     snr: tuple[float, float] = (5.0, 4.0)
     """Thresholds in sigma of the first and second pass."""
-    scale: tuple[float, float] = (1.2, 0.7)
-    """Fractions of the local gradient that are tolerated in the first and second pass."""
+    scale: tuple[float, float] = (3.0, 2.0)
+    """Multiples of the local gradient that are tolerated in the first and second pass; jwst's 1.2 and 0.7 take the
+    undersampled cores of stars for cosmic rays."""
     weight_threshold: float = Field(default=0.7, gt=0, le=1)
     """Pixels whose weight is below this fraction of the mean are left out of the median."""
 
@@ -233,6 +234,8 @@ class Survey(Settings):
     """Where intermediates go, which may be deleted at any time; left out, <store>/cache."""
     filters: tuple[FilterName, ...] = ()
     """Filters to work on; left out, all that were observed."""
+    association: str | None = None
+    """Association file (JSON): only its members are combined. Left out, all frames are, one association per filter."""
     simulation: SimulationSettings = SimulationSettings()
     references: ReferenceSettings = ReferenceSettings()
     exposures: ExposureSettings = ExposureSettings()
@@ -298,7 +301,7 @@ def load_survey(arguments: list[str]) -> Survey:
         survey_file: CliPositionalArg[Path | None] = Field(default=None, description="Survey file (TOML).")
 
         @classmethod
-        def settings_customise_sources(
+        def settings_customise_sources(  # type: ignore[override]
             cls, settings_cls: type[BaseSettings], **_: PydanticBaseSettingsSource
         ) -> tuple[PydanticBaseSettingsSource, ...]:
             return (

@@ -14,7 +14,6 @@ import os
 import resource
 import shutil
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,16 +24,29 @@ from typing import Any, Generic, TypeVar
 import psutil
 from pebble import ProcessExpired, ProcessPool
 
+from cosmosaic.scratch import clean_scratch, open_scratch, require_space, scratch_folder, scratch_root
+
 Result = TypeVar("Result")
 
 EXPOSURE_GB = 3.0
 """Memory that one full-frame exposure asks for at its peak (2.1 GB measured in Stage 1), with a reserve."""
 
+SCRATCH_GB = 2.0
+"""Room that one full-frame exposure asks for in the scratch folder, with a reserve."""
+
 LOG_LINES_IN_ERROR = 12
+
+
+class ResourceError(RuntimeError):
+    """The machine has less than the run may use; the message says how much is missing."""
 
 
 class WorkerError(RuntimeError):
     """The work in a child process did not end well; the message says why and what to do."""
+
+
+class LostChildError(WorkerError):
+    """A child process died; another one may not."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +86,25 @@ def plan_workers(
     return WorkerPlan(processes, memory_gb, time_limit_s, scratch, tuple(sorted(environment.items())))
 
 
+def check_resources(plan: WorkerPlan) -> None:
+    """Check before the work starts that the machine has the memory and the scratch folder the room for it.
+
+    Raises
+    ------
+    ResourceError
+        The children may use more memory than the machine has.
+    cosmosaic.scratch.ScratchError
+        The scratch folder cannot be written to or its disk has too little room.
+    """
+    total = psutil.virtual_memory().total / 1e9
+    if plan.memory_gb > total:
+        raise ResourceError(
+            f"resources.memory_gb is {plan.memory_gb:.1f} GB and this machine has {total:.1f} GB: "
+            f"{plan.memory_gb - total:.1f} GB are missing"
+        )
+    require_space(scratch_root(plan.scratch), plan.processes * SCRATCH_GB * 1e9, f"{plan.processes} child processes")
+
+
 def run(plan: WorkerPlan, function: Callable[..., Result], *arguments: Any) -> Outcome[Result]:
     """Run ``function(*arguments, folder)`` in a child process and wait for it.
 
@@ -87,8 +118,10 @@ def run(plan: WorkerPlan, function: Callable[..., Result], *arguments: Any) -> O
 
     Raises
     ------
+    LostChildError
+        The child died.
     WorkerError
-        The child exceeded its time limit, died, ran out of memory or called ``sys.exit``.
+        The child exceeded its time limit, ran out of memory or called ``sys.exit``.
     Exception
         Whatever the function raised.
     """
@@ -103,7 +136,7 @@ def run(plan: WorkerPlan, function: Callable[..., Result], *arguments: Any) -> O
                 "raise resources.time_limit_s if it needs longer"
             ) from error
         except ProcessExpired as error:
-            raise WorkerError(
+            raise LostChildError(
                 f"the process that ran {name} died (exit code {error.exitcode}); if the machine ran out of memory, "
                 "lower resources.processes"
             ) from error
@@ -115,7 +148,15 @@ def run(plan: WorkerPlan, function: Callable[..., Result], *arguments: Any) -> O
 
 
 _POOLS: dict[WorkerPlan, ProcessPool] = {}
+_SHARED: list[tuple[Path, int]] = []
+"""Folders that the children of a pool share, and the descriptors of their locks."""
 _LOCK = threading.Lock()
+_child_shared: Path | None = None
+
+
+def shared_folder() -> Path | None:
+    """Return, in a child process, the scratch folder that it shares with its siblings."""
+    return _child_shared
 
 
 @contextlib.contextmanager
@@ -123,6 +164,8 @@ def _keep(plan: WorkerPlan) -> Iterator[ProcessPool]:
     with _LOCK:
         if plan not in _POOLS:
             context = multiprocessing.get_context("spawn")
+            clean_scratch(plan.scratch)
+            _SHARED.append(open_scratch(plan.scratch, "shared"))
             # The order of sets reaches files (asdf lists the extensions it used); equal work must give equal bytes.
             os.environ.setdefault("PYTHONHASHSEED", "0")
             with _without_main_module():
@@ -130,7 +173,7 @@ def _keep(plan: WorkerPlan) -> Iterator[ProcessPool]:
                     max_workers=plan.processes,
                     context=context,
                     initializer=_prepare_child,
-                    initargs=(plan, os.getpid()),
+                    initargs=(plan, os.getpid(), _SHARED[-1][0]),
                 )
                 _POOLS[plan].schedule(int).result()
         pool = _POOLS[plan]
@@ -154,17 +197,23 @@ def _without_main_module() -> Iterator[None]:
 def stop_workers() -> None:
     """Stop all children at once."""
     with _LOCK:
-        pools = list(_POOLS.values())
+        pools, folders = list(_POOLS.values()), list(_SHARED)
         _POOLS.clear()
+        _SHARED.clear()
     for pool in pools:
         pool.stop()
         pool.join()
+    for folder, lock in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
 
 
 atexit.register(stop_workers)
 
 
-def _prepare_child(plan: WorkerPlan, parent: int) -> None:
+def _prepare_child(plan: WorkerPlan, parent: int, shared: Path) -> None:
+    global _child_shared
+    _child_shared = shared
     os.environ.update(
         # One exposure per process: threads inside the libraries would only fight for the cores.
         OMP_NUM_THREADS="1",
@@ -193,27 +242,26 @@ def _die_with_parent(parent: int) -> None:
 
 
 def _call(function: Callable[..., Result], arguments: tuple, scratch: str | None) -> Outcome[Result]:
-    folder = Path(tempfile.mkdtemp(prefix=f"cosmosaic-{os.getpid()}-", dir=scratch))
-    _log_to(folder / "step.log")
-    # stpipe collects garbage after each of its steps; what a reused process holds from before need not be searched.
-    gc.collect()
-    gc.freeze()
-    _reset_peak_memory()
-    wall, cpu = time.perf_counter(), time.process_time()
-    previous = Path.cwd()
-    try:
-        os.chdir(folder)
-        result = function(*arguments, folder)
-        return Outcome(result, time.process_time() - cpu, time.perf_counter() - wall, _peak_memory_mb())
-    except SystemExit as error:
-        raise WorkerError(
-            f"CRDS found no usable reference files and gave up (exit code {error.code}); set "
-            "references.crds_path to a CRDS cache and references.crds_context to one of its contexts, or give "
-            f"references.crds_server_url. It said:\n{_tail(folder / 'step.log')}"
-        ) from None
-    finally:
-        os.chdir(previous)
-        shutil.rmtree(folder, ignore_errors=True)
+    with scratch_folder(scratch, "step") as folder:
+        _log_to(folder / "step.log")
+        # stpipe collects garbage after each of its steps; what a reused process holds from before need not be searched.
+        gc.collect()
+        gc.freeze()
+        _reset_peak_memory()
+        wall, cpu = time.perf_counter(), time.process_time()
+        previous = Path.cwd()
+        try:
+            os.chdir(folder)
+            result = function(*arguments, folder)
+            return Outcome(result, time.process_time() - cpu, time.perf_counter() - wall, _peak_memory_mb())
+        except SystemExit as error:
+            raise WorkerError(
+                f"CRDS found no usable reference files and gave up (exit code {error.code}); set "
+                "references.crds_path to a CRDS cache and references.crds_context to one of its contexts, or give "
+                f"references.crds_server_url. It said:\n{_tail(folder / 'step.log')}"
+            ) from None
+        finally:
+            os.chdir(previous)
 
 
 def _log_to(path: Path) -> None:

@@ -17,8 +17,7 @@ from tasks.combine import combine_band, composite
 from tasks.command import main
 from tasks.frames import survey_frames
 from tasks.grid import survey_grids
-from tasks.report import finish_run
-from tasks.run import open_run
+from tasks.report import finish_run, open_run
 from tasks.simulate import simulate_survey
 
 

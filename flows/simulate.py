@@ -11,7 +11,7 @@ from prefect.states import Completed, State
 
 from cosmosaic.survey import Survey
 from tasks.command import main
-from tasks.run import open_run
+from tasks.report import open_run
 from tasks.simulate import simulate_survey
 
 

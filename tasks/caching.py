@@ -10,8 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from fsspec.core import url_to_fs
-from prefect import Task, task
+from prefect import Task
 from prefect.cache_policies import CacheKeyFnPolicy
 from prefect.context import TaskRunContext
 from prefect.results import ResultRecord
@@ -49,7 +48,7 @@ def step_task(
 
         body.__name__, body.__doc__, body.__module__ = describe.__name__, describe.__doc__, describe.__module__
         body.__signature__ = _with_work(inspect.signature(describe))  # type: ignore[attr-defined]
-        return task(
+        return Task(
             body,
             name=name,
             cache_policy=CacheKeyFnPolicy(cache_key_fn=key),
@@ -75,8 +74,15 @@ def trusted_key(step: Step, work: Work) -> str:
     """Return the step's key; a record kept under it whose objects are gone or altered is forgotten first."""
     uri = store.join(work.results, step.key)
     with suppress(FileNotFoundError):
-        record = ResultRecord.deserialize(store.read_bytes(uri))
-        if not is_intact(record.result):
-            filesystem, path = url_to_fs(uri)
-            filesystem.rm_file(path)
+        if not _holds(store.read_bytes(uri)):
+            store.remove(uri)
     return step.key
+
+
+def _holds(content: bytes) -> bool:
+    try:
+        record: ResultRecord[StepResult] = ResultRecord.deserialize(content)
+        return is_intact(record.result)
+    except (ValueError, KeyError, AttributeError, TypeError):
+        # Half a record, which a killed process leaves, or one of another version.
+        return False

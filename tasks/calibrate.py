@@ -44,4 +44,4 @@ def _submit(frame: Frame, references: tuple[Reference, ...], run: Run) -> Prefec
 
 def _gain_map(frame: Frame, run: Run) -> StoredObject | None:
     uri = run.survey.references.gain_maps.get(frame.detector)
-    return store.checksum(uri) if uri else None
+    return store.checksum(uri, run.work.checksums) if uri else None

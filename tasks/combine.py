@@ -68,7 +68,7 @@ def _aligned(
         align_exposures,
         association.band,
         exposures=cals,
-        catalog=store.checksum(own) if own else None,
+        catalog=store.checksum(own, run.work.checksums) if own else None,
         settings=settings,
         fwhm_pixels=star_fwhm_pixels(association.filter),
     )

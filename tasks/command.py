@@ -1,14 +1,16 @@
 """The command line of a flow: settings in, exit code out."""
 
+import os
 import sys
-from typing import Any
 
 from prefect import Flow
+from prefect.states import State
 from pydantic import ValidationError
 
 from cosmosaic.survey import load_survey
 from tasks.environment import prefect_defaults
 from tasks.report import FAILED_IN_PART
+from tasks.run import describe_failure
 
 SUCCESS, FAILURE, USAGE, PART = 0, 1, 2, 3
 
@@ -28,20 +30,31 @@ def main(flow: Flow, arguments: list[str]) -> int:
         return _complain(_explain(error))
     except (FileNotFoundError, ValueError) as error:
         return _complain(str(error))
-    with prefect_defaults():
-        state: Any = flow(survey, return_state=True)
+    try:
+        with prefect_defaults():
+            state: State = flow(survey, return_state=True)  # type: ignore[assignment]
+    except RuntimeError as unreachable:
+        return _complain(_explain_server(unreachable), FAILURE)
     if state.is_completed():
         return SUCCESS
     if state.name == FAILED_IN_PART:
         return PART
-    error = state.result(raise_on_failure=False)
-    print(f"failed: {error if isinstance(error, BaseException) else state.message}", file=sys.stderr)
-    return FAILURE
+    return _complain(f"failed: {describe_failure(state)}", FAILURE)
 
 
-def _complain(text: str) -> int:
+def _complain(text: str, code: int = USAGE) -> int:
     print(text, file=sys.stderr)
-    return USAGE
+    return code
+
+
+def _explain_server(error: RuntimeError) -> str:
+    url = os.environ.get("PREFECT_API_URL")
+    if not url or url.rstrip("/") not in str(error):
+        raise error
+    return (
+        f"the Prefect server at PREFECT_API_URL={url} cannot be reached ({error}). Start it with "
+        "`prefect server start`, or unset PREFECT_API_URL to use a temporary server"
+    )
 
 
 def _explain(error: ValidationError) -> str:

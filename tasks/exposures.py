@@ -18,7 +18,7 @@ def calibrate_ramp(
         used = tuple(reference for reference in used if reference.kind != "gain")
     return Step(
         name="calibrate_ramp",
-        version=1,
+        version=2,
         function="cosmosaic.detector:calibrate_ramp",
         inputs=(frame.object, gain_map) if gain_map else (frame.object,),
         arguments=(settings, frame.detector),

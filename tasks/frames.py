@@ -1,9 +1,12 @@
 """The frames of a survey and the reference files they need."""
 
+from typing import Any
+
 from prefect import task
 from prefect.artifacts import create_table_artifact
 
 from cosmosaic import frames, store, workers
+from cosmosaic.associations import read_association, select_frames
 from cosmosaic.frames import FoundFrames
 from cosmosaic.records import Frame, Reference
 from cosmosaic.references import resolve_references as resolve
@@ -20,15 +23,12 @@ ARTIFACT_COLUMNS = ["uri", "level", "detector", "filter", "exposure_time_s", "st
     retry_condition_fn=STORING.condition,
     persist_result=False,
 )
-def find_frames(prefix: str, filters: tuple[str, ...]) -> FoundFrames:
+def find_frames(prefix: str, filters: tuple[str, ...], memo: str) -> FoundFrames:
     """List and describe what lies under the raw prefix; not cached, since only a look tells what is new."""
-    found = frames.find_frames(prefix, filters)
+    found = frames.find_frames(prefix, filters, memo)
     table = frames.frame_table(found.frames, found.refused)[ARTIFACT_COLUMNS].astype(object)
-    create_table_artifact(
-        table.where(table.notna(), None).to_dict("records"),
-        key="frames",
-        description="Frames found, and frames refused",
-    )
+    rows: list[dict[str, Any]] = table.where(table.notna(), None).to_dict("records")  # type: ignore[assignment]
+    create_table_artifact(rows, key="frames", description="Frames found, and frames refused")
     return found
 
 
@@ -38,9 +38,23 @@ def resolve_references(found: tuple[Frame, ...], work: Work) -> dict[str, tuple[
     return workers.run(work.workers, resolve, found).result
 
 
+def asked_frames(found: FoundFrames, association: str | None) -> FoundFrames:
+    """Keep the members of the user's association file alone; all frames where none is named.
+
+    Raises
+    ------
+    cosmosaic.associations.AssociationError
+        A member was not found, or the members are of several filters.
+    """
+    if association is None:
+        return found
+    return FoundFrames(tuple(select_frames(found.frames, read_association(association), association)), found.refused)
+
+
 def survey_frames(run: Run) -> FoundFrames:
     """Find the frames of a run's survey and say which were refused, and why."""
-    found = find_frames(store.absolute_uri(run.survey.url("raw")), run.survey.filters)
+    found = find_frames(store.absolute_uri(run.survey.url("raw")), run.survey.filters, run.work.checksums)
+    found = asked_frames(found, run.survey.association)
     run.note(f"{len(found.frames)} frames, {len(found.refused)} refused")
     for refused in found.refused:
         run.note(f"refused {refused.uri}: {refused.reason}")

@@ -30,7 +30,7 @@ def drizzle_mosaic(exposures: StepResult, grid: MosaicGrid, settings: DrizzleSet
     """Combine exposures on the survey's grid."""
     return Step(
         name="drizzle_mosaic",
-        version=1,
+        version=2,
         function="cosmosaic.mosaic.jwst_engine:drizzle_mosaic",
         inputs=exposures.objects,
         arguments=(grid, settings, product_name),

@@ -6,7 +6,7 @@ from tasks.caching import step_task
 from tasks.retries import STORING
 
 
-@step_task("Publish", STORING, perform=lambda step, work: publish(step))
+@step_task("Publish", STORING, perform=lambda step, work: publish(step, work.workers.scratch))
 def publish_objects(objects: tuple[StoredObject | StepResult, ...], target: str) -> Step:
     """Copy finished objects under a prefix."""
     return Step(name="publish_objects", version=1, function="", inputs=objects_of(*objects), target=target)

@@ -3,6 +3,9 @@
 import hashlib
 import os
 import time
+from base64 import b64encode
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
@@ -12,9 +15,12 @@ from prefect.futures import PrefectFuture
 from prefect.states import Completed, Failed, State
 from rich.table import Table
 
+from cosmosaic import store, workers
 from cosmosaic.frames import FoundFrames
 from cosmosaic.records import Association, Frame, StoredObject
 from cosmosaic.summary import write_run
+from cosmosaic.survey import Survey
+from cosmosaic.thumbnails import thumbnail
 from tasks.combine import BandFutures
 from tasks.run import Run
 
@@ -35,6 +41,19 @@ KINDS = {
 """Kinds of products by the end of their names; the first that fits."""
 
 
+@contextmanager
+def open_run(survey: Survey) -> Iterator[Run]:
+    """Open a run; however it ends, it is in the run table and its child processes are stopped."""
+    run = Run(survey)
+    try:
+        yield run
+    except Exception as error:
+        record_run(run, [], "Failed", f"{type(error).__name__}: {error}")
+        raise
+    finally:
+        workers.stop_workers()
+
+
 def finish_run(run: Run, found: FoundFrames, bands: list[BandFutures], picture: PrefectFuture | None) -> State:
     """Wait for the products, record the run, tell the user, and say how the run ended."""
     frames = {frame.name: frame for frame in found.frames}
@@ -44,6 +63,7 @@ def finish_run(run: Run, found: FoundFrames, bands: list[BandFutures], picture: 
     state = _state(run, rows)
     record_run(run, rows, state.name or "", state.message or "", found)
     create_markdown_artifact(_markdown(run, rows), key="summary", description=f"Products of {run.survey.name}")
+    create_markdown_artifact(_pictures(rows), key="previews", description=f"Previews of {run.survey.name}")
     _print_summary(run, rows, state)
     return state
 
@@ -125,6 +145,17 @@ def _markdown(run: Run, rows: list[dict[str, Any]]) -> str:
     ]
     steps = f"{len(run.ledger.executed)} steps executed, {len(run.ledger.cached)} from cache"
     return f"{steps}, {len(run.ledger.failed)} failed.\n\n" + "\n".join(lines)
+
+
+def _pictures(rows: list[dict[str, Any]]) -> str:
+    """Show the previews inside the artifact itself: a browser cannot reach the store."""
+    uris = [row["product"] for row in rows if row["kind"] in ("preview", "composite")]
+    pictures = [
+        (uri.rsplit("/", 1)[-1], thumbnail(store.read_bytes(uri))) for uri in uris if not uri.endswith("_wht.png")
+    ]
+    return "\n\n".join(
+        f"**{name}**\n\n![{name}](data:image/jpeg;base64,{b64encode(picture).decode()})" for name, picture in pictures
+    )
 
 
 def _print_summary(run: Run, rows: list[dict[str, Any]], state: State) -> None:

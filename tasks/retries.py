@@ -1,7 +1,9 @@
 """When a failed step is tried again.
 
 What is transient (a store that times out, a child process that was killed) deserves another try; what is
-not (a broken file, a wrong gain map, a missing reference) fails the same way each time.
+not (a broken file, a wrong gain map, a missing reference, wrong keys, a full disk, a step that needs more time or
+memory than it may have) fails the same way each time. The store has tried each request several times before a step
+sees an error.
 """
 
 from dataclasses import dataclass
@@ -9,16 +11,25 @@ from typing import Any
 
 from prefect.client.schemas.objects import State, TaskRun
 
-from cosmosaic.workers import WorkerError
+from cosmosaic.scratch import ScratchError
+from cosmosaic.store import AlteredObjectError
+from cosmosaic.workers import LostChildError
 
-PERMANENT = (FileNotFoundError, PermissionError, NotADirectoryError, IsADirectoryError)
+PERMANENT = (
+    FileNotFoundError,
+    PermissionError,
+    NotADirectoryError,
+    IsADirectoryError,
+    AlteredObjectError,
+    ScratchError,
+)
 
 
 def is_transient(error: BaseException | None) -> bool:
     """Tell whether trying again may help: input/output trouble and lost child processes."""
     if isinstance(error, PERMANENT):
         return False
-    return isinstance(error, OSError | TimeoutError | ConnectionError | WorkerError)
+    return isinstance(error, OSError | TimeoutError | ConnectionError | LostChildError)
 
 
 @dataclass(frozen=True)
@@ -34,7 +45,8 @@ class Retries:
 
 
 COMPUTING = Retries(times=1, delays_s=(2.0,))
-"""For work in a child process: one more try, since a second death by memory or time limit will not be the last."""
+"""For work in a child process: one more try, since a child may be killed by accident once; a second death of the same
+step is its own."""
 
 STORING = Retries(times=4, delays_s=(1.0, 4.0, 16.0, 60.0))
-"""For copies between stores: cheap to repeat, and a store's bad minute passes."""
+"""For listing and copying, which a store alone can fail: cheap to repeat, and a store's bad minute passes."""

@@ -2,8 +2,6 @@
 
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -16,7 +14,7 @@ from prefect.runtime import flow_run
 from prefect.states import State
 from rich.console import Console
 
-from cosmosaic import references, store, workers
+from cosmosaic import references, remote, store, workers
 from cosmosaic.steps import StepResult
 from cosmosaic.survey import Survey
 
@@ -67,6 +65,11 @@ class Work:
         """Where Prefect keeps the records of finished steps."""
         return store.join(self.cache, "results")
 
+    @property
+    def checksums(self) -> str:
+        """Where the checksums of raw objects are remembered."""
+        return store.join(self.cache, "checksums")
+
 
 class Run:
     """Submits tasks for one survey and keeps the ledger."""
@@ -90,6 +93,9 @@ class Run:
             ),
         )
         self.products = store.absolute_uri(survey.url("products"))
+        store.check_access(self.work.cache)
+        store.check_access(self.products)
+        workers.check_resources(self.work.workers)
         self._storage = result_storage(self.work.results)
 
     def submit(self, task: Task, label: str, **parameters: Any) -> PrefectFuture:
@@ -131,25 +137,17 @@ def _outcome(record: StepRecord) -> str:
     return "from cache" if record.cached or not record.result else f"{record.result.wall_s:.1f} s"
 
 
-@contextmanager
-def open_run(survey: Survey) -> Iterator[Run]:
-    """Open a run; its child processes are stopped at the end, however it ends."""
-    run = Run(survey)
-    get_run_logger().debug("run %s of survey %s", run.id, survey.name)
-    try:
-        yield run
-    finally:
-        workers.stop_workers()
-
-
 def describe_failure(state: State) -> str:
     """Return why a task failed, in one message."""
     error = state.result(raise_on_failure=False) if state.is_failed() or state.is_crashed() else None
-    return f"{type(error).__name__}: {error}" if isinstance(error, BaseException) else (state.message or state.name)
+    return (
+        f"{type(error).__name__}: {error}" if isinstance(error, BaseException) else (state.message or str(state.name))
+    )
 
 
 def result_storage(url: str) -> LocalFileSystem | RemoteFileSystem:
     """Return the saved Prefect block for the records of finished steps; no keys are kept in it."""
-    block = RemoteFileSystem(basepath=url) if "://" in url else LocalFileSystem(basepath=url)
+    is_remote = store.is_remote(url)
+    block = RemoteFileSystem(basepath=url, settings=remote.options(url)) if is_remote else LocalFileSystem(basepath=url)
     block.save(f"cosmosaic-{sha256(url.encode()).hexdigest()[:16]}", overwrite=True)
     return block

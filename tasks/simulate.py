@@ -60,7 +60,7 @@ def simulate_survey(run: Run) -> None:
         A frame could not be simulated.
     """
     settings, target = run.survey.simulation, absolute_uri(run.survey.store)
-    sky = tuple(checksum(uri) for uri in (settings.catalog, settings.image) if uri)
+    sky = tuple(checksum(uri, run.work.checksums) for uri in (settings.catalog, settings.image) if uri)
     references = run.submit(simulate_references, "CRDS cache", settings=settings, target=target)
     futures = {
         frame.name: run.submit(simulate_frame, frame.name, frame=frame, sky=sky, settings=settings, target=target)

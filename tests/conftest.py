@@ -10,7 +10,12 @@ import pandas as pd
 import pytest
 from astropy.table import QTable, Table
 
+from cosmosaic import workers
+
 ROOT = Path(__file__).parents[1]
+REUSED = os.environ.get("COSMOSAIC_TEST_DEMO")
+"""Folder of a survey made earlier, which spares its making while tests are written."""
+
 BANDS = ("F115W", "F150W", "F277W", "F444W")
 
 
@@ -61,7 +66,9 @@ class Demo:
         return Table.read(self.store / "truth" / "frames.ecsv")
 
 
-def run_flow(folder: Path, *arguments: str, flow: str = "mosaic", prefect_home: Path | None = None) -> FlowRun:
+def run_flow(
+    folder: Path, *arguments: str, flow: str = "mosaic", prefect_home: Path | None = None, api_url: str | None = None
+) -> FlowRun:
     """Run a flow as a user does, from a folder of its own."""
     home = prefect_home or Path(os.environ.get("PREFECT_HOME", folder / ".prefect"))
     environment = {
@@ -71,6 +78,8 @@ def run_flow(folder: Path, *arguments: str, flow: str = "mosaic", prefect_home: 
         "CRDS_SERVER_URL": "https://no",
     }
     environment.pop("PREFECT_API_URL", None)
+    if api_url:
+        environment["PREFECT_API_URL"] = api_url
     command = [sys.executable, str(ROOT / "flows" / f"{flow}.py"), *arguments]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     return FlowRun(done.returncode, done.stdout + done.stderr)
@@ -83,7 +92,27 @@ def prefect_home(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory, prefect_home) -> Demo:
+    """Made by the README's command; or, with COSMOSAIC_TEST_DEMO, the folder in which it was run before."""
+    if REUSED:
+        return Demo(Path(REUSED).absolute(), FlowRun(0, ""))
     folder = tmp_path_factory.mktemp("survey")
     run = run_flow(folder, prefect_home=prefect_home)
     assert run.code == 0, run.output
     return Demo(folder, run)
+
+
+@pytest.fixture(scope="session")
+def crds(demo) -> dict[str, str]:
+    """The environment in which CRDS uses the survey's own cache; an empty value unsets a variable."""
+    return {
+        "CRDS_PATH": str(demo.store / "crds"),
+        "CRDS_CONTEXT": "jwst_0001.pmap",
+        "CRDS_READONLY_CACHE": "1",
+        "CRDS_SERVER_URL": "",
+    }
+
+
+@pytest.fixture(scope="session")
+def children(crds) -> workers.WorkerPlan:
+    """A child process for the work with jwst, which all tests share: importing jwst takes seconds."""
+    return workers.plan_workers(1, None, 600.0, None, crds)

@@ -1,6 +1,9 @@
 """The store promises: whole or not at all, and a checksum that holds."""
 
 import hashlib
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -79,3 +82,86 @@ def test_copy_is_the_same_object_elsewhere(file, tmp_path):
     copied = store.copy(stored, str(tmp_path / "products" / "frame.fits"), tmp_path)
     assert (copied.sha256, copied.size) == (stored.sha256, stored.size)
     assert store.is_intact(copied)
+
+
+def test_a_changed_object_is_noticed_though_size_and_time_are_put_back(file, tmp_path):
+    stored = store.publish(file, str(tmp_path / "store" / "frame.fits"))
+    path = tmp_path / "store" / "frame.fits"
+    status = path.stat()
+    path.write_bytes(b"Photons" * 1000)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert not store.is_intact(stored)
+    with pytest.raises(store.AlteredObjectError, match=r"frame\.fits no longer has the sha256"):
+        store.fetch(stored, tmp_path)
+
+
+def test_what_a_killed_writer_left_is_written_over(file, tmp_path):
+    target = tmp_path / "store" / "frame.fits"
+    target.parent.mkdir()
+    (target.parent / ".frame.fits.part").write_bytes(b"half of something that was longer" * 1000)
+    stored = store.publish(file, str(target))
+    assert store.is_intact(stored)
+    assert target.read_bytes() == file.read_bytes()
+    assert list(target.parent.glob("*.part")) == []
+
+
+def test_writers_of_one_object_take_turns(tmp_path):
+    target = tmp_path / "store" / "x.fits"
+    sources = []
+    for number in range(8):
+        sources.append(tmp_path / f"{number}.fits")
+        sources[-1].write_bytes(bytes([number]) * 200_000)
+    with ThreadPoolExecutor(8) as pool:
+        published = list(pool.map(lambda source: store.publish(source, str(target)), sources * 5))
+    assert hashlib.sha256(target.read_bytes()).hexdigest() in {stored.sha256 for stored in published}
+    assert sum(store.is_intact(stored) for stored in set(published)) == 1
+    assert list(target.parent.glob(".*.part")) == []
+
+
+def test_the_same_bytes_are_not_written_twice(file, tmp_path):
+    target = tmp_path / "store" / "frame.fits"
+    store.publish_once(file, str(target))
+    written = target.stat().st_mtime_ns
+    store.publish_once(file, str(target))
+    assert target.stat().st_mtime_ns == written
+    target.write_bytes(b"corrupted")
+    assert store.is_intact(store.publish_once(file, str(target)))
+
+
+def test_checksum_of_a_raw_file_is_remembered_across_processes(file, tmp_path, monkeypatch):
+    memo = str(tmp_path / "cache" / "checksums")
+    first = store.checksum(str(file), memo)
+    store._HASHED.clear()  # as in another process
+
+    def forbidden(listed):
+        raise AssertionError(f"{listed.uri} was read again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "_hash_object", forbidden)
+        assert store.checksum(str(file), memo) == first
+    file.write_bytes(b"replaced")
+    assert store.checksum(str(file), memo).sha256 == hashlib.sha256(b"replaced").hexdigest()
+
+
+def test_a_forged_or_broken_record_of_a_checksum_is_not_believed(file, tmp_path):
+    memo = tmp_path / "cache" / "checksums"
+    first = store.checksum(str(file), str(memo))
+    (record,) = memo.rglob("*.json")
+    for content in (b"", b"{}", b"[1]", b'{"sha256": 5}', record.read_bytes().replace(b"frame", b"other")):
+        record.write_bytes(content)
+        store._HASHED.clear()
+        assert store.checksum(str(file), str(memo)) == first
+
+
+def test_listing_ten_thousand_objects_takes_seconds(tmp_path):
+    for number in range(10_000):
+        (tmp_path / f"{number:05d}_uncal.fits").touch()
+    start = time.monotonic()
+    assert sum(1 for _ in store.list_objects(str(tmp_path), "*_uncal.fits")) == 10_000
+    assert time.monotonic() - start < 10
+
+
+def test_a_folder_that_may_not_be_written_to_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    with pytest.raises(PermissionError, match="may not be written to"):
+        store.check_access(str(tmp_path / "not" / "there"))

@@ -6,7 +6,7 @@ computes it for each plane anew. What is done with it follows the package's C co
 """
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -24,7 +24,18 @@ LARGEST_BOX = 64
 Floats = NDArray[np.floating[Any]]
 
 
-@njit(cache=True, nogil=True, inline="always")
+class Light(NamedTuple):
+    """What is drizzled, shape ``(ny, nx)`` each."""
+
+    sci: Floats
+    poisson: Floats
+    read_noise: Floats
+    flat: Floats
+    """Variances."""
+    weight: Floats
+
+
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
 def _corner(map_x: Floats, map_y: Floats, column: float, row: float) -> tuple[float, float]:
     """Interpolate the pixel map bilinearly, extrapolating at its edges (``interpolate_point`` of the package)."""
     rows, columns = map_x.shape
@@ -39,13 +50,13 @@ def _corner(map_x: Floats, map_y: Floats, column: float, row: float) -> tuple[fl
     return x, y
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _corner_row(map_x: Floats, map_y: Floats, row: float, offset: float, xs: Floats, ys: Floats) -> None:
     for i in range(xs.size):
         xs[i], ys[i] = _corner(map_x, map_y, i + offset, row)
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
 def _add_edge(xa: float, ya: float, xb: float, yb: float, areas: Floats) -> None:
     """Add the signed area under an edge, column by column, to the unit squares it lies in or above.
 
@@ -79,7 +90,7 @@ def _add_edge(xa: float, ya: float, xb: float, yb: float, areas: Floats) -> None
         else:
             per_height = width / (high - low)
             rest = first + 1.0 - low
-            areas[first, column] += per_height * (0.5 * rest * rest + (high - first - 1.0))
+            areas[first, column] += per_height * (rest * (1.0 - 0.5 * rest) + (high - first - 1.0))
             for row in range(first + 1, last):
                 areas[row, column] += per_height * (0.5 + (high - row - 1.0))
             rest = high - last
@@ -88,7 +99,7 @@ def _add_edge(xa: float, ya: float, xb: float, yb: float, areas: Floats) -> None
         column += 1
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def overlap_areas(x: Floats, y: Floats, areas: Floats) -> None:
     """Compute the areas that a quadrilateral shares with unit squares (Green's theorem, edge by edge).
 
@@ -106,13 +117,12 @@ def overlap_areas(x: Floats, y: Floats, areas: Floats) -> None:
         _add_edge(x[corner], y[corner], x[following], y[following], areas)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def drizzle_square(
-    sci: Floats,
-    variances: tuple[Floats, Floats, Floats],
-    weight: Floats,
+    light: Light,
     pixel_map: tuple[Floats, Floats],
     pixfrac: float,
+    row_range: tuple[int, int],
     origin: tuple[int, int],
     sums: Floats,
 ) -> None:
@@ -123,24 +133,22 @@ def drizzle_square(
 
     Parameters
     ----------
-    sci
-        Shape ``(ny, nx)``.
-    variances
-        Poisson, read noise and flat, shape ``(ny, nx)`` each.
-    weight
-        Shape ``(ny, nx)``; pixels of weight 0 are left out.
+    light
+        The frame; pixels of weight 0 are left out.
     pixel_map
         Output pixel (x, y) of each input pixel's centre, shape ``(ny, nx)`` each; NaN where there is none.
     pixfrac
         Side of the drop in input pixels, above 0.
+    row_range
+        First input row and the one after the last; the others are left out.
     origin
         Output pixel (x, y) of the window's first element.
     sums
         `WEIGHT`, `SCIENCE`, ... of the window, shape ``(5, height, width)``; added to.
     """
     map_x, map_y = pixel_map
-    poisson, read_noise, flat = variances
-    rows, columns = sci.shape
+    sci, poisson, read_noise, flat, weight = light
+    columns = sci.shape[1]
     height, width = sums.shape[1:]
     x0, y0 = origin
     half = 0.5 * pixfrac
@@ -149,7 +157,9 @@ def drizzle_square(
     xl_above, yl_above, xr_above, yr_above = np.empty(columns), np.empty(columns), np.empty(columns), np.empty(columns)
     x, y = np.empty(4), np.empty(4)
     areas = np.zeros((LARGEST_BOX, LARGEST_BOX))
-    for j in range(rows):
+    for j in range(row_range[0], row_range[1]):
+        if not weight[j].any():
+            continue
         _corner_row(map_x, map_y, j - half, -half, xl_below, yl_below)
         _corner_row(map_x, map_y, j - half, half, xr_below, yr_below)
         _corner_row(map_x, map_y, j + half, -half, xl_above, yl_above)
@@ -162,10 +172,10 @@ def drizzle_square(
             ya, yb, yc, yd = yl_above[i], yr_above[i], yr_below[i], yl_below[i]
             if math.isnan(xa + xb + xc + xd + ya + yb + yc + yd):
                 continue
-            left = int(math.floor(min(xa, xb, xc, xd) + 0.5))
-            right = int(math.floor(max(xa, xb, xc, xd) + 0.5))
-            bottom = int(math.floor(min(ya, yb, yc, yd) + 0.5))
-            top = int(math.floor(max(ya, yb, yc, yd) + 0.5))
+            left = math.floor(min(xa, xb, xc, xd) + 0.5)
+            right = math.floor(max(xa, xb, xc, xd) + 0.5)
+            bottom = math.floor(min(ya, yb, yc, yd) + 0.5)
+            top = math.floor(max(ya, yb, yc, yd) + 0.5)
             if left >= x0 + width or right < x0 or bottom >= y0 + height or top < y0:
                 continue
             jacobian = 0.5 * ((xb - xd) * (ya - yc) - (xa - xc) * (yb - yd))

@@ -6,34 +6,44 @@ import numpy as np
 from astropy import units
 from astropy.table import QTable
 
-from cosmosaic.exposures import open_exposures
-from cosmosaic.sky.detector_median import measure_medians
-from cosmosaic.sky.skymatch import measure_with_skymatch
+from cosmosaic.sky.methods import METHODS, measure_levels
 from cosmosaic.steps import Made
-from cosmosaic.survey import SkyMethod
 
 SURFACE_BRIGHTNESS = units.MJy / units.sr
 
 
-def measure_sky(paths: list[Path], method: SkyMethod, stem: str, folder: Path) -> Made:
+def measure_sky(paths: list[Path], method: str, stem: str, folder: Path) -> Made:
     """Measure the sky level of each exposure of one filter.
 
     Parameters
     ----------
     paths
-        ``_cal`` files of one filter.
+        ``_cal`` files of one filter; for ``user`` the table of levels as well.
     method
-        ``median`` or one of skymatch's methods.
+        A key of `cosmosaic.sky.methods.METHODS`.
     stem
         Name of the table without extension.
     folder
-        Where the table (ECSV; columns ``exposure`` and ``level`` in MJy/sr) goes.
+        Where the table goes (ECSV; columns ``exposure``, and ``level`` and ``error`` in MJy/sr; the error is NaN
+        where the method gives none).
+
+    Raises
+    ------
+    cosmosaic.sky.methods.UnknownMethodError
+        There is no such method.
+    cosmosaic.sky.cells.NoSkyError
+        An exposure has no sky to measure.
     """
-    library = open_exposures(paths, folder.parent)
-    own = method == "median"
-    levels = measure_medians(library) if own else measure_with_skymatch(library, method)
-    table = QTable({"exposure": list(levels), "level": np.array(list(levels.values())) * SURFACE_BRIGHTNESS})
+    levels = measure_levels(paths, method, folder.parent)
+    table = QTable(
+        {
+            "exposure": list(levels),
+            "level": np.array([level.value for level in levels.values()]) * SURFACE_BRIGHTNESS,
+            "error": np.array([level.error for level in levels.values()]) * SURFACE_BRIGHTNESS,
+        }
+    )
     table.meta["method"] = method
+    table.meta["source"] = METHODS[method].source
     path = folder / f"{stem}.ecsv"
     table.write(path, format="ascii.ecsv")
     return Made([path])

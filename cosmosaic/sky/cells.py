@@ -6,7 +6,7 @@ their rms below the mean), a faint source stands out eight times higher, and all
 differences and stacks are plain subtractions and sums.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +16,6 @@ import numpy as np
 from jwst import datamodels
 from numpy.typing import NDArray
 from scipy.interpolate import RectBivariateSpline
-from scipy.stats import norm
 from stdatamodels.jwst.datamodels.dqflags import pixel
 
 from cosmosaic.exposures import exposure_name
@@ -63,6 +62,8 @@ class Exposure:
     """Number of pixels in each mean."""
     pixel_rms: float
     """Median error of the usable pixels in MJy/sr."""
+    detector_rows: int
+    """Rows of the exposure."""
     detector_position: tuple[Floats, Floats]
     """Mean column and row on the detector of each cell's pixels, -0.5 to 0.5 from edge to edge."""
 
@@ -124,12 +125,12 @@ def bin_exposures(paths: Sequence[Path], pixel_masks: dict[str, Flags] | None = 
         An exposure has no usable pixel; the file is named.
     """
     masks = pixel_masks or {}
-    with _opened(paths[0]) as first:
+    with datamodels.open(paths[0]) as first:
         scale_mas = 1000 * float(np.sqrt(first.meta.photometry.pixelarea_arcsecsq)) * CELL_PIXELS
     grid = lattice(paths, scale_mas)
     exposures = []
     for path in paths:
-        with _opened(path) as model:
+        with datamodels.open(path) as model:
             exposures.append(bin_exposure(model, grid, masks.get(exposure_name(path.name))))
     return CellSurvey(grid, tuple(exposures))
 
@@ -138,10 +139,13 @@ def lattice(paths: Sequence[Path], scale_mas: float) -> MosaicGrid:
     """Make the lattice that covers a set of exposures."""
     footprints = {}
     for path in paths:
-        with _opened(path) as model:
+        with datamodels.open(path) as model:
             ny, nx = model.data.shape
-            corners = model.meta.wcs(np.array([-0.5, nx - 0.5, nx - 0.5, -0.5]), np.array([-0.5, -0.5, ny - 0.5, ny - 0.5]),
-                                     with_bounding_box=False)
+            corners = model.meta.wcs(
+                np.array([-0.5, nx - 0.5, nx - 0.5, -0.5]),
+                np.array([-0.5, -0.5, ny - 0.5, ny - 0.5]),
+                with_bounding_box=False,
+            )
             footprints[path.name] = [(float(ra), float(dec)) for ra, dec in zip(*corners, strict=True)]
     return survey_grid(GridSettings(pixel_scale_mas=round(scale_mas)), footprints)
 
@@ -194,6 +198,7 @@ def bin_exposure(model: Any, grid: MosaicGrid, mask: Flags | None = None) -> Exp
         variance=np.where(enough, variance / np.maximum(count, 1) ** 2, np.inf),
         pixels=np.where(enough, count, 0).astype(np.int32),
         pixel_rms=pixel_rms,
+        detector_rows=good.shape[0],
         detector_position=(along[0], along[1]),
     )
 
@@ -203,9 +208,7 @@ def usable_pixels(model: Any) -> Flags:
     return np.isfinite(model.data) & np.isfinite(model.err) & (model.err > 0) & ((model.dq & UNUSABLE) == 0)
 
 
-def cell_positions(
-    wcs: Any, shape: tuple[int, int], grid: MosaicGrid
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def cell_positions(wcs: Any, shape: tuple[int, int], grid: MosaicGrid) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Row and column of the cell that each pixel's centre falls in; both have the exposure's shape.
 
     The WCS is evaluated every 32 pixels and interpolated with a cubic spline, exact to 1e-6 pixels.
@@ -228,28 +231,22 @@ def on_lattice(survey: CellSurvey, exposure: Exposure, values: NDArray[Any], fil
     return whole
 
 
-def stack(survey: CellSurvey, levels: dict[str, float]) -> tuple[Floats, Floats]:
-    """Average the exposures, their levels taken out, weighted by their pixels' noise.
-
-    Returns
-    -------
-    mean, variance
-        MJy/sr and its square, shape of the lattice; NaN and infinite where nothing was observed.
-    """
-    total, weights, noise = (np.zeros(survey.grid.shape) for _ in range(3))
-    for exposure in survey.exposures:
-        # One noise per exposure: a weight from each cell's own error would favour the fainter draws of photons.
-        weight = np.where(exposure.usable, exposure.pixels / exposure.pixel_rms**2, 0.0)
-        window = exposure.window
-        total[window] += weight * np.where(exposure.usable, exposure.mean - levels[exposure.name], 0.0)
-        noise[window] += weight**2 * np.where(exposure.usable, exposure.variance, 0.0)
-        weights[window] += weight
+def stack(survey: CellSurvey, levels: Mapping[str, float]) -> Floats:
+    """Average the exposures, their levels taken out; MJy/sr, shape of the lattice, NaN where nothing was observed."""
+    total, weights = stack_sums(survey, levels)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(weights > 0, total / weights, np.nan), np.where(weights > 0, noise / weights**2, np.inf)
+        return np.where(weights > 0, total / weights, np.nan)
 
 
-def _opened(path: Path) -> Any:
-    return datamodels.open(path)
+def stack_sums(survey: CellSurvey, levels: Mapping[str, float]) -> tuple[Floats, Floats]:
+    """Weighted sum of the exposures without their levels, and sum of weights (inverse variances of the cells)."""
+    total, weights = (np.zeros(survey.grid.shape) for _ in range(2))
+    for exposure in survey.exposures:
+        # One noise per exposure: weights from each cell's own error would favour the fainter draws of photons.
+        weight = np.where(exposure.usable, exposure.pixels / exposure.pixel_rms**2, 0.0)
+        total[exposure.window] += weight * np.where(exposure.usable, exposure.mean - levels[exposure.name], 0.0)
+        weights[exposure.window] += weight
+    return total, weights
 
 
 def _sums(index: NDArray[np.int64], values: Floats | None, shape: tuple[int, int]) -> Floats:
@@ -265,9 +262,3 @@ def _without_outliers(data: Floats, error: Floats, index: NDArray[np.int64], cel
     first += np.where(first > typical + 2 * noise, np.inf, 0.0)
     bright = np.isinf(first[index])
     return bright | (np.abs(data - first[index]) < OUTLIER_SIGMA * error)
-
-
-def gaussian_width_factor(upper_sigma: float) -> float:
-    """Rms of a Gaussian cut at ``upper_sigma`` above its mean, in units of the whole one's."""
-    ratio = norm.pdf(upper_sigma) / norm.cdf(upper_sigma)
-    return float(np.sqrt(1 - upper_sigma * ratio - ratio**2))

@@ -1,20 +1,12 @@
 """A sigma-clipped median for each detector."""
 
-from typing import Any
-
 import numpy as np
 from astropy.stats import sigma_clip
-from stdatamodels.jwst.datamodels.dqflags import pixel
 
-from cosmosaic.exposures import exposure_name
+from cosmosaic.sky.cells import UNUSABLE, NoSkyError
 
-UNUSABLE = pixel["DO_NOT_USE"] | pixel["NON_SCIENCE"]
 CLIP_SIGMA = 3.0
 MAXIMUM_ITERATIONS = 25
-
-
-class NoSkyError(RuntimeError):
-    """An exposure has no pixel in which the sky could be measured."""
 
 
 def clipped_median(data: np.ndarray, dq: np.ndarray) -> float:
@@ -44,13 +36,3 @@ def clipped_median(data: np.ndarray, dq: np.ndarray) -> float:
         masked=False,
     )
     return float(np.median(kept))
-
-
-def measure_medians(library: Any) -> dict[str, float]:
-    """Return the clipped median of each exposure of a `jwst.datamodels.ModelLibrary`, by exposure name."""
-    levels = {}
-    with library:
-        for model in library:
-            levels[exposure_name(model.meta.filename)] = clipped_median(model.data, model.dq)
-            library.shelve(model, modify=False)
-    return levels

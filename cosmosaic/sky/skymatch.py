@@ -1,24 +1,30 @@
-"""The methods of jwst's skymatch, which find one value for all detectors of an exposure."""
+"""The methods of jwst's skymatch: one value for all detectors of an exposure, or one for each."""
 
-from typing import Any
+from pathlib import Path
 
+from jwst.datamodels import ModelLibrary
 from jwst.skymatch import SkyMatchStep
 
-from cosmosaic.exposures import exposure_name
+from cosmosaic.exposures import exposure_name, open_exposures
 
 
-def measure_with_skymatch(library: Any, method: str) -> dict[str, float]:
+def measure_with_skymatch(paths: list[Path], method: str, folder: Path, *, per_detector: bool) -> dict[str, float]:
     """Return the sky level of each exposure as skymatch finds it, in the data's unit, by exposure name.
 
     Parameters
     ----------
-    library
-        A `jwst.datamodels.ModelLibrary`.
+    paths
+        ``_cal`` files of one filter.
     method
         ``local``, ``global``, ``match`` or ``global+match``.
+    folder
+        Where the association is written.
+    per_detector
+        Give every detector a group of its own, as skymatch alone sees it: the same ids would steer outlier
+        detection and exposure times. Without it skymatch finds one value for all detectors of an exposure.
     """
     matched = SkyMatchStep.call(
-        library,
+        _detector_groups(paths) if per_detector else open_exposures(paths, folder),
         skymethod=method,
         match_down=True,
         # The level is only measured here; it is applied in one place, when exposures are combined.
@@ -37,3 +43,8 @@ def measure_with_skymatch(library: Any, method: str) -> dict[str, float]:
             levels[exposure_name(model.meta.filename)] = float(model.meta.background.level or 0.0)
             matched.shelve(model, modify=False)
     return levels
+
+
+def _detector_groups(paths: list[Path]) -> ModelLibrary:
+    members = [{"expname": str(path.resolve()), "exptype": "science", "group_id": path.name} for path in paths]
+    return ModelLibrary({"asn_type": "image3", "products": [{"name": "sky", "members": members}]}, on_disk=True)

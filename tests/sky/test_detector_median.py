@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from stdatamodels.jwst.datamodels.dqflags import pixel
 
-from cosmosaic.sky.detector_median import NoSkyError, clipped_median
+from cosmosaic.sky.cells import NoSkyError
+from cosmosaic.sky.detector_median import clipped_median
 
 
 def test_level_of_a_field_with_sources_is_the_sky_to_a_percent_of_the_noise():

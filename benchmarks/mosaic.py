@@ -1,0 +1,385 @@
+"""Cost and agreement of the mosaic engine beside the jwst package's steps and SWarp, in one run.
+
+    python benchmarks/mosaic.py --json mosaic.json --frames 4 16 64 lw
+
+Frames are simulated once, full-frame and calibrated, and kept under ``--work``; that, and the compilation of the
+kernel (once per machine), is not measured. Reading and writing is, for all. The frames lie at constant depth over
+a growing area: 4 dithers of one detector, of four detectors, and of four detectors at four pointings; ``lw`` is 4
+dithers of both long-wavelength detectors. The jwst package is left out above ``--jwst-largest`` frames.
+"""
+
+import argparse
+import filecmp
+import hashlib
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+from astropy.io import fits
+
+from cosmosaic.mosaic.local import MosaicSettings, make_mosaic
+from cosmosaic.steps import Made
+from cosmosaic.survey import OutlierSettings
+
+DITHERS = ((-4.1, -3.2), (0.4, 0.3), (3.9, 3.1), (-1.3, 2.2))
+SHORT = ("NRCA1", "NRCA2", "NRCA3", "NRCA4")
+CENTRE = (150.1163213, 2.200973097)
+POINTING_STEP_DEG = 0.038
+PROCESSES = 2
+
+
+def settings_of(size: str) -> Any:
+    """Return the simulated survey of one size."""
+    from cosmosaic.survey import FilterPair, Pointing, SimulationSettings
+
+    detectors = {"4": SHORT[:1], "lw": ("NRCALONG", "NRCBLONG")}.get(size, SHORT)
+    steps = [(0, 0), (1, 0), (0, 1), (1, 1)] if size == "64" else [(0, 0)]
+    pointings = tuple(
+        Pointing(ra=CENTRE[0] + i * POINTING_STEP_DEG, dec=CENTRE[1] + j * POINTING_STEP_DEG) for i, j in steps
+    )
+    return SimulationSettings(
+        level="cal",
+        subarray="FULL",
+        detectors=detectors,
+        dithers_arcsec=DITHERS,
+        pointings=pointings,
+        filter_pairs=(FilterPair(short="F150W", long="F277W"),),
+    )
+
+
+def simulate(size: str, work: Path) -> Path:
+    """Make the frames of one size and measure their sky; kept for the next time."""
+    folder = work / size
+    if (folder / "levels.json").exists():
+        return folder
+    from cosmosaic.mosaic.exposure import read_exposure
+    from cosmosaic.simulate.survey import simulate_survey
+    from cosmosaic.sky.detector_median import clipped_median
+
+    frames = simulate_survey(settings_of(size), folder)
+    exposures = [read_exposure(path) for path in frames]
+    levels = {exposure.name: clipped_median(exposure.sci, exposure.dq) for exposure in exposures}
+    (folder / "levels.json").write_text(json.dumps(levels))
+    return folder
+
+
+def inputs_of(folder: Path) -> tuple[list[Path], dict[str, float], Any]:
+    """Return frames, sky levels and the grid that all engines fill."""
+    from cosmosaic.exposures import exposure_name
+    from cosmosaic.mosaic.exposure import read_footprint
+    from cosmosaic.mosaic.grid import survey_grid
+    from cosmosaic.survey import GridSettings
+
+    frames = sorted((folder / "raw").glob("*_cal.fits"))
+    footprints = {exposure_name(frame.name): read_footprint(frame) for frame in frames}
+    return frames, json.loads((folder / "levels.json").read_text()), survey_grid(GridSettings(), footprints)
+
+
+def run_ours(folder: Path, output: Path, outliers: bool = True) -> None:
+    """Make crf files and mosaic with the engine of tiles."""
+    frames, levels, grid = inputs_of(folder)
+    settings = MosaicSettings(outliers=OutlierSettings(enabled=outliers))
+    with ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn")) as executor:
+        make_mosaic(frames, levels, grid, settings, "benchmark", output, executor)
+
+
+class Remembering(Executor):
+    """Runs a unit only where its inputs or arguments differ from the last time, as the flow's cache does."""
+
+    def __init__(self, inner: Executor, record: Path) -> None:
+        self._inner, self._record = inner, record
+        known = json.loads(record.read_text()) if record.exists() else {"units": {}, "digests": {}}
+        self._units, self._digests = known["units"], known["digests"]
+        self._running: list[tuple[str, str, Future[Any]]] = []
+        self.executed = 0
+
+    def submit(self, function: Callable[..., Any], /, paths: list[Path], *arguments: Any) -> Future[Any]:
+        """Do one unit, or recall what it made."""
+        self._settle()
+        tile = [argument.tile for argument in arguments if hasattr(argument, "tile")]
+        unit = f"{function.__name__} {tile[0] if tile else paths[0].name}"
+        decisive = [unit, sorted((path.name, self._digest(path)) for path in paths), repr(arguments[:-1])]
+        key = hashlib.sha256(json.dumps(decisive).encode()).hexdigest()
+        if self._units.get(unit, [""])[0] == key:
+            future: Future[Any] = Future()
+            future.set_result(Made([Path(path) for path in self._units[unit][1]]))
+            return future
+        self.executed += 1
+        future = self._inner.submit(function, paths, *arguments)
+        self._running.append((unit, key, future))
+        return future
+
+    def close(self) -> None:
+        """Write down what was done."""
+        self._settle()
+        self._record.write_text(json.dumps({"units": self._units, "digests": self._digests}))
+
+    def _settle(self) -> None:
+        for unit, key, future in [entry for entry in self._running if entry[2].done()]:
+            self._units[unit] = [key, [str(path) for path in future.result().paths]]
+        self._running = [entry for entry in self._running if not entry[2].done()]
+
+    def _digest(self, path: Path) -> str:
+        facts = path.stat()
+        stamp = [facts.st_mtime_ns, facts.st_size]
+        if self._digests.get(str(path), [[], ""])[0] != stamp:
+            with path.open("rb") as file:
+                self._digests[str(path)] = [stamp, hashlib.file_digest(file, "sha256").hexdigest()]
+        return self._digests[str(path)][1]
+
+
+def _remembered(folder: Path, left_out: int) -> None:
+    frames, levels, grid = inputs_of(folder)
+    output = folder / "incremental"
+    output.mkdir(exist_ok=True)
+    with ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn")) as pool:
+        executor = Remembering(pool, output / "record.json")
+        chosen = frames[: len(frames) - left_out]
+        make_mosaic(chosen, levels, grid, MosaicSettings(), "benchmark", output, executor)
+        executor.close()
+    print("units executed:", executor.executed)
+
+
+def run_base(folder: Path, output: Path) -> None:
+    """Make the mosaic of all frames but the last, and remember its units."""
+    shutil.rmtree(folder / "incremental", ignore_errors=True)
+    _remembered(folder, left_out=1)
+
+
+def run_added(folder: Path, output: Path) -> None:
+    """Add the last frame."""
+    _remembered(folder, left_out=0)
+
+
+def run_coadd(folder: Path, output: Path) -> None:
+    """Make the mosaic alone."""
+    run_ours(folder, output, outliers=False)
+
+
+def run_jwst(folder: Path, output: Path) -> None:
+    """Make crf files and mosaic with the steps of the jwst package, in memory as is its default."""
+    from jwst.datamodels import ModelLibrary
+    from jwst.outlier_detection import OutlierDetectionStep
+    from jwst.resample import ResampleStep
+
+    from cosmosaic.exposures import exposure_name
+    from cosmosaic.mosaic.grid import resample_parameters
+
+    frames, levels, grid = inputs_of(folder)
+    members = [{"expname": str(frame), "exptype": "science"} for frame in frames]
+    association = {"asn_id": "a3001", "asn_pool": "none", "asn_type": "image3"}
+    association["products"] = [{"name": "benchmark", "members": members}]
+    table = output / "benchmark_asn.json"
+    table.write_text(json.dumps(association))
+    library = ModelLibrary(str(table), on_disk=False)
+    with library:
+        for model in library:
+            level = levels[exposure_name(model.meta.filename)]
+            model.data -= level
+            model.meta.background.level, model.meta.background.subtracted = level, True
+            library.shelve(model)
+    library = OutlierDetectionStep.call(library, in_memory=True)
+    with library:
+        for model in library:
+            model.save(str(output / f"{exposure_name(model.meta.filename)}_crf.fits"))
+            library.shelve(model, modify=False)
+    mosaic = ResampleStep.call(library, fillval="NAN", **resample_parameters(grid))
+    mosaic.save(str(output / "benchmark_i2d.fits"))
+
+
+def run_reference(folder: Path, output: Path) -> None:
+    """Drizzle the engine's own crf files with jwst's resample step, to compare the pixels."""
+    from jwst.resample import ResampleStep
+
+    from cosmosaic.exposures import open_exposures
+    from cosmosaic.mosaic.grid import resample_parameters
+
+    grid = inputs_of(folder)[2]
+    crf = sorted((output.parent / "ours" / "parts").glob("*_crf.fits"))
+    mosaic = ResampleStep.call(open_exposures(crf, output), fillval="NAN", **resample_parameters(grid))
+    mosaic.save(str(output / "benchmark_i2d.fits"))
+
+
+def run_swarp(folder: Path, output: Path) -> None:
+    """Co-add science and weight with SWarp; the distortion, which it does not know, is left out of the headers."""
+    frames, levels, grid = inputs_of(folder)
+    names = []
+    for frame in frames:
+        with fits.open(frame) as hdus:
+            header = hdus["SCI"].header.copy()
+            science = hdus["SCI"].data - levels[frame.name.removesuffix("_cal.fits")]
+            weight = np.nan_to_num(1.0 / hdus["VAR_RNOISE"].data)
+        for keyword in list(header):
+            if keyword.startswith(("A_", "B_", "AP_", "BP_")):
+                del header[keyword]
+        header["CTYPE1"], header["CTYPE2"] = "RA---TAN", "DEC--TAN"
+        fits.writeto(output / frame.name, np.nan_to_num(science).astype(np.float32), header)
+        fits.writeto(output / frame.name.replace(".fits", ".weight.fits"), weight.astype(np.float32), header)
+        names.append(frame.name)
+    rows, columns = grid.shape
+    middle = (columns / 2 - 0.5, rows / 2 - 0.5)
+    from cosmosaic.mosaic.grid import pixel_to_sky
+
+    ra, dec = pixel_to_sky(grid, [middle])[0]
+    options = {
+        "CENTER_TYPE": "MANUAL",
+        "CENTER": f"{ra:.9f},{dec:.9f}",
+        "PIXELSCALE_TYPE": "MANUAL",
+        "PIXEL_SCALE": str(grid.pixel_scale_mas / 1000),
+        "IMAGE_SIZE": f"{columns},{rows}",
+        "WEIGHT_TYPE": "MAP_WEIGHT",
+        "COMBINE_TYPE": "WEIGHTED",
+        "RESAMPLING_TYPE": "LANCZOS3",
+        "SUBTRACT_BACK": "N",
+        "NTHREADS": str(PROCESSES),
+        "VERBOSE_TYPE": "QUIET",
+    }
+    flags = [word for key, value in options.items() for word in (f"-{key}", value)]
+    subprocess.run(["SWarp", *names, *flags], cwd=output, check=True)
+
+
+RUNS = {
+    "ours": run_ours,
+    "coadd": run_coadd,
+    "jwst": run_jwst,
+    "reference": run_reference,
+    "swarp": run_swarp,
+    "base": run_base,
+    "added": run_added,
+}
+
+
+def measure(what: str, size: str, work: Path) -> dict[str, float]:
+    """Run one engine in a process of its own and measure the whole process tree."""
+    output = work / size / what
+    shutil.rmtree(output, ignore_errors=True)
+    output.mkdir(parents=True)
+    crds = work / size / "crds"
+    context = next(crds.glob("mappings/jwst/*.pmap")).name
+    environment = os.environ | {"CRDS_PATH": str(crds), "CRDS_CONTEXT": context, "OMP_NUM_THREADS": "1"}
+    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    arguments = [sys.executable, __file__, "--run", what, "--size", size, "--work", str(work)]
+    with (output.parent / f"{what}.log").open("w") as log:
+        process = subprocess.Popen(arguments, env=environment, stdout=log, stderr=log)
+        peaks = [0.0]
+        watch = threading.Thread(target=_watch, args=(process.pid, peaks))
+        watch.start()
+        status = process.wait()
+    wall = time.perf_counter() - start
+    watch.join()
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    if status:
+        raise RuntimeError(f"{what} on {size} frames ended with status {status}; see {output.parent / f'{what}.log'}")
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return {"cpu_s": round(cpu, 2), "wall_s": round(wall, 2), "peak_rss_mb": round(peaks[0], 1)}
+
+
+def _watch(pid: int, peaks: list[float]) -> None:
+    """Sum the resident memory of a process and its descendants until it ends."""
+    while True:
+        try:
+            parent = psutil.Process(pid)
+            if parent.status() == psutil.STATUS_ZOMBIE:
+                return
+            family = [parent, *parent.children(recursive=True)]
+            total = sum(member.memory_info().rss for member in family if member.is_running())
+            peaks[0] = max(peaks[0], total / 1e6)
+        except psutil.NoSuchProcess:
+            if not psutil.pid_exists(pid):
+                return
+        time.sleep(0.1)
+
+
+def agreement(size: str, work: Path) -> dict[str, float | bool]:
+    """Compare the engine's mosaic with jwst's resample step on identical frames and flags."""
+    ours, theirs = (work / size / what / "benchmark_i2d.fits" for what in ("ours", "reference"))
+    with fits.open(ours) as a, fits.open(theirs) as b:
+        covered = b["WHT"].data > 0
+        error = b["ERR"].data[covered]
+        science = np.abs(a["SCI"].data[covered] - b["SCI"].data[covered]) / error
+        relative = {name: np.abs(a[name].data[covered] / b[name].data[covered] - 1.0) for name in ("WHT", "ERR")}
+        return {
+            "sci_over_err": float(np.nanpercentile(science, 99.99)),
+            "wht_rel": float(np.nanpercentile(relative["WHT"], 99.99)),
+            "err_rel": float(np.nanpercentile(relative["ERR"], 99.99)),
+            "nan_equal": bool(np.array_equal(np.isnan(a["SCI"].data), np.isnan(b["SCI"].data))),
+        }
+
+
+def incremental(size: str, full: dict[str, float], work: Path) -> dict[str, float | bool]:
+    """Add one frame to all others, and compare with the build of all at once."""
+    measure("base", size, work)
+    added = measure("added", size, work)
+    same = filecmp.cmp(work / size / "incremental/benchmark_i2d.fits", work / size / "ours/benchmark_i2d.fits", False)
+    return {"share": round(added["cpu_s"] / full["cpu_s"], 4), "identical": same}
+
+
+def number_of_frames(size: str) -> int:
+    """Return the number of frames of one size."""
+    return 8 if size == "lw" else int(size)
+
+
+def benchmark(sizes: list[str], work: Path, jwst_largest: int, target: Path) -> dict[str, Any]:
+    """Measure all engines on all sizes; the JSON is written anew after each."""
+    result: dict[str, Any] = {"ours": {}, "coadd": {}, "jwst": {}, "swarp": {}}
+    for size in sizes:
+        simulate(size, work)
+        if size == sizes[0]:
+            measure("ours", size, work)  # compiles the kernels
+        engines = ["ours", "coadd"] + (["jwst"] if number_of_frames(size) <= jwst_largest else [])
+        engines += ["swarp"] if shutil.which("SWarp") else []
+        for engine in engines:
+            result[engine][size] = measure(engine, size, work)
+            print(size, engine, result[engine][size], flush=True)
+            target.write_text(json.dumps(result, indent=1))
+    smallest = sizes[0]
+    measure("reference", smallest, work)
+    result["agreement"] = agreement(smallest, work)
+    largest = max((size for size in sizes if size.isdigit()), key=int, default=smallest)
+    result["incremental"] = incremental(largest, result["ours"][largest], work)
+    result["growth"] = {engine: _growth(result[engine]) for engine in ("ours", "jwst")}
+    target.write_text(json.dumps(result, indent=1))
+    return result
+
+
+def _growth(costs: dict[str, dict[str, float]]) -> float | None:
+    """CPU per frame of the largest set over that of the smallest."""
+    counted = sorted((int(size), cost["cpu_s"]) for size, cost in costs.items() if size.isdigit())
+    if len(counted) < 2:
+        return None
+    (few, low), (many, high) = counted[0], counted[-1]
+    return round(high / many / (low / few), 3)
+
+
+def main() -> None:
+    """Run the benchmark, or one engine of it in this process."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, default=Path("mosaic.json"))
+    parser.add_argument("--frames", nargs="+", default=["4", "16", "64", "lw"], choices=["4", "16", "64", "lw"])
+    parser.add_argument("--work", type=Path, default=Path("benchmark-mosaic"))
+    parser.add_argument("--jwst-largest", type=int, default=16)
+    parser.add_argument("--run", choices=list(RUNS), help=argparse.SUPPRESS)
+    parser.add_argument("--size", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    work = arguments.work.resolve()
+    if arguments.run:
+        RUNS[arguments.run](work / arguments.size, work / arguments.size / arguments.run)
+        return
+    result = benchmark(arguments.frames, work, arguments.jwst_largest, arguments.json)
+    print(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()

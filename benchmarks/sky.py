@@ -1,0 +1,298 @@
+"""How well each method finds the sky on simulated surveys: ``python benchmarks/sky.py --json FILE``.
+
+Levels are compared with the mean of all that a frame holds besides sources, after the flat; of frames from which
+stripes and wisps were taken, with what is left of that. The pixel rms is that of one exposure. The rms of a
+mosaic's pixels is the drizzled one at 30 mas, pixfrac 1: 0.65 of the pixel rms over the root of the depth.
+"""
+
+import argparse
+import json
+import os
+import time
+from dataclasses import dataclass, replace
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jwst import datamodels
+from sky_fields import Field, FrameTruth, crowded_field, make_field, random_field, sparse_field
+
+from cosmosaic.simulate.references import CRDS_CONTEXT, write_crds_cache
+from cosmosaic.sky.cells import CellSurvey, bin_exposure, bin_exposures, cell_positions, usable_pixels
+from cosmosaic.sky.corrections import remove_flicker, remove_stripes, remove_wisps
+from cosmosaic.sky.methods import METHODS, measure_levels, solve_overlaps, values_of
+from cosmosaic.sky.verdict import Verdict, make_judge, pure_noise, rank
+
+DEFAULT = "overlap"
+DRIZZLE_NOISE = 0.65
+DEPTH = 4
+HALF_LIGHT_AREA_ARCSEC2 = np.pi * 4.0**2 * 0.8
+ARCSEC2_PER_SR = (180 * 3600 / np.pi) ** 2
+RANKED = ("none", "local-per-detector", "global+match", "median", "pedestal", "overlap")
+NULL_DRAWS = 20
+RANDOM_SURVEYS = 10
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A field ready to be measured on."""
+
+    field: Field
+    paths: list[Path]
+    truth: list[FrameTruth]
+    levels: dict[str, float]
+    """True level of each frame, MJy/sr."""
+    survey: CellSurvey
+    steps: dict[str, list[Path]]
+    """Frames after each correction."""
+
+    @property
+    def rms(self) -> float:
+        return self.survey.pixel_rms
+
+
+def prepare(field: Field, folder: Path, *, corrected: bool) -> Sample:
+    """Make a field's frames, take 1/f noise and wisps out where asked, and find the true levels of what is left."""
+    truth = make_field(field, folder / field.name)
+    steps = {"raw": [frame.path for frame in truth]}
+    paths = steps["raw"]
+    if corrected:
+        for name, remove in (("flicker", _each_flicker), ("corrected", _wisps), ("destriped", remove_stripes_of)):
+            paths = steps[name] = _made_once(remove, paths, folder / f"{field.name}-{name}")
+    levels = {}
+    for frame, path in zip(truth, paths, strict=True):
+        with datamodels.open(frame.path) as raw, datamodels.open(path) as final:
+            left = frame.additive - (raw.data - final.data)
+            levels[frame.name] = float(left[usable_pixels(final)].mean())
+    return Sample(field, paths, truth, levels, bin_exposures(paths), steps)
+
+
+def _made_once(remove: Any, paths: list[Path], folder: Path) -> list[Path]:
+    made = [folder / path.name for path in paths]
+    if not all(path.exists() for path in made):
+        folder.mkdir(exist_ok=True)
+        start = time.process_time()
+        remove(paths, folder)
+        print(f"{folder.name}: {(time.process_time() - start) / len(paths):.2f} CPU s a frame", flush=True)
+    return made
+
+
+def _each_flicker(paths: list[Path], folder: Path) -> None:
+    for path in paths:
+        remove_flicker([path], folder)
+
+
+def _wisps(paths: list[Path], folder: Path) -> None:
+    remove_wisps(paths, "wisps", folder)
+
+
+def remove_stripes_of(paths: list[Path], folder: Path) -> None:
+    remove_stripes(paths, folder)
+
+
+def score(sample: Sample, levels: dict[str, float]) -> dict[str, float]:
+    """Errors of a method's levels, in per cent."""
+    errors = {name: 100 * (levels[name] - true) / sample.rms for name, true in sample.levels.items()}
+    values = np.array(list(errors.values()))
+    pairs = [
+        errors[a.name] - errors[b.name] for a, b in combinations(sample.survey.exposures, 2) if _are_neighbours(a, b)
+    ]
+    return {
+        "level": float(np.sqrt(np.mean(values**2))),
+        "step": float(np.sqrt(np.mean(np.square(pairs)))),
+        "bias": _mosaic_bias(sample, errors),
+        "halo": _halo(sample, levels),
+    }
+
+
+def _are_neighbours(a: Any, b: Any) -> bool:
+    low = np.maximum(a.origin, b.origin)
+    high = np.minimum(np.add(a.origin, a.mean.shape), np.add(b.origin, b.mean.shape))
+    return a.group == b.group or bool(np.all(low < high))
+
+
+def _mosaic_bias(sample: Sample, errors: dict[str, float]) -> float:
+    """Mean of the mosaic's truly empty sky in per cent of the mosaic's pixel rms."""
+    total, weights, lit, seen = (np.zeros(sample.survey.grid.shape) for _ in range(4))
+    for frame, exposure in zip(sample.truth, sample.survey.exposures, strict=True):
+        with datamodels.open(frame.path) as model:
+            row, column = cell_positions(model.meta.wcs, frame.empty.shape, sample.survey.grid)
+        np.add.at(lit, (row[~frame.empty], column[~frame.empty]), 1)
+        total[exposure.window] += exposure.pixels * -errors[frame.name]
+        weights[exposure.window] += exposure.pixels
+        seen[exposure.window] += exposure.usable
+    empty = (lit == 0) & (seen > 0)
+    return float(np.mean(total[empty] / weights[empty])) / (DRIZZLE_NOISE / np.sqrt(DEPTH))
+
+
+def _halo(sample: Sample, levels: dict[str, float]) -> float:
+    """Flux that the extended galaxy loses within its half-light radius, per cent."""
+    if sample.field.galaxy_magnitude is None:
+        return 0.0
+    inside = [
+        levels[frame.name] - sample.levels[frame.name]
+        for frame in sample.truth
+        if frame.galaxy is not None
+        and all(0 < p < size for p, size in zip(frame.galaxy, frame.empty.shape, strict=True))
+    ]
+    lost_jy = float(np.mean(inside)) * 1e6 * HALF_LIGHT_AREA_ARCSEC2 / ARCSEC2_PER_SR
+    return 100 * lost_jy / (0.5 * 3631 * 10 ** (-0.4 * sample.field.galaxy_magnitude))
+
+
+def measure_methods(samples: dict[str, Sample], folder: Path) -> dict[str, dict[str, float]]:
+    """Score every method on the sparse and the crowded field."""
+    rows = {}
+    for method in METHODS:
+        if method == "user":
+            continue
+        scores, start = {}, time.process_time()
+        for name, sample in samples.items():
+            scores[name] = score(sample, values_of(measure_levels(sample.paths, method, folder)))
+        rows[method] = {
+            "level_pct": scores["sparse"]["level"],
+            "level_crowded_pct": scores["crowded"]["level"],
+            "step_sparse_pct": scores["sparse"]["step"],
+            "step_crowded_pct": scores["crowded"]["step"],
+            "bias_sparse_pct": scores["sparse"]["bias"],
+            "bias_crowded_pct": scores["crowded"]["bias"],
+            "halo_pct": scores["crowded"]["halo"],
+            "cpu_s_per_frame": (time.process_time() - start) / sum(len(s.paths) for s in samples.values()),
+        }
+        print(method, {key: round(value, 3) for key, value in rows[method].items()}, flush=True)
+    return rows
+
+
+def ranked_first(folder: Path, surveys: int) -> int:
+    """Count the random surveys on which the verdict's winner is the truly best method, or within 10 % of it."""
+    hits = 0
+    for seed in range(surveys):
+        sample = prepare(random_field(seed), folder, corrected=True)
+        found = {method: values_of(measure_levels(sample.paths, method, folder)) for method in RANKED}
+        true = {method: score(sample, levels)["level"] for method, levels in found.items()}
+        (winner, verdict), best = rank(sample.survey, found)[0], min(true, key=lambda method: true[method])
+        hits += true[winner] <= 1.1 * true[best]
+        print(
+            f"{sample.field.name}: verdict {winner} {verdict.score:.2f}, truly",
+            {k: round(v, 2) for k, v in true.items()},
+            flush=True,
+        )
+    return hits
+
+
+def faults_found(samples: dict[str, Sample]) -> tuple[int, int]:
+    """Inject faults after the sky step, and count those that the verdict finds."""
+    found = total = 0
+    for sample in samples.values():
+        levels = values_of(solve_overlaps(sample.survey).levels)
+        clean = make_judge(sample.survey).judge(levels)
+        _print(f"{sample.field.name}: no fault", clean)
+        for fault, figure, survey, changed in _faults(sample, levels):
+            verdict = make_judge(survey).judge(changed)
+            before, after = (next(f for f in v.figures if f.name == figure) for v in (clean, verdict))
+            hit = after.state != "pass" and after.value > before.value + 4 * after.error
+            found, total = found + hit, total + 1
+            _print(f"{sample.field.name}: {fault} {'found' if hit else 'MISSED'}", verdict)
+    return found, total
+
+
+def _faults(sample: Sample, levels: dict[str, float]) -> list[tuple[str, str, CellSurvey, dict[str, float]]]:
+    survey, name = sample.survey, sample.survey.names[5]
+    faults = [
+        ("step of 5 %", "step", survey, levels | {name: levels[name] + 0.05 * sample.rms}),
+        ("not subtracted", "step", survey, levels | {name: 0.0}),
+        ("subtracted twice", "step", survey, levels | {name: 2 * levels[name]}),
+        ("over-subtracted halo", "halo", _with_hole(survey, 0.1 * sample.rms), levels),
+    ]
+    if sample.field.settings.flicker_noise:
+        raw = _exposures_of(survey, [sample.steps["raw"][5]])
+        left = raw[0].mean - np.nanmean(raw[0].mean) + np.nanmean(survey.exposures[5].mean)
+        faults.append(("1/f left in", "rows", _replaced(survey, {name: left}), levels))
+    if sample.field.wisp_rms_fraction:
+        faults.append(("wisp left in", "detector", _with_wisps(sample), levels))
+    return faults
+
+
+def _exposures_of(survey: CellSurvey, paths: list[Path]) -> list[Any]:
+    exposures = []
+    for path in paths:
+        with datamodels.open(path) as model:
+            exposures.append(bin_exposure(model, survey.grid))
+    return exposures
+
+
+def _replaced(survey: CellSurvey, means: dict[str, Any]) -> CellSurvey:
+    return CellSurvey(
+        survey.grid, tuple(replace(e, mean=means[e.name]) if e.name in means else e for e in survey.exposures)
+    )
+
+
+def _with_hole(survey: CellSurvey, depth: float) -> CellSurvey:
+    """A ring too low, 3 to 6 arcsec from the brightest extended source, in all exposures."""
+    from scipy import ndimage
+
+    from cosmosaic.sky.cells import stack
+    from cosmosaic.sky.methods import find_sources
+
+    sources, levels = find_sources(survey)
+    labels, number = ndimage.label(sources)
+    sizes = ndimage.sum_labels(np.ones(sources.shape), labels, np.arange(1, number + 1))
+    seen = np.isfinite(stack(survey, values_of(levels)))
+    distance = ndimage.distance_transform_edt(labels != 1 + int(np.argmax(sizes)))
+    hole = depth * (seen & (distance > 0) & (distance < 16))
+    return _replaced(survey, {e.name: e.mean - hole[e.window] for e in survey.exposures})
+
+
+def _with_wisps(sample: Sample) -> CellSurvey:
+    means = {}
+    for index, exposure in enumerate(sample.survey.exposures):
+        if exposure.detector == "NRCB4":
+            with_wisp, without = _exposures_of(
+                sample.survey, [sample.steps["flicker"][index], sample.steps["corrected"][index]]
+            )
+            means[exposure.name] = exposure.mean + with_wisp.mean - without.mean
+    return _replaced(sample.survey, means)
+
+
+def null_passes(sample: Sample, draws: int) -> int:
+    """Count the draws of pure noise that pass."""
+    passed = 0
+    for seed in range(draws):
+        noise = pure_noise(sample.survey, seed)
+        passed += make_judge(noise).judge(values_of(solve_overlaps(noise).levels)).state == "pass"
+    return passed
+
+
+def _print(title: str, verdict: Verdict) -> None:
+    figures = " ".join(f"{f.name} {f.value:.2f}+-{f.error:.2f} {f.state}" for f in verdict.figures)
+    print(f"{title}: {verdict.state}; growth {verdict.growth:.2f}; {figures}", flush=True)
+
+
+def main() -> None:
+    """Run it all."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=Path, required=True, help="where the figures go")
+    parser.add_argument("--folder", type=Path, default=Path("benchmark-sky"), help="simulated frames, kept")
+    parser.add_argument("--surveys", type=int, default=RANDOM_SURVEYS)
+    parser.add_argument("--draws", type=int, default=NULL_DRAWS)
+    arguments = parser.parse_args()
+    folder = arguments.folder.resolve()
+    os.environ |= {"CRDS_PATH": str(folder / "crds"), "CRDS_CONTEXT": CRDS_CONTEXT}
+    os.environ.pop("CRDS_SERVER_URL", None)
+    if not (folder / "crds").exists():
+        write_crds_cache(random_field(0).settings, folder / "crds")
+    samples = {
+        "sparse": prepare(sparse_field(), folder, corrected=False),
+        "crowded": prepare(crowded_field(), folder, corrected=True),
+    }
+    result: dict[str, Any] = {"default": DEFAULT, "verdict": {}}
+    verdict = result["verdict"]
+    verdict["faults_found"], verdict["faults"] = faults_found(samples)
+    verdict["null_passes"], verdict["null_draws"] = null_passes(samples["sparse"], arguments.draws), arguments.draws
+    result["methods"] = measure_methods(samples, folder)
+    verdict["ranked_first"], verdict["surveys"] = ranked_first(folder, arguments.surveys), arguments.surveys
+    arguments.json.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

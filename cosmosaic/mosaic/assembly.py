@@ -1,0 +1,314 @@
+"""From sums to mosaics: exposures are added in one order, and the whole is written without ever being in memory."""
+
+import math
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+import numpy as np
+from astropy.io import fits
+from jwst.resample.resample import ResampleImage
+from numba import njit
+from numpy.typing import NDArray
+from stcal.alignment import combine_sregions
+from stdatamodels.jwst.datamodels import ImageModel
+from stdatamodels.jwst.datamodels import open as open_model
+
+from cosmosaic.mosaic.drizzle import Patch, Sums, SumsFile, read_patch
+from cosmosaic.mosaic.grid import grid_wcs
+from cosmosaic.mosaic.kernel import PLANES
+from cosmosaic.mosaic.tiles import Box, box_of
+from cosmosaic.provenance import save_model
+from cosmosaic.records import MosaicGrid, Record
+from cosmosaic.survey import DrizzleSettings
+
+MOSAIC_PLANES = ("SCI", "ERR", "WHT", "VAR_POISSON", "VAR_RNOISE", "VAR_FLAT", "NEXP")
+"""Extensions of a mosaic; NEXP counts the exposures that reach a pixel."""
+FILL = {"WHT": 0.0, "NEXP": 0.0}
+"""Values where nothing was observed; NaN for the others."""
+ROWS_AT_ONCE = 128
+FITS_BLOCK = 2880
+
+Floats = NDArray[np.floating[Any]]
+FloatImage = NDArray[np.float32]
+
+
+class FrameSummary(Record):
+    """What a mosaic has to know of an exposure besides its sums."""
+
+    name: str
+    group: str
+    exposure_time: float
+    measurement_time: float | None
+    duration: float
+    start_time: float
+    end_time: float
+    """MJD."""
+    s_region: str
+    pixel_scale_arcsec: float
+    """Of the detector: square root of its mean pixel area."""
+    weights: tuple[float, ...]
+    """Drizzled weights on a coarse lattice."""
+
+    @property
+    def time_weight(self) -> float:
+        """The time that exposures are weighted by."""
+        return self.measurement_time or self.exposure_time
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _add(sums: Floats, left: int, bottom: int, time_weight: float, totals: Floats) -> None:
+    """Add one exposure's sums; totals are weight, science, three of variance, three of its weight, and a count."""
+    for row in range(sums.shape[1]):
+        for column in range(sums.shape[2]):
+            weight = sums[0, row, column]
+            if weight == 0.0:
+                continue
+            total = totals[:, row + bottom, column + left]
+            total[0] += weight
+            total[1] += sums[1, row, column]
+            total[8] += 1.0
+            read_noise = sums[3, row, column] / weight
+            share = time_weight if time_weight > 0.0 else 1.0 / (read_noise * read_noise)
+            if not 0.0 < share < np.inf:
+                continue
+            for k in range(3):
+                sigma = sums[2 + k, row, column] / weight * share
+                if not math.isnan(sigma):
+                    total[2 + k] += sigma * sigma
+                    total[5 + k] += share
+
+
+def combine(
+    files: Sequence[Path],
+    patches: Sequence[Path],
+    summaries: Sequence[FrameSummary],
+    tile: MosaicGrid,
+    weight_type: Literal["ivm", "exptime"],
+    pixel_scale_ratio: float,
+) -> Sums:
+    """Add the exposures of a tile, in the order of their names.
+
+    Agrees with ``Resample.finalize_resample_variance`` of `stcal`: variances are averaged with the squares of
+    inverse read-noise variances (``ivm``) or times (``exptime``) as weights and divided by the squared ratio of
+    output to input pixel scale; ERR is the root of their sum.
+
+    Parameters
+    ----------
+    files, patches
+        ``<exposure>_<tile>_sums.npy`` and what replaces parts of them, ``<exposure>_<tile>_patch.npy``.
+    summaries
+        Of these exposures at least.
+    tile
+        What to fill.
+    weight_type
+        What variances are weighted by.
+    pixel_scale_ratio
+        Output over input pixel scale, the same for the whole survey.
+
+    Returns
+    -------
+    Sums
+        `MOSAIC_PLANES` of the tile.
+    """
+    box = box_of(tile)
+    times = {summary.name: summary.time_weight if weight_type == "exptime" else 0.0 for summary in summaries}
+    sources = [(_exposure_of(path), SumsFile(path)) for path in sorted(files)]
+    boxes = {name: source.box for name, source in sources}
+    replaced = {name: read_patch(path).within(boxes[name]) for path in patches for name in [_exposure_of(path)]}
+    planes = np.empty((len(MOSAIC_PLANES), box.height, box.width), dtype=np.float32)
+    for bottom in range(0, box.height, ROWS_AT_ONCE):
+        strip = Box(box.x, box.y + bottom, box.width, min(ROWS_AT_ONCE, box.height - bottom))
+        totals = np.zeros((9, strip.height, strip.width))
+        for name, source in sources:
+            part = read_strip(source, strip, range(PLANES), replaced.get(name))
+            if part is not None:
+                _add(part.planes, part.box.x - strip.x, part.box.y - strip.y, times[name], totals)
+        _finish(totals, pixel_scale_ratio, planes[:, bottom : bottom + strip.height])
+    return Sums(box, planes)
+
+
+def read_strip(source: SumsFile, strip: Box, planes: Iterable[int], patch: Patch | None = None) -> Sums | None:
+    """Read the rows of a file that lie in a strip of the lattice, with the patch applied; None where none do.
+
+    The rectangle returned has the file's full width: files do not reach beyond their tile.
+    """
+    common = source.box.intersection(strip)
+    if not common.pixels:
+        return None
+    first, last = common.y - source.box.y, common.y - source.box.y + common.height
+    data = np.stack([source.rows(plane, first, last) for plane in planes])
+    if patch is not None:
+        start, stop = np.searchsorted(patch.indices, [first * source.box.width, last * source.box.width])
+        chosen = patch.indices[start:stop] - first * source.box.width
+        for rows, plane in zip(data, planes, strict=True):
+            rows.reshape(-1)[chosen] = patch.values[plane, start:stop]
+    return Sums(Box(source.box.x, common.y, source.box.width, common.height), data)
+
+
+def write_mosaic(
+    tiles: Sequence[Path],
+    window: MosaicGrid,
+    template: Path,
+    summaries: Sequence[FrameSummary],
+    settings: DrizzleSettings,
+    path: Path,
+) -> Path:
+    """Write a window as a FITS mosaic, strip by strip, never the whole in memory.
+
+    Parameters
+    ----------
+    tiles
+        ``<tile>_mosaic.npy`` files; tiles that the window needs and that are not among them stay empty.
+    window
+        What to write.
+    template
+        The first exposure's ``_cal`` file, whose metadata the mosaic inherits.
+    summaries
+        Of all exposures.
+    settings
+        What the mosaic was made with.
+    path
+        ``_i2d.fits`` file: the extensions that jwst's resample writes (all but the context), and NEXP.
+    """
+    headers, tree = _template_headers(window, template, summaries, settings, path)
+    sources = [SumsFile(tile) for tile in sorted(tiles)]
+    with path.open("wb") as file:
+        _write_header(file, headers["PRIMARY"])
+        for plane, name in enumerate(MOSAIC_PLANES):
+            _write_header(file, headers[name])
+            _write_plane(file, sources, plane, box_of(window), FILL.get(name, np.nan))
+        file.write(tree)
+    return path
+
+
+def _exposure_of(path: Path) -> str:
+    """``<exposure>_<tile>_<kind>.npy`` without tile and kind."""
+    return path.name.rsplit("_", 2)[0]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _finish(totals: Floats, pixel_scale_ratio: float, planes: FloatImage) -> None:
+    """Turn totals into `MOSAIC_PLANES`."""
+    for row in range(totals.shape[1]):
+        for column in range(totals.shape[2]):
+            total = totals[:, row, column]
+            plane = planes[:, row, column]
+            plane[0] = total[1] / total[0] if total[0] != 0.0 else np.nan
+            plane[2] = total[0]
+            variance, known = 0.0, False
+            for k in range(3):
+                weight = total[5 + k] * pixel_scale_ratio
+                plane[3 + k] = total[2 + k] / weight / weight
+                if not math.isnan(plane[3 + k]):
+                    variance += plane[3 + k]
+                    known = True
+            plane[1] = math.sqrt(variance) if known else np.nan
+            plane[6] = total[8]
+
+
+def _write_header(file: BinaryIO, header: fits.Header) -> None:
+    file.write(header.tostring(padding=True).encode("ascii"))
+
+
+def _write_plane(file: BinaryIO, sources: Sequence[SumsFile], plane: int, box: Box, fill: float) -> None:
+    for bottom in range(0, box.height, ROWS_AT_ONCE):
+        strip = Box(box.x, box.y + bottom, box.width, min(ROWS_AT_ONCE, box.height - bottom))
+        rows = np.full((strip.height, strip.width), fill, dtype=">f4")
+        for source in sources:
+            part = read_strip(source, strip, (plane,))
+            if part is None:
+                continue
+            common = part.box.intersection(strip)
+            rows[
+                common.y - strip.y : common.y - strip.y + common.height,
+                common.x - strip.x : common.x - strip.x + common.width,
+            ] = part.planes[0][:, common.x - part.box.x : common.x - part.box.x + common.width]
+        file.write(rows.data)
+    file.write(b"\0" * (-(box.pixels * 4) % FITS_BLOCK))
+
+
+def _template_headers(
+    window: MosaicGrid, template: Path, summaries: Sequence[FrameSummary], settings: DrizzleSettings, path: Path
+) -> tuple[dict[str, fits.Header], bytes]:
+    """Let jwst write the metadata with planes of one pixel, and give the headers their true shape."""
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        small = Path(folder) / path.name
+        model = _described(window, template, summaries, settings)
+        save_model(model, small)
+        with fits.open(small) as hdus:
+            headers = {hdu.name: hdu.header.copy() for hdu in hdus}
+            start = hdus["ASDF"].fileinfo()["hdrLoc"]
+        tree = small.read_bytes()[start:]
+    headers["NEXP"] = headers["WHT"].copy()
+    headers["NEXP"]["EXTNAME"] = "NEXP"
+    rows, columns = window.shape
+    for name in MOSAIC_PLANES:
+        headers[name]["NAXIS1"], headers[name]["NAXIS2"] = columns, rows
+        headers[name]["BITPIX"] = -32
+    return headers, tree
+
+
+def _described(
+    window: MosaicGrid, template: Path, summaries: Sequence[FrameSummary], settings: DrizzleSettings
+) -> ImageModel:
+    """Set the metadata that ``ResampleImage.update_output_model`` of jwst sets."""
+    model = ImageModel()
+    with open_model(str(template)) as exposure:
+        model.update(exposure)
+    pixel = np.zeros((1, 1), dtype=np.float32)
+    for name in ("data", "err", "wht", "var_poisson", "var_rnoise", "var_flat"):
+        setattr(model, name, pixel.copy())
+    wcs = grid_wcs(window)
+    model.meta.wcs = wcs
+    area = (window.pixel_scale_mas / 1000.0) ** 2
+    model.meta.photometry.pixelarea_arcsecsq = area
+    model.meta.photometry.pixelarea_steradians = area * np.radians(1 / 3600) ** 2
+    _describe_resample(model, window, summaries, settings)
+    _describe_times(model, summaries)
+    model.meta.background.level = None
+    model.meta.background.subtracted = None
+    ResampleImage.update_fits_wcsinfo(model)
+    model.meta.wcsinfo.s_region = _footprint(window, summaries)
+    model.meta.cal_step.resample = "COMPLETE"
+    return model
+
+
+def _describe_resample(
+    model: ImageModel, window: MosaicGrid, summaries: Sequence[FrameSummary], settings: DrizzleSettings
+) -> None:
+    model.meta.resample.pointings = len({summary.group for summary in summaries})
+    model.meta.resample.pixel_scale_ratio = scale_ratio(window, summaries)
+    model.meta.resample.pixfrac = settings.pixfrac
+    model.meta.resample.kernel = settings.kernel
+    model.meta.resample.fillval = "NAN"
+    model.meta.resample.weight_type = settings.weight_type
+
+
+def _describe_times(model: ImageModel, summaries: Sequence[FrameSummary]) -> None:
+    groups = {summary.group: summary for summary in sorted(summaries, key=lambda one: one.name, reverse=True)}
+    exposure = model.meta.exposure
+    exposure.exposure_time = exposure.effective_exposure_time = sum(one.exposure_time for one in groups.values())
+    exposure.duration = exposure.elapsed_exposure_time = sum(one.duration for one in groups.values())
+    exposure.start_time = min(one.start_time for one in groups.values())
+    exposure.end_time = max(one.end_time for one in groups.values())
+    measured = [one.measurement_time for one in groups.values()]
+    exposure.measurement_time = None if None in measured else sum(time for time in measured if time is not None)
+
+
+def scale_ratio(window: MosaicGrid, summaries: Sequence[FrameSummary]) -> float:
+    """Return output over input pixel scale, the latter of the first exposure by name, as jwst has it."""
+    first = min(summaries, key=lambda one: one.name)
+    return window.pixel_scale_mas / 1000.0 / first.pixel_scale_arcsec
+
+
+def _footprint(window: MosaicGrid, summaries: Sequence[FrameSummary]) -> str:
+    wcs = grid_wcs(window)
+    corners = wcs.footprint()
+    regions = [np.array(one.s_region.split()[2:], dtype=float).reshape(-1, 2) for one in summaries]
+    try:
+        return str(combine_sregions(regions, wcs.get_transform("detector", "world"), intersect_footprint=corners))
+    except (ValueError, AttributeError):
+        # Disjoint fields have no one polygon; the window's own is a true, if generous, statement.
+        return "POLYGON ICRS  " + " ".join(f"{value:.9f}" for value in np.ravel(corners))

@@ -1,0 +1,260 @@
+"""Drizzle of one exposure into sums, tile by tile.
+
+What is kept is not a mean but its sums, so that mosaics are made by adding files in one order, and a frame is
+drizzled once for outlier detection and mosaic alike.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from drizzle.resample import Drizzle
+from numpy.typing import NDArray
+from scipy.ndimage import maximum_filter
+
+from cosmosaic.mosaic.exposure import Exposure
+from cosmosaic.mosaic.kernel import FLAT, PLANES, POISSON, READ_NOISE, SCIENCE, WEIGHT, Light, drizzle_square
+from cosmosaic.mosaic.pixelmap import PixelMap, row_bounds
+from cosmosaic.mosaic.tiles import Box
+from cosmosaic.survey import DrizzleSettings
+
+FloatImage = NDArray[np.float32]
+
+SMALLEST_PIXFRAC = 0.01
+"""Below this the package takes the square kernel for the point kernel."""
+REACH_PIXELS = {"square": 1.5, "turbo": 1.5, "point": 1.0, "gaussian": 2.0, "lanczos3": 4.0}
+"""How far from an input pixel's centre its light can fall, in the larger of input and output pixels."""
+
+
+@dataclass
+class Sums:
+    """What an exposure adds to a rectangle of the pixel lattice."""
+
+    box: Box
+    planes: FloatImage
+    """Weight, weight x science and weight x sigma of each variance, shape ``(5, height, width)``."""
+
+
+def frame_box(pixel_map: PixelMap, reach: float) -> Box:
+    """Return the lattice pixels that an exposure may reach.
+
+    Parameters
+    ----------
+    pixel_map
+        Of the exposure; pixels without a place on the lattice (NaN) do not count.
+    reach
+        How far beyond the pixels' centres light may fall, in output pixels.
+    """
+    low_x, high_x, low_y, high_y = row_bounds(pixel_map)
+    left, bottom = int(np.floor(low_x.min() - reach)), int(np.floor(low_y.min() - reach))
+    right, top = int(np.ceil(high_x.max() + reach)), int(np.ceil(high_y.max() + reach))
+    return Box(left, bottom, right - left + 1, top - bottom + 1)
+
+
+def output_reach(pixel_map: PixelMap, settings: DrizzleSettings) -> float:
+    """Return how far from its centre an input pixel's light can fall, in output pixels."""
+    return REACH_PIXELS[settings.kernel] * max(1.0, _input_pixel_side(pixel_map))
+
+
+def drizzle_exposure(
+    exposure: Exposure, weight: FloatImage, pixel_map: PixelMap, box: Box, settings: DrizzleSettings
+) -> Sums:
+    """Drizzle an exposure into a rectangle of the lattice.
+
+    Science is averaged with the given weights; of the variances it is sigma that is averaged, to be squared
+    afterwards, as `stcal.resample.Resample` has it.
+
+    Parameters
+    ----------
+    exposure
+        Its planes.
+    weight
+        Weight of each input pixel, shape ``(ny, nx)``; 0 for those that are not to be used.
+    pixel_map
+        Lattice pixel of each input pixel's centre.
+    box
+        Rectangle to fill; nothing outside is computed.
+    settings
+        Kernel and pixel fraction.
+    """
+    planes = np.zeros((PLANES, box.height, box.width), dtype=np.float32)
+    rows = _rows_that_reach(pixel_map, box, output_reach(pixel_map, settings))
+    if rows.start < rows.stop and box.pixels:
+        if settings.kernel == "square" and settings.pixfrac >= SMALLEST_PIXFRAC:
+            drizzle_square(
+                Light(exposure.sci, *exposure.variances, weight),
+                pixel_map,
+                settings.pixfrac,
+                (rows.start, rows.stop),
+                (box.x, box.y),
+                planes,
+            )
+        else:
+            drizzle_with_package(exposure, weight, pixel_map, settings, Sums(box, planes))
+    return Sums(box, planes)
+
+
+def drizzle_with_package(
+    exposure: Exposure, weight: FloatImage, pixel_map: PixelMap, settings: DrizzleSettings, sums: Sums
+) -> None:
+    """Fill sums with the drizzle package's own C code, plane by plane; it has all kernels."""
+    pixmap = np.stack([pixel_map.x - sums.box.x, pixel_map.y - sums.box.y], axis=2)
+    ratio = 1.0 / _input_pixel_side(pixel_map)
+    sources = {SCIENCE: exposure.sci} | {
+        plane: np.sqrt(variance)
+        for plane, variance in zip((POISSON, READ_NOISE, FLAT), exposure.variances, strict=True)
+    }
+    for plane, source in sources.items():
+        drizzle = Drizzle(kernel=settings.kernel, fillval=0.0, out_shape=sums.planes.shape[1:], disable_ctx=True)
+        drizzle.add_image(
+            source,
+            exptime=1.0,
+            pixmap=pixmap,
+            pixel_scale_ratio=ratio,
+            weight_map=weight,
+            pixfrac=settings.pixfrac,
+            in_units="cps",
+        )
+        sums.planes[plane] = drizzle.out_img * drizzle.out_wht
+        sums.planes[WEIGHT] = drizzle.out_wht
+
+
+def patches(
+    exposure: Exposure,
+    weight: FloatImage,
+    flagged: NDArray[np.bool_],
+    pixel_map: PixelMap,
+    boxes: Iterable[Box],
+    settings: DrizzleSettings,
+) -> Iterator["Patch"]:
+    """Yield what becomes of the sums in each rectangle when flagged pixels are left out.
+
+    Only output pixels that a flagged pixel touched change. They are drizzled afresh from all unflagged pixels within
+    reach: subtracting the flagged ones would lose the precision of float32 under a bright cosmic ray.
+
+    Parameters
+    ----------
+    exposure, pixel_map, boxes, settings
+        As the sums were drizzled.
+    weight
+        Weights that the sums were drizzled with.
+    flagged
+        Pixels to leave out, shape ``(ny, nx)``.
+    """
+    left_out = np.where(flagged, weight, np.float32(0.0))
+    # An output pixel that a flagged pixel touched, and any input pixel that touches it too, lie within twice the reach.
+    reach = int(np.ceil(2 * REACH_PIXELS[settings.kernel] * max(1.0, 1.0 / _input_pixel_side(pixel_map))))
+    near = maximum_filter(flagged.view(np.uint8), size=2 * reach + 1, mode="constant").view(np.bool_)
+    kept = np.where(near & ~flagged, weight, np.float32(0.0))
+    for box in boxes:
+        touched = drizzle_exposure(exposure, left_out, pixel_map, box, settings).planes[WEIGHT]
+        indices = np.flatnonzero(touched).astype(np.int32)
+        afresh = drizzle_exposure(exposure, kept, pixel_map, box, settings).planes
+        yield Patch(box, indices, afresh.reshape(PLANES, -1)[:, indices])
+
+
+def cropped(sums: Sums) -> Sums:
+    """Cut the empty margins off; where nothing was drizzled an empty rectangle is left."""
+    covered = sums.planes[WEIGHT] != 0
+    rows, columns = np.flatnonzero(covered.any(axis=1)), np.flatnonzero(covered.any(axis=0))
+    if rows.size == 0:
+        return Sums(Box(sums.box.x, sums.box.y, 0, 0), sums.planes[:, :0, :0])
+    bottom, top, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
+    box = Box(sums.box.x + int(left), sums.box.y + int(bottom), int(right - left), int(top - bottom))
+    return Sums(box, sums.planes[:, bottom:top, left:right])
+
+
+def write_sums(sums: Sums, path: Path) -> Path:
+    """Write planes of a rectangle: two arrays one after the other in numpy's format, the rectangle and the planes."""
+    with path.open("wb") as file:
+        np.save(file, np.array(sums.box, dtype=np.int64))
+        header = {"descr": "<f4", "fortran_order": False, "shape": sums.planes.shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        # Plane by plane: a copy of all of them would double the memory.
+        for plane in sums.planes:
+            file.write(np.ascontiguousarray(plane, dtype="<f4").data)
+    return path
+
+
+class SumsFile:
+    """Planes of a rectangle in a file, of which rows are read as they are needed."""
+
+    def __init__(self, path: Path) -> None:
+        with path.open("rb") as file:
+            x, y, width, height = np.load(file).tolist()
+            np.lib.format.read_magic(file)
+            np.lib.format.read_array_header_1_0(file)
+            self._start = file.tell()
+        self._path = path
+        self.box = Box(x, y, width, height)
+
+    def rows(self, plane: int, bottom: int, top: int) -> FloatImage:
+        """Read a plane's rows ``bottom`` to ``top`` (exclusive), counted within the rectangle."""
+        width, height = self.box.width, self.box.height
+        offset = self._start + 4 * width * (plane * height + bottom)
+        return np.fromfile(self._path, np.float32, width * (top - bottom), offset=offset).reshape(-1, width)
+
+
+@dataclass
+class Patch:
+    """What replaces a few pixels of sums."""
+
+    box: Box
+    indices: NDArray[np.int32]
+    """Flat indices within the rectangle, ascending, shape ``(N,)``."""
+    values: FloatImage
+    """New sums, shape ``(5, N)``."""
+
+    def within(self, box: Box) -> "Patch":
+        """Count the pixels within a smaller rectangle that holds them all."""
+        rows, columns = np.divmod(self.indices, max(self.box.width, 1))
+        indices = (rows + self.box.y - box.y) * box.width + columns + self.box.x - box.x
+        return Patch(box, indices.astype(np.int32), self.values)
+
+
+def write_patch(patch: Patch, path: Path) -> Path:
+    """Write a patch: rectangle, indices and values, one after the other in numpy's format."""
+    with path.open("wb") as file:
+        np.save(file, np.array(patch.box, dtype=np.int64))
+        np.save(file, patch.indices)
+        np.save(file, patch.values)
+    return path
+
+
+def read_patch(path: Path) -> Patch:
+    """Read what `write_patch` wrote."""
+    with path.open("rb") as file:
+        return Patch(Box(*np.load(file).tolist()), np.load(file), np.load(file))
+
+
+def weight_samples(sums: Iterable[Sums], stride: int = 48) -> FloatImage:
+    """Return the weights on a coarse lattice, to judge an exposure's typical weight by."""
+    samples = []
+    for part in sums:
+        rows, columns = slice(-part.box.y % stride, None, stride), slice(-part.box.x % stride, None, stride)
+        values = part.planes[WEIGHT, rows, columns]
+        samples.append(values[values > 0])
+    return np.concatenate(samples) if samples else np.zeros(0, np.float32)
+
+
+def _input_pixel_side(pixel_map: PixelMap) -> float:
+    """Side of an input pixel in output pixels, from the middle of the frame."""
+    rows, columns = (n // 2 for n in pixel_map.x.shape)
+    corner = np.s_[rows : rows + 2, columns : columns + 2]
+    x, y = pixel_map.x[corner], pixel_map.y[corner]
+    area = (x[0, 1] - x[0, 0]) * (y[1, 0] - y[0, 0]) - (x[1, 0] - x[0, 0]) * (y[0, 1] - y[0, 0])
+    return float(np.sqrt(abs(area)))
+
+
+def _rows_that_reach(pixel_map: PixelMap, box: Box, reach: float) -> slice:
+    """Return the input rows from the first to the last that may reach a rectangle."""
+    low_x, high_x, low_y, high_y = row_bounds(pixel_map)
+    inside = (
+        (low_x < box.x + box.width + reach)
+        & (high_x > box.x - 1 - reach)
+        & (low_y < box.y + box.height + reach)
+        & (high_y > box.y - 1 - reach)
+    )
+    rows = np.flatnonzero(inside)
+    return slice(int(rows[0]), int(rows[-1]) + 1) if rows.size else slice(0, 0)

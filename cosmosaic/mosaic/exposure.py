@@ -1,0 +1,183 @@
+"""One calibrated exposure as the mosaic engine needs it: read without jwst's data models, which take seconds."""
+
+import io
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import asdf
+import numpy as np
+from astropy.io import fits
+from numpy.typing import NDArray
+from stdatamodels.jwst.datamodels.dqflags import pixel
+
+from cosmosaic.exposures import exposure_name
+from cosmosaic.survey import SkySettings
+
+UNUSABLE = pixel["DO_NOT_USE"] | pixel["NON_SCIENCE"]
+"""Pixels that jwst's resample step leaves out (its ``GOOD_BITS``)."""
+GROUP_KEYWORDS = ("PROGRAM", "OBSERVTN", "VISIT", "VISITGRP", "SEQ_ID", "ACT_ID", "EXPOSURE")
+"""What the detectors of one exposure share: jwst's ``group_id``."""
+PLANES = ("SCI", "ERR", "VAR_POISSON", "VAR_RNOISE", "VAR_FLAT")
+
+FloatImage = NDArray[np.float32]
+
+
+@dataclass
+class Exposure:
+    """Planes of one exposure of one detector, shape ``(ny, nx)`` each."""
+
+    name: str
+    group: str
+    """The same for all detectors of an exposure."""
+    sci: FloatImage
+    """Surface brightness without the sky in MJy/sr."""
+    err: FloatImage
+    variances: tuple[FloatImage, FloatImage, FloatImage]
+    """Poisson, read noise, flat, (MJy/sr)**2."""
+    dq: NDArray[np.uint32]
+    wcs: Any
+    header: fits.Header
+    """Of the primary HDU."""
+    sci_header: fits.Header
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.sci.shape[0], self.sci.shape[1]
+
+
+class ExposureError(ValueError):
+    """A file is no calibrated exposure that can be combined."""
+
+
+def read_exposure(path: Path, level: float = 0.0) -> Exposure:
+    """Read a calibrated exposure and subtract its sky.
+
+    Pixels without a finite value in any plane become DO_NOT_USE, as jwst's ``match_nans_and_flags`` has it.
+
+    Parameters
+    ----------
+    path
+        ``_cal`` file.
+    level
+        Sky in MJy/sr.
+
+    Raises
+    ------
+    ExposureError
+        An extension, the group's keywords or the WCS is missing.
+    """
+    with fits.open(path, memmap=False) as hdus:
+        _check(path, hdus)
+        planes = {name: _native(hdus[name].data) for name in PLANES}
+        dq = np.ascontiguousarray(hdus["DQ"].data, dtype=np.uint32)
+        header, sci_header = hdus[0].header.copy(), hdus["SCI"].header.copy()
+        tree = bytes(hdus["ASDF"].data.tobytes())
+    _match_flags(planes, dq)
+    return Exposure(
+        name=exposure_name(path.name),
+        group="_".join(str(header[keyword]) for keyword in GROUP_KEYWORDS),
+        sci=planes["SCI"] - np.float32(level) if level else planes["SCI"],
+        err=planes["ERR"],
+        variances=(planes["VAR_POISSON"], planes["VAR_RNOISE"], planes["VAR_FLAT"]),
+        dq=dq,
+        wcs=_wcs(tree),
+        header=header,
+        sci_header=sci_header,
+    )
+
+
+def read_footprint(path: Path) -> list[tuple[float, float]]:
+    """Read the corners (RA, Dec) in degrees from a file's S_REGION."""
+    region = str(fits.getval(path, "S_REGION", "SCI"))
+    numbers = [float(word) for word in region.split()[2:]]
+    if len(numbers) < 6 or len(numbers) % 2:
+        raise ExposureError(f"{path}: S_REGION is {region!r}, which is no polygon")
+    return list(zip(numbers[::2], numbers[1::2], strict=True))
+
+
+def drizzle_weight(exposure: Exposure, weight_type: Literal["ivm", "exptime"]) -> FloatImage:
+    """Return the weight of each pixel as `stcal.resample.utils.build_driz_weight` does.
+
+    Inverse read-noise variance (``ivm``) or time (``exptime``), and 0 for pixels that are not to be used.
+    """
+    good = (exposure.dq & UNUSABLE) == 0
+    if weight_type == "exptime":
+        return good * np.float32(measurement_time(exposure.header))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        weight = np.float32(1.0) / exposure.variances[1]
+    weight[~(good & np.isfinite(weight))] = 0.0
+    return weight
+
+
+def measurement_time(header: fits.Header) -> float:
+    """Return the time that jwst weights by: measurement time where it is known, else exposure time."""
+    return float(header.get("TMEASURE") or header["EFFEXPTM"])
+
+
+def write_flagged(
+    source: Path, exposure: Exposure, level: float, sky: SkySettings, target: Path, outlier_step: str
+) -> Path:
+    """Write a ``_crf`` file: the ``_cal`` file with sky, flags and blanked pixels changed in place.
+
+    Parameters
+    ----------
+    source
+        The ``_cal`` file that the exposure was read from.
+    exposure
+        With its final flags.
+    level, sky
+        Sky in MJy/sr, whether it is taken out of SCI or only recorded, and how it was measured.
+    target
+        The file to write.
+    outlier_step
+        ``COMPLETE`` or ``SKIPPED``.
+    """
+    shutil.copyfile(source, target)
+    unusable = (exposure.dq & pixel["DO_NOT_USE"]) > 0
+    with fits.open(target, mode="update", memmap=True, do_not_scale_image_data=True) as hdus:
+        for name in PLANES:
+            hdus[name].data[unusable] = np.nan
+        if sky.subtract and level:
+            hdus["SCI"].data -= np.float32(level)
+        # FITS holds unsigned integers as signed ones with an offset of 2**31.
+        hdus["DQ"].data[...] = (exposure.dq ^ np.uint32(1 << 31)).view(np.int32)
+        header = hdus[0].header
+        header["FILENAME"] = target.name
+        header["S_OUTLIR"] = (outlier_step, "Outlier Detection")
+        header["BKGLEVEL"] = (level, "Computed constant background level")
+        header["BKGSUB"] = (sky.subtract, "Has background been subtracted from data?")
+        header["BKGMETH"] = (sky.method, "Background computation method")
+    return target
+
+
+def _check(path: Path, hdus: fits.HDUList) -> None:
+    missing = [name for name in (*PLANES, "DQ", "ASDF") if name not in hdus]
+    if missing:
+        raise ExposureError(f"{path}: no extension {', '.join(missing)}; give the _cal file that Stage 2 wrote")
+    absent = [keyword for keyword in GROUP_KEYWORDS if keyword not in hdus[0].header]
+    if absent:
+        raise ExposureError(f"{path}: no keyword {', '.join(absent)} tells which exposure it belongs to")
+
+
+def _native(data: NDArray[Any]) -> FloatImage:
+    return np.ascontiguousarray(data, dtype=np.float32)
+
+
+def _match_flags(planes: dict[str, FloatImage], dq: NDArray[np.uint32]) -> None:
+    invalid = (dq & pixel["DO_NOT_USE"]) > 0
+    for plane in planes.values():
+        invalid |= np.isnan(plane)
+    dq[invalid] |= np.uint32(pixel["DO_NOT_USE"])
+    for plane in planes.values():
+        plane[invalid] = np.nan
+
+
+def _wcs(tree: bytes) -> Any:
+    # The planes are outside this tree and must not be looked for; what the WCS holds is read while the file is open.
+    with asdf.config_context() as config:
+        config.validate_on_read = False
+        with asdf.open(io.BytesIO(tree), lazy_load=True, memmap=False) as file:
+            return file.tree["meta"]["wcs"]

@@ -1,0 +1,100 @@
+"""Where the pixels of a frame fall on the survey's pixel lattice: interpolated where that is exact enough."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+from scipy.interpolate import BSpline, RectBivariateSpline
+
+from cosmosaic.mosaic.grid import sky_to_pixel
+from cosmosaic.records import MosaicGrid
+
+STEP_PIXELS = 32
+"""Distance of the points at which the WCS is evaluated; a NIRCam distortion is then met to 1e-6 px."""
+TOLERANCE_PIXELS = 1e-5
+"""Largest error of an interpolated map, in output pixels; a map that misses it is evaluated exactly."""
+
+FloatArray = NDArray[np.float64]
+
+
+class PixelMap(NamedTuple):
+    """Output pixel (x, y) of the centre of each input pixel, shape ``(ny, nx)`` each."""
+
+    x: FloatArray
+    y: FloatArray
+
+
+def pixel_map(wcs: Any, grid: MosaicGrid, shape: tuple[int, int]) -> PixelMap:
+    """Map the pixels of a frame to those of a grid.
+
+    The WCS is evaluated on a lattice and interpolated with cubic splines; between the lattice's points the result
+    is checked against the WCS itself. Where it is not met to `TOLERANCE_PIXELS` the exact map is returned.
+
+    Parameters
+    ----------
+    wcs
+        The frame's gwcs: 0-based pixels (x, y) to (RA, Dec) in degrees.
+    grid
+        The output pixels.
+    shape
+        Rows and columns of the frame.
+    """
+    if min(shape) < 2 * STEP_PIXELS:
+        return exact_map(wcs, grid, shape)
+    ys, xs = (np.linspace(0.0, n - 1.0, -(-n // STEP_PIXELS) + 1) for n in shape)
+    nodes = _mapped(wcs, grid, *np.meshgrid(xs, ys))
+    if not np.isfinite(nodes).all():
+        return exact_map(wcs, grid, shape)
+    splines = [RectBivariateSpline(ys, xs, plane, kx=3, ky=3, s=0) for plane in nodes]
+    if _largest_error(splines, wcs, grid, xs, ys) > TOLERANCE_PIXELS:
+        return exact_map(wcs, grid, shape)
+    return PixelMap(*(_evaluated(spline, shape) for spline in splines))
+
+
+def exact_map(wcs: Any, grid: MosaicGrid, shape: tuple[int, int]) -> PixelMap:
+    """Map every pixel of a frame through its WCS, as `stcal.resample.utils.calc_pixmap` does."""
+    rows, columns = np.indices(shape, dtype=np.float64)
+    return PixelMap(*_mapped(wcs, grid, columns, rows))
+
+
+@njit(cache=True, nogil=True)
+def row_bounds(pixel_map: PixelMap) -> FloatArray:
+    """Return the smallest and largest x, then y, of each row of a map, shape ``(4, ny)``; NaN does not count."""
+    rows, columns = pixel_map.x.shape
+    bounds = np.empty((4, rows))
+    bounds[0::2], bounds[1::2] = np.inf, -np.inf
+    for j in range(rows):
+        for i in range(columns):
+            x, y = pixel_map.x[j, i], pixel_map.y[j, i]
+            bounds[0, j], bounds[1, j] = min(bounds[0, j], x), max(bounds[1, j], x)
+            bounds[2, j], bounds[3, j] = min(bounds[2, j], y), max(bounds[3, j], y)
+    return bounds
+
+
+def _mapped(wcs: Any, grid: MosaicGrid, x: FloatArray, y: FloatArray) -> FloatArray:
+    ra, dec = wcs(x, y, with_bounding_box=False)
+    pixels = sky_to_pixel(grid, np.stack([np.ravel(ra), np.ravel(dec)], axis=1))
+    return pixels.T.reshape(2, *x.shape)
+
+
+def _largest_error(
+    splines: list[RectBivariateSpline], wcs: Any, grid: MosaicGrid, xs: FloatArray, ys: FloatArray
+) -> float:
+    """Compare with the WCS in the middles between the lattice's points, where a spline errs most."""
+    middle_x, middle_y = (xs[1:] + xs[:-1]) / 2, (ys[1:] + ys[:-1]) / 2
+    exact = _mapped(wcs, grid, *np.meshgrid(middle_x, middle_y))
+    interpolated = np.stack([spline(middle_y, middle_x) for spline in splines])
+    error = np.abs(interpolated - exact).max()
+    return float(error) if np.isfinite(error) else np.inf
+
+
+def _evaluated(spline: RectBivariateSpline, shape: tuple[int, int]) -> FloatArray:
+    """Evaluate on all pixels as a product of matrices, several times faster than the spline itself."""
+    knots_y, knots_x, coefficients = spline.tck
+    rows, columns = (
+        BSpline.design_matrix(np.arange(n, dtype=np.float64), knots, 3)
+        for n, knots in zip(shape, (knots_y, knots_x), strict=True)
+    )
+    matrix = np.reshape(coefficients, (rows.shape[1], columns.shape[1]))
+    return (rows @ matrix) @ columns.toarray().T

@@ -1,0 +1,121 @@
+"""Tiles: square windows of the survey's pixel lattice, the units of memory, of work and of caching.
+
+Lattice pixels are counted from the tangent point: pixel (0, 0) is the one up and right of it. The tiles are
+anchored there too, so that they stay what they are when frames are added.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from cosmosaic.mosaic.grid import Footprint, overlaps
+from cosmosaic.records import MosaicGrid
+
+DEFAULT_TILE_PIXELS = 2048
+
+
+class Box(NamedTuple):
+    """A rectangle of lattice pixels."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+    def intersection(self, other: "Box") -> "Box":
+        """Return the common part; its width or height is 0 where there is none."""
+        x, y = max(self.x, other.x), max(self.y, other.y)
+        width = min(self.x + self.width, other.x + other.width) - x
+        height = min(self.y + self.height, other.y + other.height) - y
+        return Box(x, y, max(width, 0), max(height, 0))
+
+    @property
+    def pixels(self) -> int:
+        """Number of pixels."""
+        return self.width * self.height
+
+
+def lattice(grid: MosaicGrid) -> MosaicGrid:
+    """Return the grid whose 0-based pixels are the lattice's own numbers; its shape means nothing."""
+    return grid.model_copy(update={"crpix": (-0.5, -0.5), "shape": (1, 1), "tile": "lattice"})
+
+
+def box_of(window: MosaicGrid) -> Box:
+    """Return the lattice pixels of a window.
+
+    Raises
+    ------
+    ValueError
+        The tangent point does not fall on a corner of its pixels.
+    """
+    origin = [-(value + 0.5) for value in window.crpix]
+    if any(value != round(value) for value in origin):
+        raise ValueError(
+            f"tile {window.tile}: crpix {window.crpix} does not put the tangent point on a corner of four pixels; "
+            f"0-based crpix must end in .5"
+        )
+    rows, columns = window.shape
+    return Box(int(origin[0]), int(origin[1]), columns, rows)
+
+
+def window_of(grid: MosaicGrid, box: Box, name: str) -> MosaicGrid:
+    """Return a rectangle of the lattice as a window of the grid."""
+    return grid.model_copy(
+        update={"crpix": (-box.x - 0.5, -box.y - 0.5), "shape": (box.height, box.width), "tile": name}
+    )
+
+
+def tiles_of(window: MosaicGrid, size: int = DEFAULT_TILE_PIXELS) -> tuple[MosaicGrid, ...]:
+    """Return the tiles that a window needs, row by row; they are whole, and may reach beyond it.
+
+    Parameters
+    ----------
+    window
+        What is to be covered.
+    size
+        Side of a tile in pixels.
+    """
+    box = box_of(window)
+    columns = range(math.floor(box.x / size), math.ceil((box.x + box.width) / size))
+    rows = range(math.floor(box.y / size), math.ceil((box.y + box.height) / size))
+    return tuple(
+        window_of(window, Box(column * size, row * size, size, size), tile_name(column, row))
+        for row in rows
+        for column in columns
+    )
+
+
+def tile_name(column: int, row: int) -> str:
+    """Name a tile by its place in the lattice: ``e0n1`` is right of the tangent point and one above it."""
+    return f"{'w' if column < 0 else 'e'}{abs(column)}{'s' if row < 0 else 'n'}{abs(row)}"
+
+
+def touched_tiles(tiles: Iterable[MosaicGrid], footprint: Footprint) -> tuple[MosaicGrid, ...]:
+    """Return the tiles that a frame can put light into, judged by its footprint alone."""
+    return tuple(tile for tile in tiles if overlaps(tile, footprint))
+
+
+def named_tiles(rows: Iterable[tuple[str, Sequence[float], Sequence[int]]], grid: MosaicGrid) -> tuple[MosaicGrid, ...]:
+    """Return the windows that a user names.
+
+    Parameters
+    ----------
+    rows
+        Name, 0-based pixel (x, y) of the tangent point, and rows and columns of each.
+    grid
+        Any window of the survey's grid.
+
+    Raises
+    ------
+    ValueError
+        A name occurs twice, or a tangent point is not on a corner of four pixels.
+    """
+    tiles: dict[str, MosaicGrid] = {}
+    for name, (crpix_x, crpix_y), (height, width) in rows:
+        if name in tiles:
+            raise ValueError(f"tile {name} is defined twice; give each a name of its own")
+        tiles[name] = grid.model_copy(
+            update={"crpix": (crpix_x, crpix_y), "shape": (int(height), int(width)), "tile": name}
+        )
+        box_of(tiles[name])
+    return tuple(tiles.values())

@@ -1,0 +1,71 @@
+"""1/f noise of the readout electronics: stripes along rows, and columns, taken out of a count-rate image.
+
+A fast stand-in for jwst's ``clean_flicker_noise``, after the row corrections of public NIRCam reductions (Schlawin
+et al. 2020, AJ 160, 231; Bagley et al. 2023, ApJL 946, L12). What is new is that each stripe is subtracted only as
+far as it exceeds its own noise (Wiener), so a row that a galaxy fills is left alone.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cosmosaic.sky.masks import COMPACT_TIERS, smooth_background, source_mask
+
+Floats = NDArray[np.floating]
+Flags = NDArray[np.bool_]
+
+BACKGROUND_BOX = 64
+"""Light that varies more slowly than this many pixels is not 1/f noise along a row."""
+CLIP_SIGMA = 3.0
+FEWEST_PIXELS = 32
+
+
+def flicker_pattern(image: Floats, usable: Flags, outputs: int) -> Floats:
+    """Estimate the stripes of an image.
+
+    Parameters
+    ----------
+    image
+        Count rates or surface brightness, shape ``(ny, nx)``, rows along the fast readout direction (as in every
+        NIRCam image).
+    usable
+        Pixels with good data, same shape.
+    outputs
+        Amplifiers that share the columns evenly: 4 for a full frame, 1 for the subarrays.
+
+    Returns
+    -------
+    ndarray
+        The stripes, same shape and unit, with zero mean: the sky level stays what it was.
+    """
+    data = np.where(usable, image, np.nan)
+    background = smooth_background(data, _sources(data), BACKGROUND_BOX)
+    masked = _sources(data - background) | ~usable
+    background = smooth_background(data, masked, BACKGROUND_BOX)
+    residual = np.where(masked, np.nan, data - background)
+    noise = 1.4826 * np.nanmedian(np.abs(residual))
+    residual[np.abs(residual) > CLIP_SIGMA * noise] = np.nan
+
+    pattern = np.broadcast_to(_stripes(residual, noise, axis=1)[:, None], residual.shape).copy()
+    width = residual.shape[1] // outputs
+    if outputs > 1:
+        for start in range(0, residual.shape[1], width):
+            amplifier = slice(start, start + width)
+            pattern[:, amplifier] += _stripes(residual[:, amplifier] - pattern[:, amplifier], noise, axis=1)[:, None]
+    pattern += _stripes(residual - pattern, noise, axis=0)[None, :]
+    return (pattern - pattern[usable].mean()).astype(image.dtype)
+
+
+def _sources(data: Floats) -> Flags:
+    return source_mask(data, COMPACT_TIERS)
+
+
+def _stripes(residual: Floats, noise: float, axis: int) -> Floats:
+    """Mean along an axis, each scaled by its expected share of signal."""
+    number = np.isfinite(residual).sum(axis=axis)
+    mean = np.nansum(residual, axis=axis) / np.maximum(number, 1)
+    enough = number >= FEWEST_PIXELS
+    if not enough.any():
+        return np.zeros_like(mean)
+    own_noise = noise**2 / np.maximum(number, 1)
+    signal = max(float(np.mean(mean[enough] ** 2 - own_noise[enough])), 0.0)
+    return np.where(enough, mean * signal / (signal + own_noise), 0.0)

@@ -1,0 +1,214 @@
+"""Levels from overlaps: what two detectors see of the same sky differs by their levels alone.
+
+Sources cancel in the differences, so no mask has to find them all; the absolute zero, which no difference knows,
+and detectors that overlap with nothing come from the pedestals. Both kinds of measurement enter one least-squares
+solution with their real errors. The idea is Montage's and SWarp's; see also the MIRI and NIRCam mosaics of
+PHANGS (Williams et al. 2024, ApJS 273, 13).
+"""
+
+from collections.abc import Iterator, Mapping
+from itertools import combinations
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cosmosaic.sky.cells import CellSurvey, Exposure
+from cosmosaic.sky.pedestal import Level
+
+Floats = NDArray[np.floating]
+Flags = NDArray[np.bool_]
+
+FEWEST_OVERLAP_CELLS = 100
+"""Overlaps of fewer cells (6400 pixels) are left out."""
+CLIP_SIGMA = 4.0
+BRIGHT_SIGMA = 20.0
+"""Cells whose mean exceeds the median by this many of its errors hold sources that do not cancel: sampling
+differs between exposures by more than the noise."""
+ITERATIONS = 20
+HUBER_SIGMA = 2.0
+LARGEST_PULL = 4.0
+
+
+class Step(NamedTuple):
+    """Level of one exposure minus that of another, where they see the same sky."""
+
+    first: str
+    second: str
+    difference: float
+    """MJy/sr."""
+    error: float
+    """From the scatter between blocks of the overlap, MJy/sr."""
+    pixels: int
+    """Pixels of the smaller of the two sets."""
+    fraction: float
+    """Part of the smaller detector's cells that the overlap holds."""
+
+
+class Solution(NamedTuple):
+    """Levels that fit overlaps and pedestals, and how well they do."""
+
+    levels: dict[str, Level]
+    groups: list[list[str]]
+    """Sets of exposures that overlaps connect."""
+    pedestal_scale: float
+    """By how much the pedestals' own errors had to be enlarged to agree with the overlaps."""
+    structure: float
+    """Rms of the light of single exposures (1/f noise, wisps) that a level is no model for, MJy/sr, such that an
+    overlap's mean differs from its detector's by ``structure * sqrt(1 / fraction - 1)``."""
+
+
+def measure_steps(survey: CellSurvey, cells: Flags) -> list[Step]:
+    """Measure the step between the levels of every two overlapping exposures.
+
+    Parameters
+    ----------
+    survey
+        Exposures on the lattice.
+    cells
+        Cells that may be used, shape of the lattice.
+    """
+    pairs = combinations(survey.exposures, 2)
+    return [step for a, b in pairs if (step := _step(survey, cells, a, b)) is not None]
+
+
+def solve_levels(steps: list[Step], pedestals: Mapping[str, Level]) -> Solution:
+    """Find the levels that fit all steps and pedestals best.
+
+    Two things are found with the levels, such that residuals have the size that their errors say (variance
+    components): by how much the pedestals' errors fall short, which cannot know what light hides below the noise,
+    and the structure within detectors that makes the mean of a narrow overlap differ from that of its detector.
+    Single measurements that disagree with the rest lose weight (Huber).
+
+    Parameters
+    ----------
+    steps
+        From `measure_steps`.
+    pedestals
+        Level of every exposure, which sets the zero.
+    """
+    names = list(pedestals)
+    place = {name: index for index, name in enumerate(names)}
+    differences = np.zeros((len(steps), len(names)))
+    for row, step in enumerate(steps):
+        differences[row, place[step.first]], differences[row, place[step.second]] = 1.0, -1.0
+    design = np.concatenate([differences, np.eye(len(names))])
+    observed = np.array([step.difference for step in steps] + [pedestals[name].value for name in names])
+    errors = np.array([step.error for step in steps] + [pedestals[name].error for name in names])
+    partial = np.array([2.0 * (1.0 / step.fraction - 1.0) for step in steps] + [0.0] * len(names))
+    is_pedestal = np.arange(len(observed)) >= len(steps)
+
+    scale, structure = 1.0, float(np.median(errors[is_pedestal]))
+    for _ in range(ITERATIONS):
+        sigma = np.sqrt(np.where(is_pedestal, scale * errors, errors) ** 2 + structure**2 * partial)
+        solution, covariance, pull, share = _weighted_solution(design, observed, sigma)
+        scale *= _agreement(pull, share, is_pedestal, lowest=1.0 / scale)
+        structure *= _agreement(pull, share, ~is_pedestal, lowest=0.0)
+    levels = {
+        name: Level(float(value), float(np.sqrt(variance)))
+        for name, value, variance in zip(names, solution, np.diag(covariance), strict=True)
+    }
+    return Solution(levels, connected_groups(names, steps), scale, structure)
+
+
+def _weighted_solution(design: Floats, observed: Floats, sigma: Floats) -> tuple[Floats, Floats, Floats, Floats]:
+    """Solve a Huber-weighted least-squares problem.
+
+    Returns
+    -------
+    solution, covariance
+        Of the unknowns.
+    pull, share
+        Residual in sigma, and the part of its variance that the solution left in it, for every measurement.
+    """
+    huber = np.ones_like(observed)
+    for _ in range(ITERATIONS):
+        weight = huber / sigma**2
+        covariance = np.linalg.inv(design.T @ (weight[:, None] * design))
+        solution = covariance @ (design.T @ (weight * observed))
+        pull = (observed - design @ solution) / sigma
+        huber = np.minimum(1.0, HUBER_SIGMA / np.maximum(np.abs(pull), 1e-9))
+    share = 1 - np.einsum("ij,jk,ik->i", design, covariance, design) * weight
+    return solution, covariance, pull, share
+
+
+def _agreement(pull: Floats, share: Floats, which: Flags, lowest: float) -> float:
+    """Factor on an error at which the residuals would have the size that they should have."""
+    freedom = float(np.sum(share[which]))
+    if freedom < 1:
+        return 1.0
+    excess = float(np.sum(np.minimum(pull[which] ** 2, LARGEST_PULL**2))) / freedom
+    return float(np.clip(np.sqrt(excess), max(lowest, 0.2), 5.0))
+
+
+def connected_groups(names: list[str], steps: list[Step]) -> list[list[str]]:
+    """Sort exposures into sets that overlaps connect."""
+    leader = {name: name for name in names}
+
+    def head(name: str) -> str:
+        while leader[name] != name:
+            name = leader[name]
+        return name
+
+    for step in steps:
+        leader[head(step.second)] = head(step.first)
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(head(name), []).append(name)
+    return list(groups.values())
+
+
+def common_window(first: Exposure, second: Exposure) -> Iterator[tuple[slice, slice]]:
+    """Yield the window that two exposures share, in cells of the lattice and then of each; nothing if they do not."""
+    low = np.maximum(first.origin, second.origin)
+    high = np.minimum(np.add(first.origin, first.mean.shape), np.add(second.origin, second.mean.shape))
+    if np.any(low >= high):
+        return
+    for origin in ((0, 0), first.origin, second.origin):
+        row, column = low - origin
+        yield slice(row, row + high[0] - low[0]), slice(column, column + high[1] - low[1])
+
+
+def _step(survey: CellSurvey, cells: Flags, first: Exposure, second: Exposure) -> Step | None:
+    windows = list(common_window(first, second))
+    if not windows:
+        return None
+    whole, a, b = windows
+    used = cells[whole] & first.usable[a] & second.usable[b]
+    if np.count_nonzero(used) < FEWEST_OVERLAP_CELLS:
+        return None
+    difference = (first.mean[a] - second.mean[b])[used]
+    variance = (first.variance[a] + second.variance[b])[used]
+    brightness = np.minimum(first.mean[a], second.mean[b])[used]
+    near = brightness < np.median(brightness) + BRIGHT_SIGMA * np.sqrt(np.median(variance))
+    near &= _unclipped(difference, variance, near)
+    if np.count_nonzero(near) < FEWEST_OVERLAP_CELLS:
+        return None
+    difference, variance, blocks = difference[near], variance[near], survey.blocks[whole][used][near]
+    # One weight for all cells: errors from the data themselves would favour the fainter draws.
+    value, error = float(np.mean(difference)), _block_error(difference, variance, blocks)
+    pixels = min(int(first.pixels[a][used][near].sum()), int(second.pixels[b][used][near].sum()))
+    smaller = min(int(first.usable.sum()), int(second.usable.sum()))
+    # What is masked within the overlap does not make it narrower.
+    shared = int(np.count_nonzero(first.usable[a] & second.usable[b]))
+    return Step(first.name, second.name, value, error, pixels, shared / smaller)
+
+
+def _unclipped(difference: Floats, variance: Floats, kept: Flags) -> Flags:
+    centre = 0.0
+    sigma = np.sqrt(variance)
+    for _ in range(5):
+        centre = float(np.median(difference[kept]))
+        kept = kept & (np.abs(difference - centre) < CLIP_SIGMA * sigma * 1.5)
+    return kept
+
+
+def _block_error(difference: Floats, variance: Floats, blocks: NDArray[np.int64]) -> float:
+    """Error of the mean: the scatter of the blocks' sums about it, never below that of the pixels' errors."""
+    formal = float(np.sqrt(np.sum(variance)) / difference.size)
+    _, block = np.unique(blocks, return_inverse=True)
+    sums = np.bincount(block, difference - difference.mean())
+    if sums.size < 4:
+        return 1.5 * formal
+    scatter = float(np.sqrt(np.sum(sums**2) * sums.size / (sums.size - 1)) / difference.size)
+    return max(scatter, formal)

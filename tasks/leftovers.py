@@ -1,0 +1,45 @@
+"""Temporary Prefect servers that a killed flow left behind: found by the next one and ended.
+
+The server that Prefect starts for a flow without one is a process of its own; a killed flow cannot end it.
+"""
+
+import os
+
+import psutil
+
+MARK = "COSMOSAIC_FLOW_PROCESS"
+"""Environment variable that the server inherits: which process it was started for."""
+
+SERVER = "prefect.server.api.server:create_app"
+
+
+def mark_flow_process() -> None:
+    """Let the servers that this process starts say whose they are."""
+    os.environ[MARK] = _identity(psutil.Process())
+
+
+def end_orphaned_servers() -> list[int]:
+    """End the temporary servers whose flow is gone; return their process numbers."""
+    ended = []
+    for process in psutil.process_iter():
+        try:
+            if SERVER in process.cmdline() and _is_orphan(process.environ().get(MARK)):
+                process.kill()
+                ended.append(process.pid)
+        except psutil.Error:
+            continue  # ended meanwhile, or somebody else's
+    return ended
+
+
+def _is_orphan(mark: str | None) -> bool:
+    if mark is None:
+        return False
+    try:
+        return _identity(psutil.Process(int(mark.split("-")[0]))) != mark
+    except psutil.NoSuchProcess:
+        return True
+
+
+def _identity(process: psutil.Process) -> str:
+    # Process numbers are used again; with the time of its start a process is the only one.
+    return f"{process.pid}-{process.create_time():.2f}"

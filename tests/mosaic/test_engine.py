@@ -1,0 +1,233 @@
+"""The tiled engine makes the jwst package's pixels, whatever the tiles and in whatever order frames come."""
+
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from astropy.wcs import WCS
+from jwst import datamodels
+from jwst.resample.resample import ResampleImage
+from stdatamodels.jwst.datamodels.dqflags import pixel
+
+from cosmosaic.exposures import exposure_name, open_exposures
+from cosmosaic.mosaic.engine import FootprintError, drizzle_frame, fit_memory, make_plan, peak_mb
+from cosmosaic.mosaic.exposure import ExposureError, read_exposure, read_footprint
+from cosmosaic.mosaic.grid import resample_parameters, survey_grid
+from cosmosaic.mosaic.local import MosaicSettings, make_mosaic
+from cosmosaic.mosaic.tiles import tiles_of
+from cosmosaic.records import MosaicGrid
+from cosmosaic.simulate.plan import plan_frames
+from cosmosaic.simulate.survey import simulate_frame, survey_scene
+from cosmosaic.survey import (
+    DrizzleSettings,
+    FilterPair,
+    GridSettings,
+    OutlierSettings,
+    SimulationSettings,
+    SkySettings,
+)
+
+SIMULATION = SimulationSettings(
+    level="cal",
+    detectors=("NRCB1",),
+    subarray="SUB160",
+    filter_pairs=(FilterPair(short="F150W", long="F277W"),),
+    dithers_arcsec=((-0.6, -0.4), (0.4, 0.3), (0.9, -0.5), (-0.3, 0.7)),
+)
+GOOD_BITS = "~DO_NOT_USE+NON_SCIENCE"
+KEEP_SKY = SkySettings(subtract=False)
+
+
+class Here(Executor):
+    """Runs everything at once, in this process."""
+
+    def submit(self, function: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        future.set_result(function(*arguments, **named))
+        return future
+
+
+@pytest.fixture(scope="module")
+def frames(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Four dithered exposures of 160 x 160 pixels, and a cosmic ray on the first."""
+    folder = tmp_path_factory.mktemp("frames")
+    planned = plan_frames(SIMULATION)
+    scene = survey_scene(SIMULATION, planned)
+    paths = [simulate_frame(frame, scene, SIMULATION, folder)[0] for frame in planned]
+    with fits.open(paths[0], mode="update") as hdus:
+        hdus["SCI"].data[80:82, 60:63] += 30.0
+    return paths
+
+
+@pytest.fixture(scope="module")
+def levels(frames: list[Path]) -> dict[str, float]:
+    return {exposure_name(path.name): float(np.nanmedian(fits.getdata(path, "SCI"))) for path in frames}
+
+
+@pytest.fixture(scope="module")
+def window(frames: list[Path]) -> MosaicGrid:
+    return survey_grid(GridSettings(rotation=-35.0), {path.name: read_footprint(path) for path in frames})
+
+
+def made(
+    frames: list[Path], levels: dict[str, float], window: MosaicGrid, folder: Path, **settings: Any
+) -> dict[str, np.ndarray]:
+    mosaic = make_mosaic(frames, levels, window, MosaicSettings(**settings), "field", folder, Here())[0]
+    return planes(mosaic)
+
+
+def planes(mosaic: Path) -> dict[str, np.ndarray]:
+    with fits.open(mosaic) as hdus:
+        return {hdu.name: np.array(hdu.data, dtype=float) for hdu in hdus if hdu.is_image and hdu.data is not None}
+
+
+@pytest.fixture(scope="module")
+def mosaic(
+    frames: list[Path], levels: dict[str, float], window: MosaicGrid, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    folder = tmp_path_factory.mktemp("mosaic")
+    return make_mosaic(frames, levels, window, MosaicSettings(tile_pixels=128), "field", folder, Here())[0]
+
+
+def resampled(crf: list[Path], window: MosaicGrid, folder: Path, **options: Any) -> Any:
+    """The jwst package's mosaic of the same files."""
+    parameters = resample_parameters(window)
+    parameters["output_shape"] = parameters["output_shape"][::-1]
+    resample = ResampleImage(
+        open_exposures(crf, folder),
+        fillval="NAN",
+        good_bits=GOOD_BITS,
+        blendheaders=False,
+        enable_var=True,
+        compute_err="from_var",
+        wcs_pars=parameters,
+        **options,
+    )
+    return resample.resample_many_to_one()
+
+
+@pytest.mark.parametrize("weight_type", ["ivm", "exptime"])
+def test_given_the_same_flags_the_pixels_are_those_of_jwst(
+    weight_type: str,
+    frames: list[Path],
+    levels: dict[str, float],
+    window: MosaicGrid,
+    tmp_path: Path,
+) -> None:
+    drizzle = DrizzleSettings(weight_type=weight_type, pixfrac=0.9)
+    ours = made(frames, levels, window, tmp_path, drizzle=drizzle, tile_pixels=200)
+    crf = sorted((tmp_path / "parts").glob("*_crf.fits"))
+    theirs = resampled(crf, window, tmp_path, weight_type=weight_type, pixfrac=0.9)
+    np.testing.assert_array_equal(np.isnan(ours["SCI"]), np.isnan(theirs.data))
+    np.testing.assert_array_equal(ours["WHT"] > 0, theirs.wht > 0)
+    seen = theirs.wht > 0
+    science = np.abs(ours["SCI"] - theirs.data)[seen] / theirs.err[seen]
+    assert np.percentile(science, 99.9) < 1e-4
+    for name, plane in {"WHT": theirs.wht, "ERR": theirs.err, "VAR_POISSON": theirs.var_poisson}.items():
+        relative = np.abs(ours[name] / np.where(seen, plane, 1) - 1)[seen]
+        assert np.percentile(relative, 99.9) < 1e-5, name
+
+
+@pytest.mark.parametrize("kernel", ["turbo", "point"])
+def test_other_kernels_are_the_packages_own(
+    kernel: str, frames: list[Path], levels: dict[str, float], window: MosaicGrid, tmp_path: Path
+) -> None:
+    settings = {"drizzle": DrizzleSettings(kernel=kernel), "outliers": OutlierSettings(enabled=False)}
+    ours = made(frames[:2], levels, window, tmp_path, **settings)
+    theirs = resampled(sorted((tmp_path / "parts").glob("*_crf.fits")), window, tmp_path, kernel=kernel)
+    seen = theirs.wht > 0
+    assert np.mean(seen != (ours["WHT"] > 0)) < 1e-4
+    difference = np.abs(ours["SCI"] - theirs.data)[seen] / theirs.err[seen]
+    assert np.nanpercentile(difference, 99.5) < 1e-3
+
+
+def test_tiles_leave_no_trace(
+    frames: list[Path], levels: dict[str, float], window: MosaicGrid, mosaic: Path, tmp_path: Path
+) -> None:
+    whole = made(frames, levels, window, tmp_path, tile_pixels=4096)
+    for name, plane in planes(mosaic).items():
+        np.testing.assert_array_equal(plane, whole[name], err_msg=name)
+
+
+def test_the_order_of_the_frames_does_not_matter(
+    frames: list[Path], levels: dict[str, float], window: MosaicGrid, mosaic: Path, tmp_path: Path
+) -> None:
+    again = make_mosaic(frames[::-1], levels, window, MosaicSettings(tile_pixels=128), "field", tmp_path, Here())[0]
+    assert again.read_bytes() == mosaic.read_bytes()
+
+
+def test_a_cosmic_ray_is_flagged_and_leaves_the_mosaic(mosaic: Path, frames: list[Path]) -> None:
+    with fits.open(mosaic.parent / "parts" / frames[0].name.replace("_cal", "_crf")) as hdus:
+        assert ((hdus["DQ"].data[80:82, 60:63] & pixel["OUTLIER"]) > 0).all()
+        assert np.isnan(hdus["SCI"].data[80:82, 60:63]).all()
+        assert np.mean((hdus["DQ"].data & pixel["OUTLIER"]) > 0) < 0.01
+        header = hdus[0].header
+        assert (header["S_OUTLIR"], header["BKGSUB"]) == ("COMPLETE", True)
+    with fits.open(mosaic) as hdus:
+        exposure = read_exposure(frames[0])
+        x, y = WCS(hdus["SCI"].header).world_to_pixel_values(*exposure.wcs(61.0, 80.5))
+        near = hdus["SCI"].data[int(y) - 2 : int(y) + 3, int(x) - 2 : int(x) + 3]
+        assert np.nanmax(near) < 3.0
+
+
+def test_the_sky_is_taken_out_of_the_mosaic_whether_or_not_it_leaves_the_frames(
+    frames: list[Path], levels: dict[str, float], window: MosaicGrid, mosaic: Path, tmp_path: Path
+) -> None:
+    kept = made(frames, levels, window, tmp_path, sky=KEEP_SKY)
+    np.testing.assert_array_equal(kept["SCI"], planes(mosaic)["SCI"])
+    name = frames[1].name.replace("_cal", "_crf")
+    with_sky, without = (fits.getdata(folder / "parts" / name, "SCI") for folder in (tmp_path, mosaic.parent))
+    assert np.nanmedian(with_sky - without) == pytest.approx(levels[exposure_name(name)], rel=1e-4)
+
+
+def test_the_mosaic_opens_in_jwst_and_by_its_header(mosaic: Path, window: MosaicGrid) -> None:
+    with datamodels.open(str(mosaic)) as model, fits.open(mosaic) as hdus:
+        assert model.data.shape == window.shape
+        x, y = np.array([10.0, 200.0]), np.array([20.0, 100.0])
+        np.testing.assert_allclose(model.meta.wcs(x, y), WCS(hdus["SCI"].header).all_pix2world(x, y, 0), atol=1e-9)
+        assert model.meta.photometry.pixelarea_arcsecsq == pytest.approx(0.0009)
+        assert model.meta.cal_step.resample == "COMPLETE"
+        assert model.meta.resample.pointings == 4
+        assert model.meta.exposure.exposure_time > 3 * model.meta.exposure.measurement_time / 4
+        assert hdus["NEXP"].data.max() == 4
+        np.testing.assert_array_equal(hdus["NEXP"].data > 0, hdus["WHT"].data > 0)
+        hdus.verify("exception")
+
+
+def test_a_frame_that_lies_elsewhere_than_it_says_is_named(
+    frames: list[Path], window: MosaicGrid, tmp_path: Path
+) -> None:
+    far = window.model_copy(update={"crpix": (window.crpix[0] + 4096, window.crpix[1])})
+    with pytest.raises(FootprintError, match=exposure_name(frames[0].name)):
+        drizzle_frame([frames[0]], 0.0, tiles_of(far, 512), DrizzleSettings(), tmp_path)
+
+
+def test_a_file_without_its_planes_is_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "jw01727001001_02101_00001_nrcb1_cal.fits"
+    fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU(np.zeros((4, 4)), name="SCI")]).writeto(path)
+    with pytest.raises(ExposureError, match=r"nrcb1_cal.fits: no extension ERR, VAR_POISSON"):
+        read_exposure(path)
+
+
+def test_a_frame_is_planned_for_the_tiles_it_touches(frames: list[Path], window: MosaicGrid) -> None:
+    footprints = {path.name: read_footprint(path) for path in frames}
+    plan = make_plan(footprints, window, 64)
+    assert {tile.tile for tile in plan.tiles} == set(plan.frames_of_tile)
+    for name, tiles in plan.tiles_of_frame.items():
+        assert all(name in plan.frames_of_tile[tile.tile] for tile in tiles)
+    alone = make_plan({frames[0].name: footprints[frames[0].name]}, window, 64)
+    assert alone.tiles_of_frame[frames[0].name] == plan.tiles_of_frame[frames[0].name]
+
+
+def test_memory_bounds_tiles_and_workers() -> None:
+    full, ratio = (2048, 2048), 2.1
+    assert fit_memory(64.0, 8, full, ratio) == (2048, 8)
+    tight = fit_memory(2.0, 8, full, ratio)
+    assert tight.processes * peak_mb(full, tight.tile_pixels, ratio) <= 2000.0
+    assert tight.processes < 8
+    with pytest.raises(ValueError, match=r"memory_gb = 0\.1 is too little"):
+        fit_memory(0.1, 8, full, ratio)

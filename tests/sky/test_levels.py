@@ -1,0 +1,105 @@
+"""Levels of detectors: pedestals and overlaps."""
+
+import numpy as np
+import pytest
+from sky.skies import PIXEL_RMS, make_survey
+
+from cosmosaic.sky.cells import NoSkyError
+from cosmosaic.sky.methods import find_sources, solve_overlaps
+from cosmosaic.sky.mode import gaussian_mode
+from cosmosaic.sky.overlap import connected_groups, measure_steps, solve_levels
+from cosmosaic.sky.pedestal import Level, pedestals
+from cosmosaic.sky.stripes import destripe
+
+TRUE = 0.3 + PIXEL_RMS * np.array([0.0, 0.3, -0.2, 0.1, 0.25, -0.3, 0.15, -0.1])
+
+
+def errors(levels) -> np.ndarray:
+    return (np.array([level.value for level in levels.values()]) - TRUE) / PIXEL_RMS
+
+
+def test_the_mode_of_pure_noise_is_its_mean():
+    draw = np.random.default_rng(3)
+    found = [gaussian_mode(draw.normal(5.0, 2.0, 4000))[0] for _ in range(40)]
+    assert np.mean(found) == pytest.approx(5.0, abs=0.03)
+    assert gaussian_mode(draw.normal(5.0, 2.0, 40000))[1] == pytest.approx(2.0, rel=0.03)
+
+
+def test_a_tail_of_sources_moves_the_mode_less_than_the_median():
+    draw = np.random.default_rng(4)
+    values = draw.normal(0.0, 1.0, 40000)
+    values[:12000] += draw.exponential(6.0, 12000)
+    assert abs(gaussian_mode(values)[0]) < 0.15
+    assert np.median(values) > 0.3
+
+
+def test_a_pedestal_on_one_detector_does_not_survive():
+    survey = make_survey(TRUE)
+    _, levels = find_sources(survey)
+    # 7000 cells of 64 pixels: 0.15 % of the pixel rms from noise alone, twice that with the cut bright side.
+    assert np.abs(errors(levels)).max() < 0.012
+
+
+def test_overlaps_beat_pedestals():
+    rms = {"pedestal": [], "overlap": []}
+    for seed in range(4):
+        survey = make_survey(TRUE, seed=seed)
+        rms["pedestal"].append(errors(find_sources(survey)[1]).std())
+        rms["overlap"].append(errors(solve_overlaps(survey).levels).std())
+    assert np.mean(rms["overlap"]) < 0.9 * np.mean(rms["pedestal"])
+
+
+def test_light_of_its_own_in_one_corner_does_not_tilt_the_solution():
+    def glow(number, x, y):
+        return 0.2 * PIXEL_RMS * (number == 0) * np.sin(2 * np.pi * y)
+
+    solution = solve_overlaps(make_survey(TRUE, own=glow))
+    assert np.abs(errors(solution.levels)).max() < 0.015
+
+
+def test_held_out_blocks_do_not_count():
+    survey = make_survey(TRUE)
+    before = solve_overlaps(survey).levels
+    for exposure in survey.exposures:
+        exposure.mean[survey.held_out[exposure.window]] += 0.5 * PIXEL_RMS * np.random.default_rng(1).random()
+    sources = np.zeros(survey.grid.shape, dtype=bool)
+    assert measure_steps(survey, ~survey.held_out) == measure_steps(make_survey(TRUE), ~survey.held_out)
+    assert pedestals(survey, sources) == pedestals(make_survey(TRUE), sources)
+    assert before.keys() == set(survey.names)
+
+
+def test_exposures_that_overlap_with_nothing_keep_their_pedestals():
+    survey = make_survey(TRUE)
+    levels = find_sources(survey)[1]
+    steps = [step for step in measure_steps(survey, ~survey.held_out) if "exposure3" not in step]
+    assert ["exposure3"] in connected_groups(survey.names, steps)
+    solution = solve_levels(steps, levels)
+    assert solution.levels["exposure3"].value == pytest.approx(levels["exposure3"].value, abs=1e-9)
+
+
+def test_one_bad_pedestal_loses_against_the_overlaps():
+    survey = make_survey(TRUE)
+    levels = find_sources(survey)[1]
+    levels["exposure1"] = Level(levels["exposure1"].value + 0.2 * PIXEL_RMS, levels["exposure1"].error)
+    solved = solve_levels(measure_steps(survey, ~survey.held_out), levels).levels
+    assert abs(errors(solved)[1]) < 0.03
+
+
+def test_slow_stripes_go_and_levels_stay():
+    stripe = 0.1 * PIXEL_RMS
+
+    def drift(number, x, y):
+        return stripe * np.sin(2 * np.pi * (3 * y + number / 5))
+
+    survey = make_survey(TRUE, own=drift, galaxies=0)
+    cleaned, _ = destripe(survey, dict(zip(survey.names, TRUE, strict=True)), np.ones(survey.grid.shape, dtype=bool))
+    rows = [np.std(exposure.mean.mean(axis=1)) for exposure in cleaned.exposures]
+    assert np.median(rows) < 0.4 * stripe / np.sqrt(2)
+    for before, after in zip(survey.exposures, cleaned.exposures, strict=True):
+        assert after.mean.mean() == pytest.approx(before.mean.mean(), abs=1e-12)
+
+
+def test_a_detector_full_of_galaxy_is_an_error_that_names_it():
+    survey = make_survey(TRUE[:1])
+    with pytest.raises(NoSkyError, match="exposure0"):
+        pedestals(survey, np.ones(survey.grid.shape, dtype=bool))

@@ -1,0 +1,104 @@
+"""The verdict finds what was left in, and passes pure noise."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from sky.skies import GRID, PIXEL_RMS, make_survey
+
+from cosmosaic.sky.cells import CellSurvey
+from cosmosaic.sky.methods import solve_overlaps, values_of
+from cosmosaic.sky.verdict import empty_apertures, make_judge, pure_noise, rank
+
+TRUE = 0.3 + PIXEL_RMS * np.array([0.0, 0.3, -0.2, 0.1, 0.25, -0.3, 0.15, -0.1])
+
+
+def figure(verdict, name):
+    return next(figure for figure in verdict.figures if figure.name == name)
+
+
+@pytest.fixture(scope="module")
+def survey():
+    return make_survey(TRUE)
+
+
+@pytest.fixture(scope="module")
+def judge(survey):
+    return make_judge(survey)
+
+
+@pytest.fixture(scope="module")
+def levels(survey):
+    return values_of(solve_overlaps(survey).levels)
+
+
+def test_a_flat_sky_passes(judge, levels):
+    assert judge.judge(levels).state == "pass", judge.judge(levels).reasons
+
+
+@pytest.mark.parametrize(("factor", "words"), [(0.0, "too little"), (2.0, "too much")])
+def test_a_frame_not_subtracted_or_subtracted_twice_is_named(judge, levels, factor, words):
+    verdict = judge.judge(levels | {"exposure4": factor * levels["exposure4"]})
+    assert verdict.state == "fail"
+    assert figure(verdict, "step").where == "exposure4"
+    assert words in verdict.reasons[0]
+
+
+def test_a_step_of_5_percent_is_found(judge, levels):
+    verdict = judge.judge(levels | {"exposure2": levels["exposure2"] - 0.05 * PIXEL_RMS})
+    assert figure(verdict, "step").state == "fail"
+    assert figure(verdict, "step").value == pytest.approx(5, abs=1.5)
+
+
+def test_a_zero_that_is_off_for_all_is_no_step(judge, levels):
+    verdict = judge.judge({name: level + 0.06 * PIXEL_RMS for name, level in levels.items()})
+    assert figure(verdict, "step").state == "pass"
+    assert figure(verdict, "zero").state == "fail"
+    assert "below zero" in figure(verdict, "zero").words
+
+
+def test_stripes_and_light_of_a_detectors_own_are_told_apart(survey, levels):
+    def stripes(number, x, y):
+        return 0.4 * PIXEL_RMS * (number == 1) * np.sin(30 * y)
+
+    def wisp(number, x, y):
+        return 0.3 * PIXEL_RMS * (number % 2) * np.exp(-(((x - 0.1) / 0.15) ** 2) - ((y + 0.2) / 0.1) ** 2)
+
+    for light, guilty, where in ((stripes, "rows", "exposure1"), (wisp, "detector", "NRCB2")):
+        spoilt = make_survey(TRUE, own=light)
+        verdict = make_judge(spoilt).judge(levels)
+        assert figure(verdict, guilty).state != "pass"
+        assert figure(verdict, guilty).where == where
+    assert figure(verdict, "rows").state == "pass"
+
+
+def test_a_hole_around_a_galaxy_is_found(survey, levels):
+    y, x = np.indices(GRID.shape)
+    hole = 0.15 * PIXEL_RMS * (np.hypot(x - 60, y - 60) < 34)
+    spoilt = CellSurvey(
+        survey.grid,
+        tuple(replace(exposure, mean=exposure.mean - hole[exposure.window]) for exposure in survey.exposures),
+    )
+    assert figure(make_judge(spoilt).judge(levels), "halo").state != "pass"
+
+
+def test_pure_noise_passes(survey):
+    states = []
+    for seed in range(8):
+        noise = pure_noise(survey, seed)
+        states.append(make_judge(noise).judge(values_of(solve_overlaps(noise).levels)).state)
+    assert states.count("pass") >= 7
+
+
+def test_methods_are_ranked_by_what_they_leave(survey, levels):
+    worse = {name: level + 0.02 * PIXEL_RMS * (-1) ** i for i, (name, level) in enumerate(levels.items())}
+    worst = dict.fromkeys(levels, 0.3)
+    ranking = rank(survey, {"worse": worse, "worst": worst, "best": levels})
+    assert [name for name, _ in ranking] == ["best", "worse", "worst"]
+
+
+def test_scatter_of_apertures_in_white_noise_falls_with_their_side():
+    noise = np.random.default_rng(2).standard_normal((512, 512))
+    small, large = (empty_apertures(noise, np.zeros(noise.shape, dtype=bool), size) for size in (1, 8))
+    assert large.scatter == pytest.approx(small.scatter / 8, rel=0.05)
+    assert abs(large.bias) < 0.01

@@ -1,0 +1,175 @@
+"""What changes is made again, with all that follows from it and nothing else; what was made is never believed blindly.
+
+Each test changes one thing in a finished survey and names the steps that ran.
+"""
+
+import os
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from small_survey import BAND
+
+import tasks.preview
+from cosmosaic.steps import Step
+
+pytestmark = [pytest.mark.slow, pytest.mark.server]
+
+COMBINATION = {
+    f"Association: {BAND}",
+    f"Sky: {BAND}",
+    f"Outliers: {BAND}",
+    f"Drizzle: {BAND}",
+    f"Catalogue: {BAND}",
+    f"Preview: {BAND}",
+    f"Composite: {BAND}",
+    f"Publish: {BAND}",
+    f"Publish: {BAND} exposures",
+    "Publish: colour picture",
+}
+
+
+@pytest.fixture
+def settled(small):
+    """The survey as it was, whatever a test before made of its products."""
+    assert small.run().state == "Completed"
+    return small
+
+
+def names(small):
+    return [path.name.removesuffix("_uncal.fits") for path in small.frames]
+
+
+def every(small, step):
+    return {f"{step}: {name}" for name in names(small)}
+
+
+def but_picture(labels):
+    """Leave out the publication of the colour picture: it stays as it is where no pixel of 8 bits changes."""
+    return labels - {"Publish: colour picture"}
+
+
+def restore(path, content):
+    path.write_bytes(content)
+
+
+def test_a_second_run_executes_nothing(small):
+    first = small.run()
+    assert first.executed | first.cached == every(small, "Stage 1") | every(small, "Stage 2") | COMBINATION
+    second = small.run()
+    assert (second.state, second.executed, second.failed) == ("Completed", set(), {})
+    assert second.cached == first.executed | first.cached
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"catalog": {"threshold_sigma": 3.0}}, {f"Catalogue: {BAND}", f"Publish: {BAND}"}),
+        (
+            {"drizzle": {"pixfrac": 0.9}, "outliers": {"enabled": False}},
+            COMBINATION - {f"Association: {BAND}", f"Sky: {BAND}"},
+        ),
+    ],
+    ids=["catalogue", "drizzle"],
+)
+def test_a_parameter_of_one_step_runs_that_step_and_what_follows(settled, change, expected):
+    assert but_picture(settled.run(**change).executed) == but_picture(expected)
+
+
+def test_a_frame_replaced_under_its_name_is_calibrated_again_alone(settled):
+    changed = settled.frames[1]
+    content, status = changed.read_bytes(), changed.stat()
+    try:
+        with fits.open(changed, mode="update") as hdus:
+            hdus["SCI"].data[..., -1, 60:100, 60:100] += 2000
+        # The same name, size and time of modification: what a hurried copy leaves.
+        os.utime(changed, ns=(status.st_atime_ns, status.st_mtime_ns))
+        assert changed.stat().st_size == status.st_size
+        name = names(settled)[1]
+        assert but_picture(settled.run().executed) == {f"Stage 1: {name}", f"Stage 2: {name}"} | but_picture(
+            COMBINATION
+        )
+    finally:
+        restore(changed, content)
+
+
+def test_a_gain_map_with_other_content_runs_stage_1_of_its_detector(settled):
+    gain_map = settled.folder / "my_gain.fits"
+    references = {"gain_maps": {"NRCBLONG": str(gain_map)}}
+    write_gain_map(settled, gain_map, 1.8)
+    assert settled.run(references=references).failed == {}
+    write_gain_map(settled, gain_map, 2.4)
+    expected = every(settled, "Stage 1") | every(settled, "Stage 2") | but_picture(COMBINATION)
+    assert but_picture(settled.run(references=references).executed) == expected
+
+
+def test_a_reference_file_with_other_content_in_the_same_context_runs_the_stage_that_uses_it(settled):
+    (photom,) = settled.crds.rglob("*nrcblong*photom*.fits")
+    content = photom.read_bytes()
+    try:
+        with fits.open(photom) as hdus:
+            hdus[1].data["photmjsr"] *= 1.25
+            hdus.writeto(photom, overwrite=True)
+        assert but_picture(settled.run().executed) == every(settled, "Stage 2") | but_picture(COMBINATION)
+    finally:
+        restore(photom, content)
+
+
+def test_a_new_version_of_one_step_runs_it_and_equal_bytes_go_no_further(settled, monkeypatch):
+    def next_version(**described):
+        newer = described["version"] + (described["name"] == "preview_mosaic")
+        return Step(**{**described, "version": newer})
+
+    monkeypatch.setattr(tasks.preview, "Step", next_version)
+    assert settled.run().executed == {f"Preview: {BAND}"}
+
+
+OUTPUTS = [
+    (f"Publish: {BAND}", "_i2d.fits"),
+    (f"Publish: {BAND}", "_cat.ecsv"),
+    (f"Publish: {BAND} exposures", "_cal.fits"),
+    (f"Drizzle: {BAND}", "_i2d.fits"),
+    (f"Sky: {BAND}", "_sky.ecsv"),
+]
+
+
+@pytest.mark.parametrize(("step", "ending"), OUTPUTS)
+def test_a_deleted_output_is_made_again_alone(small, step, ending):
+    path = output(small.run(), step, ending)
+    content = path.read_bytes()
+    path.unlink()
+    assert small.run().executed == {step}
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize(("step", "ending"), OUTPUTS)
+def test_a_corrupted_output_is_made_again_alone(small, step, ending):
+    path = output(small.run(), step, ending)
+    content, status = path.read_bytes(), path.stat()
+    middle = len(content) // 2
+    with path.open("r+b") as stream:
+        stream.seek(middle)
+        stream.write(bytes([content[middle] ^ 1]))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert small.run().executed == {step}
+    assert path.read_bytes() == content
+
+
+def test_half_a_record_of_a_finished_step_is_not_believed(settled):
+    for record in (settled.cache / "results").iterdir():
+        record.write_bytes(record.read_bytes()[:100])
+    again = settled.run()
+    assert (again.state, again.cached) == ("Completed", set())
+    assert settled.run().executed == set()
+
+
+def write_gain_map(survey, path, electrons_per_dn):
+    (reference,) = survey.crds.rglob("*nrcblong*gain*.fits")
+    primary = fits.PrimaryHDU(header=fits.getheader(reference))
+    primary.header.update(SUBARRAY="FULL", SUBSTRT1=1, SUBSTRT2=1, SUBSIZE1=2048, SUBSIZE2=2048)
+    gain = fits.ImageHDU(np.full((2048, 2048), electrons_per_dn, np.float32), name="SCI")
+    fits.HDUList([primary, gain]).writeto(path, overwrite=True)
+
+
+def output(observed, step, ending):
+    return next(path for path in observed.objects[step] if path.name.endswith(ending))

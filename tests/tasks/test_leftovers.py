@@ -1,0 +1,47 @@
+"""A killed flow's server is ended by the next flow; a living flow's is not, nor one that somebody started."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tasks.leftovers import SERVER, end_orphaned_servers
+
+SLEEP = "import time; time.sleep(60)"
+FLOW = f"""
+import subprocess, sys
+from tasks.leftovers import mark_flow_process
+mark_flow_process()
+print(subprocess.Popen([sys.executable, "-c", "{SLEEP}", "{SERVER}"]).pid, flush=True)
+{SLEEP}
+"""
+
+
+@pytest.fixture
+def flow():
+    """A process that started a server and lives on."""
+    flow = subprocess.Popen([sys.executable, "-c", FLOW], stdout=subprocess.PIPE, text=True)
+    yield flow, int(flow.stdout.readline())
+    flow.kill()
+    flow.wait()
+    end_orphaned_servers()
+
+
+def test_the_server_of_a_killed_flow_is_ended_and_that_of_a_living_one_is_not(flow):
+    process, server = flow
+    assert server not in end_orphaned_servers()
+    process.kill()
+    process.wait()
+    assert server in end_orphaned_servers()
+
+
+def test_a_server_that_somebody_started_is_left_alone():
+    unmarked = {name: value for name, value in os.environ.items() if not name.startswith("COSMOSAIC_")}
+    server = subprocess.Popen([sys.executable, "-c", SLEEP, SERVER], env=unmarked)
+    try:
+        assert server.pid not in end_orphaned_servers()
+        assert server.poll() is None
+    finally:
+        server.kill()
+        server.wait()

@@ -1,0 +1,192 @@
+"""The products of the synthetic survey: complete, on one pixel grid, and saying where they come from."""
+
+import hashlib
+import json
+import re
+import socket
+from datetime import UTC, datetime
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from astropy.io import fits
+from astropy.table import QTable
+from astropy.wcs import WCS
+from conftest import BANDS
+from jwst import datamodels
+from PIL import Image
+
+from cosmosaic.summary import COLUMNS
+
+pytestmark = pytest.mark.slow
+
+PER_BAND = {"i2d": 1, "cat": 2, "segm": 1, "asn": 1, "sky": 1, "preview": 2}
+MOSAIC_FACTS = ["sky_median_mjy_sr", "sky_rms_mjy_sr", "noise_factor", "depth_5sigma_ab", "sources"]
+
+
+@pytest.fixture(scope="module")
+def runs(demo):
+    return pd.read_parquet(demo.products / "summary.parquet")
+
+
+@pytest.mark.parametrize("band", BANDS)
+def test_each_band_has_its_products_and_every_exposure_its_cal_and_crf(runs, band):
+    counts = runs[runs["filter"] == band]["kind"].value_counts()
+    assert {kind: counts[kind] for kind in PER_BAND} == PER_BAND
+    exposures = 6 if band in ("F115W", "F150W") else 3
+    assert (counts["cal"], counts["crf"]) == (exposures, exposures)
+
+
+def test_the_four_mosaics_lie_on_one_pixel_grid(demo):
+    headers = [fits.getheader(demo.mosaic(band), "SCI") for band in BANDS]
+    same = ("CRVAL1", "CRVAL2", "CTYPE1", "CTYPE2", "CDELT1", "CDELT2", "PC1_1", "PC1_2", "PC2_1", "PC2_2")
+    for keyword in same:
+        assert len({header.get(keyword) for header in headers}) == 1, keyword
+    for keyword in ("CRPIX1", "CRPIX2"):
+        offsets = [header[keyword] - headers[0][keyword] for header in headers]
+        # Whole to the last digit: a fraction of a pixel would smear every colour.
+        assert offsets == [round(offset) for offset in offsets]
+    # 30 mas to a part in 10^9.
+    assert np.isclose(headers[0]["CDELT2"] * 3.6e6, 30.0, rtol=1e-9)
+
+
+@pytest.mark.parametrize("band", BANDS)
+def test_a_mosaic_opens_in_jwst_and_its_two_wcs_agree(demo, band):
+    path = demo.mosaic(band)
+    with datamodels.open(str(path)) as model:
+        assert isinstance(model, datamodels.ImageModel)
+        ny, nx = model.data.shape
+        x, y = (axis.ravel() for axis in np.meshgrid(np.linspace(0, nx - 1, 9), np.linspace(0, ny - 1, 9)))
+        sky = model.meta.wcs(x, y, with_bounding_box=False)
+    x_fits, y_fits = WCS(fits.getheader(path, "SCI")).wcs_world2pix(*sky, 0)
+    # A hundredth of a pixel is a tenth of the best centroid.
+    assert np.hypot(x_fits - x, y_fits - y).max() < 0.01
+
+
+@pytest.mark.parametrize("band", BANDS)
+def test_pixels_without_data_are_nan_not_zero(demo, band):
+    with fits.open(demo.mosaic(band)) as hdus:
+        sci, err, wht = (hdus[name].data for name in ("SCI", "ERR", "WHT"))
+        assert 0.2 < np.mean(wht > 0) < 1
+        np.testing.assert_array_equal(np.isnan(sci), wht == 0)
+        # A pixel whose only exposure equals its sky level is zero by right; a border of zeros would be thousands.
+        assert np.mean(sci == 0) < 1e-4
+        assert np.all(err[np.isfinite(sci)] > 0)
+        assert np.isfinite(err[np.isfinite(sci)]).all()
+        assert hdus["SCI"].header["BUNIT"] == "MJy/sr"
+
+
+@pytest.mark.parametrize("band", BANDS)
+def test_the_catalogue_is_the_same_in_both_formats_and_labels_the_segments(demo, band):
+    stem = f"{band.lower()}_30mas_full"
+    ecsv = QTable.read(demo.product(f"{stem}_cat.ecsv"))
+    parquet = QTable.read(demo.product(f"{stem}_cat.parquet"))
+    assert parquet.colnames == ecsv.colnames
+    for name in ecsv.colnames:
+        np.testing.assert_array_equal(np.asarray(parquet[name]), np.asarray(ecsv[name]), err_msg=name)
+        assert getattr(parquet[name], "unit", None) == getattr(ecsv[name], "unit", None)
+    with fits.open(demo.product(f"{stem}_segm.fits")) as hdus:
+        segments, header = hdus["SEGM"].data, hdus["SEGM"].header
+    assert set(np.unique(segments)) - {0} == set(ecsv["label"])
+    mosaic = fits.getheader(demo.mosaic(band), "SCI")
+    assert segments.shape == (mosaic["NAXIS2"], mosaic["NAXIS1"])
+    corners = [[0, 0], [mosaic["NAXIS1"], 0], [0, mosaic["NAXIS2"]]]
+    from_segments, from_mosaic = (WCS(each).wcs_pix2world(corners, 0) for each in (header, mosaic))
+    # A thousandth of a milliarcsecond.
+    np.testing.assert_allclose(from_segments, from_mosaic, rtol=0, atol=1e-3 / 3.6e6)
+
+
+@pytest.mark.parametrize("band", BANDS)
+def test_the_association_names_the_cal_files_beside_it(demo, band):
+    path = demo.product(f"{band.lower()}_asn.json")
+    (product,) = json.loads(path.read_text())["products"]
+    members = [path.parent / member["expname"] for member in product["members"]]
+    assert sorted(members) == sorted(demo.cals(band))
+    assert {fits.getheader(member)["FILTER"] for member in members} == {band}
+
+
+@pytest.mark.parametrize("ending", [*(f"{band.lower()}_30mas_full.png" for band in BANDS), "_colour.png"])
+def test_pictures_show_something(demo, ending):
+    with Image.open(demo.product(ending)) as picture:
+        values = np.asarray(picture.convert("L"))
+    assert min(values.shape) > 300
+    assert values.std() > 5
+
+
+@pytest.mark.parametrize("ending", [f"{band.lower()}_30mas_full_i2d.fits" for band in BANDS])
+def test_a_mosaic_says_which_work_made_it_and_of_what(demo, ending):
+    path = demo.product(ending)
+    with fits.open(path) as hdus:
+        primary = hdus[0].header
+        assert primary["CMSTEP"] == "drizzle_mosaic"
+        assert len(primary["CMKEY"]) == 32
+        assert all(primary[keyword] for keyword in ("CMVER", "CMJWST", "CMDRIZ"))
+        inputs = {str(row["NAME"]): str(row["SHA256"]) for row in hdus["PROVENANCE"].data}
+        assert 0.3 < hdus["SCI"].header["NOISEFAC"] < 0.9
+    exposures = {each.name: hashlib.sha256(each.read_bytes()).hexdigest() for each in demo.products.rglob("*_crf.fits")}
+    assert inputs
+    for name, sha256 in inputs.items():
+        assert exposures[name].startswith(sha256)
+
+
+def test_no_product_tells_the_machine_the_folder_or_the_day(demo):
+    today = datetime.now(UTC).strftime("%Y-%m-%d")
+    words = [str(demo.folder), rf"\b{re.escape(socket.gethostname())}\b", today, "/tmp/", "/home/"]
+    secret = re.compile("|".join(words).encode())
+    paths = [*demo.products.rglob("*.fits"), *demo.products.rglob("*_cat.*"), *demo.products.rglob("*_asn.json")]
+    assert len(paths) > 40
+    told = {path.name: found.group() for path in paths for text in texts(path) if (found := secret.search(text))}
+    assert not told
+
+
+def texts(path):
+    """What people may read in a file: headers, tables of text, the tree of the ASDF extension, whole text files."""
+    if path.suffix == ".parquet":
+        return [pq.read_schema(path).to_string(truncate_metadata=False).encode()]
+    if path.suffix != ".fits":
+        return [path.read_bytes()]
+    found = []
+    with fits.open(path, memmap=True) as hdus:
+        for hdu in hdus:
+            found.append(repr(hdu.header).encode())
+            if hdu.name == "ASDF":
+                found.append(hdu.data.tobytes().split(b"\n...\n")[0])
+            elif hdu.name in ("HDRTAB", "PROVENANCE"):
+                columns = [hdu.data[name] for name in hdu.columns.names]
+                found += [" ".join(map(str, column)).encode() for column in columns if column.dtype.kind in "US"]
+    return found
+
+
+def test_the_run_table_tells_product_inputs_cost_and_versions(demo, runs):
+    assert list(runs.columns) == list(COLUMNS)
+    first = runs[runs["run_id"] == runs["run_id"].iloc[0]]
+    assert set(first["state"]) == {"Completed"}
+    always = ["run_id", "flow_run_id", "survey", "start", "end", "wall_s", "cpu_s", "peak_mb", "steps_executed"]
+    always += ["steps_cached", "kind", "parameters_sha256", "cosmosaic_version", "jwst_version", "crds_context"]
+    always += ["product", "sha256", "size"]
+    for column in always:
+        assert first[column].notna().all(), column
+        assert (first[column].astype(str) != "").all(), column
+    mosaics = first[first["kind"] == "i2d"]
+    assert sorted(mosaics["filter"]) == list(BANDS)
+    for column in ["frames", "frames_sha256", "exposure_time_s", "tile", *MOSAIC_FACTS]:
+        assert mosaics[column].notna().all(), column
+    raw = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (demo.store / "raw").glob("*.fits")}
+    for _, row in mosaics.iterrows():
+        assert row["frames_sha256"].split() == [raw[f"{name}_uncal.fits"] for name in row["frames"].split()]
+        assert row["sources"] == len(demo.catalog(row["filter"]))
+
+
+def test_checksums_and_sizes_in_the_run_table_are_the_files_own(demo, runs):
+    for _, row in runs.iterrows():
+        path = demo.products / row["product"].split("/products/")[1]
+        content = path.read_bytes()
+        assert (hashlib.sha256(content).hexdigest(), len(content)) == (row["sha256"], row["size"]), path.name
+
+
+def test_the_csv_summary_says_the_same_as_the_parquet_one(demo, runs):
+    csv = pd.read_csv(demo.products / "summary.csv", dtype={"error": str})
+    assert list(csv.columns) == list(runs.columns)
+    assert csv["sha256"].tolist() == runs["sha256"].tolist()
+    np.testing.assert_allclose(csv["size"], runs["size"].astype(float))
