@@ -299,7 +299,7 @@ def _watch(pid: int, peaks: list[float]) -> None:
         except psutil.NoSuchProcess:
             if not psutil.pid_exists(pid):
                 return
-        time.sleep(0.1)
+        time.sleep(0.3)
 
 
 def agreement(size: str, work: Path) -> dict[str, float | bool]:

@@ -9,7 +9,14 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from cosmosaic.simulate.calibrated import simulate_calibrated
-from cosmosaic.simulate.geometry import pixel_area_sr, sky_to_pixel, subarray_window, true_attitude
+from cosmosaic.simulate.geometry import (
+    frame_shape,
+    pixel_area_sr,
+    pixel_to_sky,
+    sky_to_pixel,
+    subarray_window,
+    true_attitude,
+)
 from cosmosaic.simulate.headers import save_reproducibly
 from cosmosaic.simulate.instrument import detector_maps
 from cosmosaic.simulate.plan import PlannedFrame, plan_frames
@@ -92,8 +99,6 @@ def _scene(field: Field, frames: tuple[PlannedFrame, ...]) -> Table:
 
 
 def _middle(frame: PlannedFrame) -> tuple[float, float]:
-    from cosmosaic.simulate.geometry import frame_shape, pixel_to_sky
-
     ny, nx = frame_shape(frame)
     ra, dec = pixel_to_sky(frame, true_attitude(frame), np.array([nx / 2 + 60.0]), np.array([ny / 2 - 30.0]))
     return float(ra[0]), float(dec[0])

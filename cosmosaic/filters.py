@@ -24,5 +24,9 @@ def is_long_wavelength(filter_name: str) -> bool:
 def star_fwhm_pixels(filter_name: str) -> float:
     """Return the width of a star in detector pixels, by the diffraction limit."""
     fwhm_arcsec = np.degrees(1.02 * wavelength_um(filter_name) * 1e-6 / TELESCOPE_DIAMETER_M) * 3600
-    pixel = LONG_PIXEL_ARCSEC if is_long_wavelength(filter_name) else SHORT_PIXEL_ARCSEC
-    return max(NARROWEST_STAR_PIXELS, float(fwhm_arcsec / pixel))
+    return max(NARROWEST_STAR_PIXELS, float(fwhm_arcsec / detector_pixel_arcsec(filter_name)))
+
+
+def detector_pixel_arcsec(filter_name: str) -> float:
+    """Return the nominal pixel scale of the detectors that a filter is observed with."""
+    return LONG_PIXEL_ARCSEC if is_long_wavelength(filter_name) else SHORT_PIXEL_ARCSEC

@@ -274,8 +274,9 @@ def _told(uri: str) -> Iterator[None]:
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{uri} does not exist, nor can be seen with these keys") from error
     except (PermissionError, NoCredentialsError) as error:
+        said = str(error).rstrip(".")
         raise PermissionError(
-            f"the store refuses access to {uri}: {error}. Check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and "
+            f"the store refuses access to {uri}: {said}. Check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and "
             "AWS_ENDPOINT_URL (or AWS_PROFILE) in the environment; without keys only public buckets can be read"
         ) from error
     except (HTTPClientError, BotoCoreError, HttpError, FSTimeoutError) as error:

@@ -241,6 +241,8 @@ class Survey(Settings):
     exposures: ExposureSettings = ExposureSettings()
     align: AlignSettings = AlignSettings()
     sky: SkySettings = SkySettings()
+    engine: Literal["tiles", "jwst"] = "tiles"
+    """What finds outliers and combines exposures: this project's engine in tiles, or the jwst package's steps."""
     outliers: OutlierSettings = OutlierSettings()
     grid: GridSettings = GridSettings()
     drizzle: DrizzleSettings = DrizzleSettings()

@@ -32,7 +32,8 @@ def mosaic(survey: Survey = Survey()) -> State:  # noqa: B008
         calibrated = [frame for frame in found.frames if frame.name in exposures]
         grids = survey_grids(found.frames, survey)
         associations = make_associations(calibrated, survey.name)
-        bands = [combine_band(each, exposures, grids[each.band], run) for each in associations]
+        footprints = {frame.name: frame.footprint for frame in found.frames}
+        bands = [combine_band(each, exposures, footprints, grids[each.band], run) for each in associations]
         picture = composite(bands, run)
         return finish_run(run, found, bands, picture)
 

@@ -1,20 +1,24 @@
 """From the calibrated exposures of one filter to its products."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from prefect.futures import PrefectFuture
 
 from cosmosaic import store
 from cosmosaic.filters import star_fwhm_pixels
+from cosmosaic.mosaic.grid import Footprint
 from cosmosaic.records import Association, MosaicGrid, StoredObject
 from tasks.align import align_exposures
 from tasks.associations import write_association
 from tasks.catalog import catalog_mosaic
-from tasks.mosaic import drizzle_mosaic, flag_outliers
+from tasks.engines import ENGINES, BandInput
 from tasks.preview import composite_mosaics, preview_mosaic
 from tasks.publish import publish_objects
 from tasks.run import Run
 from tasks.sky import measure_sky
+
+EXPOSURE_ENDINGS = ("_cal.fits", "_crf.fits", "_asn.json")
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,11 @@ class BandFutures:
 
 
 def combine_band(
-    association: Association, exposures: dict[str, StoredObject], grid: MosaicGrid, run: Run
+    association: Association,
+    exposures: Mapping[str, StoredObject],
+    footprints: Mapping[str, Footprint],
+    grid: MosaicGrid,
+    run: Run,
 ) -> BandFutures:
     """Submit all steps from the calibrated exposures of one filter to its published products."""
     survey, band = run.survey, association.band
@@ -38,22 +46,18 @@ def combine_band(
     asn = run.submit(write_association, band, association=association, exposures=cals)
     aligned = _aligned(cals, association, run)
     levels = _levels(aligned, association, run)
-    crfs = run.submit(
-        flag_outliers,
-        band,
-        exposures=aligned,
-        levels=levels,
-        sky=survey.sky,
-        outliers=survey.outliers,
-        drizzle=survey.drizzle,
-    )
-    mosaic = run.submit(drizzle_mosaic, band, exposures=crfs, grid=grid, settings=survey.drizzle, product_name=stem)
+    mosaic, flagged = ENGINES[survey.engine](BandInput(association, aligned, levels, grid, footprints, stem), run)
     catalog = run.submit(catalog_mosaic, band, mosaic=mosaic, settings=survey.catalog, band=band, stem=stem)
     preview = run.submit(preview_mosaic, band, mosaic=mosaic, stem=stem)
     made = tuple(future for future in (mosaic, catalog, preview, levels) if future)
     published = run.submit(publish_objects, band, objects=made, target=run.products)
-    folder = store.join(run.products, "exposures")
-    kept = run.submit(publish_objects, f"{band} exposures", objects=(*cals, crfs, asn), target=folder)
+    kept = run.submit(
+        publish_objects,
+        f"{band} exposures",
+        objects=(*cals, *flagged, asn),
+        target=store.join(run.products, "exposures"),
+        endings=EXPOSURE_ENDINGS,
+    )
     return BandFutures(association, mosaic, catalog, published, kept)
 
 

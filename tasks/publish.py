@@ -7,6 +7,9 @@ from tasks.retries import STORING
 
 
 @step_task("Publish", STORING, perform=lambda step, work: publish(step, work.workers.scratch))
-def publish_objects(objects: tuple[StoredObject | StepResult, ...], target: str) -> Step:
-    """Copy finished objects under a prefix."""
-    return Step(name="publish_objects", version=1, function="", inputs=objects_of(*objects), target=target)
+def publish_objects(
+    objects: tuple[StoredObject | StepResult, ...], target: str, endings: tuple[str, ...] = ("",)
+) -> Step:
+    """Copy finished objects whose names end as asked for under a prefix."""
+    chosen = tuple(stored for stored in objects_of(*objects) if stored.name.endswith(endings))
+    return Step(name="publish_objects", version=1, function="", inputs=chosen, target=target)

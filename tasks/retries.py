@@ -39,8 +39,9 @@ class Retries:
     times: int
     delays_s: tuple[float, ...]
 
-    def condition(self, task: Any, task_run: TaskRun, state: State) -> bool:
-        """Tell Prefect whether to try again."""
+    @staticmethod
+    def condition(task: Any, task_run: TaskRun, state: State) -> bool:
+        """Tell Prefect whether to try again; a plain function, since Prefect takes a bound method for "never"."""
         return is_transient(state.result(raise_on_failure=False))
 
 

@@ -93,8 +93,7 @@ class Run:
             ),
         )
         self.products = store.absolute_uri(survey.url("products"))
-        store.check_access(self.work.cache)
-        store.check_access(self.products)
+        check_stores(survey)
         workers.check_resources(self.work.workers)
         self._storage = result_storage(self.work.results)
 
@@ -143,6 +142,18 @@ def describe_failure(state: State) -> str:
     return (
         f"{type(error).__name__}: {error}" if isinstance(error, BaseException) else (state.message or str(state.name))
     )
+
+
+def check_stores(survey: Survey) -> None:
+    """Ask a survey's stores for access: wrong keys are told at once, before a server or a child process is started.
+
+    Raises
+    ------
+    OSError
+        A store refuses access, does not exist or does not answer; the message says which and what to check.
+    """
+    store.check_access(survey.url("cache"))
+    store.check_access(survey.url("products"))
 
 
 def result_storage(url: str) -> LocalFileSystem | RemoteFileSystem:

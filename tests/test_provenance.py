@@ -9,7 +9,7 @@ from cosmosaic.provenance import NO_DATE, save_model, stamp
 from cosmosaic.records import Reference, StoredObject
 
 INPUT = StoredObject(uri="s3://bucket/raw/jw01727001001_02101_00001_nrcblong_uncal.fits", sha256="a" * 64, size=1)
-GAIN = Reference(kind="gain", name="jwst_nircam_gain_0097.fits", path="/crds/jwst_nircam_gain_0097.fits", sha256="b" * 64)
+GAIN = Reference(kind="gain", name="nircam_gain_0097.fits", path="/crds/nircam_gain_0097.fits", sha256="b" * 64)
 
 
 def image(path):

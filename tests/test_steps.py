@@ -73,7 +73,7 @@ def test_every_step_names_a_function_that_exists():
     assert len(named) >= 10
     for name in sorted(named):
         function = pkgutil.resolve_name(name)
-        assert list(inspect.signature(function).parameters)[0] == "paths"
+        assert next(iter(inspect.signature(function).parameters)) == "paths"
         assert list(inspect.signature(function).parameters)[-1] == "folder"
 
 

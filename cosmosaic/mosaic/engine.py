@@ -11,7 +11,7 @@ tile, or a strip of the mosaic. An exposure is drizzled once; tiles only cut it,
 them. Every file is decided by the exposures that reach it, so that a new exposure costs what it touches.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,11 +39,10 @@ from cosmosaic.mosaic.drizzle import (
     write_sums,
 )
 from cosmosaic.mosaic.exposure import Exposure, drizzle_weight, read_exposure, write_flagged
-from cosmosaic.mosaic.grid import Footprint
 from cosmosaic.mosaic.kernel import PLANES, SCIENCE, WEIGHT
 from cosmosaic.mosaic.outliers import OUTLIER, blot, flag_outliers, reference_image, weight_threshold
 from cosmosaic.mosaic.pixelmap import pixel_map
-from cosmosaic.mosaic.tiles import DEFAULT_TILE_PIXELS, Box, box_of, lattice, tiles_of, touched_tiles
+from cosmosaic.mosaic.tiles import DEFAULT_TILE_PIXELS, Box, box_of, lattice
 from cosmosaic.records import MosaicGrid
 from cosmosaic.steps import Made
 from cosmosaic.survey import DrizzleSettings, OutlierSettings, SkySettings
@@ -56,37 +55,6 @@ TILE_SIDES = (DEFAULT_TILE_PIXELS, DEFAULT_TILE_PIXELS // 2, DEFAULT_TILE_PIXELS
 
 class FootprintError(ValueError):
     """An exposure's WCS puts it elsewhere than its S_REGION says."""
-
-
-class Plan(NamedTuple):
-    """What is to be done."""
-
-    tiles: tuple[MosaicGrid, ...]
-    """Tiles that an exposure reaches, row by row."""
-    tiles_of_frame: dict[str, tuple[MosaicGrid, ...]]
-    frames_of_tile: dict[str, tuple[str, ...]]
-    """Names of exposures, sorted, by the tile's name."""
-
-
-def make_plan(footprints: Mapping[str, Footprint], window: MosaicGrid, size: int = DEFAULT_TILE_PIXELS) -> Plan:
-    """Find out which exposures reach which tiles, by footprints alone.
-
-    Parameters
-    ----------
-    footprints
-        Corners (RA, Dec) in degrees by the exposure's name.
-    window
-        The mosaic.
-    size
-        Side of a tile in pixels.
-    """
-    tiles = tiles_of(window, size)
-    tiles_of_frame = {name: touched_tiles(tiles, footprint) for name, footprint in sorted(footprints.items())}
-    frames_of_tile: dict[str, tuple[str, ...]] = {}
-    for name, touched in tiles_of_frame.items():
-        for tile in touched:
-            frames_of_tile[tile.tile] = (*frames_of_tile.get(tile.tile, ()), name)
-    return Plan(tuple(tile for tile in tiles if tile.tile in frames_of_tile), tiles_of_frame, frames_of_tile)
 
 
 class Resources(NamedTuple):

@@ -7,18 +7,16 @@ from typing import NamedTuple
 
 from cosmosaic.exposures import exposure_name
 from cosmosaic.mosaic.engine import (
-    Plan,
     assemble,
     combine_tile,
     drizzle_frame,
     flag_frame,
     keep_frame,
-    make_plan,
     make_reference,
     read_summaries,
 )
 from cosmosaic.mosaic.exposure import read_footprint
-from cosmosaic.mosaic.tiles import DEFAULT_TILE_PIXELS
+from cosmosaic.mosaic.tiles import DEFAULT_TILE_PIXELS, Plan, make_plan
 from cosmosaic.records import MosaicGrid
 from cosmosaic.steps import Made
 from cosmosaic.survey import DrizzleSettings, OutlierSettings, SkySettings

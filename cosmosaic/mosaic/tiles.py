@@ -5,7 +5,7 @@ anchored there too, so that they stay what they are when frames are added.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from cosmosaic.mosaic.grid import Footprint, overlaps
@@ -119,3 +119,34 @@ def named_tiles(rows: Iterable[tuple[str, Sequence[float], Sequence[int]]], grid
         )
         box_of(tiles[name])
     return tuple(tiles.values())
+
+
+class Plan(NamedTuple):
+    """What is to be done."""
+
+    tiles: tuple[MosaicGrid, ...]
+    """Tiles that an exposure reaches, row by row."""
+    tiles_of_frame: dict[str, tuple[MosaicGrid, ...]]
+    frames_of_tile: dict[str, tuple[str, ...]]
+    """Names of exposures, sorted, by the tile's name."""
+
+
+def make_plan(footprints: Mapping[str, Footprint], window: MosaicGrid, size: int = DEFAULT_TILE_PIXELS) -> Plan:
+    """Find out which exposures reach which tiles, by footprints alone.
+
+    Parameters
+    ----------
+    footprints
+        Corners (RA, Dec) in degrees by the exposure's name.
+    window
+        The mosaic.
+    size
+        Side of a tile in pixels.
+    """
+    tiles = tiles_of(window, size)
+    tiles_of_frame = {name: touched_tiles(tiles, footprint) for name, footprint in sorted(footprints.items())}
+    frames_of_tile: dict[str, tuple[str, ...]] = {}
+    for name, touched in tiles_of_frame.items():
+        for tile in touched:
+            frames_of_tile[tile.tile] = (*frames_of_tile.get(tile.tile, ()), name)
+    return Plan(tuple(tile for tile in tiles if tile.tile in frames_of_tile), tiles_of_frame, frames_of_tile)

@@ -46,7 +46,7 @@ def measure_sky(paths: list[Path], method: str, stem: str, folder: Path) -> Made
     table.meta["source"] = METHODS[method].source
     path = folder / f"{stem}.ecsv"
     table.write(path, format="ascii.ecsv")
-    return Made([path])
+    return Made([path], {name: level.value for name, level in levels.items()})
 
 
 def read_levels(path: Path) -> dict[str, float]:

@@ -250,7 +250,8 @@ def stack_sums(survey: CellSurvey, levels: Mapping[str, float]) -> tuple[Floats,
 
 
 def _sums(index: NDArray[np.int64], values: Floats | None, shape: tuple[int, int]) -> Floats:
-    return np.bincount(index, values, minlength=shape[0] * shape[1])[: shape[0] * shape[1]].reshape(shape)
+    sums: Floats = np.bincount(index, values, minlength=shape[0] * shape[1]).astype(np.float64)
+    return sums.reshape(shape)
 
 
 def _without_outliers(data: Floats, error: Floats, index: NDArray[np.int64], cells: int) -> Flags:

@@ -28,6 +28,7 @@ from cosmosaic.sky.wisps import (
 from cosmosaic.steps import Made
 
 TEMPLATE_SUFFIX = "_wisp.fits"
+NO_WISP = WispFit(0.0, np.inf)
 
 
 def remove_flicker(paths: list[Path], folder: Path) -> Made:
@@ -70,12 +71,12 @@ def remove_wisps(paths: list[Path], stem: str, folder: Path) -> Made:
             by_detector[model.meta.instrument.detector].append(path)
     saved, rows = [], []
     for detector, members in sorted(by_detector.items()):
-        blocks = [_blocks_of(path) for path in members] if detector in WISP_DETECTORS else []
-        template = _template(templates.get(detector), blocks)
+        blocks = {path: _blocks_of(path) for path in members} if detector in WISP_DETECTORS else {}
+        template = _template(templates.get(detector), list(blocks.values()))
         if template is not None and detector not in templates:
             saved.append(_write_template(template, folder / f"{stem}_{detector.lower()}{TEMPLATE_SUFFIX}"))
-        for path, block in zip(members, blocks or [None] * len(members), strict=True):
-            fit = WispFit(0.0, np.inf) if template is None or block is None else fit_template(block, template)
+        for path in members:
+            fit = NO_WISP if template is None else fit_template(blocks[path], template)
             saved.append(_without_wisp(path, template, fit, folder))
             rows.append((path.name.split("_cal")[0], fit.amplitude, fit.error, fit.is_significant))
     table = QTable(rows=rows, names=("exposure", "amplitude", "error", "subtracted"))

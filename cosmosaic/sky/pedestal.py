@@ -24,7 +24,9 @@ class Level(NamedTuple):
 def pedestal(exposure: Exposure, used: Flags, blocks: NDArray[np.int64]) -> Level:
     """Measure the level of a detector.
 
-    A plane, which no mode survives, is taken out first and its mean over the detector put back.
+    A plane, which no mode survives, is taken out first and its mean over the detector put back. A detector that
+    sources fill gets the mode of all its cells with an error as large as their scatter: an upper limit in effect,
+    which a solution that knows the overlaps will hardly look at.
 
     Parameters
     ----------
@@ -38,14 +40,16 @@ def pedestal(exposure: Exposure, used: Flags, blocks: NDArray[np.int64]) -> Leve
     Raises
     ------
     NoSkyError
-        Too few cells are free of sources.
+        The exposure has too few usable cells.
     """
+    if np.count_nonzero(exposure.usable) < FEWEST_CELLS:
+        raise NoSkyError(
+            f"{exposure.name}: {np.count_nonzero(exposure.usable)} usable cells of 8 by 8 pixels are too few to measure"
+            " the sky in; check its DQ extension, or leave the exposure out"
+        )
     used = used & exposure.usable
     if np.count_nonzero(used) < FEWEST_CELLS:
-        raise NoSkyError(
-            f"{exposure.name}: {np.count_nonzero(used)} cells of {exposure.usable.sum()} are free of sources, too few"
-            " for a pedestal; use a method that looks at the overlaps, or a table of your own"
-        )
+        return Level(*gaussian_mode(exposure.mean[exposure.usable]))
     x, y = exposure.detector_position
     values, x, y = exposure.mean[used], x[used], y[used]
     slopes = _plane(values, x, y)

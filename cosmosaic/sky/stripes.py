@@ -43,7 +43,7 @@ def destripe(survey: CellSurvey, levels: dict[str, float], cells: Flags) -> tupl
         What was taken out of each exposure, MJy/sr, in bins of 32 rows from the first.
     """
     rows = {exposure.name: _row_bins(exposure) for exposure in survey.exposures}
-    stripes = {name: np.zeros(int(bins.max()) + 1) for name, bins in rows.items()}
+    stripes: dict[str, Floats] = {name: np.zeros(int(bins.max()) + 1) for name, bins in rows.items()}
     levels = dict(levels)
     for _ in range(ITERATIONS):
         current = _without(survey, stripes, rows)

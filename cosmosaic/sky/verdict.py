@@ -49,8 +49,8 @@ LIMITS = {
     "zero": Limit(1.0, 5.0),
     "rows": Limit(8.0, 15.0),
     "columns": Limit(8.0, 15.0),
-    "detector": Limit(4.0, 8.0),
-    "halo": Limit(4.0, 8.0),
+    "detector": Limit(3.0, 8.0),
+    "halo": Limit(6.0, 10.0),
 }
 
 
@@ -167,7 +167,7 @@ class Judge:
             _stripe_figure("rows", self.survey, residuals, unit),
             _stripe_figure("columns", self.survey, residuals, unit),
             _detector_figure(self.survey, residuals, unit),
-            _halo_figure(brightness, self.sources, self.survey, unit),
+            _halo_figure(unit * brightness, self.sources, apertures[-1]),
         )
         pulls = np.array(steps) / np.array(step_errors) if steps else np.zeros(1)
         return Verdict(
@@ -240,7 +240,7 @@ class _Mirrored(CellSurvey):
     """A survey whose held-out blocks are the ones that count."""
 
     @cached_property
-    def held_out(self) -> Flags:  # type: ignore[override]
+    def held_out(self) -> Flags:
         return ~CellSurvey(self.grid, self.exposures).held_out
 
 
@@ -363,22 +363,26 @@ def _detector_map(exposure: Exposure, residual: Floats, size: int) -> Floats:
     return np.where(number >= 0.25 * PATTERN_CELLS**2, total / np.maximum(number, 1), np.nan)
 
 
-def _halo_figure(brightness: Floats, sources: Flags, survey: CellSurvey, unit: float) -> Figure:
-    """The deepest hole around one of the largest sources."""
+def _halo_figure(brightness: Floats, sources: Flags, largest: Apertures) -> Figure:
+    """The deepest hole around one of the largest sources; brightness in per cent of the pixel rms."""
     labels, number = ndimage.label(sources)
     sizes = ndimage.sum_labels(np.ones_like(brightness), labels, np.arange(1, number + 1))
     free = np.isfinite(brightness) & ~sources
-    centre = float(np.median(brightness[free])) if free.any() else 0.0
-    noise = 1.4826 * float(np.median(np.abs(brightness[free] - centre))) if free.any() else np.nan
+    if not free.any() or not number:
+        return Figure("halo", 0.0, np.inf, "", "pass", "")
+    centre = float(np.median(brightness[free]))
+    noise = 1.4826 * float(np.median(np.abs(brightness[free] - centre)))
+    # Faint sources make the sky rougher on large scales than its pixels' noise.
+    noise = float(np.nanmax([noise, largest.scatter * largest.cells]))
     worst, where, error = 0.0, "", np.inf
     for label in np.argsort(sizes)[::-1][:LARGEST_SOURCES] + 1:
         for depth, depth_error in _rings(brightness - centre, labels == label, free, noise):
-            if depth - SIGNIFICANT_SIGMA * depth_error > worst - SIGNIFICANT_SIGMA * error or not where:
+            if not where or depth - SIGNIFICANT_SIGMA * depth_error > worst - SIGNIFICANT_SIGMA * error:
                 worst, error = depth, depth_error
                 row, column = ndimage.center_of_mass(labels == label)
                 where = f"cell ({column:.0f}, {row:.0f})"
-    value, error = unit * max(worst, 0.0), unit * error
-    words = f"the sky around the bright source at {where} is {value:.1f} +- {error:.1f} % of the pixel rms too low"
+    words = f"the sky around the bright source at {where} is {worst:.1f} +- {error:.1f} % of the pixel rms too low"
+    value = max(worst, 0.0)
     return Figure("halo", value, error, where, _state("halo", value, error), words)
 
 

@@ -1,7 +1,8 @@
 """The tiled engine makes the jwst package's pixels, whatever the tiles and in whatever order frames come."""
 
 from collections.abc import Callable
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,11 @@ from jwst.resample.resample import ResampleImage
 from stdatamodels.jwst.datamodels.dqflags import pixel
 
 from cosmosaic.exposures import exposure_name, open_exposures
-from cosmosaic.mosaic.engine import FootprintError, drizzle_frame, fit_memory, make_plan, peak_mb
+from cosmosaic.mosaic.engine import FootprintError, drizzle_frame, fit_memory, peak_mb
 from cosmosaic.mosaic.exposure import ExposureError, read_exposure, read_footprint
 from cosmosaic.mosaic.grid import resample_parameters, survey_grid
 from cosmosaic.mosaic.local import MosaicSettings, make_mosaic
-from cosmosaic.mosaic.tiles import tiles_of
+from cosmosaic.mosaic.tiles import make_plan, tiles_of
 from cosmosaic.records import MosaicGrid
 from cosmosaic.simulate.plan import plan_frames
 from cosmosaic.simulate.survey import simulate_frame, survey_scene
@@ -117,7 +118,10 @@ def test_given_the_same_flags_the_pixels_are_those_of_jwst(
     levels: dict[str, float],
     window: MosaicGrid,
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # Exact pixel maps: at the rim of so small a frame a pixel in a hundred has next to no weight.
+    monkeypatch.setattr("cosmosaic.mosaic.pixelmap.TOLERANCE_PIXELS", 0.0)
     drizzle = DrizzleSettings(weight_type=weight_type, pixfrac=0.9)
     ours = made(frames, levels, window, tmp_path, drizzle=drizzle, tile_pixels=200)
     crf = sorted((tmp_path / "parts").glob("*_crf.fits"))
@@ -126,10 +130,10 @@ def test_given_the_same_flags_the_pixels_are_those_of_jwst(
     np.testing.assert_array_equal(ours["WHT"] > 0, theirs.wht > 0)
     seen = theirs.wht > 0
     science = np.abs(ours["SCI"] - theirs.data)[seen] / theirs.err[seen]
-    assert np.percentile(science, 99.9) < 1e-4
+    assert np.percentile(science, 99.99) < 1e-4
     for name, plane in {"WHT": theirs.wht, "ERR": theirs.err, "VAR_POISSON": theirs.var_poisson}.items():
         relative = np.abs(ours[name] / np.where(seen, plane, 1) - 1)[seen]
-        assert np.percentile(relative, 99.9) < 1e-5, name
+        assert np.percentile(relative, 99.99) < 1e-5, name
 
 
 @pytest.mark.parametrize("kernel", ["turbo", "point"])
@@ -157,6 +161,15 @@ def test_the_order_of_the_frames_does_not_matter(
     frames: list[Path], levels: dict[str, float], window: MosaicGrid, mosaic: Path, tmp_path: Path
 ) -> None:
     again = make_mosaic(frames[::-1], levels, window, MosaicSettings(tile_pixels=128), "field", tmp_path, Here())[0]
+    assert again.read_bytes() == mosaic.read_bytes()
+
+
+def test_equal_work_gives_equal_bytes_in_another_process(
+    frames: list[Path], levels: dict[str, float], window: MosaicGrid, mosaic: Path, tmp_path: Path
+) -> None:
+    settings = MosaicSettings(tile_pixels=128)
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as executor:
+        again = make_mosaic(frames, levels, window, settings, "field", tmp_path, executor)[0]
     assert again.read_bytes() == mosaic.read_bytes()
 
 

@@ -182,9 +182,10 @@ def _start(programs: Path, folder: Path, name: str, port: int, log) -> subproces
     )
     (folder / "swift.conf").write_text("[swift-hash]\nswift_hash_path_suffix = tests\nswift_hash_path_prefix = tests\n")
     command = [str(programs / f"swift-{name}-server"), str(configuration)]
-    # swift.conf is read from a fixed place unless the program is told otherwise.
+    # swift.conf is read from a fixed place unless the program is told otherwise; prctl(PR_SET_PDEATHSIG, SIGKILL) ends
+    # the server with the tests, even killed ones.
     run = (
-        "import sys, runpy, swift.common.utils as u; "
+        "import ctypes, sys, runpy, swift.common.utils as u; ctypes.CDLL(None).prctl(1, 9); "
         f"u.SWIFT_CONF_FILE = {str(folder / 'swift.conf')!r}; "
         "sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
     )

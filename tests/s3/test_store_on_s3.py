@@ -150,6 +150,7 @@ def test_header_of_a_large_frame_moves_at_most_one_megabyte(network, bucket, lar
     assert network.bytes_down < 1e6
 
 
+@pytest.mark.slow
 def test_a_thousand_frames_are_listed_and_described_in_a_minute(bucket, tmp_path):
     paths = [put(tmp_path, number) for number in range(1, 1001)]
     with ThreadPoolExecutor(16) as pool:

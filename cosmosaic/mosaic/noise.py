@@ -1,0 +1,32 @@
+"""By how much the pixels of a mosaic scatter less than their errors say."""
+
+from pathlib import Path
+
+import numpy as np
+from astropy.io import fits
+from astropy.stats import mad_std
+
+from cosmosaic.catalog import noise_correlation
+
+SOURCE_SIGMA = 3.0
+LARGEST_SAMPLE_PIXELS = 16_000_000
+"""Rows are sampled evenly so that no more pixels are read, however large the mosaic."""
+
+
+def note_noise_factor(path: Path) -> None:
+    """Write the factor into the header of a mosaic (``_i2d``), keyword NOISEFAC of SCI.
+
+    Drizzled pixels share light, so their noise is correlated: sky pixels scatter by ERR times this factor, sums over
+    many pixels by ERR in quadrature. A mosaic without data is left as it is.
+    """
+    with fits.open(path, mode="update", memmap=True) as hdus:
+        step = max(1, hdus["SCI"].data.size // LARGEST_SAMPLE_PIXELS)
+        sci, err = (np.asarray(hdus[name].data[::step], dtype=np.float32) for name in ("SCI", "ERR"))
+        usable = np.isfinite(sci) & (err > 0)
+        if not usable.any():
+            return
+        sky = np.median(sci[usable])
+        pulls = np.where(usable, (sci - sky) / err, np.nan)
+        sources = ~(np.abs(pulls) < SOURCE_SIGMA * mad_std(pulls[usable]))
+        factor = noise_correlation(sci - sky, err, sources)
+        hdus["SCI"].header["NOISEFAC"] = (round(factor, 4), "scatter of sky pixels / ERR: noise is correlated")

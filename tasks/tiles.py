@@ -1,0 +1,121 @@
+"""The mosaic engine: each exposure and each tile is a step of its own, so that a new frame costs what it touches."""
+
+from cosmosaic.records import MosaicGrid, StoredObject
+from cosmosaic.steps import Step, StepResult, objects_of
+from cosmosaic.survey import DrizzleSettings, OutlierSettings, SkySettings, Survey
+from tasks.caching import step_task
+from tasks.retries import COMPUTING
+
+Exposures = StepResult | tuple[StoredObject, ...]
+
+
+@step_task("Drizzle", COMPUTING)
+def drizzle_frame(
+    exposures: Exposures,
+    name: str,
+    levels: StepResult | None,
+    tiles: tuple[MosaicGrid, ...],
+    settings: DrizzleSettings,
+) -> Step:
+    """Drizzle one exposure into the tiles it reaches."""
+    return Step(
+        name="drizzle_frame",
+        version=1,
+        function="cosmosaic.mosaic.engine:drizzle_frame",
+        inputs=(_exposure(exposures, name),),
+        arguments=(_level(levels, name), tiles, settings),
+    )
+
+
+@step_task("Reference", COMPUTING)
+def make_reference(drizzled: tuple[StepResult, ...], tile: MosaicGrid, settings: OutlierSettings) -> Step:
+    """Make what the exposures of a tile are compared with."""
+    return Step(
+        name="make_reference",
+        version=1,
+        function="cosmosaic.mosaic.engine:make_reference",
+        inputs=_ending(drizzled, f"_{tile.tile}_sums.npy", "_summary.json"),
+        arguments=(tile, settings),
+    )
+
+
+@step_task("Outliers", COMPUTING)
+def flag_frame(
+    exposures: Exposures,
+    name: str,
+    references: tuple[StepResult, ...],
+    levels: StepResult | None,
+    tiles: tuple[MosaicGrid, ...],
+    settings: Survey,
+) -> Step:
+    """Flag what differs from the other exposures."""
+    return Step(
+        name="flag_frame",
+        version=1,
+        function="cosmosaic.mosaic.engine:flag_frame",
+        inputs=(_exposure(exposures, name), *objects_of(*references)),
+        arguments=(_level(levels, name), tiles, settings.sky, settings.outliers, settings.drizzle),
+    )
+
+
+@step_task("Keep", COMPUTING)
+def keep_frame(exposures: Exposures, name: str, levels: StepResult | None, sky: SkySettings) -> Step:
+    """Take the sky out of an exposure that is not searched for outliers."""
+    return Step(
+        name="keep_frame",
+        version=1,
+        function="cosmosaic.mosaic.engine:keep_frame",
+        inputs=(_exposure(exposures, name),),
+        arguments=(_level(levels, name), sky),
+    )
+
+
+@step_task("Combine", COMPUTING)
+def combine_tile(
+    drizzled: tuple[StepResult, ...],
+    flagged: tuple[StepResult, ...],
+    tile: MosaicGrid,
+    settings: DrizzleSettings,
+    input_scale_arcsec: float,
+) -> Step:
+    """Add the exposures of a tile."""
+    sums = _ending(drizzled, f"_{tile.tile}_sums.npy", "_summary.json")
+    return Step(
+        name="combine_tile",
+        version=1,
+        function="cosmosaic.mosaic.engine:combine_tile",
+        inputs=(*sums, *_ending(flagged, f"_{tile.tile}_patch.npy")),
+        arguments=(tile, settings, input_scale_arcsec),
+    )
+
+
+@step_task("Mosaic", COMPUTING)
+def assemble_mosaic(
+    tiles: tuple[StepResult, ...],
+    drizzled: tuple[StepResult, ...],
+    exposures: Exposures,
+    grid: MosaicGrid,
+    settings: DrizzleSettings,
+    product_name: str,
+) -> Step:
+    """Write the tiles of a window as one FITS file."""
+    first = min(objects_of(exposures), key=lambda stored: stored.name)
+    return Step(
+        name="assemble_mosaic",
+        version=1,
+        function="cosmosaic.mosaic.engine:assemble",
+        inputs=(first, *objects_of(*tiles), *_ending(drizzled, "_summary.json")),
+        arguments=(grid, settings, product_name),
+    )
+
+
+def _exposure(exposures: Exposures, name: str) -> StoredObject:
+    return next(stored for stored in objects_of(exposures) if stored.name.startswith(f"{name}_"))
+
+
+def _level(levels: StepResult | None, name: str) -> float:
+    return levels.facts[name] if levels else 0.0
+
+
+def _ending(results: tuple[StepResult, ...], *endings: str) -> tuple[StoredObject, ...]:
+    return tuple(stored for stored in objects_of(*results) if stored.name.endswith(endings))
