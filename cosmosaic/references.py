@@ -6,7 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from cosmosaic import frames, store, workers
-from cosmosaic.records import Frame, Reference
+from cosmosaic.records import Frame, Record, Reference
 from cosmosaic.survey import Survey
 
 STAGE1_KINDS = (
@@ -77,7 +77,16 @@ def localise_cache(shared: Path | None) -> None:
     del os.environ[CACHE_VARIABLE]
 
 
-def resolve_references(asked: tuple[Frame, ...], folder: Path) -> dict[str, tuple[Reference, ...]]:
+class ResolvedReferences(Record):
+    """The reference files that frames will be calibrated with, by the frame's URI."""
+
+    found: dict[str, tuple[Reference, ...]]
+    """Sorted by type."""
+    missing: dict[str, str]
+    """Why there are none, for the frames that CRDS has no file for."""
+
+
+def resolve_references(asked: tuple[Frame, ...], folder: Path) -> ResolvedReferences:
     """Ask CRDS which reference files the steps ahead will use for each frame (in a child process).
 
     Parameters
@@ -87,20 +96,19 @@ def resolve_references(asked: tuple[Frame, ...], folder: Path) -> dict[str, tupl
     folder
         Scratch folder of this call, not used.
 
-    Returns
-    -------
-    dict
-        The references of each frame, by its URI, sorted by type.
-
     Raises
     ------
-    NoReferenceError
-        CRDS knows no file for a frame.
     SystemExit
         CRDS has neither a cache nor a server.
     """
     localise_cache(workers.shared_folder())
-    return {frame.object.uri: _references_of(frame) for frame in asked if frame.level != "cal"}
+    found, missing = {}, {}
+    for frame in asked:
+        try:
+            found[frame.object.uri] = _references_of(frame)
+        except NoReferenceError as error:
+            missing[frame.object.uri] = str(error)
+    return ResolvedReferences(found=found, missing=missing)
 
 
 def _references_of(frame: Frame) -> tuple[Reference, ...]:

@@ -47,6 +47,8 @@ class Step(NamedTuple):
     arguments: tuple[Any, ...] = ()
     """Parameters of this step alone: settings models, records, strings and numbers."""
     references: tuple[Reference, ...] = ()
+    sources: tuple[StoredObject, ...] = ()
+    """What the inputs were made of, where the product's header should name it too; not fetched."""
     target: str = ""
     """Prefix that the files go to under their paths relative to the step's folder; left out, the cache."""
 
@@ -59,6 +61,7 @@ class Step(NamedTuple):
             "cosmosaic": version("cosmosaic"),
             "jwst": version("jwst"),
             "inputs": [(stored.name, stored.sha256) for stored in self.inputs],
+            "sources": [(stored.name, stored.sha256) for stored in self.sources],
             "arguments": [_plain(argument) for argument in self.arguments],
             "references": sorted((reference.kind, reference.sha256) for reference in self.references),
             "target": self.target,
@@ -144,7 +147,7 @@ def _perform(step: Step, target: str, folder: Path) -> tuple[tuple[StoredObject,
             store.check_unaltered(stored)
     if not step.target:
         for path in made.paths:
-            stamp(path, step.name, step.key, step.inputs, step.references)
+            stamp(path, step.name, step.key, step.inputs + step.sources, step.references)
     names = [path.relative_to(outputs).as_posix() for path in made.paths]
     uris = [store.join(target, name) for name in names]
     return tuple(map(store.publish_once, made.paths, uris)), made.facts

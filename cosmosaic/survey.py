@@ -16,7 +16,20 @@ from pydantic_settings import (
 
 FilterName = Annotated[str, Field(pattern=r"^F\d{3}[WMN]2?$")]
 DetectorName = Annotated[str, Field(pattern=r"^NRC([AB][1-4]|[AB]LONG)$")]
-SkyMethod = Literal["none", "local", "global", "match", "global+match", "median"]
+SkyMethod = Literal[
+    "none",
+    "median",
+    "pedestal",
+    "overlap",
+    "local",
+    "global",
+    "match",
+    "global+match",
+    "local-per-detector",
+    "global-per-detector",
+    "match-per-detector",
+    "global+match-per-detector",
+]
 
 
 class Settings(BaseModel):
@@ -135,8 +148,9 @@ class SkySettings(Settings):
     """The sky background of each exposure."""
 
     method: SkyMethod = "median"
-    """median: sigma-clipped median of each detector; the others are jwst's skymatch, which finds one value for all
-    detectors of an exposure; none: leave the sky in."""
+    """median: sigma-clipped median of each detector; pedestal: mode outside of sources; overlap: least squares of
+    overlaps and pedestals; the others are jwst's skymatch, one value for all detectors of an exposure, or for each
+    detector; none: leave the sky in."""
     subtract: bool = True
     """Take the level out of the crf frames; off, it is recorded there and taken out when the mosaic is made."""
 

@@ -23,7 +23,10 @@ def calibrate_exposures(found: FoundFrames, run: Run) -> dict[str, StoredObject]
     if not waiting:
         return done
     references = resolve_references(tuple(waiting), run.work)
-    futures = {frame.name: _submit(frame, references[frame.object.uri], run) for frame in waiting}
+    for uri, reason in references.missing.items():
+        run.fail(f"References: {uri.rsplit('/', 1)[-1]}", reason)
+    ready = [frame for frame in waiting if frame.object.uri in references.found]
+    futures = {frame.name: _submit(frame, references.found[frame.object.uri], run) for frame in ready}
     calibrated = run.results(futures)
     return done | {name: result.objects[0] for name, result in calibrated.items()}
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from cosmosaic.survey import load_survey
 from tasks.environment import prefect_defaults
 from tasks.report import FAILED_IN_PART
-from tasks.run import describe_failure
+from tasks.run import check_stores, describe_failure
 
 SUCCESS, FAILURE, USAGE, PART = 0, 1, 2, 3
 
@@ -30,6 +30,10 @@ def main(flow: Flow, arguments: list[str]) -> int:
         return _complain(_explain(error))
     except (FileNotFoundError, ValueError) as error:
         return _complain(str(error))
+    try:
+        check_stores(survey)
+    except OSError as refused:
+        return _complain(f"failed: {refused}", FAILURE)
     try:
         with prefect_defaults():
             state: State = flow(survey, return_state=True)  # type: ignore[assignment]

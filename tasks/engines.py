@@ -81,6 +81,7 @@ def in_tiles(band: BandInput, run: Run) -> tuple[PrefectFuture, tuple[PrefectFut
         label,
         tiles=tiles,
         drizzled=tuple(drizzled.values()),
+        flagged=tuple(flagged.values()),
         exposures=band.exposures,
         grid=band.grid,
         settings=survey.drizzle,

@@ -13,6 +13,8 @@ from prefect.settings import (
     temporary_settings,
 )
 
+from tasks.leftovers import end_orphaned_servers, mark_flow_process
+
 DEFAULTS = {
     # The first start on a fresh machine has no compiled modules and took over 30 s.
     PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: 120,
@@ -23,6 +25,8 @@ DEFAULTS = {
 @contextmanager
 def prefect_defaults() -> Iterator[None]:
     """Apply the defaults to what the user has not set."""
+    end_orphaned_servers()
+    mark_flow_process()
     os.environ.setdefault("DO_NOT_TRACK", "1")
     chosen = get_current_settings().to_environment_variables(exclude_unset=True)
     missing = {setting: value for setting, value in DEFAULTS.items() if setting.name not in chosen}

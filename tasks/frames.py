@@ -8,7 +8,8 @@ from prefect.artifacts import create_table_artifact
 from cosmosaic import frames, store, workers
 from cosmosaic.associations import read_association, select_frames
 from cosmosaic.frames import FoundFrames
-from cosmosaic.records import Frame, Reference
+from cosmosaic.records import Frame
+from cosmosaic.references import ResolvedReferences
 from cosmosaic.references import resolve_references as resolve
 from tasks.retries import STORING
 from tasks.run import Run, Work
@@ -33,7 +34,7 @@ def find_frames(prefix: str, filters: tuple[str, ...], memo: str) -> FoundFrames
 
 
 @task(name="Resolve references", persist_result=False)
-def resolve_references(found: tuple[Frame, ...], work: Work) -> dict[str, tuple[Reference, ...]]:
+def resolve_references(found: tuple[Frame, ...], work: Work) -> ResolvedReferences:
     """Ask CRDS which files each frame will be calibrated with; not cached, since a cache on disk may change."""
     return workers.run(work.workers, resolve, found).result
 

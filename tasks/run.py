@@ -123,11 +123,21 @@ class Run:
         state = future.state
         error = None if state.is_completed() else describe_failure(state)
         result = None if error else state.result()
-        record = StepRecord(label, result, state.name == "Cached", error)
+        self._enter(StepRecord(label, result, state.name == "Cached", error))
+
+    def fail(self, label: str, error: str) -> None:
+        """Record that something could not be done before there was a task to do it."""
+        with self.ledger.lock:
+            self.ledger.submitted += 1
+        self._enter(StepRecord(label, None, False, error))
+
+    def _enter(self, record: StepRecord) -> None:
         with self.ledger.lock:
             self.ledger.records.append(record)
             done = f"[{len(self.ledger.records)}/{self.ledger.submitted}]"
-            self.console.print(f"{done:>9} {label}: {_outcome(record)}", highlight=False, markup=False, soft_wrap=True)
+            self.console.print(
+                f"{done:>9} {record.label}: {_outcome(record)}", highlight=False, markup=False, soft_wrap=True
+            )
 
 
 def _outcome(record: StepRecord) -> str:

@@ -93,6 +93,7 @@ def combine_tile(
 def assemble_mosaic(
     tiles: tuple[StepResult, ...],
     drizzled: tuple[StepResult, ...],
+    flagged: tuple[StepResult, ...],
     exposures: Exposures,
     grid: MosaicGrid,
     settings: DrizzleSettings,
@@ -106,6 +107,7 @@ def assemble_mosaic(
         function="cosmosaic.mosaic.engine:assemble",
         inputs=(first, *objects_of(*tiles), *_ending(drizzled, "_summary.json")),
         arguments=(grid, settings, product_name),
+        sources=_ending(flagged, "_crf.fits"),
     )
 
 

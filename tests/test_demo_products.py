@@ -119,15 +119,15 @@ def test_a_mosaic_says_which_work_made_it_and_of_what(demo, ending):
     path = demo.product(ending)
     with fits.open(path) as hdus:
         primary = hdus[0].header
-        assert primary["CMSTEP"] == "drizzle_mosaic"
+        assert primary["CMSTEP"] == "assemble_mosaic"
         assert len(primary["CMKEY"]) == 32
         assert all(primary[keyword] for keyword in ("CMVER", "CMJWST", "CMDRIZ"))
         inputs = {str(row["NAME"]): str(row["SHA256"]) for row in hdus["PROVENANCE"].data}
         assert 0.3 < hdus["SCI"].header["NOISEFAC"] < 0.9
     exposures = {each.name: hashlib.sha256(each.read_bytes()).hexdigest() for each in demo.products.rglob("*_crf.fits")}
-    assert inputs
-    for name, sha256 in inputs.items():
-        assert exposures[name].startswith(sha256)
+    named = {name: sha256 for name, sha256 in inputs.items() if name.endswith("_crf.fits")}
+    assert len(named) >= 3
+    assert named.items() <= exposures.items()
 
 
 def test_no_product_tells_the_machine_the_folder_or_the_day(demo):

@@ -40,6 +40,7 @@ from cosmosaic.mosaic.drizzle import (
 )
 from cosmosaic.mosaic.exposure import Exposure, drizzle_weight, read_exposure, write_flagged
 from cosmosaic.mosaic.kernel import PLANES, SCIENCE, WEIGHT
+from cosmosaic.mosaic.noise import note_noise_factor
 from cosmosaic.mosaic.outliers import OUTLIER, blot, flag_outliers, reference_image, weight_threshold
 from cosmosaic.mosaic.pixelmap import pixel_map
 from cosmosaic.mosaic.tiles import DEFAULT_TILE_PIXELS, Box, box_of, lattice
@@ -308,7 +309,9 @@ def assemble(paths: list[Path], window: MosaicGrid, settings: DrizzleSettings, p
     template = next(path for path in paths if path.suffix == ".fits")
     tiles = [path for path in paths if path.name.endswith("_mosaic.npy")]
     target = folder / f"{product_name}_i2d.fits"
-    return Made([write_mosaic(tiles, window, template, read_summaries(paths), settings, target)])
+    write_mosaic(tiles, window, template, read_summaries(paths), settings, target)
+    note_noise_factor(target)
+    return Made([target])
 
 
 def read_summaries(paths: Sequence[Path]) -> list[FrameSummary]:

@@ -3,23 +3,17 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from astropy.io import fits
-from astropy.stats import mad_std
 from jwst.outlier_detection import OutlierDetectionStep
 from jwst.resample import ResampleStep
 
-from cosmosaic.catalog import noise_correlation
 from cosmosaic.exposures import exposure_name, open_exposures, save_exposures
 from cosmosaic.mosaic.grid import resample_parameters
+from cosmosaic.mosaic.noise import note_noise_factor
 from cosmosaic.provenance import save_model
 from cosmosaic.records import MosaicGrid
 from cosmosaic.sky import read_levels
 from cosmosaic.steps import Made
 from cosmosaic.survey import DrizzleSettings, OutlierSettings, SkySettings
-
-SOURCE_SIGMA = 4.0
-"""Pixels this far from the sky are left out of its scatter."""
 
 FEWEST_GROUPS = 3
 """With two exposures the median is their mean: a cosmic ray is missed, or makes a hole in both."""
@@ -88,22 +82,8 @@ def drizzle_mosaic(
     mosaic.meta.asn.table_name = f"{product_name}_asn.json"
     mosaic.meta.target.catalog_name = product_name
     path = save_model(mosaic, folder / f"{product_name}_i2d.fits")
-    _note_noise_factor(path)
+    note_noise_factor(path)
     return Made([path])
-
-
-def _note_noise_factor(path: Path) -> None:
-    """Write into the header by how much the sky's pixels scatter less than ERR says."""
-    with fits.open(path, mode="update", memmap=True) as hdus:
-        sci, err = hdus["SCI"].data, hdus["ERR"].data
-        usable = np.isfinite(sci) & (err > 0)
-        if not usable.any():
-            return
-        sky = np.median(sci[usable])
-        pulls = np.where(usable, (sci - sky) / err, np.nan)
-        sources = ~(np.abs(pulls) < SOURCE_SIGMA * mad_std(pulls[usable]))
-        factor = noise_correlation(sci - sky, err, sources)
-        hdus["SCI"].header["NOISEFAC"] = (round(factor, 4), "scatter of sky pixels / ERR: noise is correlated")
 
 
 def _apply_levels(library: Any, levels: dict[str, float], sky: SkySettings) -> None:

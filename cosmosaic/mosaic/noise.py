@@ -8,7 +8,8 @@ from astropy.stats import mad_std
 
 from cosmosaic.catalog import noise_correlation
 
-SOURCE_SIGMA = 3.0
+SOURCE_SIGMA = 4.0
+"""Pixels this far from the sky are left out of its scatter."""
 LARGEST_SAMPLE_PIXELS = 16_000_000
 """Rows are sampled evenly so that no more pixels are read, however large the mosaic."""
 
