@@ -108,7 +108,7 @@ def test_a_frame_that_fails_for_good_is_left_out_by_name_and_added_when_repaired
         hdus[0].header["SUBSIZE1"] = 100
     partial = small.run()
     assert (partial.state, set(partial.failed)) == ("Failed in part", {f"Stage 1: {name}", f"Stage 2: {name}"})
-    assert f"Drizzle: {BAND}" in partial.executed
+    assert f"Mosaic: {BAND}" in partial.executed
     broken.write_bytes(whole)
     repaired = small.run()
     assert repaired.state == "Completed"
