@@ -75,20 +75,6 @@ class Reference(Record):
     sha256: str
 
 
-class Exposure(Record):
-    """A frame calibrated to surface brightness (level ``cal``)."""
-
-    frame: Frame
-    object: StoredObject
-
-
-class SkyLevel(Record):
-    """The sky of one exposure in MJy/sr."""
-
-    name: str
-    level: float
-
-
 class MosaicGrid(Record):
     """A window of the survey's tangent-plane pixel grid.
 
@@ -118,13 +104,3 @@ class Association(Record):
     pupil: str
     members: tuple[str, ...]
     """Names of the frames, sorted."""
-
-
-class Product(Record):
-    """Something made for users."""
-
-    kind: str
-    """``i2d``, ``crf``, ``asn``, ``cat``, ``segm``, ``preview`` or ``composite``."""
-    band: str
-    tile: str
-    object: StoredObject

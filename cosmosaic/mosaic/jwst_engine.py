@@ -80,7 +80,6 @@ def drizzle_mosaic(
         **resample_parameters(grid),
     )
     mosaic.meta.asn.table_name = f"{product_name}_asn.json"
-    mosaic.meta.target.catalog_name = product_name
     path = save_model(mosaic, folder / f"{product_name}_i2d.fits")
     note_noise_factor(path)
     return Made([path])

@@ -25,7 +25,6 @@ FRAME_TIME_S = {"FULL": 10.73677, "SUB640": 4.18584, "SUB320": 1.06904, "SUB160"
 ROW_OVERHEAD_PIXELS = 12
 """Pixel clocks between two rows."""
 
-NONLINEARITY_DEGREE = 3
 
 _PHOTMJSR = {
     "F070W": 5.60,
