@@ -1,7 +1,6 @@
 """From sums to mosaics: exposures are added in one order, and the whole is written without ever being in memory."""
 
 import math
-import re
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ from cosmosaic.mosaic.drizzle import Patch, Sums, SumsFile, read_patch
 from cosmosaic.mosaic.grid import grid_wcs
 from cosmosaic.mosaic.kernel import PLANES
 from cosmosaic.mosaic.tiles import Box, box_of
-from cosmosaic.provenance import save_model
+from cosmosaic.provenance import order_asdf_history, save_model
 from cosmosaic.records import MosaicGrid, Record
 from cosmosaic.survey import DrizzleSettings
 
@@ -30,7 +29,6 @@ FILL = {"WHT": 0.0, "NEXP": 0.0}
 """Values where nothing was observed; NaN for the others."""
 ROWS_AT_ONCE = 128
 FITS_BLOCK = 2880
-EXTENSION_ENTRY = re.compile(rb"  - !core/extension_metadata-[\d.]+\n(?:    .*\n)+")
 
 Floats = NDArray[np.floating[Any]]
 FloatImage = NDArray[np.float32]
@@ -242,7 +240,7 @@ def _template_headers(
         with fits.open(small) as hdus:
             headers = {hdu.name: hdu.header.copy() for hdu in hdus}
             start = hdus["ASDF"].fileinfo()["hdrLoc"]
-        tree = _in_order(small.read_bytes()[start:])
+        tree = order_asdf_history(small.read_bytes()[start:])
     headers["NEXP"] = headers["WHT"].copy()
     headers["NEXP"]["EXTNAME"] = "NEXP"
     rows, columns = window.shape
@@ -250,15 +248,6 @@ def _template_headers(
         headers[name]["NAXIS1"], headers[name]["NAXIS2"] = columns, rows
         headers[name]["BITPIX"] = -32
     return headers, tree
-
-
-def _in_order(tree: bytes) -> bytes:
-    """Sort the list of extensions in an ASDF tree, which asdf writes in an order that differs from run to run."""
-    entries = list(EXTENSION_ENTRY.finditer(tree))
-    if not entries:
-        return tree
-    start, end = entries[0].start(), entries[-1].end()
-    return tree[:start] + b"".join(sorted(entry.group() for entry in entries)) + tree[end:]
 
 
 def _described(
