@@ -19,6 +19,19 @@ REUSED = os.environ.get("COSMOSAIC_TEST_DEMO")
 BANDS = ("F115W", "F150W", "F277W", "F444W")
 
 
+SERVER_MARKERS = ("s3", "server")
+"""Tests with real servers: minutes each, so a plain `pytest` on a laptop leaves them to CI and to `pytest -m`."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    named = [argument for argument in config.invocation_params.args if "tests" in str(argument)]
+    if os.environ.get("CI") or config.option.markexpr or named:
+        return
+    left_out = [item for item in items if any(item.get_closest_marker(name) for name in SERVER_MARKERS)]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
+
+
 @dataclass(frozen=True)
 class FlowRun:
     """One call of `python flows/mosaic.py`."""
