@@ -2,6 +2,7 @@
 
 import shutil
 
+import numpy as np
 import pandas as pd
 import pytest
 from astropy.io import fits
@@ -41,7 +42,9 @@ def damaged(demo, prefect_home, tmp_path_factory):
     long_ramp = next(path for path in ramps if "03101_00001_nrcblong" in path.name)
     shutil.copy(long_ramp, raw)
     (raw / ramps[0].name).write_bytes(ramps[0].read_bytes()[:200_000])
-    fits.PrimaryHDU().writeto(raw / "flat_field_of_another_telescope.fits")
+    primary, image = fits.PrimaryHDU(), fits.ImageHDU(np.zeros((8, 8), np.float32), name="SCI")
+    primary.header["TELESCOP"] = "HST"
+    fits.HDUList([primary, image]).writeto(raw / "flat_field_of_another_telescope.fits")
     shutil.copy(ramps[1], raw)
     with fits.open(raw / ramps[1].name, mode="update") as hdus:
         del hdus[0].header["FILTER"]
