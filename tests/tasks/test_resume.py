@@ -23,6 +23,8 @@ from small_survey import BAND, new_survey
 ROOT = Path(__file__).parents[2]
 KILLS = int(os.environ.get("COSMOSAIC_KILLS", "2"))
 SEED = 20220830
+ORPHANS_END_S = 5.0
+"""Children look for their parent once a second; until they are gone their scratch folders are not removed."""
 STARTING_S = 6.0
 """Before this the flow has not begun: nothing can be lost."""
 
@@ -47,6 +49,7 @@ def test_a_killed_flow_is_taken_up_and_its_products_are_the_same(simulated, undi
     time.sleep(random.Random(f"{SEED} {kill}").uniform(STARTING_S, wall_s))
     flow.kill()
     flow.wait()
+    time.sleep(ORPHANS_END_S)
     finished = set((small.cache / "results").glob("*")) if small.cache.exists() else set()
     resumed = small.run(resources={"scratch": str(tmp_path / "scratch")})
     assert resumed.state == "Completed"
