@@ -159,7 +159,8 @@ class OutlierSettings(Settings):
     """Detection of cosmic rays that Stage 1 missed, by comparing exposures."""
 
     enabled: bool = True
-    """Compare the exposures; needs three or more at a place to tell a cosmic ray from the sky."""
+    """Compare the exposures. Of two at a place the fainter counts as the sky; a single one is not searched. The jwst
+    engine searches where a filter has three exposures or more."""
     snr: tuple[float, float] = (5.0, 4.0)
     """Thresholds in sigma of the first and second pass."""
     scale: tuple[float, float] = (3.0, 2.0)
