@@ -4,6 +4,7 @@ The jump and ramp-fit steps take any array as gain: a map of another detector is
 in the wrong direction (DN per electron) gives wrong errors and weights, NaN removes pixels from the mosaic.
 """
 
+import gzip
 import zlib
 from pathlib import Path
 
@@ -14,6 +15,11 @@ from numpy.typing import NDArray
 FULL_FRAME = (2048, 2048)
 PLAUSIBLE_GAIN = (0.5, 10.0)
 """Bounds of a map's mean in electrons per DN; NIRCam's detectors have about 1.8 to 2.2."""
+
+FITS_MAGIC = b"SIMPLE"
+GZIP_MAGIC = b"\x1f\x8b"
+LARGEST_MAP_BYTES = 300e6
+"""Most that a compressed map may unpack to: nine full frames of doubles."""
 
 
 class GainMapError(ValueError):
@@ -41,6 +47,7 @@ def check_gain_map(path: Path, detector: str, shape: tuple[int, int] = FULL_FRAM
     if not path.is_file():
         raise GainMapError(f"gain map {path} for {detector} does not exist; check references.gain_maps")
     try:
+        _refuse_bomb(path)
         with fits.open(path, memmap=False, lazy_load_hdus=False) as hdus:
             _check_keywords(path, detector, hdus[0].header)
             gain = _map_of(path, hdus, shape)
@@ -58,6 +65,25 @@ def check_gain_map(path: Path, detector: str, shape: tuple[int, int] = FULL_FRAM
     ) as error:
         raise GainMapError(f"gain map {path} for {detector} cannot be read as FITS: {error}") from error
     _check_values(path, gain)
+
+
+def _refuse_bomb(path: Path) -> None:
+    """Unpack a compressed file once without keeping it: astropy would unpack it whole into memory."""
+    with path.open("rb") as file:
+        begin = file.read(len(FITS_MAGIC))
+    if begin == FITS_MAGIC:
+        return
+    if not begin.startswith(GZIP_MAGIC):
+        raise OSError("it is neither plain FITS nor FITS packed by gzip")
+    with gzip.open(path) as unpacked:
+        size = 0
+        while chunk := unpacked.read(1 << 20):
+            size += len(chunk)
+            if size > LARGEST_MAP_BYTES:
+                raise GainMapError(
+                    f"gain map {path} unpacks to more than {LARGEST_MAP_BYTES / 1e6:.0f} MB, more than "
+                    "any gain map holds; give the plain FITS file of the map"
+                )
 
 
 def _check_keywords(path: Path, detector: str, header: fits.Header) -> None:

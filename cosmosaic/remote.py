@@ -10,7 +10,8 @@ import errno
 import io
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
@@ -226,6 +227,40 @@ def remove(uri: str) -> None:
     filesystem, path = _locate(uri)
     with _told(uri):
         filesystem.rm_file(path)
+
+
+def abort_stale_uploads(prefix: str, age_s: float) -> list[str]:
+    """Give up the uploads in parts under a prefix that were begun longer ago than an age; return their URIs.
+
+    A process that is killed in the middle of an upload leaves parts that no listing shows and that cost money.
+    """
+    filesystem, root = _locate(prefix)
+    if not _is_s3(filesystem):
+        return []
+    bucket, key, _ = filesystem.split_path(root)
+    before = datetime.now(UTC) - timedelta(seconds=age_s)
+    with _told(prefix):
+        stale = [
+            upload
+            for upload in _uploads(filesystem, bucket, f"{key.rstrip('/')}/" if key else "")
+            if upload["Initiated"] <= before
+        ]
+        for upload in stale:
+            with suppress(FileNotFoundError):  # ended meanwhile
+                filesystem.call_s3(
+                    "abort_multipart_upload", Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"]
+                )
+    return [f"s3://{bucket}/{upload['Key']}" for upload in stale]
+
+
+def _uploads(filesystem: AbstractFileSystem, bucket: str, prefix: str) -> Iterator[dict[str, Any]]:
+    request = {"Bucket": bucket, "Prefix": prefix}
+    while True:
+        page = filesystem.call_s3("list_multipart_uploads", **request)
+        yield from page.get("Uploads", [])
+        if not page.get("IsTruncated"):
+            return
+        request |= {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
 
 
 def _locate(uri: str) -> tuple[AbstractFileSystem, str]:

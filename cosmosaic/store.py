@@ -29,6 +29,8 @@ FETCH_ATTEMPTS = 4
 CHECKING_THREADS = 16
 SHARED_BYTES = 20e9
 """Most that fetched objects may take on the local disk; the oldest go first."""
+LONGEST_UPLOAD_S = 86_400.0
+"""An upload in parts that was begun longer ago belongs to nobody any more."""
 LONGEST_NAME = 128
 PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 URL = re.compile(r"[a-z][a-z0-9+.-]*://")
@@ -294,6 +296,17 @@ def remove(uri: str) -> None:
             Path(uri).unlink()
 
 
+def clean(prefix: str) -> list[str]:
+    """Remove what dead writers left half written under a prefix; return what was removed.
+
+    On a disk a hidden file that nobody holds the lock of; on S3 an upload in parts that was begun long ago.
+    """
+    prefix = absolute_uri(prefix)
+    if is_remote(prefix):
+        return remote.abort_stale_uploads(prefix, LONGEST_UPLOAD_S)
+    return [str(path) for path in Path(prefix).rglob(".*.part") if _remove_unlocked(path)]
+
+
 def mirror(prefix: str, folder: Path) -> None:
     """Make a folder hold what lies under a prefix: what is new or was written again is fetched."""
     prefix = absolute_uri(prefix)
@@ -485,6 +498,14 @@ def _partial(path: Path) -> Iterator[tuple[Path, BinaryIO]]:
                 if _is_same_file(path, writer):
                     path.unlink()
             return
+
+
+def _remove_unlocked(path: Path) -> bool:
+    with suppress(OSError), path.open("rb") as left:
+        fcntl.flock(left, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.unlink()
+        return True
+    return False
 
 
 def _is_same_file(path: Path, opened: BinaryIO) -> bool:

@@ -94,6 +94,8 @@ class Run:
         )
         self.products = store.absolute_uri(survey.url("products"))
         check_stores(survey)
+        for written in (self.work.cache, self.products):
+            store.clean(written)
         workers.check_resources(self.work.workers)
         self._storage = result_storage(self.work.results)
 

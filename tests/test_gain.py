@@ -1,21 +1,23 @@
 """A user's gain map is checked before it can spoil errors and weights."""
 
 import gzip
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 from astropy.io import fits
 
+from cosmosaic import gain
 from cosmosaic.gain import GainMapError, check_gain_map
 
 SHAPE = (16, 16)
 
 
-def write_gain(path: Path, gain: np.ndarray | None = None, extension: str = "SCI", **cards: object) -> Path:
+def write_gain(path: Path, values: np.ndarray | None = None, extension: str = "SCI", **cards: object) -> Path:
     """A gain reference file of NRCB1; a card given as None is left out."""
     keywords = {"TELESCOP": "JWST", "INSTRUME": "NIRCAM", "DETECTOR": "NRCB1", "REFTYPE": "GAIN"} | cards
-    data = np.full(SHAPE, 2.0, np.float32) if gain is None else gain
+    data = np.full(SHAPE, 2.0, np.float32) if values is None else values
     hdus = fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU(data, name=extension)])
     hdus[0].header.update({keyword: value for keyword, value in keywords.items() if value is not None})
     hdus.writeto(path)
@@ -43,6 +45,21 @@ def test_a_compressed_map_passes(tmp_path: Path) -> None:
     check_gain_map(path, "NRCB1", SHAPE)
 
 
+def test_a_bomb_in_a_compressed_map_is_not_unpacked_into_memory(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(gain, "LARGEST_MAP_BYTES", 20e6)
+    path = tmp_path / "gain.fits.gz"
+    with gzip.open(path, "wb") as packed:
+        packed.write(write_gain(tmp_path / "gain.fits").read_bytes())
+        for _ in range(64):
+            packed.write(bytes(1 << 20))
+    tracemalloc.start()
+    try:
+        assert "unpacks to more than 20 MB" in refusal(path)
+        assert tracemalloc.get_traced_memory()[1] < 10e6
+    finally:
+        tracemalloc.stop()
+
+
 @pytest.mark.parametrize(
     ("keyword", "value", "words"),
     [
@@ -63,18 +80,18 @@ def test_a_map_for_something_else_is_refused_by_keyword(
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_values_that_are_not_finite_are_counted_and_the_first_is_located(tmp_path: Path, bad: float) -> None:
-    gain = np.full(SHAPE, 2.0, np.float32)
-    gain[3, 5] = gain[7, 1] = bad
-    message = refusal(write_gain(tmp_path / "gain.fits", gain))
+    values = np.full(SHAPE, 2.0, np.float32)
+    values[3, 5] = values[7, 1] = bad
+    message = refusal(write_gain(tmp_path / "gain.fits", values))
     assert "2 of its 256 pixels are not finite" in message
     assert "x = 5, y = 3" in message
 
 
 @pytest.mark.parametrize("bad", [0.0, -1.8])
 def test_values_that_are_not_positive_are_refused(tmp_path: Path, bad: float) -> None:
-    gain = np.full(SHAPE, 2.0, np.float32)
-    gain[0, 0] = bad
-    assert "1 of its 256 pixels are not positive" in refusal(write_gain(tmp_path / "gain.fits", gain))
+    values = np.full(SHAPE, 2.0, np.float32)
+    values[0, 0] = bad
+    assert "1 of its 256 pixels are not positive" in refusal(write_gain(tmp_path / "gain.fits", values))
 
 
 @pytest.mark.parametrize("scale", [1 / 2.2, 50.0])
@@ -117,4 +134,4 @@ def test_what_cannot_be_read_is_refused(tmp_path: Path) -> None:
     assert "cannot be read" in refusal(path)
     path = write_gain(tmp_path / "cut_gz.fits")
     path.write_bytes(gzip.compress(path.read_bytes())[:-50])
-    assert "cut short" in refusal(path)
+    assert "ended before the end" in refusal(path)

@@ -1,5 +1,6 @@
 """The store promises: whole or not at all, and a checksum that holds."""
 
+import fcntl
 import hashlib
 import os
 import time
@@ -165,3 +166,16 @@ def test_a_folder_that_may_not_be_written_to_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr("os.access", lambda path, mode: False)
     with pytest.raises(PermissionError, match="may not be written to"):
         store.check_access(str(tmp_path / "not" / "there"))
+
+
+def test_what_a_dead_writer_left_half_written_is_removed_and_a_living_one_is_left_alone(file, tmp_path):
+    root = tmp_path / "store"
+    stored = store.publish(file, str(root / "cache" / "frame.fits"))
+    left, growing = root / "cache" / ".left.fits.part", root / "cache" / ".growing.fits.part"
+    left.write_bytes(b"half")
+    with growing.open("wb") as writer:
+        fcntl.flock(writer, fcntl.LOCK_EX)
+        assert store.clean(str(root)) == [str(left)]
+    assert not left.exists()
+    assert growing.exists()
+    assert store.is_intact(stored)

@@ -18,6 +18,9 @@ from test_frames import put
 from cosmosaic import frames, remote, store
 from cosmosaic.records import StoredObject
 
+OBJECTS = int(os.environ.get("COSMOSAIC_OBJECTS", "1200"))
+"""Objects to list, a thousand at once; `COSMOSAIC_OBJECTS=10000` takes some minutes, for the server writes slowly."""
+
 pytestmark = pytest.mark.s3
 
 
@@ -87,6 +90,28 @@ def test_large_objects_go_in_parts_and_come_back_whole(bucket, tmp_path):
     assert store.is_intact(stored)
     (tmp_path / "back").mkdir()
     assert store.checksum(str(store.fetch(stored, tmp_path / "back"))).sha256 == stored.sha256
+
+
+def test_parts_that_a_dead_writer_left_are_given_up_when_they_are_old(bucket, monkeypatch):
+    filesystem = s3fs.S3FileSystem()
+    for key in ("demo/cache/large.fits", "other/large.fits"):
+        upload = filesystem.call_s3("create_multipart_upload", Bucket=bucket[5:], Key=key)
+        filesystem.call_s3(
+            "upload_part", Bucket=bucket[5:], Key=key, UploadId=upload["UploadId"], PartNumber=1, Body=b"x" * 1000
+        )
+    assert store.clean(f"{bucket}/demo") == []
+    monkeypatch.setattr(store, "LONGEST_UPLOAD_S", -60.0)
+    assert store.clean(f"{bucket}/demo") == [f"{bucket}/demo/cache/large.fits"]
+    left = filesystem.call_s3("list_multipart_uploads", Bucket=bucket[5:])["Uploads"]
+    assert [upload["Key"] for upload in left] == ["other/large.fits"]
+
+
+def test_more_objects_than_a_store_lists_at_once_are_listed_whole(bucket):
+    names = [f"raw/{number % 100:02d}/jw{number:05d}_uncal.fits" for number in range(OBJECTS)]
+    filesystem = s3fs.S3FileSystem()
+    filesystem.pipe({f"{bucket}/{name}": b"x" for name in names}, batch_size=16)
+    listed = [found.uri for found in store.list_objects(f"{bucket}/raw", "*_uncal.fits")]
+    assert listed == [f"{bucket}/{name}" for name in sorted(names)]
 
 
 def test_a_new_object_is_not_overwritten(bucket, file):
