@@ -16,9 +16,9 @@ from stdatamodels.jwst.datamodels import ImageModel
 from stdatamodels.jwst.datamodels import open as open_model
 
 from cosmosaic.mosaic.drizzle import Patch, Sums, SumsFile, read_patch
-from cosmosaic.mosaic.grid import grid_wcs
 from cosmosaic.mosaic.kernel import PLANES
 from cosmosaic.mosaic.tiles import Box, box_of
+from cosmosaic.mosaic.wcs import grid_wcs
 from cosmosaic.provenance import order_asdf_history, save_model
 from cosmosaic.records import MosaicGrid, Record
 from cosmosaic.survey import DrizzleSettings

@@ -7,14 +7,7 @@ whole small ones, and two windows of one scale differ by whole pixels.
 
 from collections.abc import Mapping, Sequence
 
-import astropy.units as u
-import gwcs
 import numpy as np
-from astropy.coordinates import ICRS
-from astropy.io import fits
-from astropy.modeling.models import Pix2Sky_TAN
-from gwcs.coordinate_frames import CelestialFrame, Frame2D
-from gwcs.fitswcs import FITSImagingWCSTransform
 from numpy.typing import ArrayLike, NDArray
 
 from cosmosaic.records import MosaicGrid
@@ -106,7 +99,7 @@ def sky_to_pixel(grid: MosaicGrid, sky: ArrayLike) -> FloatArray:
 def pixel_to_sky(grid: MosaicGrid, pixels: ArrayLike) -> FloatArray:
     """Convert 0-based pixels (x, y) of a grid to directions (RA, Dec) in degrees; shape ``(N, 2)`` both."""
     offsets = np.asarray(pixels, dtype=np.float64).reshape(-1, 2) - grid.crpix
-    plane = offsets @ _pc_matrix(grid.rotation).T * (grid.pixel_scale_mas / 1000.0)
+    plane = offsets @ pc_matrix(grid.rotation).T * (grid.pixel_scale_mas / 1000.0)
     return plane_to_sky((grid.tangent_ra, grid.tangent_dec), plane)
 
 
@@ -170,52 +163,6 @@ def overlaps(grid: MosaicGrid, footprint: Footprint) -> bool:
     return bool(np.all((a.max(axis=0) >= b.min(axis=0)) & (b.max(axis=0) >= a.min(axis=0))))
 
 
-def wcs_header(grid: MosaicGrid) -> fits.Header:
-    """Return the FITS WCS of a grid as a header (``PC`` and ``CDELT``, as jwst writes it)."""
-    matrix, scale = _pc_matrix(grid.rotation), grid.pixel_scale_mas / 3.6e6
-    cards: list[tuple[str, str | float | int, str]] = [
-        ("WCSAXES", 2, "number of World Coordinate System axes"),
-        ("CRPIX1", grid.crpix[0] + 1.0, "axis 1 coordinate of the reference pixel"),
-        ("CRPIX2", grid.crpix[1] + 1.0, "axis 2 coordinate of the reference pixel"),
-        ("CRVAL1", grid.tangent_ra, "[deg] RA at the reference point"),
-        ("CRVAL2", grid.tangent_dec, "[deg] Dec at the reference point"),
-        ("CTYPE1", "RA---TAN", "first axis coordinate type"),
-        ("CTYPE2", "DEC--TAN", "second axis coordinate type"),
-        ("CUNIT1", "deg", "first axis units"),
-        ("CUNIT2", "deg", "second axis units"),
-        ("CDELT1", scale, "first axis increment per pixel"),
-        ("CDELT2", scale, "second axis increment per pixel"),
-        ("PC1_1", matrix[0, 0], "linear transformation matrix element"),
-        ("PC1_2", matrix[0, 1], "linear transformation matrix element"),
-        ("PC2_1", matrix[1, 0], "linear transformation matrix element"),
-        ("PC2_2", matrix[1, 1], "linear transformation matrix element"),
-        # Said, because at the pole itself the FITS default is 0.
-        ("LONPOLE", 180.0, "[deg] native longitude of the celestial pole"),
-        ("RADESYS", "ICRS", "name of the coordinate reference frame"),
-    ]
-    return fits.Header([fits.Card(*card) for card in cards])
-
-
-def grid_wcs(grid: MosaicGrid) -> gwcs.WCS:
-    """Return the WCS of a grid as jwst's data models and resample step hold it (0-based pixels to degrees)."""
-    scale = grid.pixel_scale_mas / 3.6e6
-    transform = FITSImagingWCSTransform(
-        Pix2Sky_TAN(),
-        crpix=grid.crpix,
-        crval=(grid.tangent_ra, grid.tangent_dec),
-        cdelt=(scale, scale),
-        pc=_pc_matrix(grid.rotation),
-    )
-    detector = Frame2D(name="detector", axes_order=(0, 1), unit=(u.pix, u.pix))
-    world = CelestialFrame(name="world", axes_order=(0, 1), reference_frame=ICRS(), unit=(u.deg, u.deg))
-    wcs = gwcs.WCS([gwcs.Step(detector, transform), gwcs.Step(world, None)])
-    rows, columns = grid.shape
-    wcs.bounding_box = ((-0.5, columns - 0.5), (-0.5, rows - 0.5))
-    wcs.pixel_shape = (columns, rows)
-    wcs.array_shape = grid.shape
-    return wcs
-
-
 def resample_parameters(grid: MosaicGrid) -> dict[str, float | list[float] | list[int]]:
     """Return the parameters that make jwst's ``ResampleStep`` drizzle onto a grid.
 
@@ -247,14 +194,14 @@ def _axes(tangent: tuple[float, float]) -> tuple[FloatArray, FloatArray, FloatAr
     return unit_vectors(tangent)[0], east, north
 
 
-def _pc_matrix(rotation: float) -> FloatArray:
+def pc_matrix(rotation: float) -> FloatArray:
     """Turn pixel offsets to (east, north); x runs westward at rotation 0. The matrix is its own inverse."""
     angle = np.radians(rotation)
     return np.array([[-np.cos(angle), np.sin(angle)], [np.sin(angle), np.cos(angle)]])
 
 
 def _plane_to_pixels(grid: MosaicGrid, plane: FloatArray) -> FloatArray:
-    return plane @ _pc_matrix(grid.rotation).T * (1000.0 / grid.pixel_scale_mas)
+    return plane @ pc_matrix(grid.rotation).T * (1000.0 / grid.pixel_scale_mas)
 
 
 def _check_footprints(footprints: Mapping[str, Footprint]) -> None:
@@ -289,7 +236,7 @@ def _window_edges(
             f"check its pointing, and grid.tangent_ra and grid.tangent_dec where they are given"
         )
     corners = sky_to_plane(tangent, sky)
-    pixels = corners @ _pc_matrix(settings.rotation).T * (1000.0 / settings.pixel_scale_mas)
+    pixels = corners @ pc_matrix(settings.rotation).T * (1000.0 / settings.pixel_scale_mas)
     padding = PADDING_ARCSEC * 1000.0 / settings.pixel_scale_mas
     lower = np.floor((pixels.min(axis=0) - padding) / block) * block
     upper = np.ceil((pixels.max(axis=0) + padding) / block) * block

@@ -12,7 +12,6 @@ from stcal.alignment.util import wcs_from_sregions
 from cosmosaic.mosaic.grid import (
     GridError,
     directions,
-    grid_wcs,
     overlaps,
     pixel_to_sky,
     plane_to_sky,
@@ -20,8 +19,8 @@ from cosmosaic.mosaic.grid import (
     sky_to_pixel,
     sky_to_plane,
     survey_grid,
-    wcs_header,
 )
+from cosmosaic.mosaic.wcs import grid_wcs, wcs_header
 from cosmosaic.records import MosaicGrid
 from cosmosaic.survey import GridSettings
 

@@ -14,6 +14,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+import pandas as pd
 import psutil
 import pytest
 from astropy.io import fits
@@ -58,6 +59,21 @@ def test_a_killed_flow_is_taken_up_and_its_products_are_the_same(simulated, undi
     assert len(resumed.cached) >= len(finished) - 1
     assert list((tmp_path / "scratch").glob("*")) == []
     assert [path for path in small.folder.rglob("*.part") if small.products not in path.parents] == []
+
+
+def test_two_runs_at_once_make_the_same_products_and_each_says_what_it_did(simulated, undisturbed, tmp_path):
+    small = new_survey(simulated, tmp_path)
+    flows = [start_flow(small) for _ in range(2)]
+    assert [flow.wait() for flow in flows] == [0, 0]
+    assert contents(small.products) == undisturbed[0]
+    steps = pd.read_parquet(small.products / "summary.parquet").groupby("run_id")[["steps_executed", "steps_cached"]]
+    counts = steps.first()
+    assert len(counts) == 2
+    # Each run either did a step or found it done: none is lost, and no run does more than all of them.
+    assert counts.sum(axis="columns").nunique() == 1
+    assert counts["steps_executed"].sum() >= counts.iloc[0].sum()
+    again = small.run()
+    assert (again.state, again.executed) == ("Completed", set())
 
 
 def test_a_killed_child_is_replaced_and_its_step_done_again(simulated, undisturbed, tmp_path):
