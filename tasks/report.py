@@ -56,6 +56,7 @@ def open_run(survey: Survey) -> Iterator[Run]:
 
 def finish_run(run: Run, found: FoundFrames, bands: list[BandFutures], picture: PrefectFuture | None) -> State:
     """Wait for the products, record the run, tell the user, and say how the run ended."""
+    run.ledger.wait()
     frames = {frame.name: frame for frame in found.frames}
     rows = [row for band in bands for row in _band_rows(band, frames, run)]
     if picture:

@@ -35,7 +35,12 @@ class Ledger:
 
     records: list[StepRecord] = field(default_factory=list)
     submitted: int = 0
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    lock: threading.Condition = field(default_factory=threading.Condition)
+
+    def wait(self) -> None:
+        """Wait until every step that was submitted is recorded: a step's future is done a moment before its record."""
+        with self.lock:
+            self.lock.wait_for(lambda: len(self.records) == self.submitted)
 
     @property
     def executed(self) -> list[StepRecord]:
@@ -121,11 +126,12 @@ class Run:
         get_run_logger().info(text)
 
     def _record(self, label: str, future: PrefectFuture) -> None:
-        future.wait()
-        state = future.state
-        error = None if state.is_completed() else describe_failure(state)
-        result = None if error else state.result()
-        self._enter(StepRecord(label, result, state.name == "Cached", error))
+        try:
+            future.wait()
+            record = _record_of(label, future.state)
+        except Exception as lost:  # whatever became of it, a step that was submitted is counted
+            record = StepRecord(label, None, False, f"{type(lost).__name__}: {lost}")
+        self._enter(record)
 
     def fail(self, label: str, error: str) -> None:
         """Record that something could not be done before there was a task to do it."""
@@ -136,10 +142,17 @@ class Run:
     def _enter(self, record: StepRecord) -> None:
         with self.ledger.lock:
             self.ledger.records.append(record)
+            self.ledger.lock.notify_all()
             done = f"[{len(self.ledger.records)}/{self.ledger.submitted}]"
             self.console.print(
                 f"{done:>9} {record.label}: {_outcome(record)}", highlight=False, markup=False, soft_wrap=True
             )
+
+
+def _record_of(label: str, state: State) -> StepRecord:
+    if not state.is_completed():
+        return StepRecord(label, None, False, describe_failure(state))
+    return StepRecord(label, state.result(), state.name == "Cached", None)
 
 
 def _outcome(record: StepRecord) -> str:
