@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from math import inf
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
@@ -48,6 +49,8 @@ class RemoteObject(NamedTuple):
     version: str
     sha256: str
     """The checksum kept beside the object; empty where there is none or it was not asked for."""
+    modified: float = inf
+    """When it was last written, seconds since the epoch, where the store's listing tells."""
 
 
 def options(uri: str) -> dict[str, Any]:
@@ -113,7 +116,8 @@ def iterate(prefix: str) -> Iterator[RemoteObject]:
             page = filesystem.call_s3("list_objects_v2", **request)
         for entry in page.get("Contents", []):
             if not entry["Key"].endswith("/"):
-                yield RemoteObject(f"{bucket}/{entry['Key']}", entry["Size"], entry["ETag"].strip('"'), "")
+                modified = entry["LastModified"].timestamp()
+                yield RemoteObject(f"{bucket}/{entry['Key']}", entry["Size"], entry["ETag"].strip('"'), "", modified)
         if not page.get("IsTruncated"):
             return
         request["ContinuationToken"] = page["NextContinuationToken"]

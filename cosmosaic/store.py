@@ -106,6 +106,14 @@ def list_objects(prefix: str, pattern: str = "*") -> Iterator[ListedObject]:
     return (listed for listed in found if fnmatch(listed.name, pattern) and not listed.name.startswith("."))
 
 
+def list_older(prefix: str, moment: float) -> Iterator[ListedObject]:
+    """List the objects under a prefix that were last written before a moment, in seconds since the epoch."""
+    prefix = absolute_uri(prefix)
+    if not is_remote(prefix):
+        return (found for found in list_objects(prefix) if os.stat(found.uri).st_mtime < moment)  # noqa: PTH116
+    return (_listed(prefix, found) for found in remote.iterate(prefix) if found.modified < moment)
+
+
 def stat(uri: str) -> ListedObject | None:
     """Describe one object; None where it does not exist."""
     uri = absolute_uri(uri)
@@ -330,9 +338,12 @@ def _mirror_one(uri: str, path: Path) -> None:
 
 
 def _list_remote(prefix: str) -> Iterator[ListedObject]:
+    return (_listed(prefix, found) for found in remote.iterate(prefix))
+
+
+def _listed(prefix: str, found: remote.RemoteObject) -> ListedObject:
     protocol = prefix.split("://", 1)[0]
-    for found in remote.iterate(prefix):
-        yield ListedObject(uri=f"{protocol}://{found.key}", size=found.size, version=found.version)
+    return ListedObject(uri=f"{protocol}://{found.key}", size=found.size, version=found.version)
 
 
 def _list_local(folder: Path) -> Iterator[ListedObject]:

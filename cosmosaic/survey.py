@@ -234,6 +234,15 @@ class ResourceSettings(Settings):
     """Folder for temporary files; left out, the system's."""
 
 
+class CleanupSettings(Settings):
+    """What `flows/cleanup.py` removes from the cache."""
+
+    older_than_days: float = Field(default=30.0, ge=0)
+    """Remove what no run used in so many days; what the last run of a survey used stays."""
+    dry_run: bool = True
+    """List what would be removed, and remove nothing."""
+
+
 class Survey(Settings):
     """Everything that decides what a run makes. Without arguments: a synthetic survey under ``demo/``."""
 
@@ -241,7 +250,7 @@ class Survey(Settings):
     """Name of the survey; products begin with it."""
     store: str = Field(default="demo", min_length=1)
     """Folder or URL (s3://bucket/prefix) under which raw/, products/ and cache/ lie."""
-    raw: str | None = None
+    raw: str | None = Field(default=None, min_length=1)
     """Where the raw frames lie, any depth; left out, a synthetic survey is made under <store>/raw."""
     products: str | None = None
     """Where products go; left out, <store>/products."""
@@ -263,6 +272,7 @@ class Survey(Settings):
     drizzle: DrizzleSettings = DrizzleSettings()
     catalog: CatalogSettings = CatalogSettings()
     resources: ResourceSettings = ResourceSettings()
+    cleanup: CleanupSettings = CleanupSettings()
 
     @property
     def is_synthetic(self) -> bool:

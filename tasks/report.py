@@ -18,6 +18,7 @@ from rich.table import Table
 from cosmosaic import store, workers
 from cosmosaic.frames import FoundFrames
 from cosmosaic.records import Association, Frame, StoredObject
+from cosmosaic.retention import record_use
 from cosmosaic.summary import write_run
 from cosmosaic.survey import Survey
 from cosmosaic.thumbnails import thumbnail
@@ -72,7 +73,7 @@ def finish_run(run: Run, found: FoundFrames, bands: list[BandFutures], picture: 
 def record_run(run: Run, rows: list[dict[str, Any]], state: str, error: str, found: FoundFrames | None = None) -> None:
     """Write the run's rows, or one row without a product where nothing was made."""
     executed = [record.result for record in run.ledger.executed if record.result]
-    parameters = run.survey.model_dump_json(exclude={"resources"})
+    parameters = run.survey.model_dump_json(exclude={"resources", "cleanup"})
     environment = dict(run.work.workers.environment)
     common = {
         "run_id": run.id,
@@ -95,6 +96,8 @@ def record_run(run: Run, rows: list[dict[str, Any]], state: str, error: str, fou
         "crds_context": environment.get("CRDS_CONTEXT") or os.environ.get("CRDS_CONTEXT", ""),
     }
     write_run([common | row for row in rows or [{}]], run.products, run.id)
+    used = {record.result.key for record in run.ledger.records if record.result}
+    record_use(run.work.cache, run.id, run.survey.name, used)
 
 
 def _band_rows(band: BandFutures, frames: dict[str, Frame], run: Run) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from astropy.table import QTable, Table
+from s3_server import S3Server, install, serve
 
 from cosmosaic import workers
 
@@ -96,6 +97,14 @@ def run_flow(
     command = [sys.executable, str(ROOT / "flows" / f"{flow}.py"), *arguments]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     return FlowRun(done.returncode, done.stdout + done.stderr)
+
+
+@pytest.fixture(scope="session")
+def s3_server(pytestconfig, tmp_path_factory) -> S3Server:
+    """A real S3 server for the session."""
+    programs = install(pytestconfig.cache.mkdir("swift"))
+    with serve(programs, tmp_path_factory.mktemp("swift")) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

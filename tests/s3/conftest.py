@@ -1,4 +1,4 @@
-"""Fixtures: a real S3 server for the session and a bucket for each test."""
+"""Fixtures: the S3 server's keys in the environment and a bucket for each test."""
 
 import os
 import uuid
@@ -8,14 +8,7 @@ import numpy as np
 import pytest
 import s3fs
 from astropy.io import fits
-from s3_server import S3Server, forget_stores, install, serve
-
-
-@pytest.fixture(scope="session")
-def s3_server(pytestconfig, tmp_path_factory) -> S3Server:
-    programs = install(pytestconfig.cache.mkdir("swift"))
-    with serve(programs, tmp_path_factory.mktemp("swift")) as server:
-        yield server
+from s3_server import S3Server, forget_stores
 
 
 @pytest.fixture

@@ -1,0 +1,73 @@
+"""What is deployed is what was written: from an empty PREFECT_HOME to products in the store.
+
+Prefect server on PostgreSQL, process worker and S3 store are real ones, each a process of its own.
+"""
+
+import pytest
+from services import ROOT
+
+pytestmark = [pytest.mark.server, pytest.mark.s3, pytest.mark.slow]
+
+DEPLOYMENTS = {"mosaic/demo", "mosaic/survey", "watch/survey", "cleanup/survey", "simulate/synthetic"}
+
+
+@pytest.fixture(scope="module")
+def first_run(production):
+    """The survey's first run, triggered through the API."""
+    return production.finish(production.start("mosaic/survey"))
+
+
+def test_every_flow_is_deployed(production):
+    flows = {path.stem for path in (ROOT / "flows").glob("*.py")}
+    assert {name.split("/")[0] for name in DEPLOYMENTS} == flows
+    assert all(production.deployment(name)["work_pool_name"] == "cosmosaic" for name in DEPLOYMENTS)
+
+
+@pytest.mark.parametrize("name", sorted(DEPLOYMENTS))
+def test_the_form_has_every_setting_with_description_unit_and_choices(production, name):
+    schema = production.deployment(name)["parameter_openapi_schema"]
+    assert list(schema["properties"]) == ["survey"]
+    definitions = schema["definitions"]
+    settings = {
+        f"{model}.{key}": field
+        for model, definition in definitions.items()
+        for key, field in definition["properties"].items()
+    }
+    assert "milliarcseconds" in settings["GridSettings.pixel_scale_mas"]["description"]
+    assert settings["GridSettings.pixel_scale_mas"]["minimum"] == 5
+    assert settings["DrizzleSettings.kernel"]["enum"] == ["square", "point", "turbo", "gaussian", "lanczos3"]
+    sections = {name for name, field in settings.items() if "$ref" in field or "allOf" in field}
+    assert {name for name, field in settings.items() if "description" not in field} <= sections
+
+
+@pytest.mark.parametrize(
+    ("survey", "named"),
+    [
+        ({"grid": {"pixel_scale_mas": -30}}, "pixel_scale_mas"),
+        ({"drizzle": {"kernel": "cubic"}}, "kernel"),
+        ({"gird": {"rotation": 3}}, "gird"),
+    ],
+)
+def test_a_wrong_setting_is_refused_by_name(production, survey, named):
+    deployment = production.deployment("mosaic/survey")["id"]
+    refused = production.answer("POST", f"deployments/{deployment}/create_flow_run", parameters={"survey": survey})
+    assert refused.status_code == 409
+    assert named in refused.text
+
+
+def test_the_first_run_leaves_its_products_in_the_store(production, first_run):
+    assert first_run["state"]["type"] == "COMPLETED", first_run["state"]
+    products = production.products()
+    assert {
+        "small_f444w_30mas_full_i2d.fits",
+        "small_f444w_30mas_full_cat.ecsv",
+        "small_f444w_30mas_full_segm.fits",
+        "small_f444w_30mas_full.png",
+        "small_colour.png",
+    } <= set(products)
+    assert sum(name.startswith("exposures/") and name.endswith("_crf.fits") for name in products) == 2
+
+
+def test_the_run_has_its_artifacts(production, first_run):
+    artifacts = production.artifacts(first_run["id"])
+    assert {"frames", "summary", "previews"} <= set(artifacts)
