@@ -9,6 +9,7 @@ dithers of both long-wavelength detectors. The jwst package is left out above ``
 """
 
 import argparse
+import contextlib
 import filecmp
 import hashlib
 import json
@@ -19,7 +20,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -30,14 +31,18 @@ import psutil
 from astropy.io import fits
 
 from cosmosaic.mosaic.local import MosaicSettings, make_mosaic
-from cosmosaic.steps import Made
-from cosmosaic.survey import OutlierSettings
+from cosmosaic.mosaic.memory import Resources, fit_memory
+from cosmosaic.records import Made
+from cosmosaic.survey import DrizzleSettings, GridSettings, OutlierSettings
 
 DITHERS = ((-4.1, -3.2), (0.4, 0.3), (3.9, 3.1), (-1.3, 2.2))
 SHORT = ("NRCA1", "NRCA2", "NRCA3", "NRCA4")
 CENTRE = (150.1163213, 2.200973097)
 POINTING_STEP_DEG = 0.038
 PROCESSES = 2
+MEMORY_GB = 1.7
+"""For the workers; the process that waits for them is the rest of 2 GB."""
+SHORT_PIXEL_ARCSEC, LONG_PIXEL_ARCSEC = 0.031, 0.063
 
 
 def settings_of(size: str) -> Any:
@@ -78,20 +83,33 @@ def simulate(size: str, work: Path) -> Path:
 def inputs_of(folder: Path) -> tuple[list[Path], dict[str, float], Any]:
     """Return frames, sky levels and the grid that all engines fill."""
     from cosmosaic.exposures import exposure_name
-    from cosmosaic.mosaic.exposure import read_footprint
     from cosmosaic.mosaic.grid import survey_grid
-    from cosmosaic.survey import GridSettings
+    from cosmosaic.mosaic.tiles import read_footprint
 
     frames = sorted((folder / "raw").glob("*_cal.fits"))
     footprints = {exposure_name(frame.name): read_footprint(frame) for frame in frames}
     return frames, json.loads((folder / "levels.json").read_text()), survey_grid(GridSettings(), footprints)
 
 
-def run_ours(folder: Path, output: Path, outliers: bool = True) -> None:
+def fitted(folder: Path) -> Resources:
+    """Cut the work to fit the memory, as the main job does."""
+    scale = LONG_PIXEL_ARCSEC if folder.name == "lw" else SHORT_PIXEL_ARCSEC
+    return fit_memory(MEMORY_GB, PROCESSES, (2048, 2048), 1000.0 * scale / GridSettings().pixel_scale_mas)
+
+
+@contextlib.contextmanager
+def workers(resources: Resources) -> Iterator[Executor]:
+    """Start worker processes."""
+    with ProcessPoolExecutor(resources.processes, mp_context=get_context("spawn")) as executor:
+        yield executor
+
+
+def run_ours(folder: Path, output: Path) -> None:
     """Make crf files and mosaic with the engine of tiles."""
     frames, levels, grid = inputs_of(folder)
-    settings = MosaicSettings(outliers=OutlierSettings(enabled=outliers))
-    with ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn")) as executor:
+    resources = fitted(folder)
+    with workers(resources) as executor:
+        settings = MosaicSettings(tile_pixels=resources.tile_pixels)
         make_mosaic(frames, levels, grid, settings, "benchmark", output, executor)
 
 
@@ -105,11 +123,11 @@ class Remembering(Executor):
         self._running: list[tuple[str, str, Future[Any]]] = []
         self.executed = 0
 
-    def submit(self, function: Callable[..., Any], /, paths: list[Path], *arguments: Any) -> Future[Any]:
+    def submit(self, function: Callable[..., Any], /, kind: str, paths: list[Path], *arguments: Any) -> Future[Any]:
         """Do one unit, or recall what it made."""
         self._settle()
         tile = [argument.tile for argument in arguments if hasattr(argument, "tile")]
-        unit = f"{function.__name__} {tile[0] if tile else paths[0].name}"
+        unit = f"{kind} {tile[0] if tile else paths[0].name}"
         decisive = [unit, sorted((path.name, self._digest(path)) for path in paths), repr(arguments[:-1])]
         key = hashlib.sha256(json.dumps(decisive).encode()).hexdigest()
         if self._units.get(unit, [""])[0] == key:
@@ -117,7 +135,7 @@ class Remembering(Executor):
             future.set_result(Made([Path(path) for path in self._units[unit][1]]))
             return future
         self.executed += 1
-        future = self._inner.submit(function, paths, *arguments)
+        future = self._inner.submit(function, kind, paths, *arguments)
         self._running.append((unit, key, future))
         return future
 
@@ -144,10 +162,12 @@ def _remembered(folder: Path, left_out: int) -> None:
     frames, levels, grid = inputs_of(folder)
     output = folder / "incremental"
     output.mkdir(exist_ok=True)
-    with ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn")) as pool:
+    resources = fitted(folder)
+    with workers(resources) as pool:
         executor = Remembering(pool, output / "record.json")
         chosen = frames[: len(frames) - left_out]
-        make_mosaic(chosen, levels, grid, MosaicSettings(), "benchmark", output, executor)
+        settings = MosaicSettings(tile_pixels=resources.tile_pixels)
+        make_mosaic(chosen, levels, grid, settings, "benchmark", output, executor)
         executor.close()
     print("units executed:", executor.executed)
 
@@ -164,8 +184,16 @@ def run_added(folder: Path, output: Path) -> None:
 
 
 def run_coadd(folder: Path, output: Path) -> None:
-    """Make the mosaic alone."""
-    run_ours(folder, output, outliers=False)
+    """Make the mosaic alone, science and weight, without a search for outliers."""
+    frames, levels, grid = inputs_of(folder)
+    resources = fitted(folder)
+    settings = MosaicSettings(
+        outliers=OutlierSettings(enabled=False),
+        drizzle=DrizzleSettings(errors="none"),
+        tile_pixels=resources.tile_pixels,
+    )
+    with workers(resources) as executor:
+        make_mosaic(frames, levels, grid, settings, "benchmark", output, executor)
 
 
 def run_jwst(folder: Path, output: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from jwst.tweakreg import TweakRegStep
 
 from cosmosaic.exposures import open_exposures, save_exposures
-from cosmosaic.steps import Made
+from cosmosaic.records import Made
 from cosmosaic.survey import AlignSettings
 
 

@@ -12,7 +12,7 @@ from jwst.pipeline import Detector1Pipeline, Image2Pipeline
 from cosmosaic.exposures import exposure_name
 from cosmosaic.gain import check_gain_map
 from cosmosaic.provenance import save_model
-from cosmosaic.steps import Made
+from cosmosaic.records import Made
 from cosmosaic.survey import ExposureSettings
 
 

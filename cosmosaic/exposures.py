@@ -2,16 +2,18 @@
 
 import json
 from pathlib import Path
-
-from jwst.datamodels import ModelLibrary
+from typing import TYPE_CHECKING
 
 from cosmosaic.provenance import save_model
+
+if TYPE_CHECKING:
+    from jwst.datamodels import ModelLibrary
 
 PRODUCT_NAME = "group"
 """Name of the product in the association that only carries the exposures into a step."""
 
 
-def open_exposures(paths: list[Path], folder: Path) -> ModelLibrary:
+def open_exposures(paths: list[Path], folder: Path) -> "ModelLibrary":
     """Open exposures as a library that keeps one of them in memory at a time.
 
     Parameters
@@ -21,6 +23,9 @@ def open_exposures(paths: list[Path], folder: Path) -> ModelLibrary:
     folder
         Where the association that names them is written.
     """
+    # Seconds to import, and names of exposures are asked for where no exposure is opened.
+    from jwst.datamodels import ModelLibrary
+
     members = [{"expname": str(path), "exptype": "science"} for path in paths]
     association = {
         "asn_id": "a3001",
@@ -33,7 +38,7 @@ def open_exposures(paths: list[Path], folder: Path) -> ModelLibrary:
     return ModelLibrary(str(table), on_disk=True)
 
 
-def save_exposures(library: ModelLibrary, suffix: str, folder: Path) -> list[Path]:
+def save_exposures(library: "ModelLibrary", suffix: str, folder: Path) -> list[Path]:
     """Write each exposure of a library under its own name with another suffix, e.g. ``_crf``."""
     saved = []
     with library:

@@ -6,8 +6,7 @@ from cosmosaic.associations import association_json
 from cosmosaic.catalog import measure_mosaic, write_catalog
 from cosmosaic.exposures import exposure_name
 from cosmosaic.preview import write_colour_composite, write_preview, write_weight_preview
-from cosmosaic.records import Association
-from cosmosaic.steps import Made
+from cosmosaic.records import Association, Made
 from cosmosaic.survey import CatalogSettings
 
 

@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field
 
 from cosmosaic import references, store, workers
 from cosmosaic.provenance import stamp
-from cosmosaic.records import Record, Reference, StoredObject
+from cosmosaic.records import Made, Record, Reference, StoredObject
 from cosmosaic.scratch import require_space, scratch_folder
 
 SCRATCH_FACTOR = 3
@@ -25,13 +25,6 @@ detection about as much as it reads, twice)."""
 
 KEY_LENGTH = 32
 """Hexadecimal digits of a key that are used in names: 128 bits."""
-
-
-class Made(NamedTuple):
-    """What a step's function made: files in its folder, and small facts about them for the run table."""
-
-    paths: list[Path]
-    facts: dict[str, float] = {}  # noqa: RUF012
 
 
 class Step(NamedTuple):

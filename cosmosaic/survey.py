@@ -202,6 +202,10 @@ class DrizzleSettings(Settings):
     """Fraction by which input pixels are shrunk before they are dropped onto the grid."""
     weight_type: Literal["ivm", "exptime"] = "ivm"
     """Weight of a pixel: inverse read-noise variance, or exposure time."""
+    errors: Literal["jwst", "propagated", "none"] = "jwst"
+    """jwst: ERR as the jwst package has it, right for sums over many pixels; propagated: the scatter of a single pixel
+    (drizzle's data2, squared weights), too small for sums because neighbours share light; none: science and weight
+    alone."""
 
 
 class CatalogSettings(Settings):
@@ -228,6 +232,9 @@ class ResourceSettings(Settings):
     """Child processes that calibrate and combine; left out, one per core as far as the memory reaches."""
     memory_gb: float | None = Field(default=None, gt=0)
     """Memory for all child processes together; left out, three quarters of the machine's."""
+    tile_pixels: int | None = Field(default=None, ge=64, le=16384)
+    """Side of the tiles that mosaics are made in; left out, 1024 as far as the memory reaches. Pixels do not depend on
+    it."""
     time_limit_s: float = Field(default=7200.0, gt=0)
     """A step that takes longer is killed and counts as failed."""
     scratch: str | None = None

@@ -7,11 +7,15 @@ from prefect.futures import PrefectFuture
 
 from cosmosaic.filters import detector_pixel_arcsec
 from cosmosaic.mosaic.grid import Footprint
-from cosmosaic.mosaic.tiles import make_plan
+from cosmosaic.mosaic.memory import fit_memory
+from cosmosaic.mosaic.tiles import Plan, make_plan
 from cosmosaic.records import Association, MosaicGrid, StoredObject
 from tasks.mosaic import drizzle_mosaic, flag_outliers
 from tasks.run import Run
 from tasks.tiles import assemble_mosaic, combine_tile, drizzle_frame, flag_frame, keep_frame, make_reference
+
+DETECTOR_SHAPE = (2048, 2048)
+"""Rows and columns of the largest exposures."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,8 @@ def in_tiles(band: BandInput, run: Run) -> tuple[PrefectFuture, tuple[PrefectFut
     """Submit a step for each exposure and tile; return the mosaic and what holds the crf files."""
     survey, label = run.survey, band.association.band
     members = band.association.members
-    plan = make_plan({name: band.footprints[name] for name in members}, band.grid)
+    footprints = {name: band.footprints[name] for name in members}
+    plan = make_plan(footprints, band.grid, _tile_pixels(band, run))
     drizzled = {
         name: run.submit(
             drizzle_frame,
@@ -63,7 +68,7 @@ def in_tiles(band: BandInput, run: Run) -> tuple[PrefectFuture, tuple[PrefectFut
         )
         for name in members
     }
-    flagged = _flagged(band, plan.tiles_of_frame, plan.frames_of_tile, drizzled, run)
+    flagged = _flagged(band, plan, drizzled, run)
     tiles = tuple(
         run.submit(
             combine_tile,
@@ -90,10 +95,17 @@ def in_tiles(band: BandInput, run: Run) -> tuple[PrefectFuture, tuple[PrefectFut
     return mosaic, tuple(flagged.values())
 
 
+def _tile_pixels(band: BandInput, run: Run) -> int:
+    """Side of the tiles that the memory allows."""
+    scale = 1000.0 * detector_pixel_arcsec(band.association.filter) / band.grid.pixel_scale_mas
+    workers = run.work.workers
+    share = workers.memory_gb / workers.processes
+    return fit_memory(share, 1, DETECTOR_SHAPE, scale, run.survey.resources.tile_pixels).tile_pixels
+
+
 def _flagged(
     band: BandInput,
-    tiles_of_frame: Mapping[str, tuple[MosaicGrid, ...]],
-    frames_of_tile: Mapping[str, tuple[str, ...]],
+    plan: Plan,
     drizzled: Mapping[str, PrefectFuture],
     run: Run,
 ) -> dict[str, PrefectFuture]:
@@ -103,16 +115,15 @@ def _flagged(
             name: run.submit(keep_frame, name, exposures=band.exposures, name=name, levels=band.levels, sky=survey.sky)
             for name in members
         }
-    all_tiles = {tile.tile: tile for tiles in tiles_of_frame.values() for tile in tiles}
     references = {
-        name: run.submit(
+        tile.tile: run.submit(
             make_reference,
-            f"{band.association.band} {name}",
-            drizzled=tuple(drizzled[member] for member in _companions(frames_of_tile[name], members)),
+            f"{band.association.band} {tile.tile}",
+            drizzled=tuple(drizzled[member] for member in plan.companions(tile)),
             tile=tile,
             settings=survey.outliers,
         )
-        for name, tile in all_tiles.items()
+        for tile in plan.tiles
     }
     return {
         name: run.submit(
@@ -120,23 +131,14 @@ def _flagged(
             name,
             exposures=band.exposures,
             name=name,
-            references=tuple(references[tile.tile] for tile in tiles_of_frame[name]),
+            drizzled=drizzled[name],
+            references=tuple(references[tile.tile] for tile in plan.tiles_of_frame[name]),
             levels=band.levels,
-            tiles=tiles_of_frame[name],
+            tiles=plan.tiles_of_frame[name],
             settings=survey,
         )
         for name in members
     }
-
-
-def _companions(frames: tuple[str, ...], members: tuple[str, ...]) -> list[str]:
-    """All detectors of the exposures that reach a tile: the weight threshold is that of the whole exposure."""
-    exposures = {_exposure_of(name) for name in frames}
-    return [name for name in members if _exposure_of(name) in exposures]
-
-
-def _exposure_of(name: str) -> str:
-    return name.rsplit("_", 1)[0]
 
 
 ENGINES = {"tiles": in_tiles, "jwst": with_jwst}

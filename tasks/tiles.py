@@ -20,7 +20,7 @@ def drizzle_frame(
     """Drizzle one exposure into the tiles it reaches."""
     return Step(
         name="drizzle_frame",
-        version=1,
+        version=2,
         function="cosmosaic.mosaic.engine:drizzle_frame",
         inputs=(_exposure(exposures, name),),
         arguments=(_level(levels, name), tiles, settings),
@@ -32,7 +32,7 @@ def make_reference(drizzled: tuple[StepResult, ...], tile: MosaicGrid, settings:
     """Make what the exposures of a tile are compared with."""
     return Step(
         name="make_reference",
-        version=1,
+        version=2,
         function="cosmosaic.mosaic.engine:make_reference",
         inputs=_ending(drizzled, f"_{tile.tile}_sums.npy", "_summary.json"),
         arguments=(tile, settings),
@@ -43,6 +43,7 @@ def make_reference(drizzled: tuple[StepResult, ...], tile: MosaicGrid, settings:
 def flag_frame(
     exposures: Exposures,
     name: str,
+    drizzled: StepResult,
     references: tuple[StepResult, ...],
     levels: StepResult | None,
     tiles: tuple[MosaicGrid, ...],
@@ -51,9 +52,13 @@ def flag_frame(
     """Flag what differs from the other exposures."""
     return Step(
         name="flag_frame",
-        version=1,
+        version=2,
         function="cosmosaic.mosaic.engine:flag_frame",
-        inputs=(_exposure(exposures, name), *objects_of(*references)),
+        inputs=(
+            _exposure(exposures, name),
+            drizzled.named("_map.npy"),
+            *(stored for stored in objects_of(*references) if stored.name.startswith(f"{name}_")),
+        ),
         arguments=(_level(levels, name), tiles, settings.sky, settings.outliers, settings.drizzle),
     )
 
@@ -82,7 +87,7 @@ def combine_tile(
     sums = _ending(drizzled, f"_{tile.tile}_sums.npy", "_summary.json")
     return Step(
         name="combine_tile",
-        version=1,
+        version=2,
         function="cosmosaic.mosaic.engine:combine_tile",
         inputs=(*sums, *_ending(flagged, f"_{tile.tile}_patch.npy")),
         arguments=(tile, settings, input_scale_arcsec),
@@ -103,7 +108,7 @@ def assemble_mosaic(
     first = min(objects_of(exposures), key=lambda stored: stored.name)
     return Step(
         name="assemble_mosaic",
-        version=1,
+        version=2,
         function="cosmosaic.mosaic.engine:assemble",
         inputs=(first, *objects_of(*tiles), *_ending(drizzled, "_summary.json")),
         arguments=(grid, settings, product_name),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cosmosaic.steps import Made
+from cosmosaic.records import Made
 
 
 def environment(name, folder):

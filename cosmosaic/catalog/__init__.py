@@ -1,7 +1,7 @@
 """Catalogues of mosaics: detection, photometry, errors and flags."""
 
 from cosmosaic.catalog.mosaic import CatalogFiles, MosaicCatalog, measure_mosaic, write_catalog
-from cosmosaic.catalog.noise import MosaicStatistics, noise_correlation
+from cosmosaic.catalog.noise import MosaicStatistics
 from cosmosaic.catalog.photometry import CatalogFlag
 
 __all__ = [
@@ -10,6 +10,5 @@ __all__ = [
     "MosaicCatalog",
     "MosaicStatistics",
     "measure_mosaic",
-    "noise_correlation",
     "write_catalog",
 ]

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from photutils.aperture import CircularAperture, aperture_photometry
 
 from cosmosaic.catalog.image import MosaicImage
+from cosmosaic.mosaic.noise import noise_correlation
 from cosmosaic.records import Record
 
 DEPTH_RADIUS_ARCSEC = 0.15
@@ -61,30 +62,6 @@ class EmptyApertures:
     def depth_5sigma_ab(self) -> float:
         """AB magnitude of five times the scatter."""
         return float((5.0 * self.scatter * u.nJy).to_value(u.ABmag))
-
-
-def noise_correlation(sci: NDArray[np.floating], err: NDArray[np.floating], mask: NDArray[np.bool_]) -> float:
-    """Measure how much less the pixels scatter than their errors say.
-
-    In a drizzled mosaic neighbouring pixels share input pixels. Their scatter is smaller than ERR, while sums over
-    several pixels scatter as ``sqrt(sum ERR^2)`` (Casertano et al. 2000, AJ 120, 2747, appendix).
-
-    Parameters
-    ----------
-    sci
-        Image without background, shape ``(ny, nx)``.
-    err
-        Its error map in the same unit.
-    mask
-        True on sources and where there are no data.
-
-    Returns
-    -------
-    factor
-        Robust standard deviation of ``sci / err``; NaN where everything is masked.
-    """
-    clear = ~mask
-    return float(mad_std(sci[clear] / err[clear])) if clear.any() else float("nan")
 
 
 def empty_apertures(

@@ -2,9 +2,9 @@
 
 import math
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO
 
 import numpy as np
 from astropy.io import fits
@@ -16,7 +16,6 @@ from stdatamodels.jwst.datamodels import ImageModel
 from stdatamodels.jwst.datamodels import open as open_model
 
 from cosmosaic.mosaic.drizzle import Patch, Sums, SumsFile, read_patch
-from cosmosaic.mosaic.kernel import PLANES
 from cosmosaic.mosaic.tiles import Box, box_of
 from cosmosaic.mosaic.wcs import grid_wcs
 from cosmosaic.provenance import order_asdf_history, save_model
@@ -58,23 +57,29 @@ class FrameSummary(Record):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _add(sums: Floats, left: int, bottom: int, time_weight: float, totals: Floats) -> None:
+def _add(sums: Floats, time_weight: float, propagated: bool, totals: Floats) -> None:
     """Add one exposure's sums; totals are weight, science, three of variance, three of its weight, and a count."""
-    for row in range(sums.shape[1]):
-        for column in range(sums.shape[2]):
-            weight = sums[0, row, column]
+    for row in range(sums.shape[0]):
+        for column in range(sums.shape[1]):
+            pixel, total = sums[row, column], totals[row, column]
+            weight = pixel[0]
             if weight == 0.0:
                 continue
-            total = totals[:, row + bottom, column + left]
             total[0] += weight
-            total[1] += sums[1, row, column]
+            total[1] += pixel[1]
             total[8] += 1.0
-            read_noise = sums[3, row, column] / weight
+            if pixel.size == 2:
+                continue
+            if propagated:
+                for k in range(2, 5):
+                    total[k] += pixel[k]
+                continue
+            read_noise = pixel[3] / weight
             share = time_weight if time_weight > 0.0 else 1.0 / (read_noise * read_noise)
             if not 0.0 < share < np.inf:
                 continue
             for k in range(3):
-                sigma = sums[2 + k, row, column] / weight * share
+                sigma = pixel[2 + k] / weight * share
                 if not math.isnan(sigma):
                     total[2 + k] += sigma * sigma
                     total[5 + k] += share
@@ -85,9 +90,9 @@ def combine(
     patches: Sequence[Path],
     summaries: Sequence[FrameSummary],
     tile: MosaicGrid,
-    weight_type: Literal["ivm", "exptime"],
+    settings: DrizzleSettings,
     pixel_scale_ratio: float,
-) -> Sums:
+) -> Floats:
     """Add the exposures of a tile, in the order of their names.
 
     Agrees with ``Resample.finalize_resample_variance`` of `stcal`: variances are averaged with the squares of
@@ -102,49 +107,77 @@ def combine(
         Of these exposures at least.
     tile
         What to fill.
-    weight_type
-        What variances are weighted by.
+    settings
+        Weights and kind of errors.
     pixel_scale_ratio
         Output over input pixel scale, the same for the whole survey.
 
     Returns
     -------
-    Sums
-        `MOSAIC_PLANES` of the tile.
+    planes
+        `MOSAIC_PLANES` of the tile, shape ``(7, height, width)``, in the byte order of FITS.
     """
     box = box_of(tile)
-    times = {summary.name: summary.time_weight if weight_type == "exptime" else 0.0 for summary in summaries}
+    times = {summary.name: summary.time_weight if settings.weight_type == "exptime" else 0.0 for summary in summaries}
     sources = [(_exposure_of(path), SumsFile(path)) for path in sorted(files)]
     boxes = {name: source.box for name, source in sources}
     replaced = {name: read_patch(path).within(boxes[name]) for path in patches for name in [_exposure_of(path)]}
-    planes = np.empty((len(MOSAIC_PLANES), box.height, box.width), dtype=np.float32)
+    planes = np.empty((len(MOSAIC_PLANES), box.height, box.width), dtype=">f4")
+    propagated = settings.errors == "propagated"
     for bottom in range(0, box.height, ROWS_AT_ONCE):
         strip = Box(box.x, box.y + bottom, box.width, min(ROWS_AT_ONCE, box.height - bottom))
-        totals = np.zeros((9, strip.height, strip.width))
+        totals = np.zeros((strip.height, strip.width, 9))
         for name, source in sources:
-            part = read_strip(source, strip, range(PLANES), replaced.get(name))
+            part = read_strip(source, strip, replaced.get(name))
             if part is not None:
-                _add(part.planes, part.box.x - strip.x, part.box.y - strip.y, times[name], totals)
-        _finish(totals, pixel_scale_ratio, planes[:, bottom : bottom + strip.height])
-    return Sums(box, planes)
+                _add(part.planes, times[name], propagated, totals[part.box.within(strip)])
+        finished = np.empty((len(MOSAIC_PLANES), strip.height, strip.width), dtype=np.float32)
+        _finish(totals, pixel_scale_ratio, propagated, finished)
+        planes[:, bottom : bottom + strip.height] = finished
+    return planes
 
 
-def read_strip(source: SumsFile, strip: Box, planes: Iterable[int], patch: Patch | None = None) -> Sums | None:
-    """Read the rows of a file that lie in a strip of the lattice, with the patch applied; None where none do.
-
-    The rectangle returned has the file's full width: files do not reach beyond their tile.
-    """
+def read_strip(source: SumsFile, strip: Box, patch: Patch | None = None) -> Sums | None:
+    """Read the part of a file that lies in a strip of the lattice, with the patch applied; None where none does."""
     common = source.box.intersection(strip)
     if not common.pixels:
         return None
-    first, last = common.y - source.box.y, common.y - source.box.y + common.height
-    data = np.stack([source.rows(plane, first, last) for plane in planes])
+    first = common.y - source.box.y
+    data = source.rows(first, first + common.height)
     if patch is not None:
-        start, stop = np.searchsorted(patch.indices, [first * source.box.width, last * source.box.width])
-        chosen = patch.indices[start:stop] - first * source.box.width
-        for rows, plane in zip(data, planes, strict=True):
-            rows.reshape(-1)[chosen] = patch.values[plane, start:stop]
-    return Sums(Box(source.box.x, common.y, source.box.width, common.height), data)
+        width = source.box.width
+        start, stop = np.searchsorted(patch.indices, [first * width, (first + common.height) * width])
+        data.reshape(-1, data.shape[2])[patch.indices[start:stop] - first * width] = patch.values[start:stop]
+    left = common.x - source.box.x
+    return Sums(common, data[:, left : left + common.width])
+
+
+class TileFile:
+    """A finished tile in a file, plane by plane, as a FITS file wants it."""
+
+    def __init__(self, path: Path) -> None:
+        with path.open("rb") as file:
+            self.box = Box(*np.load(file).tolist())
+            np.lib.format.read_magic(file)
+            np.lib.format.read_array_header_1_0(file)
+            self._start = file.tell()
+        self._path = path
+
+    def rows(self, plane: int, part: Box) -> NDArray[np.floating[Any]]:
+        """Read a plane's rows and columns in a part of the tile."""
+        first = plane * self.box.height + part.y - self.box.y
+        offset = self._start + 4 * self.box.width * first
+        rows = np.fromfile(self._path, ">f4", self.box.width * part.height, offset=offset)
+        left = part.x - self.box.x
+        return rows.reshape(part.height, self.box.width)[:, left : left + part.width]
+
+
+def write_tile(box: Box, planes: Floats, path: Path) -> Path:
+    """Write `MOSAIC_PLANES` of a tile: rectangle and planes, one after the other in numpy's format."""
+    with path.open("wb") as file:
+        np.save(file, np.array(box, dtype=np.int64))
+        np.save(file, planes)
+    return path
 
 
 def write_mosaic(
@@ -173,7 +206,7 @@ def write_mosaic(
         ``_i2d.fits`` file: the extensions that jwst's resample writes (all but the context), and NEXP.
     """
     headers, tree = _template_headers(window, template, summaries, settings, path)
-    sources = [SumsFile(tile) for tile in sorted(tiles)]
+    sources = [TileFile(tile) for tile in sorted(tiles)]
     with path.open("wb") as file:
         _write_header(file, headers["PRIMARY"])
         for plane, name in enumerate(MOSAIC_PLANES):
@@ -189,17 +222,16 @@ def _exposure_of(path: Path) -> str:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _finish(totals: Floats, pixel_scale_ratio: float, planes: FloatImage) -> None:
+def _finish(totals: Floats, pixel_scale_ratio: float, propagated: bool, planes: FloatImage) -> None:
     """Turn totals into `MOSAIC_PLANES`."""
-    for row in range(totals.shape[1]):
-        for column in range(totals.shape[2]):
-            total = totals[:, row, column]
-            plane = planes[:, row, column]
+    for row in range(totals.shape[0]):
+        for column in range(totals.shape[1]):
+            total, plane = totals[row, column], planes[:, row, column]
             plane[0] = total[1] / total[0] if total[0] != 0.0 else np.nan
             plane[2] = total[0]
             variance, known = 0.0, False
             for k in range(3):
-                weight = total[5 + k] * pixel_scale_ratio
+                weight = total[0] if propagated else total[5 + k] * pixel_scale_ratio
                 plane[3 + k] = total[2 + k] / weight / weight
                 if not math.isnan(plane[3 + k]):
                     variance += plane[3 + k]
@@ -212,19 +244,14 @@ def _write_header(file: BinaryIO, header: fits.Header) -> None:
     file.write(header.tostring(padding=True).encode("ascii"))
 
 
-def _write_plane(file: BinaryIO, sources: Sequence[SumsFile], plane: int, box: Box, fill: float) -> None:
+def _write_plane(file: BinaryIO, sources: Sequence[TileFile], plane: int, box: Box, fill: float) -> None:
     for bottom in range(0, box.height, ROWS_AT_ONCE):
         strip = Box(box.x, box.y + bottom, box.width, min(ROWS_AT_ONCE, box.height - bottom))
         rows = np.full((strip.height, strip.width), fill, dtype=">f4")
         for source in sources:
-            part = read_strip(source, strip, (plane,))
-            if part is None:
-                continue
-            common = part.box.intersection(strip)
-            rows[
-                common.y - strip.y : common.y - strip.y + common.height,
-                common.x - strip.x : common.x - strip.x + common.width,
-            ] = part.planes[0][:, common.x - part.box.x : common.x - part.box.x + common.width]
+            common = source.box.intersection(strip)
+            if common.pixels:
+                rows[common.within(strip)] = source.rows(plane, common)
         file.write(rows.data)
     file.write(b"\0" * (-(box.pixels * 4) % FITS_BLOCK))
 

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter
 
 from cosmosaic.mosaic.exposure import Exposure
-from cosmosaic.mosaic.kernel import FLAT, PLANES, POISSON, READ_NOISE, SCIENCE, WEIGHT, Light, drizzle_square
-from cosmosaic.mosaic.pixelmap import PixelMap, row_bounds
+from cosmosaic.mosaic.kernel import PLANES, POISSON, SCIENCE, WEIGHT, Drop, Light, drizzle_square
+from cosmosaic.mosaic.pixelmap import PixelMap
 from cosmosaic.mosaic.tiles import Box
 from cosmosaic.survey import DrizzleSettings
 
@@ -33,7 +33,8 @@ class Sums:
 
     box: Box
     planes: FloatImage
-    """Weight, weight x science and weight x sigma of each variance, shape ``(5, height, width)``."""
+    """Of each pixel weight, weight x science and, unless errors are left out, weight x sigma or weight**2 x variance of
+    three variances, shape ``(height, width, 5 or 2)``: side by side in memory, because they are added together."""
 
 
 def frame_box(pixel_map: PixelMap, reach: float) -> Box:
@@ -46,7 +47,7 @@ def frame_box(pixel_map: PixelMap, reach: float) -> Box:
     reach
         How far beyond the pixels' centres light may fall, in output pixels.
     """
-    low_x, high_x, low_y, high_y = row_bounds(pixel_map)
+    low_x, high_x, low_y, high_y = pixel_map.row_bounds
     left, bottom = int(np.floor(low_x.min() - reach)), int(np.floor(low_y.min() - reach))
     right, top = int(np.ceil(high_x.max() + reach)), int(np.ceil(high_y.max() + reach))
     return Box(left, bottom, right - left + 1, top - bottom + 1)
@@ -62,8 +63,8 @@ def drizzle_exposure(
 ) -> Sums:
     """Drizzle an exposure into a rectangle of the lattice.
 
-    Science is averaged with the given weights; of the variances it is sigma that is averaged, to be squared
-    afterwards, as `stcal.resample.Resample` has it.
+    Science is averaged with the given weights. Of the variances sigma is averaged, to be squared afterwards, as
+    `stcal.resample.Resample` has it, or the variance is drizzled with squared weights.
 
     Parameters
     ----------
@@ -76,16 +77,17 @@ def drizzle_exposure(
     box
         Rectangle to fill; nothing outside is computed.
     settings
-        Kernel and pixel fraction.
+        Kernel, pixel fraction and kind of errors.
     """
-    planes = np.zeros((PLANES, box.height, box.width), dtype=np.float32)
-    rows = _rows_that_reach(pixel_map, box, output_reach(pixel_map, settings))
+    planes = np.zeros((box.height, box.width, PLANES[settings.errors]), dtype=np.float32)
+    reach = output_reach(pixel_map, settings)
+    rows = _rows_that_reach(pixel_map, box, reach)
     if rows.start < rows.stop and box.pixels:
         if settings.kernel == "square" and settings.pixfrac >= SMALLEST_PIXFRAC:
             drizzle_square(
                 Light(exposure.sci, *exposure.variances, weight),
-                pixel_map,
-                settings.pixfrac,
+                (pixel_map.x, pixel_map.y),
+                Drop(settings.pixfrac, reach, settings.errors == "propagated"),
                 (rows.start, rows.stop),
                 (box.x, box.y),
                 planes,
@@ -101,23 +103,32 @@ def drizzle_with_package(
     """Fill sums with the drizzle package's own C code, plane by plane; it has all kernels."""
     pixmap = np.stack([pixel_map.x - sums.box.x, pixel_map.y - sums.box.y], axis=2)
     ratio = 1.0 / _input_pixel_side(pixel_map)
-    sources = {SCIENCE: exposure.sci} | {
-        plane: np.sqrt(variance)
-        for plane, variance in zip((POISSON, READ_NOISE, FLAT), exposure.variances, strict=True)
-    }
-    for plane, source in sources.items():
-        drizzle = Drizzle(kernel=settings.kernel, fillval=0.0, out_shape=sums.planes.shape[1:], disable_ctx=True)
+    propagated = settings.errors == "propagated"
+    variances = exposure.variances if settings.errors != "none" else ()
+    sources = [exposure.sci] + ([] if propagated else [np.sqrt(variance) for variance in variances])
+    for plane, source in enumerate(sources, start=SCIENCE):
+        drizzle = Drizzle(
+            kernel=settings.kernel,
+            fillval=0.0,
+            fillval2=0.0,
+            out_shape=sums.planes.shape[:2],
+            disable_ctx=True,
+        )
         drizzle.add_image(
             source,
             exptime=1.0,
             pixmap=pixmap,
+            data2=list(variances) if propagated else None,
             pixel_scale_ratio=ratio,
             weight_map=weight,
             pixfrac=settings.pixfrac,
             in_units="cps",
         )
-        sums.planes[plane] = drizzle.out_img * drizzle.out_wht
-        sums.planes[WEIGHT] = drizzle.out_wht
+        sums.planes[..., plane] = drizzle.out_img * drizzle.out_wht
+        sums.planes[..., WEIGHT] = drizzle.out_wht
+    if propagated:
+        for plane, variance in enumerate(drizzle.out_img2, start=POISSON):
+            sums.planes[..., plane] = variance * drizzle.out_wht**2
 
 
 def patches(
@@ -148,52 +159,52 @@ def patches(
     near = maximum_filter(flagged.view(np.uint8), size=2 * reach + 1, mode="constant").view(np.bool_)
     kept = np.where(near & ~flagged, weight, np.float32(0.0))
     for box in boxes:
-        touched = drizzle_exposure(exposure, left_out, pixel_map, box, settings).planes[WEIGHT]
+        touched = drizzle_exposure(exposure, left_out, pixel_map, box, settings).planes[..., WEIGHT]
         indices = np.flatnonzero(touched).astype(np.int32)
         afresh = drizzle_exposure(exposure, kept, pixel_map, box, settings).planes
-        yield Patch(box, indices, afresh.reshape(PLANES, -1)[:, indices])
+        yield Patch(box, indices, afresh.reshape(-1, afresh.shape[2])[indices])
 
 
 def cropped(sums: Sums) -> Sums:
     """Cut the empty margins off; where nothing was drizzled an empty rectangle is left."""
-    covered = sums.planes[WEIGHT] != 0
+    covered = sums.planes[..., WEIGHT] != 0
     rows, columns = np.flatnonzero(covered.any(axis=1)), np.flatnonzero(covered.any(axis=0))
     if rows.size == 0:
-        return Sums(Box(sums.box.x, sums.box.y, 0, 0), sums.planes[:, :0, :0])
+        return Sums(Box(sums.box.x, sums.box.y, 0, 0), sums.planes[:0, :0])
     bottom, top, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
     box = Box(sums.box.x + int(left), sums.box.y + int(bottom), int(right - left), int(top - bottom))
-    return Sums(box, sums.planes[:, bottom:top, left:right])
+    return Sums(box, sums.planes[bottom:top, left:right])
 
 
 def write_sums(sums: Sums, path: Path) -> Path:
-    """Write planes of a rectangle: two arrays one after the other in numpy's format, the rectangle and the planes."""
+    """Write sums: two arrays one after the other in numpy's format, the rectangle and what is in it."""
     with path.open("wb") as file:
         np.save(file, np.array(sums.box, dtype=np.int64))
         header = {"descr": "<f4", "fortran_order": False, "shape": sums.planes.shape}
         np.lib.format.write_array_header_1_0(file, header)
-        # Plane by plane: a copy of all of them would double the memory.
-        for plane in sums.planes:
-            file.write(np.ascontiguousarray(plane, dtype="<f4").data)
+        # A copy of all would double the memory.
+        for rows in _strips(sums.planes):
+            file.write(np.ascontiguousarray(rows, dtype="<f4").data)
     return path
 
 
 class SumsFile:
-    """Planes of a rectangle in a file, of which rows are read as they are needed."""
+    """Sums in a file, of which rows are read as they are needed."""
 
     def __init__(self, path: Path) -> None:
         with path.open("rb") as file:
             x, y, width, height = np.load(file).tolist()
             np.lib.format.read_magic(file)
-            np.lib.format.read_array_header_1_0(file)
+            self._planes = np.lib.format.read_array_header_1_0(file)[0][2]
             self._start = file.tell()
         self._path = path
         self.box = Box(x, y, width, height)
 
-    def rows(self, plane: int, bottom: int, top: int) -> FloatImage:
-        """Read a plane's rows ``bottom`` to ``top`` (exclusive), counted within the rectangle."""
-        width, height = self.box.width, self.box.height
-        offset = self._start + 4 * width * (plane * height + bottom)
-        return np.fromfile(self._path, np.float32, width * (top - bottom), offset=offset).reshape(-1, width)
+    def rows(self, bottom: int, top: int) -> FloatImage:
+        """Read rows ``bottom`` to ``top`` (exclusive), counted within the rectangle, shape ``(n, width, planes)``."""
+        length = self.box.width * self._planes
+        values = np.fromfile(self._path, np.float32, length * (top - bottom), offset=self._start + 4 * length * bottom)
+        return values.reshape(top - bottom, self.box.width, self._planes)
 
 
 @dataclass
@@ -204,7 +215,7 @@ class Patch:
     indices: NDArray[np.int32]
     """Flat indices within the rectangle, ascending, shape ``(N,)``."""
     values: FloatImage
-    """New sums, shape ``(5, N)``."""
+    """New sums, shape ``(N, 5)``."""
 
     def within(self, box: Box) -> "Patch":
         """Count the pixels within a smaller rectangle that holds them all."""
@@ -228,14 +239,11 @@ def read_patch(path: Path) -> Patch:
         return Patch(Box(*np.load(file).tolist()), np.load(file), np.load(file))
 
 
-def weight_samples(sums: Iterable[Sums], stride: int = 48) -> FloatImage:
-    """Return the weights on a coarse lattice, to judge an exposure's typical weight by."""
-    samples = []
-    for part in sums:
-        rows, columns = slice(-part.box.y % stride, None, stride), slice(-part.box.x % stride, None, stride)
-        values = part.planes[WEIGHT, rows, columns]
-        samples.append(values[values > 0])
-    return np.concatenate(samples) if samples else np.zeros(0, np.float32)
+def weight_samples(sums: Sums, tile: Box, stride: int = 48) -> FloatImage:
+    """Return the weights in a tile on a coarse lattice, to judge an exposure's typical weight by."""
+    common = sums.box.intersection(tile)
+    weights = sums.planes[common.within(sums.box)][-common.y % stride :: stride, -common.x % stride :: stride, WEIGHT]
+    return weights[weights > 0]
 
 
 def _input_pixel_side(pixel_map: PixelMap) -> float:
@@ -247,9 +255,14 @@ def _input_pixel_side(pixel_map: PixelMap) -> float:
     return float(np.sqrt(abs(area)))
 
 
+def _strips(planes: FloatImage, height: int = 64) -> Iterator[FloatImage]:
+    for bottom in range(0, planes.shape[0], height):
+        yield planes[bottom : bottom + height]
+
+
 def _rows_that_reach(pixel_map: PixelMap, box: Box, reach: float) -> slice:
     """Return the input rows from the first to the last that may reach a rectangle."""
-    low_x, high_x, low_y, high_y = row_bounds(pixel_map)
+    low_x, high_x, low_y, high_y = pixel_map.row_bounds
     inside = (
         (low_x < box.x + box.width + reach)
         & (high_x > box.x - 1 - reach)

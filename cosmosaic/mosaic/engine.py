@@ -11,7 +11,7 @@ tile, or a strip of the mosaic. An exposure is drizzled once; tiles only cut it,
 them. Every file is decided by the exposures that reach it, so that a new exposure costs what it touches.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,13 +19,13 @@ import numpy as np
 from stcal.resample.utils import compute_mean_pixel_area
 
 from cosmosaic.mosaic.assembly import (
-    MOSAIC_PLANES,
     ROWS_AT_ONCE,
     FrameSummary,
     combine,
     read_strip,
     scale_ratio,
     write_mosaic,
+    write_tile,
 )
 from cosmosaic.mosaic.drizzle import (
     SumsFile,
@@ -39,82 +39,30 @@ from cosmosaic.mosaic.drizzle import (
     write_sums,
 )
 from cosmosaic.mosaic.exposure import Exposure, drizzle_weight, read_exposure, write_flagged
-from cosmosaic.mosaic.kernel import PLANES, SCIENCE, WEIGHT
+from cosmosaic.mosaic.kernel import SCIENCE, WEIGHT
 from cosmosaic.mosaic.noise import note_noise_factor
-from cosmosaic.mosaic.outliers import OUTLIER, blot, flag_outliers, reference_image, weight_threshold
-from cosmosaic.mosaic.pixelmap import pixel_map
-from cosmosaic.mosaic.tiles import DEFAULT_TILE_PIXELS, Box, box_of, lattice
-from cosmosaic.records import MosaicGrid
-from cosmosaic.steps import Made
+from cosmosaic.mosaic.outliers import (
+    OUTLIER,
+    Reference,
+    blot,
+    flag_outliers,
+    read_reference,
+    reference_image,
+    weight_threshold,
+    write_reference,
+)
+from cosmosaic.mosaic.pixelmap import PixelMap, sampled_map, whole_map
+from cosmosaic.mosaic.tiles import Box, box_of, lattice
+from cosmosaic.records import Made, MosaicGrid
 from cosmosaic.survey import DrizzleSettings, OutlierSettings, SkySettings
 
-BASE_MB = 480.0
-"""A worker with its libraries loaded and its kernels compiled."""
-TILE_SIDES = (DEFAULT_TILE_PIXELS, DEFAULT_TILE_PIXELS // 2, DEFAULT_TILE_PIXELS // 4)
-"""Sides to choose from; smaller ones cost more passes over an exposure."""
+REFERENCE_MARGIN = 1
+"""Windows reach this many pixels beyond their tile: an exposure is compared with the four pixels around each of its
+own, and finds them all in the tile that holds it."""
 
 
 class FootprintError(ValueError):
     """An exposure's WCS puts it elsewhere than its S_REGION says."""
-
-
-class Resources(NamedTuple):
-    """How the work is cut up to fit the memory."""
-
-    tile_pixels: int
-    processes: int
-
-
-def fit_memory(memory_gb: float, processes: int, shape: tuple[int, int], input_over_output_scale: float) -> Resources:
-    """Choose the tiles' side and the number of workers that fit the memory.
-
-    Parameters
-    ----------
-    memory_gb
-        For all workers together.
-    processes
-        Workers wanted.
-    shape
-        Rows and columns of an exposure.
-    input_over_output_scale
-        Side of a detector pixel in mosaic pixels.
-
-    Raises
-    ------
-    ValueError
-        Not even one worker with the smallest tiles fits.
-    """
-    for workers in range(processes, 0, -1):
-        for tile_pixels in TILE_SIDES:
-            if workers * peak_mb(shape, tile_pixels, input_over_output_scale) <= 1000.0 * memory_gb:
-                return Resources(tile_pixels, workers)
-    least = peak_mb(shape, TILE_SIDES[-1], input_over_output_scale) / 1000.0
-    raise ValueError(
-        f"resources.memory_gb = {memory_gb:g} is too little: exposures of {shape[0]} x {shape[1]} pixels need "
-        f"{least:.1f}; raise it, or make mosaics of larger pixels"
-    )
-
-
-def peak_mb(shape: tuple[int, int], tile_pixels: int, input_over_output_scale: float) -> float:
-    """Predict the memory of one worker in MB at its peak; the number of exposures has no part in it.
-
-    Parameters
-    ----------
-    shape
-        Rows and columns of an exposure.
-    tile_pixels
-        Side of a tile.
-    input_over_output_scale
-        Side of a detector pixel in mosaic pixels.
-    """
-    frame = shape[0] * shape[1]
-    # Turned by 45 degrees a frame's box is twice its area.
-    box = 2 * frame * input_over_output_scale**2
-    sums = min(tile_pixels**2, box) * PLANES * 4
-    drizzling = frame * (7 * 4 + 2 * 8 + 8) + sums
-    flagging = frame * (9 * 4 + 2 * 8) + max(box * 5, sums)
-    combining = tile_pixels**2 * len(MOSAIC_PLANES) * 4 + ROWS_AT_ONCE * tile_pixels * 100
-    return BASE_MB + max(drizzling, flagging, combining) / 1e6
 
 
 def drizzle_frame(
@@ -131,9 +79,10 @@ def drizzle_frame(
     tiles
         All tiles that its footprint touches.
     settings
-        Kernel, pixel fraction and weights.
+        Kernel, pixel fraction, weights and kind of errors.
     folder
-        Gets ``<exposure>_<tile>_sums.npy`` for each tile, and ``<exposure>_summary.json``.
+        Gets ``<exposure>_<tile>_sums.npy`` for each tile, ``<exposure>_map.npy`` with the place of its pixels, and
+        ``<exposure>_summary.json``.
 
     Raises
     ------
@@ -142,18 +91,20 @@ def drizzle_frame(
     """
     (path,) = paths
     exposure = read_exposure(path, level)
-    mapped = pixel_map(exposure.wcs, lattice(tiles[0]), exposure.shape)
-    weight = drizzle_weight(exposure, settings.weight_type)
-    box = frame_box(mapped, output_reach(mapped, settings))
-    _check_reach(exposure, box, tiles)
-    made, samples = [], []
+    samples = sampled_map(exposure.wcs, lattice(tiles[0]), exposure.shape)
+    placed = _placed(exposure, samples, settings)
+    _check_reach(exposure, placed.box, tiles)
+    made, weights = [], []
     for tile in tiles:
-        sums = cropped(drizzle_exposure(exposure, weight, mapped, box_of(tile).intersection(box), settings))
-        samples.append(weight_samples([sums]))
+        window = box_of(tile).padded(REFERENCE_MARGIN).intersection(placed.box)
+        sums = cropped(drizzle_exposure(exposure, placed.weight, placed.mapped, window, settings))
+        weights.append(weight_samples(sums, box_of(tile)))
         made.append(write_sums(sums, folder / f"{exposure.name}_{tile.tile}_sums.npy"))
+    places = folder / f"{exposure.name}_map.npy"
+    np.save(places, samples)
     summary = folder / f"{exposure.name}_summary.json"
-    summary.write_text(_summary(exposure, np.concatenate(samples)).model_dump_json())
-    return Made([*made, summary])
+    summary.write_text(_summary(exposure, np.concatenate(weights)).model_dump_json())
+    return Made([*made, places, summary])
 
 
 def make_reference(paths: list[Path], tile: MosaicGrid, settings: OutlierSettings, folder: Path) -> Made:
@@ -169,18 +120,39 @@ def make_reference(paths: list[Path], tile: MosaicGrid, settings: OutlierSetting
     settings
         Weight threshold.
     folder
-        Gets ``<tile>_reference.npy``: image and depth.
+        Gets ``<exposure>_<tile>_reference.npy`` for each exposure: the image and its depth where that exposure lies,
+        so that an exposure is searched again only if something under it changed.
     """
     summaries = read_summaries(paths)
     groups = {summary.name: summary.group for summary in summaries}
-    samples: dict[str, list[np.ndarray]] = {}
-    for summary in summaries:
-        samples.setdefault(summary.group, []).append(np.array(summary.weights, dtype=np.float32))
-    thresholds = {group: weight_threshold(values, settings.weight_threshold) for group, values in samples.items()}
+    sources = {
+        path.name.removesuffix(f"_{tile.tile}_sums.npy"): SumsFile(path)
+        for path in sorted(paths)
+        if path.name.endswith("_sums.npy")
+    }
     members: dict[str, list[SumsFile]] = {}
-    for path in sorted(path for path in paths if path.name.endswith("_sums.npy")):
-        members.setdefault(groups[path.name.rsplit("_", 2)[0]], []).append(SumsFile(path))
-    box = box_of(tile)
+    for name, source in sources.items():
+        members.setdefault(groups[name], []).append(source)
+    thresholds = {
+        group: weight_threshold(
+            [np.array(one.weights, np.float32) for one in summaries if one.group == group], settings.weight_threshold
+        )
+        for group in members
+    }
+    box = box_of(tile).padded(REFERENCE_MARGIN)
+    reference = Reference(box, *_median(members, thresholds, box))
+    return Made(
+        [
+            write_reference(reference.under(source), folder / f"{name}_{tile.tile}_reference.npy")
+            for name, source in sources.items()
+        ]
+    )
+
+
+def _median(
+    members: Mapping[str, Sequence[SumsFile]], thresholds: Mapping[str, float], box: Box
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return what exposures are compared with in a rectangle, and how many it is made of, strip by strip."""
     image = np.full((box.height, box.width), np.nan, dtype=np.float32)
     depth = np.zeros((box.height, box.width), dtype=np.uint8)
     for bottom in range(0, box.height, ROWS_AT_ONCE):
@@ -190,12 +162,7 @@ def make_reference(paths: list[Path], tile: MosaicGrid, settings: OutlierSetting
         if cube:
             rows = slice(bottom, bottom + strip.height)
             image[rows], depth[rows] = reference_image(np.stack(cube))
-    target = folder / f"{tile.tile}_reference.npy"
-    with target.open("wb") as file:
-        np.save(file, np.array(box, dtype=np.int64))
-        np.save(file, image)
-        np.save(file, depth)
-    return Made([target])
+    return image, depth
 
 
 def flag_frame(
@@ -212,7 +179,7 @@ def flag_frame(
     Parameters
     ----------
     paths
-        The ``_cal`` file, and the ``_reference.npy`` files of its tiles.
+        The ``_cal`` file, and the exposure's ``_map.npy`` and ``_reference.npy`` files.
     level
         Its sky in MJy/sr.
     tiles
@@ -223,20 +190,18 @@ def flag_frame(
         Gets ``<exposure>_crf.fits`` and, for each tile, ``<exposure>_<tile>_patch.npy``.
     """
     path = next(path for path in paths if path.suffix == ".fits")
+    places = next(path for path in paths if path.name.endswith("_map.npy"))
     references = [path for path in paths if path.name.endswith("_reference.npy")]
     exposure = read_exposure(path, level)
-    mapped = pixel_map(exposure.wcs, lattice(tiles[0]), exposure.shape)
-    weight = drizzle_weight(exposure, drizzle.weight_type)
-    box = frame_box(mapped, output_reach(mapped, drizzle))
-    image, depth = _reference_around(references, box)
-    blotted, depths = blot(image, depth, box, mapped)
-    del image, depth
+    placed = _placed(exposure, np.load(places), drizzle)
+    blotted, depths = blot(_merged(references, placed.box), placed.mapped)
     flagged = flag_outliers(exposure.sci, exposure.err, blotted, depths, outliers.snr, outliers.scale)
     del blotted, depths
     exposure.dq[flagged] |= OUTLIER
     made = [write_flagged(path, exposure, level, sky, folder / f"{exposure.name}_crf.fits", "COMPLETE")]
-    boxes = [box_of(tile).intersection(box) for tile in tiles]
-    for tile, patch in zip(tiles, patches(exposure, weight, flagged, mapped, boxes, drizzle), strict=True):
+    boxes = [box_of(tile).intersection(placed.box) for tile in tiles]
+    changes = patches(exposure, placed.weight, flagged, placed.mapped, boxes, drizzle)
+    for tile, patch in zip(tiles, changes, strict=True):
         made.append(write_patch(patch, folder / f"{exposure.name}_{tile.tile}_patch.npy"))
     return Made(made, {"outliers": float(np.count_nonzero(flagged))})
 
@@ -273,7 +238,7 @@ def combine_tile(
     tile
         The tile.
     settings
-        Weights.
+        Weights and kind of errors.
     input_scale_arcsec
         Pixel scale of the detectors, which ERR and variances are scaled by, the same for the whole survey; left
         out, that of the first exposure by name.
@@ -285,8 +250,8 @@ def combine_tile(
     patches = [path for path in paths if path.name.endswith("_patch.npy")]
     output_scale = tile.pixel_scale_mas / 1000.0
     ratio = output_scale / input_scale_arcsec if input_scale_arcsec else scale_ratio(tile, summaries)
-    planes = combine(sums, patches, summaries, tile, settings.weight_type, ratio)
-    return Made([write_sums(planes, folder / f"{tile.tile}_mosaic.npy")])
+    planes = combine(sums, patches, summaries, tile, settings, ratio)
+    return Made([write_tile(box_of(tile), planes, folder / f"{tile.tile}_mosaic.npy")])
 
 
 def assemble(paths: list[Path], window: MosaicGrid, settings: DrizzleSettings, product_name: str, folder: Path) -> Made:
@@ -320,6 +285,21 @@ def read_summaries(paths: Sequence[Path]) -> list[FrameSummary]:
     return [FrameSummary.model_validate_json(path.read_text()) for path in files]
 
 
+class _Placed(NamedTuple):
+    """Where an exposure's light goes."""
+
+    mapped: PixelMap
+    weight: np.ndarray
+    box: Box
+    """Lattice pixels that it may reach."""
+
+
+def _placed(exposure: Exposure, samples: np.ndarray, settings: DrizzleSettings) -> _Placed:
+    mapped = whole_map(samples, exposure.shape)
+    box = frame_box(mapped, output_reach(mapped, settings))
+    return _Placed(mapped, drizzle_weight(exposure, settings.weight_type), box)
+
+
 def _summary(exposure: Exposure, weights: np.ndarray) -> FrameSummary:
     header = exposure.header
     area = compute_mean_pixel_area(exposure.wcs, shape=exposure.shape)
@@ -351,32 +331,28 @@ def _group_strip(files: Sequence[SumsFile], strip: Box, threshold: float) -> np.
     """Science of one exposure, all its detectors together, in a strip; NaN where its weight is low."""
     weight: np.ndarray | None = None
     for file in files:
-        part = read_strip(file, strip, (WEIGHT, SCIENCE))
+        part = read_strip(file, strip)
         if part is None:
             continue
         if weight is None:
             weight, science = np.zeros((2, strip.height, strip.width), dtype=np.float32)
-        left, bottom = part.box.x - strip.x, part.box.y - strip.y
-        window = np.s_[bottom : bottom + part.box.height, left : left + part.box.width]
-        weight[window] += part.planes[0]
-        science[window] += part.planes[1]
+        window = part.box.within(strip)
+        weight[window] += part.planes[..., WEIGHT]
+        science[window] += part.planes[..., SCIENCE]
     if weight is None:
         return None
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where((weight >= threshold) & (weight > 0), science / weight, np.float32(np.nan))
 
 
-def _reference_around(references: Sequence[Path], box: Box) -> tuple[np.ndarray, np.ndarray]:
-    """Read the reference image and its depth in a rectangle from the tiles it spans."""
+def _merged(references: Sequence[Path], box: Box) -> Reference:
+    """Put the parts of a reference, which overlap by their margins, together."""
     image = np.full((box.height, box.width), np.nan, dtype=np.float32)
     depth = np.zeros((box.height, box.width), dtype=np.uint8)
     for path in references:
-        with path.open("rb") as file:
-            tile = Box(*np.load(file).tolist())
-            common = tile.intersection(box)
-            source = np.s_[common.y - tile.y :, common.x - tile.x :]
-            target = np.s_[common.y - box.y :, common.x - box.x :]
-            for plane in (image, depth):
-                values = np.load(file)[source][: common.height, : common.width]
-                plane[target][: common.height, : common.width] = values
-    return image, depth
+        part = read_reference(path)
+        known = part.depth > 0
+        window = part.box.within(box)
+        image[window][known] = part.image[known]
+        depth[window][known] = part.depth[known]
+    return Reference(box, image, depth)

@@ -3,6 +3,7 @@
 import io
 import shutil
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -37,7 +38,8 @@ class Exposure:
     variances: tuple[FloatImage, FloatImage, FloatImage]
     """Poisson, read noise, flat, (MJy/sr)**2."""
     dq: NDArray[np.uint32]
-    wcs: Any
+    tree: bytes
+    """ASDF with the WCS in it."""
     header: fits.Header
     """Of the primary HDU."""
     sci_header: fits.Header
@@ -46,6 +48,15 @@ class Exposure:
     def shape(self) -> tuple[int, int]:
         """Rows and columns."""
         return self.sci.shape[0], self.sci.shape[1]
+
+    @cached_property
+    def wcs(self) -> Any:
+        """The gwcs: 0-based pixels (x, y) to (RA, Dec) in degrees."""
+        # The planes are outside this tree and must not be looked for; what the WCS holds is read before it is closed.
+        with asdf.config_context() as config:
+            config.validate_on_read = False
+            with asdf.open(io.BytesIO(self.tree), lazy_load=True, memmap=False) as file:
+                return file.tree["meta"]["wcs"]
 
 
 class ExposureError(ValueError):
@@ -83,19 +94,10 @@ def read_exposure(path: Path, level: float = 0.0) -> Exposure:
         err=planes["ERR"],
         variances=(planes["VAR_POISSON"], planes["VAR_RNOISE"], planes["VAR_FLAT"]),
         dq=dq,
-        wcs=_wcs(tree),
+        tree=tree,
         header=header,
         sci_header=sci_header,
     )
-
-
-def read_footprint(path: Path) -> list[tuple[float, float]]:
-    """Read the corners (RA, Dec) in degrees from a file's S_REGION."""
-    region = str(fits.getval(path, "S_REGION", "SCI"))
-    numbers = [float(word) for word in region.split()[2:]]
-    if len(numbers) < 6 or len(numbers) % 2:
-        raise ExposureError(f"{path}: S_REGION is {region!r}, which is no polygon")
-    return list(zip(numbers[::2], numbers[1::2], strict=True))
 
 
 def drizzle_weight(exposure: Exposure, weight_type: Literal["ivm", "exptime"]) -> FloatImage:
@@ -173,11 +175,3 @@ def _match_flags(planes: dict[str, FloatImage], dq: NDArray[np.uint32]) -> None:
     dq[invalid] |= np.uint32(pixel["DO_NOT_USE"])
     for plane in planes.values():
         plane[invalid] = np.nan
-
-
-def _wcs(tree: bytes) -> Any:
-    # The planes are outside this tree and must not be looked for; what the WCS holds is read while the file is open.
-    with asdf.config_context() as config:
-        config.validate_on_read = False
-        with asdf.open(io.BytesIO(tree), lazy_load=True, memmap=False) as file:
-            return file.tree["meta"]["wcs"]

@@ -10,9 +10,8 @@ from cosmosaic.exposures import exposure_name, open_exposures, save_exposures
 from cosmosaic.mosaic.grid import resample_parameters
 from cosmosaic.mosaic.noise import note_noise_factor
 from cosmosaic.provenance import save_model
-from cosmosaic.records import MosaicGrid
+from cosmosaic.records import Made, MosaicGrid
 from cosmosaic.sky import read_levels
-from cosmosaic.steps import Made
 from cosmosaic.survey import DrizzleSettings, OutlierSettings, SkySettings
 
 FEWEST_GROUPS = 3

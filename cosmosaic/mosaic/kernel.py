@@ -13,8 +13,9 @@ from numba import njit
 from numpy.typing import NDArray
 
 WEIGHT, SCIENCE, POISSON, READ_NOISE, FLAT = range(5)
-"""Planes of sums: weight, weight x science, and weight x sigma of the three variances."""
-PLANES = 5
+"""Planes of sums: weight, weight x science, and of the three variances weight x sigma or weight**2 x variance."""
+PLANES = {"jwst": 5, "propagated": 5, "none": 2}
+"""How many of them there are, by `cosmosaic.survey.DrizzleSettings.errors`."""
 
 SMALLEST_OVERLAP = 1e-14
 """Overlaps in pixels below this are rounding errors of none."""
@@ -35,6 +36,17 @@ class Light(NamedTuple):
     weight: Floats
 
 
+class Drop(NamedTuple):
+    """What becomes of an input pixel."""
+
+    pixfrac: float
+    """Its side in input pixels, above 0."""
+    reach: float
+    """How far from its centre its light can fall, in output pixels."""
+    propagated: bool
+    """Whether its variances are drizzled with squared weights."""
+
+
 @njit(cache=True, nogil=True, error_model="numpy", inline="always")
 def _corner(map_x: Floats, map_y: Floats, column: float, row: float) -> tuple[float, float]:
     """Interpolate the pixel map bilinearly, extrapolating at its edges (``interpolate_point`` of the package)."""
@@ -48,12 +60,6 @@ def _corner(map_x: Floats, map_y: Floats, column: float, row: float) -> tuple[fl
     a, b, c, d = map_y[j, i], map_y[j, i + 1], map_y[j + 1, i], map_y[j + 1, i + 1]
     y = a * gx * gy + b * fx * gy + c * gx * fy + d * fx * fy
     return x, y
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _corner_row(map_x: Floats, map_y: Floats, row: float, offset: float, xs: Floats, ys: Floats) -> None:
-    for i in range(xs.size):
-        xs[i], ys[i] = _corner(map_x, map_y, i + offset, row)
 
 
 @njit(cache=True, nogil=True, error_model="numpy", inline="always")
@@ -99,37 +105,69 @@ def _add_edge(xa: float, ya: float, xb: float, yb: float, areas: Floats) -> None
         column += 1
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def overlap_areas(x: Floats, y: Floats, areas: Floats) -> None:
-    """Compute the areas that a quadrilateral shares with unit squares (Green's theorem, edge by edge).
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+def overlap_areas(corners: tuple[float, float, float, float, float, float, float, float], areas: Floats) -> None:
+    """Add the areas that a quadrilateral shares with unit squares (Green's theorem, edge by edge).
 
     Parameters
     ----------
-    x, y
-        Corners in cyclic order, shape ``(4,)`` each, within the array: square ``[row, column]`` spans column to
+    corners
+        Their x and y by turns, in cyclic order, within the array: square ``[row, column]`` spans column to
         column + 1 and row to row + 1.
     areas
-        Set to the signed areas, positive for corners in clockwise order (y upward).
+        Added to: signed areas, positive for corners in clockwise order (y upward).
     """
-    areas[:] = 0.0
-    for corner in range(4):
-        following = (corner + 1) & 3
-        _add_edge(x[corner], y[corner], x[following], y[following], areas)
+    xa, ya, xb, yb, xc, yc, xd, yd = corners
+    _add_edge(xa, ya, xb, yb, areas)
+    _add_edge(xb, yb, xc, yc, areas)
+    _add_edge(xc, yc, xd, yd, areas)
+    _add_edge(xd, yd, xa, ya, areas)
+
+
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+def _share_out(
+    areas: Floats, density: float, place: tuple[int, int], light: tuple[float, ...], propagated: bool, sums: Floats
+) -> None:
+    """Give the output pixels around ``place`` (row, column within the sums) their shares of a drop."""
+    height, width, planes = sums.shape
+    # One-dimensional and unsigned: numba would ask of every index whether it counts from the end.
+    values = sums.reshape(-1)
+    d, p, r, f = light
+    for j in range(areas.shape[0]):
+        row = place[0] + j
+        for i in range(areas.shape[1]):
+            area = abs(areas[j, i])
+            areas[j, i] = 0.0
+            column = place[1] + i
+            if not (0 <= row < height and 0 <= column < width and area > SMALLEST_OVERLAP):
+                continue
+            share = np.float32(area * density)
+            k = np.uintp((row * width + column) * planes)
+            values[k] += share
+            values[k + np.uintp(SCIENCE)] += share * d
+            if planes == 2:
+                continue
+            if propagated:
+                share *= share
+            values[k + np.uintp(POISSON)] += share * p
+            values[k + np.uintp(READ_NOISE)] += share * r
+            values[k + np.uintp(FLAT)] += share * f
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def drizzle_square(
     light: Light,
     pixel_map: tuple[Floats, Floats],
-    pixfrac: float,
+    drop: Drop,
     row_range: tuple[int, int],
     origin: tuple[int, int],
     sums: Floats,
 ) -> None:
     """Add a frame to the sums of a window with the square kernel.
 
-    Agrees with ``do_kernel_square`` of the drizzle package (Fruchter & Hook 2002, equations 4 and 5), with sigma
-    drizzled in place of variance as ``stcal.resample.Resample`` does.
+    Agrees with ``do_kernel_square`` of the drizzle package (Fruchter & Hook 2002, equations 4 and 5). Of variances
+    sigma is drizzled, as ``stcal.resample.Resample`` does, or the variance with squared weights, as the package does
+    with ``data2``.
 
     Parameters
     ----------
@@ -137,61 +175,49 @@ def drizzle_square(
         The frame; pixels of weight 0 are left out.
     pixel_map
         Output pixel (x, y) of each input pixel's centre, shape ``(ny, nx)`` each; NaN where there is none.
-    pixfrac
-        Side of the drop in input pixels, above 0.
+    drop
+        What becomes of an input pixel.
     row_range
         First input row and the one after the last; the others are left out.
     origin
         Output pixel (x, y) of the window's first element.
     sums
-        `WEIGHT`, `SCIENCE`, ... of the window, shape ``(5, height, width)``; added to.
+        `WEIGHT`, `SCIENCE`, ... of each pixel of the window, shape ``(height, width, 5)``, or ``(height, width, 2)``
+        without variances; added to.
     """
     map_x, map_y = pixel_map
     sci, poisson, read_noise, flat, weight = light
-    columns = sci.shape[1]
-    height, width = sums.shape[1:]
-    x0, y0 = origin
-    half = 0.5 * pixfrac
-    # Corners below and above the row of input pixels, on their left and right sides.
-    xl_below, yl_below, xr_below, yr_below = np.empty(columns), np.empty(columns), np.empty(columns), np.empty(columns)
-    xl_above, yl_above, xr_above, yr_above = np.empty(columns), np.empty(columns), np.empty(columns), np.empty(columns)
-    x, y = np.empty(4), np.empty(4)
+    height, width = sums.shape[:2]
+    x0, y0 = origin[0] - drop.reach, origin[1] - drop.reach
+    x1, y1 = origin[0] + width + drop.reach, origin[1] + height + drop.reach
+    half = 0.5 * drop.pixfrac
     areas = np.zeros((LARGEST_BOX, LARGEST_BOX))
     for j in range(row_range[0], row_range[1]):
-        if not weight[j].any():
-            continue
-        _corner_row(map_x, map_y, j - half, -half, xl_below, yl_below)
-        _corner_row(map_x, map_y, j - half, half, xr_below, yr_below)
-        _corner_row(map_x, map_y, j + half, -half, xl_above, yl_above)
-        _corner_row(map_x, map_y, j + half, half, xr_above, yr_above)
-        for i in range(columns):
+        previous = -2
+        xb = yb = xc = yc = 0.0
+        for i in range(sci.shape[1]):
             w = weight[j, i]
-            if w == 0.0:
+            if w == 0.0 or not (x0 < map_x[j, i] < x1 and y0 < map_y[j, i] < y1):
                 continue
-            xa, xb, xc, xd = xl_above[i], xr_above[i], xr_below[i], xl_below[i]
-            ya, yb, yc, yd = yl_above[i], yr_above[i], yr_below[i], yl_below[i]
+            if previous == i - 1 and half == 0.5:
+                # Drops as large as pixels share their corners.
+                xa, ya, xd, yd = xb, yb, xc, yc
+            else:
+                xa, ya = _corner(map_x, map_y, i - half, j + half)
+                xd, yd = _corner(map_x, map_y, i - half, j - half)
+            xb, yb = _corner(map_x, map_y, i + half, j + half)
+            xc, yc = _corner(map_x, map_y, i + half, j - half)
+            previous = i
             if math.isnan(xa + xb + xc + xd + ya + yb + yc + yd):
                 continue
-            left = math.floor(min(xa, xb, xc, xd) + 0.5)
-            right = math.floor(max(xa, xb, xc, xd) + 0.5)
-            bottom = math.floor(min(ya, yb, yc, yd) + 0.5)
-            top = math.floor(max(ya, yb, yc, yd) + 0.5)
-            if left >= x0 + width or right < x0 or bottom >= y0 + height or top < y0:
-                continue
-            jacobian = 0.5 * ((xb - xd) * (ya - yc) - (xa - xc) * (yb - yd))
-            x[0], x[1], x[2], x[3] = xa - left + 0.5, xb - left + 0.5, xc - left + 0.5, xd - left + 0.5
-            y[0], y[1], y[2], y[3] = ya - bottom + 0.5, yb - bottom + 0.5, yc - bottom + 0.5, yd - bottom + 0.5
+            left, right = math.floor(min(xa, xb, xc, xd) + 0.5), math.floor(max(xa, xb, xc, xd) + 0.5)
+            bottom, top = math.floor(min(ya, yb, yc, yd) + 0.5), math.floor(max(ya, yb, yc, yd) + 0.5)
             box = areas[: top - bottom + 1, : right - left + 1]
-            overlap_areas(x, y, box)
-            d = sci[j, i]
-            p, r, f = np.sqrt(poisson[j, i]), np.sqrt(read_noise[j, i]), np.sqrt(flat[j, i])
-            for row in range(max(bottom, y0), min(top, y0 + height - 1) + 1):
-                for column in range(max(left, x0), min(right, x0 + width - 1) + 1):
-                    area = abs(areas[row - bottom, column - left])
-                    if area > SMALLEST_OVERLAP:
-                        share = np.float32(area / abs(jacobian) * w)
-                        sums[WEIGHT, row - y0, column - x0] += share
-                        sums[SCIENCE, row - y0, column - x0] += share * d
-                        sums[POISSON, row - y0, column - x0] += share * p
-                        sums[READ_NOISE, row - y0, column - x0] += share * r
-                        sums[FLAT, row - y0, column - x0] += share * f
+            x, y = left - 0.5, bottom - 0.5
+            overlap_areas((xa - x, ya - y, xb - x, yb - y, xc - x, yc - y, xd - x, yd - y), box)
+            jacobian = 0.5 * ((xb - xd) * (ya - yc) - (xa - xc) * (yb - yd))
+            p, r, f = poisson[j, i], read_noise[j, i], flat[j, i]
+            if not drop.propagated:
+                p, r, f = np.sqrt(p), np.sqrt(r), np.sqrt(f)
+            place = bottom - origin[1], left - origin[0]
+            _share_out(box, w / abs(jacobian), place, (sci[j, i], p, r, f), drop.propagated, sums)

@@ -3,23 +3,16 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from pathlib import Path
-from typing import NamedTuple
+from pkgutil import resolve_name
+from typing import Any, NamedTuple
 
 from cosmosaic.exposures import exposure_name
-from cosmosaic.mosaic.engine import (
-    assemble,
-    combine_tile,
-    drizzle_frame,
-    flag_frame,
-    keep_frame,
-    make_reference,
-    read_summaries,
-)
-from cosmosaic.mosaic.exposure import read_footprint
-from cosmosaic.mosaic.tiles import DEFAULT_TILE_PIXELS, Plan, make_plan
-from cosmosaic.records import MosaicGrid
-from cosmosaic.steps import Made
+from cosmosaic.mosaic.tiles import DEFAULT_TILE_PIXELS, Plan, make_plan, read_footprint
+from cosmosaic.records import Made, MosaicGrid
 from cosmosaic.survey import DrizzleSettings, OutlierSettings, SkySettings
+
+Files = dict[str, list[Path]]
+"""What was made, by the name of the exposure or tile it was made of."""
 
 
 class MosaicSettings(NamedTuple):
@@ -29,6 +22,8 @@ class MosaicSettings(NamedTuple):
     outliers: OutlierSettings = OutlierSettings()
     drizzle: DrizzleSettings = DrizzleSettings()
     tile_pixels: int = DEFAULT_TILE_PIXELS
+    input_scale_arcsec: float | None = None
+    """Pixel scale of the detectors, which ERR is scaled by; left out, that of the first exposure by name."""
 
 
 def make_mosaic(
@@ -72,10 +67,16 @@ def make_mosaic(
     work = _Work(exposures, {name: levels.get(name, 0.0) for name in exposures}, plan, settings, parts, executor.submit)
     sums = work.drizzle()
     flags = work.flag(sums) if settings.outliers.enabled else work.keep()
-    tiles = work.combine(sums + flags)
-    inputs = [*tiles, *_of_kind(sums, "summary.json"), next(iter(exposures.values()))]
-    mosaic = executor.submit(assemble, inputs, window, settings.drizzle, product_name, folder).result().paths
-    return mosaic + _of_kind(flags, "crf.fits")
+    tiles = work.combine(sums, flags)
+    inputs = [next(iter(exposures.values())), *_chosen(tiles, tiles), *_chosen(sums, sums, "_summary.json")]
+    future = executor.submit(do_unit, "assemble", inputs, window, settings.drizzle, product_name, folder)
+    return future.result().paths + _chosen(flags, flags, "_crf.fits")
+
+
+def do_unit(unit: str, paths: list[Path], *arguments: Any) -> Made:
+    """Do one unit of `cosmosaic.mosaic.engine`, which workers import and the process that waits for them does not."""
+    done: Made = resolve_name(f"cosmosaic.mosaic.engine:{unit}")(paths, *arguments)
+    return done
 
 
 class _Work(NamedTuple):
@@ -88,57 +89,88 @@ class _Work(NamedTuple):
     parts: Path
     submit: Callable[..., Future[Made]]
 
-    def drizzle(self) -> list[Path]:
+    def drizzle(self) -> Files:
         tiles, settings = self.plan.tiles_of_frame, self.settings.drizzle
         return _collect(
-            self.submit(drizzle_frame, [path], self.levels[name], tiles[name], settings, self.parts)
+            (name, self.submit(do_unit, "drizzle_frame", [path], self.levels[name], tiles[name], settings, self.parts))
             for name, path in self.exposures.items()
         )
 
-    def keep(self) -> list[Path]:
+    def keep(self) -> Files:
         return _collect(
-            self.submit(keep_frame, [path], self.levels[name], self.settings.sky, self.parts)
+            (name, self.submit(do_unit, "keep_frame", [path], self.levels[name], self.settings.sky, self.parts))
             for name, path in self.exposures.items()
         )
 
-    def flag(self, sums: list[Path]) -> list[Path]:
+    def flag(self, sums: Files) -> Files:
+        sky, outliers, drizzle, *_ = self.settings
         references = _collect(
-            self.submit(make_reference, _of_tile(sums, tile), tile, self.settings.outliers, self.parts)
+            (
+                tile.tile,
+                self.submit(do_unit, "make_reference", self._drizzled(sums, tile), tile, outliers, self.parts),
+            )
             for tile in self.plan.tiles
         )
-        by_tile = {path.name.split("_")[0]: path for path in references}
-        sky, outliers, drizzle, _ = self.settings
+        tiles = self.plan.tiles_of_frame
         return _collect(
-            self.submit(
-                flag_frame,
-                [path, *(by_tile[tile.tile] for tile in self.plan.tiles_of_frame[name])],
-                self.levels[name],
-                self.plan.tiles_of_frame[name],
-                sky,
-                outliers,
-                drizzle,
-                self.parts,
+            (
+                name,
+                self.submit(
+                    do_unit,
+                    "flag_frame",
+                    [
+                        path,
+                        *_chosen(sums, [name], "_map.npy"),
+                        *(
+                            file
+                            for tile in tiles[name]
+                            for file in _chosen(references, [tile.tile], f"{name}_{tile.tile}_reference.npy")
+                        ),
+                    ],
+                    self.levels[name],
+                    tiles[name],
+                    sky,
+                    outliers,
+                    drizzle,
+                    self.parts,
+                ),
             )
             for name, path in self.exposures.items()
         )
 
-    def combine(self, files: list[Path]) -> list[Path]:
-        scale = read_summaries(files)[0].pixel_scale_arcsec
+    def combine(self, sums: Files, flags: Files) -> Files:
+        frames = self.plan.frames_of_tile
+        scale = self.settings.input_scale_arcsec
+        first = _chosen(sums, [min(sums)], "_summary.json")
         return _collect(
-            self.submit(combine_tile, _of_tile(files, tile), tile, self.settings.drizzle, scale, self.parts)
+            (
+                tile.tile,
+                self.submit(
+                    do_unit,
+                    "combine_tile",
+                    first
+                    + [path for path in self._drizzled(sums, tile) if path not in first]
+                    + _chosen(flags, frames[tile.tile], f"_{tile.tile}_patch.npy"),
+                    tile,
+                    self.settings.drizzle,
+                    scale,
+                    self.parts,
+                ),
+            )
             for tile in self.plan.tiles
         )
 
+    def _drizzled(self, sums: Files, tile: MosaicGrid) -> list[Path]:
+        """Sums of a tile, and summaries of all detectors of the exposures that reach it."""
+        return _chosen(sums, self.plan.frames_of_tile[tile.tile], f"_{tile.tile}_sums.npy") + _chosen(
+            sums, self.plan.companions(tile), "_summary.json"
+        )
 
-def _collect(futures: Iterable[Future[Made]]) -> list[Path]:
+
+def _collect(futures: Iterable[tuple[str, Future[Made]]]) -> Files:
     # All are submitted before the first is waited for.
-    return [path for future in list(futures) for path in future.result().paths]
+    return {name: future.result().paths for name, future in list(futures)}
 
 
-def _of_tile(files: Sequence[Path], tile: MosaicGrid) -> list[Path]:
-    """Files of one tile, and the exposures' summaries."""
-    return [path for path in files if f"_{tile.tile}_" in path.name or path.name.endswith("_summary.json")]
-
-
-def _of_kind(files: Sequence[Path], ending: str) -> list[Path]:
-    return [path for path in files if path.name.endswith(ending)]
+def _chosen(files: Files, names: Iterable[str], ending: str = "") -> list[Path]:
+    return [path for name in names for path in files[name] if path.name.endswith(ending)]

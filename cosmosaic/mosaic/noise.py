@@ -5,13 +5,36 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 from astropy.stats import mad_std
-
-from cosmosaic.catalog import noise_correlation
+from numpy.typing import NDArray
 
 SOURCE_SIGMA = 4.0
 """Pixels this far from the sky are left out of its scatter."""
 LARGEST_SAMPLE_PIXELS = 16_000_000
 """Rows are sampled evenly so that no more pixels are read, however large the mosaic."""
+
+
+def noise_correlation(sci: NDArray[np.floating], err: NDArray[np.floating], mask: NDArray[np.bool_]) -> float:
+    """Measure how much less the pixels scatter than their errors say.
+
+    In a drizzled mosaic neighbouring pixels share input pixels. Their scatter is smaller than ERR, while sums over
+    several pixels scatter as ``sqrt(sum ERR^2)`` (Casertano et al. 2000, AJ 120, 2747, appendix).
+
+    Parameters
+    ----------
+    sci
+        Image without background, shape ``(ny, nx)``.
+    err
+        Its error map in the same unit.
+    mask
+        True on sources and where there are no data.
+
+    Returns
+    -------
+    factor
+        Robust standard deviation of ``sci / err``; NaN where everything is masked.
+    """
+    clear = ~mask
+    return float(mad_std(sci[clear] / err[clear])) if clear.any() else float("nan")
 
 
 def note_noise_factor(path: Path) -> None:

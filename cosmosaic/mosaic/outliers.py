@@ -6,14 +6,18 @@ exposure's pixels, and two thresholds. What it leaves to chance, places with one
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
+from scipy.ndimage import maximum_filter
 from stcal.outlier_detection.utils import compute_weight_threshold
 from stdatamodels.jwst.datamodels.dqflags import pixel
 
+from cosmosaic.mosaic.drizzle import SumsFile
+from cosmosaic.mosaic.kernel import WEIGHT
 from cosmosaic.mosaic.pixelmap import PixelMap
 from cosmosaic.mosaic.tiles import Box
 
@@ -24,6 +28,43 @@ NOISE_OF_TWO = math.sqrt(2.0)
 Floats = NDArray[np.floating[Any]]
 FloatImage = NDArray[np.float32]
 DepthImage = NDArray[np.uint8]
+
+
+class Reference(NamedTuple):
+    """What exposures are compared with in a rectangle of the lattice."""
+
+    box: Box
+    image: FloatImage
+    """MJy/sr, shape ``(height, width)``; NaN where there is nothing to compare with."""
+    depth: DepthImage
+    """How many exposures it is made of, at most 255."""
+
+    def under(self, source: SumsFile) -> "Reference":
+        """Keep what one exposure is compared with: the pixels that its light reaches, and their neighbours."""
+        box = source.box.padded(1).intersection(self.box) if source.box.pixels else source.box
+        if not box.pixels:
+            return Reference(box, self.image[:0, :0], self.depth[:0, :0])
+        light = np.zeros((source.box.height + 2, source.box.width + 2), dtype=np.uint8)
+        light[1:-1, 1:-1] = source.rows(0, source.box.height)[..., WEIGHT] != 0
+        near = maximum_filter(light, size=3, mode="constant")[box.within(source.box.padded(1))] > 0
+        window = box.within(self.box)
+        image, depth = np.where(near, self.image[window], np.float32(np.nan)), np.where(near, self.depth[window], 0)
+        return Reference(box, image, depth.astype(np.uint8))
+
+
+def write_reference(reference: Reference, path: Path) -> Path:
+    """Write rectangle, image and depth, one after the other in numpy's format."""
+    with path.open("wb") as file:
+        np.save(file, np.array(reference.box, dtype=np.int64))
+        np.save(file, reference.image)
+        np.save(file, reference.depth)
+    return path
+
+
+def read_reference(path: Path) -> Reference:
+    """Read what `write_reference` wrote."""
+    with path.open("rb") as file:
+        return Reference(Box(*np.load(file).tolist()), np.load(file), np.load(file))
 
 
 def weight_threshold(samples: Sequence[FloatImage], fraction: float) -> float:
@@ -109,7 +150,7 @@ def _blot(
     return blotted, depths
 
 
-def blot(reference: FloatImage, depth: DepthImage, box: Box, pixel_map: PixelMap) -> tuple[FloatImage, DepthImage]:
+def blot(reference: Reference, pixel_map: PixelMap) -> tuple[FloatImage, DepthImage]:
     """Put a reference image back on an exposure's pixels by bilinear interpolation.
 
     Agrees with ``blot_image(..., interp="linear")`` of the drizzle package, as `stcal` uses it: where one of the
@@ -117,10 +158,8 @@ def blot(reference: FloatImage, depth: DepthImage, box: Box, pixel_map: PixelMap
 
     Parameters
     ----------
-    reference, depth
-        What `reference_image` gives, shape ``(height, width)``.
-    box
-        The lattice pixels they cover.
+    reference
+        What `reference_image` gives, and where.
     pixel_map
         Of the exposure.
 
@@ -131,7 +170,7 @@ def blot(reference: FloatImage, depth: DepthImage, box: Box, pixel_map: PixelMap
     depths
         Smallest of the four neighbours' depths.
     """
-    return _blot(reference, depth, pixel_map.x, pixel_map.y, box.x, box.y)
+    return _blot(reference.image, reference.depth, pixel_map.x, pixel_map.y, reference.box.x, reference.box.y)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

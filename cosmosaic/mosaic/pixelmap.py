@@ -1,6 +1,8 @@
 """Where the pixels of a frame fall on the survey's pixel lattice: interpolated where that is exact enough."""
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -18,18 +20,24 @@ TOLERANCE_PIXELS = 1e-5
 FloatArray = NDArray[np.float64]
 
 
-class PixelMap(NamedTuple):
+@dataclass(frozen=True)
+class PixelMap:
     """Output pixel (x, y) of the centre of each input pixel, shape ``(ny, nx)`` each."""
 
     x: FloatArray
     y: FloatArray
 
+    @cached_property
+    def row_bounds(self) -> FloatArray:
+        """Smallest and largest x, then y, of each row, shape ``(4, ny)``; NaN does not count."""
+        return _row_bounds(self.x, self.y)
 
-def pixel_map(wcs: Any, grid: MosaicGrid, shape: tuple[int, int]) -> PixelMap:
-    """Map the pixels of a frame to those of a grid.
 
-    The WCS is evaluated on a lattice and interpolated with cubic splines; between the lattice's points the result
-    is checked against the WCS itself. Where it is not met to `TOLERANCE_PIXELS` the exact map is returned.
+def sampled_map(wcs: Any, grid: MosaicGrid, shape: tuple[int, int]) -> FloatArray:
+    """Map a lattice of a frame's pixels, from which cubic splines give all others to `TOLERANCE_PIXELS`.
+
+    Between the lattice's points the splines are checked against the WCS itself; where they miss it, or the frame is
+    small, all pixels are mapped.
 
     Parameters
     ----------
@@ -39,37 +47,55 @@ def pixel_map(wcs: Any, grid: MosaicGrid, shape: tuple[int, int]) -> PixelMap:
         The output pixels.
     shape
         Rows and columns of the frame.
+
+    Returns
+    -------
+    samples
+        Output pixel x, then y, shape ``(2, n, m)``: of a few rows and columns, or ``(2, ny, nx)`` of all.
     """
     if min(shape) < 2 * STEP_PIXELS:
         return exact_map(wcs, grid, shape)
-    ys, xs = (np.linspace(0.0, n - 1.0, -(-n // STEP_PIXELS) + 1) for n in shape)
+    ys, xs = _lattice(shape)
     nodes = _mapped(wcs, grid, *np.meshgrid(xs, ys))
-    if not np.isfinite(nodes).all():
-        return exact_map(wcs, grid, shape)
-    splines = [RectBivariateSpline(ys, xs, plane, kx=3, ky=3, s=0) for plane in nodes]
-    if _largest_error(splines, wcs, grid, xs, ys) > TOLERANCE_PIXELS:
-        return exact_map(wcs, grid, shape)
-    return PixelMap(*(_evaluated(spline, shape) for spline in splines))
+    if np.isfinite(nodes).all() and _largest_error(_splines(nodes, shape), wcs, grid, xs, ys) <= TOLERANCE_PIXELS:
+        return nodes
+    return exact_map(wcs, grid, shape)
 
 
-def exact_map(wcs: Any, grid: MosaicGrid, shape: tuple[int, int]) -> PixelMap:
-    """Map every pixel of a frame through its WCS, as `stcal.resample.utils.calc_pixmap` does."""
+def exact_map(wcs: Any, grid: MosaicGrid, shape: tuple[int, int]) -> FloatArray:
+    """Map every pixel of a frame through its WCS, as `stcal.resample.utils.calc_pixmap` does; x, then y."""
     rows, columns = np.indices(shape, dtype=np.float64)
-    return PixelMap(*_mapped(wcs, grid, columns, rows))
+    return _mapped(wcs, grid, columns, rows)
+
+
+def whole_map(samples: FloatArray, shape: tuple[int, int]) -> PixelMap:
+    """Make the map of all pixels of a frame from what `sampled_map` gave."""
+    if samples.shape[1:] == shape:
+        return PixelMap(*samples)
+    return PixelMap(*(_evaluated(spline, shape) for spline in _splines(samples, shape)))
 
 
 @njit(cache=True, nogil=True)
-def row_bounds(pixel_map: PixelMap) -> FloatArray:
-    """Return the smallest and largest x, then y, of each row of a map, shape ``(4, ny)``; NaN does not count."""
-    rows, columns = pixel_map.x.shape
+def _row_bounds(map_x: FloatArray, map_y: FloatArray) -> FloatArray:
+    rows, columns = map_x.shape
     bounds = np.empty((4, rows))
     bounds[0::2], bounds[1::2] = np.inf, -np.inf
     for j in range(rows):
         for i in range(columns):
-            x, y = pixel_map.x[j, i], pixel_map.y[j, i]
+            x, y = map_x[j, i], map_y[j, i]
             bounds[0, j], bounds[1, j] = min(bounds[0, j], x), max(bounds[1, j], x)
             bounds[2, j], bounds[3, j] = min(bounds[2, j], y), max(bounds[3, j], y)
     return bounds
+
+
+def _lattice(shape: tuple[int, int]) -> tuple[FloatArray, FloatArray]:
+    """Rows and columns at which the WCS is evaluated, the outermost pixels among them."""
+    rows, columns = (np.linspace(0.0, n - 1.0, -(-n // STEP_PIXELS) + 1) for n in shape)
+    return rows, columns
+
+
+def _splines(nodes: FloatArray, shape: tuple[int, int]) -> list[RectBivariateSpline]:
+    return [RectBivariateSpline(*_lattice(shape), plane, kx=3, ky=3, s=0) for plane in nodes]
 
 
 def _mapped(wcs: Any, grid: MosaicGrid, x: FloatArray, y: FloatArray) -> FloatArray:

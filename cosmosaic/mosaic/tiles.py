@@ -6,12 +6,15 @@ anchored there too, so that they stay what they are when frames are added.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
-from cosmosaic.mosaic.grid import Footprint, overlaps
+from astropy.io import fits
+
+from cosmosaic.mosaic.grid import Footprint, GridError, overlaps
 from cosmosaic.records import MosaicGrid
 
-DEFAULT_TILE_PIXELS = 2048
+DEFAULT_TILE_PIXELS = 1024
 
 
 class Box(NamedTuple):
@@ -28,6 +31,15 @@ class Box(NamedTuple):
         width = min(self.x + self.width, other.x + other.width) - x
         height = min(self.y + self.height, other.y + other.height) - y
         return Box(x, y, max(width, 0), max(height, 0))
+
+    def within(self, other: "Box") -> tuple[slice, slice]:
+        """Return the rows and columns that the rectangle, a part of another, has in the other's array."""
+        x, y = self.x - other.x, self.y - other.y
+        return slice(y, y + self.height), slice(x, x + self.width)
+
+    def padded(self, width: int) -> "Box":
+        """Return the rectangle with so many more pixels on each side."""
+        return Box(self.x - width, self.y - width, self.width + 2 * width, self.height + 2 * width)
 
     @property
     def pixels(self) -> int:
@@ -121,6 +133,21 @@ def named_tiles(rows: Iterable[tuple[str, Sequence[float], Sequence[int]]], grid
     return tuple(tiles.values())
 
 
+def read_footprint(path: Path) -> list[tuple[float, float]]:
+    """Read the corners (RA, Dec) in degrees from a file's S_REGION.
+
+    Raises
+    ------
+    cosmosaic.mosaic.grid.GridError
+        It is no polygon.
+    """
+    region = str(fits.getval(path, "S_REGION", "SCI"))
+    numbers = [float(word) for word in region.split()[2:]]
+    if len(numbers) < 6 or len(numbers) % 2:
+        raise GridError(f"{path}: S_REGION is {region!r}, which is no polygon")
+    return list(zip(numbers[::2], numbers[1::2], strict=True))
+
+
 class Plan(NamedTuple):
     """What is to be done."""
 
@@ -129,6 +156,11 @@ class Plan(NamedTuple):
     tiles_of_frame: dict[str, tuple[MosaicGrid, ...]]
     frames_of_tile: dict[str, tuple[str, ...]]
     """Names of exposures, sorted, by the tile's name."""
+
+    def companions(self, tile: MosaicGrid) -> tuple[str, ...]:
+        """Return all detectors of the exposures that reach a tile: weights are judged by the whole exposure."""
+        exposures = {_exposure_of(name) for name in self.frames_of_tile[tile.tile]}
+        return tuple(name for name in self.tiles_of_frame if _exposure_of(name) in exposures)
 
 
 def make_plan(footprints: Mapping[str, Footprint], window: MosaicGrid, size: int = DEFAULT_TILE_PIXELS) -> Plan:
@@ -150,3 +182,8 @@ def make_plan(footprints: Mapping[str, Footprint], window: MosaicGrid, size: int
         for tile in touched:
             frames_of_tile[tile.tile] = (*frames_of_tile.get(tile.tile, ()), name)
     return Plan(tuple(tile for tile in tiles if tile.tile in frames_of_tile), tiles_of_frame, frames_of_tile)
+
+
+def _exposure_of(name: str) -> str:
+    """``jw01727001001_02101_00001_nrcb1`` without the detector."""
+    return name.rsplit("_", 1)[0]

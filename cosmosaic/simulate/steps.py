@@ -4,11 +4,11 @@ from pathlib import Path
 
 from astropy.table import Table
 
+from cosmosaic.records import Made
 from cosmosaic.simulate.plan import PlannedFrame, plan_frames
 from cosmosaic.simulate.references import write_crds_cache
 from cosmosaic.simulate.survey import simulate_frame, survey_scene
 from cosmosaic.simulate.truth import write_survey_truth
-from cosmosaic.steps import Made
 from cosmosaic.survey import SimulationSettings
 
 

@@ -6,8 +6,8 @@ import numpy as np
 from astropy import units
 from astropy.table import QTable
 
+from cosmosaic.records import Made
 from cosmosaic.sky.methods import METHODS, measure_levels
-from cosmosaic.steps import Made
 
 SURFACE_BRIGHTNESS = units.MJy / units.sr
 

@@ -11,6 +11,7 @@ from astropy.table import QTable
 from jwst import datamodels
 
 from cosmosaic.exposures import save_model
+from cosmosaic.records import Made
 from cosmosaic.sky.cells import bin_exposures, usable_pixels
 from cosmosaic.sky.flicker import flicker_pattern
 from cosmosaic.sky.methods import bright_cells, find_sources, values_of
@@ -25,7 +26,6 @@ from cosmosaic.sky.wisps import (
     fit_template,
     wisp_image,
 )
-from cosmosaic.steps import Made
 
 TEMPLATE_SUFFIX = "_wisp.fits"
 NO_WISP = WispFit(0.0, np.inf)

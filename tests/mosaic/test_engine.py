@@ -15,11 +15,12 @@ from jwst.resample.resample import ResampleImage
 from stdatamodels.jwst.datamodels.dqflags import pixel
 
 from cosmosaic.exposures import exposure_name, open_exposures
-from cosmosaic.mosaic.engine import FootprintError, drizzle_frame, fit_memory, peak_mb
-from cosmosaic.mosaic.exposure import ExposureError, read_exposure, read_footprint
+from cosmosaic.mosaic.engine import FootprintError, drizzle_frame
+from cosmosaic.mosaic.exposure import ExposureError, read_exposure
 from cosmosaic.mosaic.grid import resample_parameters, survey_grid
 from cosmosaic.mosaic.local import MosaicSettings, make_mosaic
-from cosmosaic.mosaic.tiles import make_plan, tiles_of
+from cosmosaic.mosaic.memory import fit_memory, peak_mb
+from cosmosaic.mosaic.tiles import make_plan, read_footprint, tiles_of
 from cosmosaic.records import MosaicGrid
 from cosmosaic.simulate.plan import plan_frames
 from cosmosaic.simulate.survey import simulate_frame, survey_scene
@@ -238,7 +239,7 @@ def test_a_frame_is_planned_for_the_tiles_it_touches(frames: list[Path], window:
 
 def test_memory_bounds_tiles_and_workers() -> None:
     full, ratio = (2048, 2048), 2.1
-    assert fit_memory(64.0, 8, full, ratio) == (2048, 8)
+    assert fit_memory(64.0, 8, full, ratio) == (1024, 8)
     tight = fit_memory(2.0, 8, full, ratio)
     assert tight.processes * peak_mb(full, tight.tile_pixels, ratio) <= 2000.0
     assert tight.processes < 8

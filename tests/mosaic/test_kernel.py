@@ -6,7 +6,16 @@ from drizzle.resample import Drizzle
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cosmosaic.mosaic.kernel import PLANES, POISSON, READ_NOISE, SCIENCE, WEIGHT, Light, drizzle_square, overlap_areas
+from cosmosaic.mosaic.kernel import (
+    POISSON,
+    READ_NOISE,
+    SCIENCE,
+    WEIGHT,
+    Drop,
+    Light,
+    drizzle_square,
+    overlap_areas,
+)
 
 SHAPE = (14, 17)
 MARGIN = 12
@@ -48,7 +57,7 @@ def test_overlaps_are_the_exact_polygon_areas(seed: int, side: float) -> None:
     square = np.array([(-1, 1), (1, 1), (1, -1), (-1, -1)]) * side / 2 * [1, generator.uniform(0.5, 1.5)]
     corners = square @ turn.T + 4 + generator.uniform(-1, 1, 2)
     areas = np.zeros((9, 9))
-    overlap_areas(corners[:, 0].copy(), corners[:, 1].copy(), areas)
+    overlap_areas(tuple(corners.ravel().tolist()), areas)
     expected = [[exact_overlap(corners, column, row) for column in range(9)] for row in range(9)]
     np.testing.assert_allclose(areas, expected, atol=1e-13)
 
@@ -80,8 +89,9 @@ def test_sums_are_those_of_the_package(
     weight = generator.uniform(0.5, 2.0, SHAPE).astype(np.float32)
     weight[generator.uniform(size=SHAPE) < 0.1] = 0.0
     science[weight == 0] = np.nan
-    sums = np.zeros((PLANES, 21, 23), dtype=np.float32)
-    drizzle_square(Light(science, *variances, weight), (x, y), pixfrac, (0, SHAPE[0]), (0, 0), sums)
+    sums = np.zeros((21, 23, 5), dtype=np.float32)
+    drop = Drop(pixfrac, 1.5 * max(1.0, 1.0 / ratio), propagated=False)
+    drizzle_square(Light(science, *variances, weight), (x, y), drop, (0, SHAPE[0]), (0, 0), sums)
     for plane, source in ((SCIENCE, science), (POISSON, np.sqrt(variances[0])), (READ_NOISE, np.sqrt(variances[1]))):
         # The package loses light at the edge of its output: it gets a margin, which is cut off.
         package = Drizzle(out_shape=(21 + 2 * MARGIN, 23 + 2 * MARGIN), fillval=0.0, disable_ctx=True)
@@ -96,19 +106,19 @@ def test_sums_are_those_of_the_package(
         )
         expected_weight, expected = package.out_wht[INSIDE], package.out_img[INSIDE]
         solid = expected_weight > 1e-6
-        np.testing.assert_allclose(sums[WEIGHT], expected_weight, rtol=1e-5, atol=1e-6)
-        np.testing.assert_allclose(sums[plane][solid] / sums[WEIGHT][solid], expected[solid], rtol=2e-5)
+        np.testing.assert_allclose(sums[..., WEIGHT], expected_weight, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(sums[..., plane][solid] / sums[..., WEIGHT][solid], expected[solid], rtol=2e-5)
 
 
 def test_a_window_holds_what_the_whole_holds_there() -> None:
     rows, columns = np.indices(SHAPE, dtype=float)
     x, y = 1.3 * (columns - 0.4 * rows) + 10, 1.3 * (rows + 0.4 * columns) - 3
     planes = [np.full(SHAPE, value, dtype=np.float32) for value in (2.0, 1.0, 1.0, 1.0, 1.0)]
-    whole = np.zeros((PLANES, 40, 50), dtype=np.float32)
-    part = np.zeros((PLANES, 7, 9), dtype=np.float32)
+    whole = np.zeros((40, 50, 5), dtype=np.float32)
+    part = np.zeros((7, 9, 5), dtype=np.float32)
     for origin, sums in (((0, 0), whole), ((12, 5), part)):
-        drizzle_square(Light(*planes), (x, y), 1.0, (0, SHAPE[0]), origin, sums)
-    np.testing.assert_array_equal(part, whole[:, 5:12, 12:21])
+        drizzle_square(Light(*planes), (x, y), Drop(1.0, 2.5, propagated=False), (0, SHAPE[0]), origin, sums)
+    np.testing.assert_array_equal(part, whole[5:12, 12:21])
 
 
 def test_pixels_without_a_place_are_left_out() -> None:
@@ -116,8 +126,10 @@ def test_pixels_without_a_place_are_left_out() -> None:
     x = columns.copy()
     x[5, 5] = np.nan
     ones = np.ones(SHAPE, dtype=np.float32)
-    sums = np.zeros((PLANES, *SHAPE), dtype=np.float32)
-    drizzle_square(Light(ones, ones, ones, ones, ones), (x, rows), 1.0, (0, SHAPE[0]), (0, 0), sums)
+    sums = np.zeros((*SHAPE, 5), dtype=np.float32)
+    drizzle_square(
+        Light(ones, ones, ones, ones, ones), (x, rows), Drop(1.0, 1.5, propagated=False), (0, SHAPE[0]), (0, 0), sums
+    )
     assert np.isfinite(sums).all()
-    assert sums[WEIGHT, 5, 5] == 0.0
-    assert sums[WEIGHT, 0, 0] == pytest.approx(1.0)
+    assert sums[5, 5, WEIGHT] == 0.0
+    assert sums[0, 0, WEIGHT] == pytest.approx(1.0)

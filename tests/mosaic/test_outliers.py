@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stcal.outlier_detection.utils import flag_resampled_crs
 
-from cosmosaic.mosaic.outliers import blot, flag_outliers, reference_image, weight_threshold
+from cosmosaic.mosaic.outliers import Reference, blot, flag_outliers, reference_image, weight_threshold
 from cosmosaic.mosaic.pixelmap import PixelMap
 from cosmosaic.mosaic.tiles import Box
 
@@ -68,9 +68,9 @@ def test_blotted_values_are_those_of_the_package() -> None:
     image = generator.normal(size=(90, 90)).astype(np.float32)
     image[40:44, 30] = np.nan
     expected = np.full((64, 64), np.nan, dtype=np.float32)
-    blot_image(image, np.dstack(mapped), out_img=expected, fillval=np.nan, iscale=1.0, interp="linear")
+    blot_image(image, np.dstack([mapped.x, mapped.y]), out_img=expected, fillval=np.nan, iscale=1.0, interp="linear")
     shifted = PixelMap(mapped.x + 100, mapped.y - 50)
-    ours, depths = blot(image, np.full(image.shape, 4, np.uint8), Box(100, -50, 90, 90), shifted)
+    ours, depths = blot(Reference(Box(100, -50, 90, 90), image, np.full(image.shape, 4, np.uint8)), shifted)
     np.testing.assert_array_equal(np.isnan(ours), np.isnan(expected))
     np.testing.assert_allclose(ours, expected, atol=2e-5)
     assert set(np.unique(depths)) == {0, 4}
@@ -80,7 +80,7 @@ def test_the_depth_of_a_pixel_is_its_shallowest_neighbours() -> None:
     depth = np.array([[3, 3, 2], [3, 3, 3]], dtype=np.uint8)
     image = np.zeros(depth.shape, dtype=np.float32)
     x, y = np.array([[0.5, 1.5]]), np.array([[0.5, 0.5]])
-    assert blot(image, depth, Box(0, 0, 3, 2), PixelMap(x, y))[1].tolist() == [[3, 2]]
+    assert blot(Reference(Box(0, 0, 3, 2), image, depth), PixelMap(x, y))[1].tolist() == [[3, 2]]
 
 
 def test_the_threshold_is_that_of_all_detectors_together() -> None:

@@ -1,0 +1,84 @@
+"""How the work is cut up to fit the memory: what a worker needs is known before anything is allocated."""
+
+from typing import NamedTuple
+
+from cosmosaic.mosaic.tiles import DEFAULT_TILE_PIXELS
+
+BASE_MB = 260.0
+"""A worker with its libraries loaded."""
+TILE_SIDES = (DEFAULT_TILE_PIXELS, DEFAULT_TILE_PIXELS // 2, DEFAULT_TILE_PIXELS // 4)
+"""Sides to choose from; smaller ones make more files and steps."""
+SUM_BYTES = 5 * 4
+"""Of a pixel of an exposure's sums."""
+MOSAIC_BYTES = 7 * 4
+"""Of a pixel of a finished tile."""
+
+
+class Resources(NamedTuple):
+    """How the work is cut up."""
+
+    tile_pixels: int
+    processes: int
+
+
+def fit_memory(
+    memory_gb: float,
+    processes: int,
+    shape: tuple[int, int],
+    input_over_output_scale: float,
+    tile_pixels: int | None = None,
+) -> Resources:
+    """Choose the tiles' side and the number of workers that fit the memory.
+
+    Parameters
+    ----------
+    memory_gb
+        For all workers together.
+    processes
+        Workers wanted.
+    shape
+        Rows and columns of an exposure.
+    input_over_output_scale
+        Side of a detector pixel in mosaic pixels.
+    tile_pixels
+        Side of the tiles, where it is given.
+
+    Raises
+    ------
+    ValueError
+        Not even one worker with the smallest tiles fits.
+    """
+    sides = (tile_pixels,) if tile_pixels else TILE_SIDES
+    for workers in range(processes, 0, -1):
+        for side in sides:
+            if workers * peak_mb(shape, side, input_over_output_scale) <= 1000.0 * memory_gb:
+                return Resources(side, workers)
+    least = peak_mb(shape, sides[-1], input_over_output_scale) / 1000.0
+    raise ValueError(
+        f"resources.memory_gb = {memory_gb:g} is too little: exposures of {shape[0]} x {shape[1]} pixels in tiles of "
+        f"{sides[-1]} need {least:.1f}; raise it, or make mosaics of larger pixels"
+    )
+
+
+def peak_mb(shape: tuple[int, int], tile_pixels: int, input_over_output_scale: float) -> float:
+    """Predict the memory of one worker in MB at its peak; the number of exposures has no part in it.
+
+    Parameters
+    ----------
+    shape
+        Rows and columns of an exposure.
+    tile_pixels
+        Side of a tile.
+    input_over_output_scale
+        Side of a detector pixel in mosaic pixels.
+    """
+    frame = shape[0] * shape[1]
+    # Turned by 45 degrees a frame's box is twice its area.
+    box = 2 * frame * input_over_output_scale**2
+    sums = min(tile_pixels**2, box) * SUM_BYTES
+    # Five planes, flags, weight and pixel map; what reading and flagging need besides.
+    exposure = frame * (7 * 4 + 2 * 8)
+    drizzling = exposure + frame * 8 + 2 * sums
+    flagging = exposure + frame * 13 + max(box * 5, 2 * sums)
+    combining = tile_pixels**2 * (MOSAIC_BYTES + SUM_BYTES)
+    return BASE_MB + max(drizzling, flagging, combining) / 1e6
