@@ -9,7 +9,9 @@ import argparse
 import json
 import os
 import time
+from collections import defaultdict
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -19,10 +21,23 @@ from jwst import datamodels
 from scipy import ndimage
 from sky_fields import Field, FrameTruth, crowded_field, make_field, random_field, sparse_field
 
+from cosmosaic.detector import clean_flicker_noise
+from cosmosaic.filters import WISP_DETECTORS
+from cosmosaic.provenance import save_model
 from cosmosaic.simulate.references import CRDS_CONTEXT, write_crds_cache
 from cosmosaic.sky.cells import CellSurvey, bin_exposure, bin_exposures, cell_positions, stack, usable_pixels
-from cosmosaic.sky.corrections import remove_flicker, remove_stripes, remove_wisps
-from cosmosaic.sky.methods import METHODS, find_sources, measure_levels, solve_overlaps, values_of
+from cosmosaic.sky.corrections import flatten_frame, remove_flicker, remove_wisps
+from cosmosaic.sky.methods import (
+    METHODS,
+    SkyInputs,
+    bright_cells,
+    find_sources,
+    measure,
+    solve_overlaps,
+    values_of,
+)
+from cosmosaic.sky.patterns import write_patterns
+from cosmosaic.sky.stripes import destripe
 from cosmosaic.sky.verdict import Verdict, make_judge, pure_noise, rank
 
 DEFAULT = "overlap"
@@ -32,6 +47,8 @@ HALF_LIGHT_AREA_ARCSEC2 = np.pi * 4.0**2 * 0.8
 ARCSEC2_PER_SR = (180 * 3600 / np.pi) ** 2
 RANKED = ("none", "local-per-detector", "global+match", "median", "pedestal", "overlap")
 ORDER = (*RANKED[::-1], *(method for method in METHODS if method not in (*RANKED, "user")))
+GALAXY_RADIUS_PIXELS = 4.0 / 0.031
+FLICKER_FRAMES = 2
 NULL_DRAWS = 20
 RANDOM_SURVEYS = 10
 
@@ -48,12 +65,19 @@ class Sample:
     survey: CellSurvey
     steps: dict[str, list[Path]]
     """Frames after each correction."""
-    empty: Any
-    """Truly empty cells, shape of the lattice."""
 
     @property
     def rms(self) -> float:
         return self.survey.pixel_rms
+
+    @cached_property
+    def empty(self) -> Any:
+        """Truly empty cells, shape of the lattice."""
+        return _empty_cells(self.survey, self.truth)
+
+    def levels_of(self, method: str, folder: Path) -> dict[str, float]:
+        """Levels that a method finds."""
+        return values_of(measure(method, SkyInputs(self.survey, self.paths, None, folder)).levels)
 
 
 def prepare(field: Field, folder: Path, *, corrected: bool) -> Sample:
@@ -62,15 +86,20 @@ def prepare(field: Field, folder: Path, *, corrected: bool) -> Sample:
     steps = {"raw": [frame.path for frame in truth]}
     paths = steps["raw"]
     if corrected:
-        for name, remove in (("flicker", _each_flicker), ("corrected", _wisps), ("destriped", remove_stripes_of)):
+        for name, remove in (("flicker", without_flicker), ("corrected", without_wisps), ("destriped", destriped)):
             paths = steps[name] = _made_once(remove, paths, folder / f"{field.name}-{name}")
-    levels = {}
-    for frame, path in zip(truth, paths, strict=True):
-        with datamodels.open(frame.path) as raw, datamodels.open(path) as final:
-            left = frame.additive - (raw.data - final.data)
-            levels[frame.name] = float(left[usable_pixels(final)].mean())
-    survey = bin_exposures(paths)
-    return Sample(field, paths, truth, levels, survey, steps, _empty_cells(survey, truth))
+    levels = {
+        frame.name: float(left[usable].mean())
+        for frame, path in zip(truth, paths, strict=True)
+        for left, usable in [_what_is_left(frame, path)]
+    }
+    return Sample(field, paths, truth, levels, bin_exposures(paths), steps)
+
+
+def _what_is_left(frame: FrameTruth, path: Path) -> tuple[Any, Any]:
+    """All of a corrected frame that is no source, and its usable pixels."""
+    with datamodels.open(frame.path) as raw, datamodels.open(path) as final:
+        return frame.additive - (raw.data - final.data), usable_pixels(final)
 
 
 def _made_once(remove: Any, paths: list[Path], folder: Path) -> list[Path]:
@@ -83,17 +112,41 @@ def _made_once(remove: Any, paths: list[Path], folder: Path) -> list[Path]:
     return made
 
 
-def _each_flicker(paths: list[Path], folder: Path) -> None:
+def without_flicker(paths: list[Path], folder: Path) -> None:
+    """Take 1/f noise out by the fast correction."""
     for path in paths:
-        remove_flicker([path], folder)
+        with datamodels.open(path) as model:
+            remove_flicker(model)
+            save_model(model, folder / path.name)
 
 
-def _wisps(paths: list[Path], folder: Path) -> None:
-    remove_wisps(paths, "wisps", folder)
+def without_flicker_by_jwst(paths: list[Path], folder: Path) -> None:
+    """Take 1/f noise out by jwst's step, as the main job calls it; these frames are flat-fielded already."""
+    for path in paths:
+        with datamodels.open(path) as model:
+            save_model(clean_flicker_noise(model, apply_flat_field=False), folder / path.name)
 
 
-def remove_stripes_of(paths: list[Path], folder: Path) -> None:
-    remove_stripes(paths, folder)
+def without_wisps(paths: list[Path], folder: Path) -> None:
+    """Take wisps out, detector by detector."""
+    by_detector = defaultdict(list)
+    for path in paths:
+        by_detector[path.name.split("_cal")[0].rsplit("_", 1)[1].upper()].append(path)
+    for detector, members in by_detector.items():
+        if detector in WISP_DETECTORS:
+            remove_wisps(members, f"{detector.lower()}_wisp", folder)
+        else:
+            for path in members:
+                (folder / path.name).symlink_to(path)
+
+
+def destriped(paths: list[Path], folder: Path) -> None:
+    """Take slow stripes out."""
+    survey = bin_exposures(paths)
+    _, levels = find_sources(survey)
+    _, stripes = destripe(survey, values_of(levels), ~bright_cells(survey, levels))
+    for path, name in zip(paths, survey.names, strict=True):
+        flatten_frame([path, write_patterns(stripes[name], name, folder)], 0, folder)
 
 
 def score(sample: Sample, levels: dict[str, float]) -> dict[str, float]:
@@ -147,18 +200,21 @@ def _halo(sample: Sample, levels: dict[str, float]) -> float:
         if frame.galaxy is not None
         and all(0 < p < size for p, size in zip(frame.galaxy, frame.empty.shape, strict=True))
     ]
-    lost_jy = float(np.mean(inside)) * 1e6 * HALF_LIGHT_AREA_ARCSEC2 / ARCSEC2_PER_SR
-    return 100 * lost_jy / (0.5 * 3631 * 10 ** (-0.4 * sample.field.galaxy_magnitude))
+    return _part_of_galaxy(sample.field, float(np.mean(inside)))
+
+
+def _part_of_galaxy(field: Field, brightness: float) -> float:
+    """Surface brightness in MJy/sr over the galaxy's half-light ellipse, in per cent of the flux in it."""
+    flux_jy = brightness * 1e6 * HALF_LIGHT_AREA_ARCSEC2 / ARCSEC2_PER_SR
+    return 100 * flux_jy / (0.5 * 3631 * 10 ** (-0.4 * field.galaxy_magnitude))
 
 
 def measure_method(method: str, samples: dict[str, Sample], folder: Path) -> dict[str, float]:
     """Score a method on the sparse and the crowded field."""
     start = time.process_time()
-    scores = {
-        name: score(sample, values_of(measure_levels(sample.paths, method, folder))) for name, sample in samples.items()
-    }
+    scores = {name: score(sample, sample.levels_of(method, folder)) for name, sample in samples.items()}
     sparse, crowded = scores["sparse"], scores["crowded"]
-    return {
+    figures = {
         "level_pct": sparse["level"],
         "level_crowded_pct": crowded["level"],
         "step_sparse_pct": sparse["step"],
@@ -168,6 +224,8 @@ def measure_method(method: str, samples: dict[str, Sample], folder: Path) -> dic
         "halo_pct": crowded["halo"],
         "cpu_s_per_frame": (time.process_time() - start) / sum(len(sample.paths) for sample in samples.values()),
     }
+    print(method, {key: round(value, 3) for key, value in figures.items()}, flush=True)
+    return figures
 
 
 def ranked_first(folder: Path, surveys: int) -> int:
@@ -175,7 +233,7 @@ def ranked_first(folder: Path, surveys: int) -> int:
     hits = 0
     for seed in range(surveys):
         sample = prepare(random_field(seed), folder, corrected=True)
-        found = {method: values_of(measure_levels(sample.paths, method, folder)) for method in RANKED}
+        found = {method: sample.levels_of(method, folder) for method in RANKED}
         true = {method: score(sample, levels)["level"] for method, levels in found.items()}
         (winner, verdict), best = rank(sample.survey, found)[0], min(true, key=lambda method: true[method])
         hits += bool(true[winner] <= 1.1 * true[best])
@@ -274,11 +332,57 @@ def _print(title: str, verdict: Verdict) -> None:
     print(f"{title}: {verdict.state}; growth {verdict.growth:.2f}; {figures}", flush=True)
 
 
+def flicker_methods(sample: Sample, folder: Path) -> dict[str, dict[str, float]]:
+    """What corrections of 1/f noise leave, take from the extended galaxy, and cost, on the frames that hold it."""
+    chosen = [index for index, frame in enumerate(sample.truth) if _holds_galaxy(frame)][:FLICKER_FRAMES]
+    paths = [sample.steps["raw"][index] for index in chosen]
+    found = {}
+    for name, remove in {"none": None, "jwst": without_flicker_by_jwst, "fast": without_flicker}.items():
+        start, made = time.process_time(), paths
+        if remove:
+            target = folder / f"flicker-{name}"
+            target.mkdir(exist_ok=True)
+            remove(paths, target)
+            made = [target / path.name for path in paths]
+        cost = (time.process_time() - start) / len(paths)
+        scores = [_left_by(sample, sample.truth[index], path) for index, path in zip(chosen, made, strict=True)]
+        found[name] = {key: float(np.mean([each[key] for each in scores])) for key in scores[0]}
+        found[name]["cpu_s_per_frame"] = cost
+        print("flicker", name, {key: round(value, 3) for key, value in found[name].items()}, flush=True)
+    return found
+
+
+def _holds_galaxy(frame: FrameTruth) -> bool:
+    return frame.galaxy is not None and all(
+        130 < place < size - 130 for place, size in zip(frame.galaxy, frame.empty.shape, strict=True)
+    )
+
+
+def _left_by(sample: Sample, frame: FrameTruth, path: Path) -> dict[str, float]:
+    left, usable = _what_is_left(frame, path)
+    left = np.where(usable, left - np.mean(left[usable]), np.nan)
+    y, x = np.indices(left.shape)
+    inside = np.hypot(x - frame.galaxy[0], y - frame.galaxy[1]) < GALAXY_RADIUS_PIXELS
+    unit = 100 / sample.rms
+    blocks = left.reshape(left.shape[0] // 64, 64, left.shape[1] // 64, 64)
+    return {
+        "rows_pct": unit * float(np.nanstd(np.nanmean(left, axis=1))),
+        "columns_pct": unit * float(np.nanstd(np.nanmean(left, axis=0))),
+        "blocks_pct": unit * float(np.nanstd(np.nanmean(blocks, axis=(1, 3)))),
+        "galaxy_pct": _part_of_galaxy(sample.field, -float(np.nanmean(left[inside]))),
+    }
+
+
+PARTS = ("methods", "flicker", "faults", "null", "ranking")
+
+
 def main() -> None:
-    """Run it all."""
+    """Run it all, or the parts that are asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", type=Path, required=True, help="where the figures go")
+    parser.add_argument("--json", type=Path, required=True, help="where the figures go; other parts in it are kept")
     parser.add_argument("--folder", type=Path, default=Path("benchmark-sky"), help="simulated frames, kept")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--methods", nargs="+", choices=ORDER, default=ORDER)
     parser.add_argument("--surveys", type=int, default=RANDOM_SURVEYS)
     parser.add_argument("--draws", type=int, default=NULL_DRAWS)
     arguments = parser.parse_args()
@@ -287,27 +391,38 @@ def main() -> None:
     os.environ.pop("CRDS_SERVER_URL", None)
     if not (folder / "crds").exists():
         write_crds_cache(random_field(0).settings, folder / "crds")
-    samples = {
-        "sparse": prepare(sparse_field(), folder, corrected=False),
-        "crowded": prepare(crowded_field(), folder, corrected=True),
-    }
-    result: dict[str, Any] = {"default": DEFAULT, "methods": {}, "verdict": {}}
-    for method in ORDER:
-        result["methods"][method] = measure_method(method, samples, folder)
-        print(method, {key: round(value, 3) for key, value in result["methods"][method].items()}, flush=True)
-        # Written as it grows: the whole takes the better part of an hour.
-        arguments.json.write_text(json.dumps(result, indent=2) + "\n")
-    found, faults = faults_found(samples)
-    passes = null_passes(samples["sparse"], arguments.draws)
-    result["verdict"] = {
-        "ranked_first": ranked_first(folder, arguments.surveys),
-        "surveys": arguments.surveys,
-        "faults_found": found,
-        "faults": faults,
-        "null_passes": passes,
-        "null_draws": arguments.draws,
-    }
-    arguments.json.write_text(json.dumps(result, indent=2) + "\n")
+    report = Report(arguments.json)
+    if set(arguments.parts) - {"ranking"}:
+        samples = {
+            "sparse": prepare(sparse_field(), folder, corrected=False),
+            "crowded": prepare(crowded_field(), folder, corrected=True),
+        }
+    if "flicker" in arguments.parts:
+        report.add("flicker", flicker_methods(samples["crowded"], folder))
+    if "methods" in arguments.parts:
+        for method in arguments.methods:
+            report.add("methods", {method: measure_method(method, samples, folder)})
+    if "faults" in arguments.parts:
+        found, faults = faults_found(samples)
+        report.add("verdict", {"faults_found": found, "faults": faults})
+    if "null" in arguments.parts:
+        report.add("verdict", {"null_passes": null_passes(samples["sparse"], arguments.draws)})
+        report.add("verdict", {"null_draws": arguments.draws})
+    if "ranking" in arguments.parts:
+        report.add("verdict", {"ranked_first": ranked_first(folder, arguments.surveys), "surveys": arguments.surveys})
+
+
+class Report:
+    """The figures so far, written as they grow: the whole takes the better part of an hour."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        known = json.loads(path.read_text()) if path.exists() else {}
+        self.figures: dict[str, Any] = {"default": DEFAULT, "methods": {}, "flicker": {}, "verdict": {}} | known
+
+    def add(self, part: str, figures: dict[str, Any]) -> None:
+        self.figures[part] |= figures
+        self.path.write_text(json.dumps(self.figures, indent=2) + "\n")
 
 
 if __name__ == "__main__":

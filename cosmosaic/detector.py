@@ -6,6 +6,7 @@ Every parameter that matters is set here; parameter references of CRDS are not c
 from pathlib import Path
 from typing import Any
 
+from jwst import datamodels
 from jwst.clean_flicker_noise import CleanFlickerNoiseStep
 from jwst.pipeline import Detector1Pipeline, Image2Pipeline
 
@@ -13,7 +14,8 @@ from cosmosaic.exposures import exposure_name
 from cosmosaic.gain import check_gain_map
 from cosmosaic.provenance import save_model
 from cosmosaic.records import Made
-from cosmosaic.survey import ExposureSettings
+from cosmosaic.sky.corrections import remove_flicker
+from cosmosaic.survey import ExposureSettings, FlickerCorrection
 
 
 def calibrate_ramp(paths: list[Path], settings: ExposureSettings, detector: str, folder: Path) -> Made:
@@ -24,7 +26,7 @@ def calibrate_ramp(paths: list[Path], settings: ExposureSettings, detector: str,
     paths
         The ``_uncal`` file and, optionally, the user's gain map for its detector.
     settings
-        What to correct and how.
+        Cosmic rays.
     detector
         The detector that the gain map must be of, e.g. ``NRCB1``.
     folder
@@ -40,18 +42,18 @@ def calibrate_ramp(paths: list[Path], settings: ExposureSettings, detector: str,
         check_gain_map(gain_map, detector)
     steps = _stage1_parameters(settings, gain_maps[0] if gain_maps else None)
     model = Detector1Pipeline.call(str(ramp), steps=steps, save_results=False, save_calibrated_ramp=False)
-    if settings.flicker_noise == "jwst":
-        model = _clean_flicker_noise(model)
     return Made([save_model(model, folder / f"{exposure_name(ramp.name)}_rate.fits")])
 
 
-def calibrate_rate(paths: list[Path], folder: Path) -> Made:
-    """Run Image2 without its resample step on one count-rate image (Stage 2).
+def calibrate_rate(paths: list[Path], flicker_noise: FlickerCorrection, folder: Path) -> Made:
+    """Take 1/f noise out of one count-rate image, and run Image2 on it without its resample step (Stage 2).
 
     Parameters
     ----------
     paths
         The ``_rate`` file.
+    flicker_noise
+        Correction of 1/f noise; an image that was corrected before is left as it is.
     folder
         Where the ``_cal`` file (MJy/sr) goes.
     """
@@ -64,7 +66,8 @@ def calibrate_rate(paths: list[Path], folder: Path) -> Made:
         # The mosaic is made from the cal frames; a resampled single exposure costs more than all the rest.
         "resample": {"skip": True},
     }
-    (model,) = Image2Pipeline.call(str(rate), steps=steps, save_results=False)
+    with datamodels.open(str(rate)) as opened:
+        (model,) = Image2Pipeline.call(_without_flicker_noise(opened, flicker_noise), steps=steps, save_results=False)
     return Made([save_model(model, folder / f"{exposure_name(rate.name)}_cal.fits")])
 
 
@@ -82,13 +85,22 @@ def _stage1_parameters(settings: ExposureSettings, gain_map: Path | None) -> dic
         "ramp_fit": {"algorithm": "OLS_C", "suppress_one_group": False, "maximum_cores": "1", **gain},
         "gain_scale": gain,
         "persistence": {"skip": True},
-        # On the count rate, not here: see `_clean_flicker_noise`.
+        # On the count rate, in Stage 2: see `clean_flicker_noise`.
         "clean_flicker_noise": {"skip": True},
     }
 
 
-def _clean_flicker_noise(rate: Any) -> Any:
-    """Take 1/f noise out of a count-rate image, row by row of the readout.
+def _without_flicker_noise(rate: Any, correction: FlickerCorrection) -> Any:
+    if correction == "none" or rate.meta.cal_step.clean_flicker_noise == "COMPLETE":
+        return rate
+    if correction == "fast":
+        remove_flicker(rate)
+        return rate
+    return clean_flicker_noise(rate, apply_flat_field=True)
+
+
+def clean_flicker_noise(rate: Any, *, apply_flat_field: bool) -> Any:
+    """Take 1/f noise out of a count-rate image, row by row of the readout, with jwst's step.
 
     Inside Detector1 the step cleans differences of groups. Those are whole DN where the reads of a group are averaged
     on board, and so are their medians: the sky, a few DN a group, moves by up to half a DN and the stripes stay.
@@ -100,7 +112,7 @@ def _clean_flicker_noise(rate: Any) -> Any:
         fit_by_channel=True,
         background_method="median",
         mask_science_regions=False,
-        apply_flat_field=True,
+        apply_flat_field=apply_flat_field,
         # Clipped at 2 sigma, jwst's default, the sky's skewed distribution shifts its level by 1 %.
         n_sigma=3.0,
     )

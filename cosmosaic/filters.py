@@ -7,6 +7,8 @@ SHORT_PIXEL_ARCSEC = 0.0311
 LONG_PIXEL_ARCSEC = 0.0630
 DICHROIC_UM = 2.35
 """Filters below this wavelength are on the short-wavelength detectors."""
+WISP_DETECTORS = frozenset({"NRCA3", "NRCA4", "NRCB3", "NRCB4"})
+"""Detectors with wisps, light that is scattered onto one place of them (Robotham et al. 2023, PASP 135, 085003)."""
 NARROWEST_STAR_PIXELS = 1.3
 """A star is at least about as wide as a pixel, whatever the diffraction."""
 

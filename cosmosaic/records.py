@@ -1,9 +1,13 @@
 """The small records that pass between steps: URIs and facts about them, never arrays."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
+
+State = Literal["pass", "look", "fail"]
+STATES: tuple[State, ...] = ("pass", "look", "fail")
+"""What a verdict may say, from good to bad."""
 
 
 class Record(BaseModel):

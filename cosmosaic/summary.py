@@ -42,6 +42,15 @@ COLUMNS = (
     "crds_context",
     "sky_median_mjy_sr",
     "sky_rms_mjy_sr",
+    "sky_verdict",
+    "sky_step_pct",
+    "sky_steps_pct",
+    "sky_levels_pct",
+    "sky_zero_pct",
+    "sky_rows_pct",
+    "sky_columns_pct",
+    "sky_detector_pct",
+    "sky_halo_pct",
     "noise_factor",
     "depth_5sigma_ab",
     "sources",
@@ -55,6 +64,7 @@ TEXT_COLUMNS = frozenset(
     {
         "run_id", "flow_run_id", "survey", "state", "error", "start", "end", "kind", "filter", "tile", "frames",
         "frames_sha256", "parameters_sha256", "cosmosaic_version", "jwst_version", "crds_context", "product", "sha256",
+        "sky_verdict",
     }
 )  # fmt: skip
 
@@ -123,7 +133,7 @@ def main() -> None:
 
 _SHORT = [
     "start", "state", "steps_executed", "steps_cached", "wall_s", "kind", "filter", "exposure_time_s",
-    "depth_5sigma_ab", "sources", "product", "size",
+    "depth_5sigma_ab", "sources", "sky_verdict", "product", "size",
 ]  # fmt: skip
 
 

@@ -29,7 +29,24 @@ SkyMethod = Literal[
     "global-per-detector",
     "match-per-detector",
     "global+match-per-detector",
+    "overlap-planes",
+    "surface",
+    "user",
 ]
+PIXEL_METHODS = (
+    "median",
+    "local",
+    "global",
+    "match",
+    "global+match",
+    "local-per-detector",
+    "global-per-detector",
+    "match-per-detector",
+    "global+match-per-detector",
+)
+"""Sky methods that look at pixels."""
+FlickerCorrection = Literal["none", "jwst", "fast"]
+WispTemplate = Annotated[str, Field(pattern=r"^NRC[AB][34]_F\d{3}[WMN]2?$")]
 
 
 class Settings(BaseModel):
@@ -119,8 +136,9 @@ class ReferenceSettings(Settings):
 class ExposureSettings(Settings):
     """Stage 1 and 2 of the jwst package, one exposure at a time."""
 
-    flicker_noise: Literal["none", "jwst"] = "jwst"
-    """Correction of 1/f noise: none, or jwst's clean_flicker_noise step."""
+    flicker_noise: FlickerCorrection = "jwst"
+    """Correction of 1/f noise on the count rate: none; jwst's clean_flicker_noise step; fast: means of rows and columns
+    outside of sources. Frames that enter as cal, or were corrected before, are left as they are."""
     jump_rejection_sigma: float = Field(default=4.0, gt=0, le=100)
     """Threshold of the jump step for cosmic rays, in sigma."""
     expand_large_events: bool = False
@@ -147,12 +165,41 @@ class AlignSettings(Settings):
 class SkySettings(Settings):
     """The sky background of each exposure."""
 
-    method: SkyMethod = "median"
-    """median: sigma-clipped median of each detector; pedestal: mode outside of sources; overlap: least squares of
-    overlaps and pedestals; the others are jwst's skymatch, one value for all detectors of an exposure, or for each
-    detector; none: leave the sky in."""
+    method: SkyMethod = "overlap"
+    """overlap: least squares of overlaps and pedestals, a level for each detector; overlap-planes: and a plane;
+    surface: and a smooth background of the whole mosaic; pedestal: mode outside of sources; median: sigma-clipped
+    median; user: levels from your table; none: leave the sky in; the others are jwst's skymatch, one value for all
+    detectors of an exposure, or for each detector."""
+    levels: str | None = None
+    """Table of levels for the method user (URL of an .ecsv or .csv file): columns exposure and level in MJy/sr."""
+    wisps: bool = True
+    """Fit and subtract wisps, which detectors A3, A4, B3 and B4 have: with your template, or with one made of the
+    survey's own exposures where a detector has three or more in a filter."""
+    wisp_templates: dict[WispTemplate, str] = Field(default_factory=dict)
+    """Your wisp templates (URL of a FITS image) by detector and filter, e.g. NRCB4_F150W."""
+    slow_stripes: bool = False
+    """Subtract stripes along rows that are too slow for the 1/f correction, found by comparison with the other
+    exposures."""
+    trim_pixels: int = Field(default=0, ge=0, le=200)
+    """Width in pixels of the border of each detector that is not used."""
     subtract: bool = True
     """Take the level out of the crf frames; off, it is recorded there and taken out when the mosaic is made."""
+
+    @property
+    def needs_pixels(self) -> bool:
+        """Whether the method looks at the exposures' pixels, not only at means of cells."""
+        return self.method in PIXEL_METHODS
+
+    @property
+    def changes_pixels(self) -> bool:
+        """Whether more than a level is done to an exposure."""
+        return self.slow_stripes or self.trim_pixels > 0 or self.method in ("overlap-planes", "surface")
+
+    @model_validator(mode="after")
+    def _levels_for_user(self) -> Self:
+        if (self.method == "user") != (self.levels is not None):
+            raise ValueError("give sky.levels (a table) with sky.method = 'user', and with no other")
+        return self
 
 
 class OutlierSettings(Settings):

@@ -17,6 +17,7 @@ from tasks.combine import combine_band, composite
 from tasks.command import main
 from tasks.frames import survey_frames
 from tasks.grid import survey_grids
+from tasks.page import sky_page
 from tasks.report import finish_run, open_run
 from tasks.simulate import simulate_survey
 
@@ -32,10 +33,10 @@ def mosaic(survey: Survey = Survey()) -> State:  # noqa: B008
         calibrated = [frame for frame in found.frames if frame.name in exposures]
         grids = survey_grids(found.frames, survey)
         associations = make_associations(calibrated, survey.name)
-        footprints = {frame.name: frame.footprint for frame in found.frames}
-        bands = [combine_band(each, exposures, footprints, grids[each.band], run) for each in associations]
-        picture = composite(bands, run)
-        return finish_run(run, found, bands, picture)
+        frames = {frame.name: frame for frame in found.frames}
+        bands = [combine_band(each, exposures, frames, grids[each.band], run) for each in associations]
+        shared = {"colour picture": composite(bands, run), "sky page": sky_page(bands, run)}
+        return finish_run(run, found, bands, shared)
 
 
 if __name__ == "__main__":

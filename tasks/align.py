@@ -5,17 +5,18 @@ from cosmosaic.steps import Step
 from cosmosaic.survey import AlignSettings
 from tasks.caching import step_task
 from tasks.retries import COMPUTING
+from tasks.sky import Exposures, cals_of
 
 
 @step_task("Align", COMPUTING)
 def align_exposures(
-    exposures: tuple[StoredObject, ...], catalog: StoredObject | None, settings: AlignSettings, fwhm_pixels: float
+    exposures: Exposures, catalog: StoredObject | None, settings: AlignSettings, fwhm_pixels: float
 ) -> Step:
     """Shift exposures onto each other and onto a reference catalogue."""
     return Step(
         name="align_exposures",
         version=1,
         function="cosmosaic.align:align_exposures",
-        inputs=(*exposures, catalog) if catalog else exposures,
+        inputs=(*cals_of(exposures), *((catalog,) if catalog else ())),
         arguments=(settings, fwhm_pixels),
     )

@@ -32,8 +32,11 @@ def calibrate_exposures(found: FoundFrames, run: Run) -> dict[str, StoredObject]
 
 
 def _submit(frame: Frame, references: tuple[Reference, ...], run: Run) -> PrefectFuture:
+    flicker_noise = run.survey.exposures.flicker_noise
     if frame.level == "rate":
-        return run.submit(calibrate_rate, frame.name, rate=frame.object, references=references)
+        return run.submit(
+            calibrate_rate, frame.name, rate=frame.object, references=references, flicker_noise=flicker_noise
+        )
     rate = run.submit(
         calibrate_ramp,
         frame.name,
@@ -42,7 +45,7 @@ def _submit(frame: Frame, references: tuple[Reference, ...], run: Run) -> Prefec
         gain_map=_gain_map(frame, run),
         settings=run.survey.exposures,
     )
-    return run.submit(calibrate_rate, frame.name, rate=rate, references=references)
+    return run.submit(calibrate_rate, frame.name, rate=rate, references=references, flicker_noise=flicker_noise)
 
 
 def _gain_map(frame: Frame, run: Run) -> StoredObject | None:

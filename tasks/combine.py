@@ -7,17 +7,20 @@ from prefect.futures import PrefectFuture
 
 from cosmosaic import store
 from cosmosaic.filters import star_fwhm_pixels
-from cosmosaic.mosaic.grid import Footprint
-from cosmosaic.records import Association, MosaicGrid, StoredObject
+from cosmosaic.records import Association, Frame, MosaicGrid, StoredObject
 from tasks.align import align_exposures
 from tasks.associations import write_association
 from tasks.catalog import catalog_mosaic
 from tasks.engines import ENGINES, BandInput
+from tasks.flatness import judge_band, measure_band, without_wisps
 from tasks.preview import composite_mosaics, preview_mosaic
 from tasks.publish import publish_objects
 from tasks.run import Run
-from tasks.sky import measure_sky
 
+PRODUCT_ENDINGS = (
+    "_i2d.fits", "_cat.ecsv", "_cat.parquet", "_segm.fits", ".png", "_sky.ecsv", "_verdict.ecsv", "_skymask.fits",
+    "_wisp.ecsv", "_wisp.fits",
+)  # fmt: skip
 EXPOSURE_ENDINGS = ("_cal.fits", "_crf.fits", "_asn.json")
 
 
@@ -26,8 +29,11 @@ class BandFutures:
     """What is being made for one filter."""
 
     association: Association
+    stem: str
+    """Name of the mosaic without suffix and extension."""
     mosaic: PrefectFuture
     catalog: PrefectFuture
+    verdict: PrefectFuture
     published: PrefectFuture
     exposures: PrefectFuture
 
@@ -35,40 +41,45 @@ class BandFutures:
 def combine_band(
     association: Association,
     exposures: Mapping[str, StoredObject],
-    footprints: Mapping[str, Footprint],
+    frames: Mapping[str, Frame],
     grid: MosaicGrid,
     run: Run,
 ) -> BandFutures:
     """Submit all steps from the calibrated exposures of one filter to its published products."""
     survey, band = run.survey, association.band
     stem = f"{association.product_name}_{grid.pixel_scale_mas:g}mas_{grid.tile}"
-    cals = tuple(exposures[name] for name in association.members)
-    asn = run.submit(write_association, band, association=association, exposures=cals)
-    aligned = _aligned(cals, association, run)
-    levels = _levels(aligned, association, run)
-    mosaic, flagged = ENGINES[survey.engine](BandInput(association, aligned, levels, grid, footprints, stem), run)
+    cals = {name: exposures[name] for name in association.members}
+    asn = run.submit(write_association, band, association=association, exposures=tuple(cals.values()))
+    cleaned, wisps = without_wisps(association, cals, frames, run)
+    aligned = _aligned(cleaned, association, run)
+    sky = measure_band(association, aligned, grid, run)
+    footprints = {name: frame.footprint for name, frame in frames.items()}
+    mosaic, flagged = ENGINES[survey.engine](
+        BandInput(association, sky.exposures, sky.levels, grid, footprints, stem), run
+    )
+    verdict = judge_band(association, sky, flagged, run)
     catalog = run.submit(catalog_mosaic, band, mosaic=mosaic, settings=survey.catalog, band=band, stem=stem)
     preview = run.submit(preview_mosaic, band, mosaic=mosaic, stem=stem)
-    made = tuple(future for future in (mosaic, catalog, preview, levels) if future)
-    published = run.submit(publish_objects, band, objects=made, target=run.products)
+    made = tuple(future for future in (mosaic, catalog, preview, sky.levels, verdict, *wisps) if future)
+    published = run.submit(publish_objects, band, objects=made, target=run.products, endings=PRODUCT_ENDINGS)
     kept = run.submit(
         publish_objects,
         f"{band} exposures",
-        objects=(*cals, *flagged, asn),
+        objects=(*cals.values(), *flagged, asn),
         target=store.join(run.products, "exposures"),
         endings=EXPOSURE_ENDINGS,
     )
-    return BandFutures(association, mosaic, catalog, published, kept)
+    return BandFutures(association, stem, mosaic, catalog, verdict, published, kept)
 
 
 def _aligned(
-    cals: tuple[StoredObject, ...], association: Association, run: Run
-) -> tuple[StoredObject, ...] | PrefectFuture:
+    cals: tuple[StoredObject | PrefectFuture, ...], association: Association, run: Run
+) -> tuple[StoredObject | PrefectFuture, ...]:
     settings = run.survey.align
     if not settings.enabled:
         return cals
     own = settings.reference_catalog if settings.reference_catalog and "." in settings.reference_catalog else None
-    return run.submit(
+    aligned = run.submit(
         align_exposures,
         association.band,
         exposures=cals,
@@ -76,15 +87,7 @@ def _aligned(
         settings=settings,
         fwhm_pixels=star_fwhm_pixels(association.filter),
     )
-
-
-def _levels(
-    aligned: tuple[StoredObject, ...] | PrefectFuture, association: Association, run: Run
-) -> PrefectFuture | None:
-    if run.survey.sky.method == "none":
-        return None
-    stem = f"{association.product_name}_sky"
-    return run.submit(measure_sky, association.band, exposures=aligned, settings=run.survey.sky, stem=stem)
+    return (aligned,)
 
 
 def composite(bands: list[BandFutures], run: Run) -> PrefectFuture | None:

@@ -23,7 +23,7 @@ class BandInput:
     """What a mosaic is made of."""
 
     association: Association
-    exposures: tuple[StoredObject, ...] | PrefectFuture
+    exposures: tuple[StoredObject | PrefectFuture, ...]
     """The ``cal`` files, aligned where that is asked for."""
     levels: PrefectFuture | None
     grid: MosaicGrid

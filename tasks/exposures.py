@@ -3,7 +3,7 @@
 from cosmosaic.records import Frame, Reference, StoredObject
 from cosmosaic.references import STAGE1_KINDS, STAGE2_KINDS
 from cosmosaic.steps import Step, StepResult, objects_of
-from cosmosaic.survey import ExposureSettings
+from cosmosaic.survey import ExposureSettings, FlickerCorrection
 from tasks.caching import step_task
 from tasks.retries import COMPUTING
 
@@ -18,21 +18,25 @@ def calibrate_ramp(
         used = tuple(reference for reference in used if reference.kind != "gain")
     return Step(
         name="calibrate_ramp",
-        version=2,
+        version=3,
         function="cosmosaic.detector:calibrate_ramp",
         inputs=(frame.object, gain_map) if gain_map else (frame.object,),
-        arguments=(settings, frame.detector),
+        # The correction of 1/f noise, which Stage 2 begins with, is no part of Stage 1.
+        arguments=(settings.model_copy(update={"flicker_noise": "none"}), frame.detector),
         references=used,
     )
 
 
 @step_task("Stage 2", COMPUTING)
-def calibrate_rate(rate: StepResult | StoredObject, references: tuple[Reference, ...]) -> Step:
+def calibrate_rate(
+    rate: StepResult | StoredObject, references: tuple[Reference, ...], flicker_noise: FlickerCorrection
+) -> Step:
     """Count rate to surface brightness."""
     return Step(
         name="calibrate_rate",
-        version=1,
+        version=2,
         function="cosmosaic.detector:calibrate_rate",
         inputs=objects_of(rate),
+        arguments=(flicker_noise,),
         references=tuple(reference for reference in references if reference.kind in STAGE2_KINDS),
     )

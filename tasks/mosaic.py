@@ -1,15 +1,16 @@
 """Combination of the exposures of one filter: outliers, then drizzle."""
 
 from cosmosaic.records import MosaicGrid, StoredObject
-from cosmosaic.steps import Step, StepResult, objects_of
+from cosmosaic.steps import Step, StepResult
 from cosmosaic.survey import DrizzleSettings, OutlierSettings, SkySettings
 from tasks.caching import step_task
 from tasks.retries import COMPUTING
+from tasks.sky import cals_of
 
 
 @step_task("Outliers", COMPUTING)
 def flag_outliers(
-    exposures: StepResult | tuple[StoredObject, ...],
+    exposures: tuple[StepResult | StoredObject, ...],
     levels: StepResult | None,
     sky: SkySettings,
     outliers: OutlierSettings,
@@ -20,7 +21,7 @@ def flag_outliers(
         name="flag_outliers",
         version=1,
         function="cosmosaic.mosaic.jwst_engine:flag_outliers",
-        inputs=objects_of(exposures, levels) if levels else objects_of(exposures),
+        inputs=(*cals_of(exposures), *((levels.named("_sky.ecsv"),) if levels else ())),
         arguments=(sky, outliers, drizzle),
     )
 

@@ -4,7 +4,7 @@ import hashlib
 import os
 import time
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -17,9 +17,9 @@ from rich.table import Table
 
 from cosmosaic import store, workers
 from cosmosaic.frames import FoundFrames
-from cosmosaic.records import Association, Frame, StoredObject
+from cosmosaic.records import STATES, Association, Frame, StoredObject
 from cosmosaic.retention import record_use
-from cosmosaic.summary import write_run
+from cosmosaic.summary import COLUMNS, write_run
 from cosmosaic.survey import Survey
 from cosmosaic.thumbnails import thumbnail
 from tasks.combine import BandFutures
@@ -36,6 +36,13 @@ KINDS = {
     "_cat.parquet": "cat",
     "_segm.fits": "segm",
     "_sky.ecsv": "sky",
+    "_verdict.ecsv": "verdict",
+    "_skymask.fits": "skymask",
+    "_skies.png": "skies",
+    "_skyplots.png": "skies",
+    "_wisp.ecsv": "wisp",
+    "_wisp.fits": "wisp",
+    "_sky.html": "sky page",
     "_colour.png": "composite",
     ".png": "preview",
 }
@@ -55,17 +62,20 @@ def open_run(survey: Survey) -> Iterator[Run]:
         workers.stop_workers()
 
 
-def finish_run(run: Run, found: FoundFrames, bands: list[BandFutures], picture: PrefectFuture | None) -> State:
-    """Wait for the products, record the run, tell the user, and say how the run ended."""
+def finish_run(
+    run: Run, found: FoundFrames, bands: list[BandFutures], shared: Mapping[str, PrefectFuture | None]
+) -> State:
+    """Wait for the products of each filter and of all together, record the run, tell the user, say how it ended."""
     run.ledger.wait()
     frames = {frame.name: frame for frame in found.frames}
     rows = [row for band in bands for row in _band_rows(band, frames, run)]
-    if picture:
-        rows += [_product_row(stored) for made in run.results({"": picture}).values() for stored in made.objects]
+    waiting = {name: future for name, future in shared.items() if future}
+    rows += [_product_row(stored) for made in run.results(waiting).values() for stored in made.objects]
     state = _state(run, rows)
     record_run(run, rows, state.name or "", state.message or "", found)
     create_markdown_artifact(_markdown(run, rows), key="summary", description=f"Products of {run.survey.name}")
     create_markdown_artifact(_pictures(rows), key="previews", description=f"Previews of {run.survey.name}")
+    create_markdown_artifact(_sky(rows), key="sky", description=f"Is the sky of {run.survey.name} flat?")
     _print_summary(run, rows, state)
     return state
 
@@ -102,11 +112,20 @@ def record_run(run: Run, rows: list[dict[str, Any]], state: str, error: str, fou
 
 def _band_rows(band: BandFutures, frames: dict[str, Frame], run: Run) -> list[dict[str, Any]]:
     made = run.results({"products": band.published, "exposures": band.exposures})
-    catalogs = run.results({"catalog": band.catalog})
-    facts = catalogs["catalog"].facts if catalogs else {}
+    measured = run.results({"catalog": band.catalog, "verdict": band.verdict})
+    facts, sky = (measured[name].facts if name in measured else {} for name in ("catalog", "verdict"))
     shared = _association_columns(band.association, frames) | {
         "sky_median_mjy_sr": facts.get("sky_median"),
         "sky_rms_mjy_sr": facts.get("sky_rms"),
+        "sky_verdict": STATES[int(sky["state"])] if sky else None,
+        "sky_step_pct": sky.get("step_pct"),
+        "sky_steps_pct": sky.get("steps_pct"),
+        "sky_levels_pct": sky.get("levels_pct"),
+        "sky_zero_pct": sky.get("zero_pct"),
+        "sky_rows_pct": sky.get("rows_pct"),
+        "sky_columns_pct": sky.get("columns_pct"),
+        "sky_detector_pct": sky.get("detector_pct"),
+        "sky_halo_pct": sky.get("halo_pct"),
         "noise_factor": facts.get("noise_factor"),
         "depth_5sigma_ab": facts.get("depth_5sigma_ab"),
         "sources": facts.get("n_sources"),
@@ -151,6 +170,20 @@ def _markdown(run: Run, rows: list[dict[str, Any]]) -> str:
     return f"{steps}, {len(run.ledger.failed)} failed.\n\n" + "\n".join(lines)
 
 
+def _sky(rows: list[dict[str, Any]]) -> str:
+    """The verdict of each filter as a table, and where its page is."""
+    columns = [name for name in COLUMNS if name.startswith("sky_") and name.endswith(("_verdict", "_pct"))]
+    titles = [name.removeprefix("sky_").removesuffix("_pct") for name in columns]
+    lines = [f"| filter | {' | '.join(titles)} |", "|---" * (1 + len(titles)) + "|"]
+    for row in (row for row in rows if row["kind"] == "verdict"):
+        shown = [
+            f"{value:.2f}" if isinstance(value, float) else str(value) for value in (row[name] for name in columns)
+        ]
+        lines.append(f"| {row['filter']} | {' | '.join(shown)} |")
+    pages = [row["product"] for row in rows if row["kind"] == "sky page"]
+    return "\n".join([*(f"Page: {page}\n" for page in pages), "In per cent of the rms of a pixel.\n", *lines])
+
+
 def _pictures(rows: list[dict[str, Any]]) -> str:
     """Show the previews inside the artifact itself: a browser cannot reach the store."""
     uris = [row["product"] for row in rows if row["kind"] in ("preview", "composite")]
@@ -172,6 +205,7 @@ def _print_summary(run: Run, rows: list[dict[str, Any]], state: State) -> None:
     ):
         table.add_column(heading, justify=side)  # type: ignore[arg-type]
     table.add_column("sources", justify="right")
+    table.add_column("sky", justify="right")
     for row in (row for row in rows if row["kind"] == "i2d"):
         depth, sources = row["depth_5sigma_ab"], row["sources"]
         table.add_row(
@@ -180,8 +214,11 @@ def _print_summary(run: Run, rows: list[dict[str, Any]], state: State) -> None:
             f"{row['exposure_time_s']:.0f}",
             "-" if depth is None else f"{depth:.2f}",
             "-" if sources is None else f"{sources:.0f}",
+            row["sky_verdict"] or "-",
         )
     run.console.print(table)
+    for row in (row for row in rows if row["kind"] == "sky page"):
+        run.note(f"is the sky flat? {row['product']}")
     ledger, wall = run.ledger, time.perf_counter() - run.clock
     run.note(f"products in {run.products}, run table {run.products}/summary.csv")
     run.note(f"{len(ledger.executed)} steps executed, {len(ledger.cached)} from cache, in {wall:.0f} s")

@@ -1,20 +1,99 @@
-"""Sky levels of the exposures of one filter."""
+"""The sky of the exposures of one filter: cleaned, measured, taken out, judged."""
 
-from cosmosaic.records import StoredObject
+from cosmosaic.records import MosaicGrid, StoredObject
 from cosmosaic.steps import Step, StepResult, objects_of
 from cosmosaic.survey import SkySettings
 from tasks.caching import step_task
 from tasks.retries import COMPUTING
 
+Exposures = StepResult | tuple[StepResult | StoredObject, ...]
+Results = tuple[StepResult, ...]
+
+
+@step_task("Wisps", COMPUTING)
+def remove_wisps(exposures: tuple[StoredObject, ...], template: StoredObject | None, stem: str) -> Step:
+    """Fit and subtract the wisps of one detector."""
+    return Step(
+        name="remove_wisps",
+        version=1,
+        function="cosmosaic.sky.corrections:remove_wisps",
+        inputs=(*exposures, template) if template else exposures,
+        arguments=(stem,),
+    )
+
+
+@step_task("Cells", COMPUTING)
+def bin_frame(exposures: Exposures, name: str, grid: MosaicGrid) -> Step:
+    """Bring one exposure onto the survey's lattice of cells."""
+    return Step(
+        name="bin_frame",
+        version=1,
+        function="cosmosaic.sky.cells:bin_frame",
+        inputs=(exposure_of(exposures, name),),
+        arguments=(grid,),
+    )
+
 
 @step_task("Sky", COMPUTING)
-def measure_sky(exposures: StepResult | tuple[StoredObject, ...], settings: SkySettings, stem: str) -> Step:
-    """Measure the sky level of each exposure."""
+def measure_sky(
+    cells: Results, exposures: Exposures, table: StoredObject | None, settings: SkySettings, grid: MosaicGrid, stem: str
+) -> Step:
+    """Measure the sky of each exposure."""
+    pixels = cals_of(exposures) if settings.needs_pixels else ()
     return Step(
         name="measure_sky",
-        version=1,
-        function="cosmosaic.sky:measure_sky",
-        inputs=objects_of(exposures),
+        version=2,
+        function="cosmosaic.sky.steps:measure_sky",
+        inputs=(*objects_of(*cells), *pixels, *((table,) if table else ())),
         # Whether the level is subtracted or only recorded does not change what is measured.
-        arguments=(settings.method, stem),
+        arguments=(settings.method, settings.slow_stripes, grid, stem),
     )
+
+
+@step_task("Flatten", COMPUTING)
+def flatten_frame(exposures: Exposures, name: str, sky: StepResult, settings: SkySettings) -> Step:
+    """Subtract what varies over one exposure, and trim its edges."""
+    patterns = tuple(stored for stored in sky.objects if stored.name == f"{name}_patterns.json")
+    return Step(
+        name="flatten_frame",
+        version=1,
+        function="cosmosaic.sky.corrections:flatten_frame",
+        inputs=(exposure_of(exposures, name), *patterns),
+        arguments=(settings.trim_pixels,),
+    )
+
+
+@step_task("Cleared cells", COMPUTING)
+def bin_cleared_frame(exposures: Results, name: str, grid: MosaicGrid) -> Step:
+    """Bring one exposure without its sky onto the survey's lattice of cells."""
+    crf = next(stored for stored in objects_of(*exposures) if stored.name == f"{name}_crf.fits")
+    return Step(
+        name="bin_cleared_frame",
+        version=1,
+        function="cosmosaic.sky.cells:bin_cleared_frame",
+        inputs=(crf,),
+        arguments=(grid,),
+    )
+
+
+@step_task("Verdict", COMPUTING)
+def judge_sky(before: Results, after: Results, sky: StepResult | None, grid: MosaicGrid, stem: str) -> Step:
+    """Judge how flat the sky is, before and after."""
+    table = tuple(stored for stored in objects_of(*(sky,) if sky else ()) if stored.name.endswith("_sky.ecsv"))
+    return Step(
+        name="judge_sky",
+        version=1,
+        function="cosmosaic.sky.judgement:judge_sky",
+        inputs=(*objects_of(*before, *after), *table),
+        arguments=(grid, stem),
+    )
+
+
+def exposure_of(exposures: Exposures, name: str) -> StoredObject:
+    """Return the ``_cal`` file of an exposure."""
+    return next(stored for stored in cals_of(exposures) if stored.name.startswith(f"{name}_"))
+
+
+def cals_of(exposures: Exposures) -> tuple[StoredObject, ...]:
+    """Return the ``_cal`` files among some objects and results."""
+    return tuple(stored for stored in objects_of(exposures) if stored.name.endswith("_cal.fits"))

@@ -5,8 +5,9 @@ from cosmosaic.steps import Step, StepResult, objects_of
 from cosmosaic.survey import DrizzleSettings, OutlierSettings, SkySettings, Survey
 from tasks.caching import step_task
 from tasks.retries import COMPUTING
+from tasks.sky import exposure_of
 
-Exposures = StepResult | tuple[StoredObject, ...]
+Exposures = StepResult | tuple[StepResult | StoredObject, ...]
 
 
 @step_task("Drizzle", COMPUTING)
@@ -22,7 +23,7 @@ def drizzle_frame(
         name="drizzle_frame",
         version=2,
         function="cosmosaic.mosaic.engine:drizzle_frame",
-        inputs=(_exposure(exposures, name),),
+        inputs=(exposure_of(exposures, name),),
         arguments=(_level(levels, name), tiles, settings),
     )
 
@@ -55,7 +56,7 @@ def flag_frame(
         version=2,
         function="cosmosaic.mosaic.engine:flag_frame",
         inputs=(
-            _exposure(exposures, name),
+            exposure_of(exposures, name),
             drizzled.named("_map.npy"),
             *(stored for stored in objects_of(*references) if stored.name.startswith(f"{name}_")),
         ),
@@ -70,7 +71,7 @@ def keep_frame(exposures: Exposures, name: str, levels: StepResult | None, sky: 
         name="keep_frame",
         version=1,
         function="cosmosaic.mosaic.engine:keep_frame",
-        inputs=(_exposure(exposures, name),),
+        inputs=(exposure_of(exposures, name),),
         arguments=(_level(levels, name), sky),
     )
 
@@ -105,7 +106,7 @@ def assemble_mosaic(
     product_name: str,
 ) -> Step:
     """Write the tiles of a window as one FITS file."""
-    first = min(objects_of(exposures), key=lambda stored: stored.name)
+    first = min(_ending(exposures, "_cal.fits"), key=lambda stored: stored.name)
     return Step(
         name="assemble_mosaic",
         version=2,
@@ -116,13 +117,9 @@ def assemble_mosaic(
     )
 
 
-def _exposure(exposures: Exposures, name: str) -> StoredObject:
-    return next(stored for stored in objects_of(exposures) if stored.name.startswith(f"{name}_"))
-
-
 def _level(levels: StepResult | None, name: str) -> float:
     return levels.facts[name] if levels else 0.0
 
 
-def _ending(results: tuple[StepResult, ...], *endings: str) -> tuple[StoredObject, ...]:
-    return tuple(stored for stored in objects_of(*results) if stored.name.endswith(endings))
+def _ending(results: Exposures, *endings: str) -> tuple[StoredObject, ...]:
+    return tuple(stored for stored in objects_of(results) if stored.name.endswith(endings))

@@ -21,8 +21,8 @@ from cosmosaic.summary import COLUMNS
 
 pytestmark = pytest.mark.slow
 
-PER_BAND = {"i2d": 1, "cat": 2, "segm": 1, "asn": 1, "sky": 1, "preview": 2}
-MOSAIC_FACTS = ["sky_median_mjy_sr", "sky_rms_mjy_sr", "noise_factor", "depth_5sigma_ab", "sources"]
+PER_BAND = {"i2d": 1, "cat": 2, "segm": 1, "asn": 1, "sky": 1, "preview": 2, "verdict": 1, "skymask": 1, "skies": 2}
+MOSAIC_FACTS = ["sky_median_mjy_sr", "sky_rms_mjy_sr", "noise_factor", "depth_5sigma_ab", "sources", "sky_verdict"]
 
 
 @pytest.fixture(scope="module")

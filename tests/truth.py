@@ -125,7 +125,7 @@ def simulate_and_calibrate(name, settings, scene, exposures, target, folder):
     true = true_frame(name, settings, scene)
     ramp, _ = simulate_frame(true.plan, scene, settings, target)
     (rate,) = calibrate_ramp([ramp], exposures, true.plan.detector, target).paths
-    (cal,) = calibrate_rate([rate], target).paths
+    (cal,) = calibrate_rate([rate], exposures.flicker_noise, target).paths
     return ramp, rate, cal
 
 

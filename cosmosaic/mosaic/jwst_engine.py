@@ -11,7 +11,7 @@ from cosmosaic.mosaic.grid import resample_parameters
 from cosmosaic.mosaic.noise import note_noise_factor
 from cosmosaic.provenance import save_model
 from cosmosaic.records import Made, MosaicGrid
-from cosmosaic.sky import read_levels
+from cosmosaic.sky.steps import read_levels
 from cosmosaic.survey import DrizzleSettings, OutlierSettings, SkySettings
 
 FEWEST_GROUPS = 3

@@ -15,6 +15,8 @@ from cosmosaic.mosaic.grid import Footprint, GridError, overlaps
 from cosmosaic.records import MosaicGrid
 
 DEFAULT_TILE_PIXELS = 1024
+CELL_PIXELS = 8
+"""Width in detector pixels of the cells that sky levels are measured on."""
 
 
 class Box(NamedTuple):
@@ -50,6 +52,12 @@ class Box(NamedTuple):
 def lattice(grid: MosaicGrid) -> MosaicGrid:
     """Return the grid whose 0-based pixels are the lattice's own numbers; its shape means nothing."""
     return grid.model_copy(update={"crpix": (-0.5, -0.5), "shape": (1, 1), "tile": "lattice"})
+
+
+def cell_lattice(grid: MosaicGrid, detector_pixel_arcsec: float) -> MosaicGrid:
+    """Return the lattice of cells for sky work that belongs to a survey's pixel grid; its shape means nothing."""
+    scale_mas = round(1000 * CELL_PIXELS * detector_pixel_arcsec)
+    return lattice(grid).model_copy(update={"pixel_scale_mas": float(scale_mas)})
 
 
 def box_of(window: MosaicGrid) -> Box:

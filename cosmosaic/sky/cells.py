@@ -6,11 +6,11 @@ their rms below the mean), a faint source stands out eight times higher, and all
 differences and stacks are plain subtractions and sums.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jwst import datamodels
@@ -20,14 +20,13 @@ from stdatamodels.jwst.datamodels.dqflags import pixel
 
 from cosmosaic.exposures import exposure_name
 from cosmosaic.mosaic.grid import sky_to_pixel, survey_grid
-from cosmosaic.records import MosaicGrid
+from cosmosaic.mosaic.tiles import CELL_PIXELS, box_of, cell_lattice, read_footprint
+from cosmosaic.records import Made, MosaicGrid
 from cosmosaic.survey import GridSettings
 
 Floats = NDArray[np.floating]
 Flags = NDArray[np.bool_]
 
-CELL_PIXELS = 8
-"""Width of a cell in detector pixels."""
 OUTLIER_SIGMA = 5.0
 """Pixels farther from their cell's median level are cosmic rays or cores of sources; neither is sky."""
 FEWEST_PIXELS = 0.5
@@ -37,6 +36,8 @@ HOLD_OUT = 2
 """One in ``HOLD_OUT**2`` blocks of cells is kept from every solution, to score it on."""
 BLOCK_CELLS = 16
 """Width of the blocks whose scatter gives errors, in cells: 4 arcsec in the short-wavelength channel."""
+CELLS_SUFFIX = "_cells.npz"
+CLEARED_SUFFIX = "_cleared.npz"
 UNUSABLE = pixel["DO_NOT_USE"] | pixel["NON_SCIENCE"]
 
 
@@ -99,58 +100,145 @@ class CellSurvey:
     @cached_property
     def held_out(self) -> Flags:
         """Cells of the lattice that no solution may use: one in four blocks, in a regular pattern."""
-        row, column = (np.arange(size) // BLOCK_CELLS % HOLD_OUT for size in self.grid.shape)
+        row, column = (block % HOLD_OUT for block in self._block_numbers())
         return (row[:, None] == 0) & (column == 0)
 
     @cached_property
     def blocks(self) -> NDArray[np.int64]:
         """Number of the block that each cell of the lattice belongs to."""
-        row, column = (np.arange(size) // BLOCK_CELLS for size in self.grid.shape)
+        row, column = (block - block[0] for block in self._block_numbers())
         return row[:, None] * (column[-1] + 1) + column
 
+    def _block_numbers(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Rows and columns of blocks, counted from the tangent point: they stay when exposures are added."""
+        box = box_of(self.grid)
+        return (
+            (box.y + np.arange(box.height)) // BLOCK_CELLS,
+            (box.x + np.arange(box.width)) // BLOCK_CELLS,
+        )
 
-def bin_exposures(paths: Sequence[Path], pixel_masks: dict[str, Flags] | None = None) -> CellSurvey:
-    """Bring exposures of one filter onto a lattice of cells.
+
+def bin_exposures(paths: Sequence[Path]) -> CellSurvey:
+    """Bring exposures of one filter onto a lattice of their own.
 
     Parameters
     ----------
     paths
         ``_cal`` files of one filter.
-    pixel_masks
-        Pixels to leave out by exposure name, shape of the exposure; e.g. from `cosmosaic.sky.masks`.
 
     Raises
     ------
     NoSkyError
         An exposure has no usable pixel; the file is named.
     """
-    masks = pixel_masks or {}
+    footprints = {path.name: read_footprint(path) for path in paths}
     with datamodels.open(paths[0]) as first:
-        scale_mas = 1000 * float(np.sqrt(first.meta.photometry.pixelarea_arcsecsq)) * CELL_PIXELS
-    grid = lattice(paths, scale_mas)
+        pixel_arcsec = float(np.sqrt(first.meta.photometry.pixelarea_arcsecsq))
+    grid = cell_lattice(survey_grid(GridSettings(), footprints), pixel_arcsec)
     exposures = []
     for path in paths:
         with datamodels.open(path) as model:
-            exposures.append(bin_exposure(model, grid, masks.get(exposure_name(path.name))))
-    return CellSurvey(grid, tuple(exposures))
+            exposures.append(bin_exposure(model, grid))
+    return gather(exposures, grid)
 
 
-def lattice(paths: Sequence[Path], scale_mas: float) -> MosaicGrid:
-    """Make the lattice that covers a set of exposures."""
-    footprints = {}
-    for path in paths:
-        with datamodels.open(path) as model:
-            ny, nx = model.data.shape
-            corners = model.meta.wcs(
-                np.array([-0.5, nx - 0.5, nx - 0.5, -0.5]),
-                np.array([-0.5, -0.5, ny - 0.5, ny - 0.5]),
-                with_bounding_box=False,
-            )
-            footprints[path.name] = [(float(ra), float(dec)) for ra, dec in zip(*corners, strict=True)]
-    return survey_grid(GridSettings(pixel_scale_mas=round(scale_mas)), footprints)
+def bin_frame(paths: list[Path], grid: MosaicGrid, folder: Path) -> Made:
+    """Bring one exposure onto the survey's lattice of cells.
+
+    Parameters
+    ----------
+    paths
+        A ``_cal`` file.
+    grid
+        From `cell_lattice`.
+    folder
+        Gets ``<exposure>_cells.npz``.
+
+    Raises
+    ------
+    NoSkyError
+        The exposure has no usable pixel; the file is named.
+    """
+    (path,) = paths
+    with datamodels.open(path) as model:
+        exposure = bin_exposure(model, grid)
+    return Made([write_cells(exposure, folder / f"{exposure.name}{CELLS_SUFFIX}")])
 
 
-def bin_exposure(model: Any, grid: MosaicGrid, mask: Flags | None = None) -> Exposure:
+def bin_cleared_frame(paths: list[Path], grid: MosaicGrid, folder: Path) -> Made:
+    """Bring one exposure whose sky was taken out, or is recorded to be, onto the lattice.
+
+    Parameters
+    ----------
+    paths
+        A ``_crf`` file; a level that its header records without having subtracted it is subtracted first.
+    grid
+        From `cell_lattice`.
+    folder
+        Gets ``<exposure>_cleared.npz``.
+    """
+    (path,) = paths
+    with datamodels.open(path) as model:
+        background = model.meta.background
+        if background.level and not background.subtracted:
+            model.data -= background.level
+        exposure = bin_exposure(model, grid)
+    return Made([write_cells(exposure, folder / f"{exposure.name}{CLEARED_SUFFIX}")])
+
+
+def write_cells(exposure: Exposure, path: Path) -> Path:
+    """Write an exposure's cells."""
+    x, y = exposure.detector_position
+    np.savez_compressed(
+        path,
+        names=np.array([exposure.name, exposure.detector, exposure.group]),
+        numbers=np.array([*exposure.origin, exposure.detector_rows], dtype=np.int64),
+        pixel_rms=np.float64(exposure.pixel_rms),
+        pixels=exposure.pixels.astype(np.uint8),
+        mean=exposure.mean.astype(np.float32),
+        variance=exposure.variance.astype(np.float32),
+        x=x.astype(np.float32),
+        y=y.astype(np.float32),
+    )
+    return path
+
+
+def read_cells(paths: Sequence[Path], grid: MosaicGrid) -> CellSurvey:
+    """Read exposures that `bin_frame` brought onto a lattice, in the order of their names."""
+    return gather([_read(path) for path in sorted(paths, key=lambda path: path.name)], grid)
+
+
+def gather(exposures: Sequence[Exposure], grid: MosaicGrid) -> CellSurvey:
+    """Put exposures whose origins are cells of an endless lattice into the window that holds them all."""
+    low = np.min([exposure.origin for exposure in exposures], axis=0)
+    high = np.max([np.add(exposure.origin, exposure.mean.shape) for exposure in exposures], axis=0)
+    window = grid.model_copy(
+        update={"crpix": (-0.5 - int(low[1]), -0.5 - int(low[0])), "shape": tuple(map(int, high - low)), "tile": "full"}
+    )
+    moved = (replace(each, origin=(each.origin[0] - int(low[0]), each.origin[1] - int(low[1]))) for each in exposures)
+    return CellSurvey(window, tuple(moved))
+
+
+def _read(path: Path) -> Exposure:
+    with np.load(path) as stored:
+        name, detector, group = map(str, stored["names"])
+        row, column, detector_rows = map(int, stored["numbers"])
+        mean, variance, x, y = (stored[key].astype(np.float64) for key in ("mean", "variance", "x", "y"))
+        return Exposure(
+            name=name,
+            detector=detector,
+            group=group,
+            origin=(row, column),
+            mean=mean,
+            variance=variance,
+            pixels=stored["pixels"].astype(np.int32),
+            pixel_rms=float(stored["pixel_rms"]),
+            detector_rows=detector_rows,
+            detector_position=(x, y),
+        )
+
+
+def bin_exposure(model: Any, grid: MosaicGrid) -> Exposure:
     """Bring one exposure onto a lattice.
 
     Cosmic rays are clipped first, symmetrically, which does not move the mean of the noise.
@@ -161,12 +249,8 @@ def bin_exposure(model: Any, grid: MosaicGrid, mask: Flags | None = None) -> Exp
         A `jwst.datamodels.ImageModel` of surface brightness.
     grid
         The lattice.
-    mask
-        Pixels to leave out, shape ``(ny, nx)``.
     """
     good = usable_pixels(model)
-    if mask is not None:
-        good &= ~mask
     if not good.any():
         raise NoSkyError(f"{model.meta.filename}: no usable pixel to measure the sky in; check its DQ extension")
     row, column = cell_positions(model.meta.wcs, good.shape, grid)
@@ -224,13 +308,6 @@ def cell_positions(wcs: Any, shape: tuple[int, int], grid: MosaicGrid) -> tuple[
     return row, column
 
 
-def on_lattice(survey: CellSurvey, exposure: Exposure, values: NDArray[Any], fill: Any) -> NDArray[Any]:
-    """Put an exposure's cells onto the whole lattice."""
-    whole = np.full(survey.grid.shape, fill, dtype=values.dtype)
-    whole[exposure.window] = values
-    return whole
-
-
 def stack(survey: CellSurvey, levels: Mapping[str, float]) -> Floats:
     """Average the exposures, their levels taken out; MJy/sr, shape of the lattice, NaN where nothing was observed."""
     total, weights = stack_sums(survey, levels)
@@ -247,6 +324,41 @@ def stack_sums(survey: CellSurvey, levels: Mapping[str, float]) -> tuple[Floats,
         total[exposure.window] += weight * np.where(exposure.usable, exposure.mean - levels[exposure.name], 0.0)
         weights[exposure.window] += weight
     return total, weights
+
+
+class Difference(NamedTuple):
+    """What one exposure has that the others have not, MJy/sr, shape of the exposure."""
+
+    exposure: Exposure
+    excess: Floats
+    """Exposure minus the stack of all others, levels taken out."""
+    noise: Floats
+    used: Flags
+    """Cells in which enough others were observed."""
+
+
+def differences(survey: CellSurvey, levels: Mapping[str, float], cells: Flags) -> Iterator[Difference]:
+    """Compare each exposure with the stack of all others.
+
+    Parameters
+    ----------
+    survey
+        Exposures on the lattice.
+    levels
+        Level of each, MJy/sr.
+    cells
+        Cells that may be used, shape of the lattice: without the cores of sources, which do not cancel.
+    """
+    total, weights = stack_sums(survey, levels)
+    for exposure in survey.exposures:
+        own = np.where(exposure.usable, exposure.pixels / exposure.pixel_rms**2, 0.0)
+        rest = weights[exposure.window] - own
+        cleared = np.where(exposure.usable, exposure.mean - levels[exposure.name], 0.0)
+        used = exposure.usable & (rest > 0.5 * own) & cells[exposure.window]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            excess = cleared - (total[exposure.window] - own * cleared) / rest
+            noise = np.sqrt(exposure.variance + 1.0 / rest)
+        yield Difference(exposure, excess, noise, used)
 
 
 def _sums(index: NDArray[np.int64], values: Floats | None, shape: tuple[int, int]) -> Floats:

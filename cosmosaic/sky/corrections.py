@@ -1,7 +1,5 @@
 """What is taken out of calibrated exposures before their sky is measured: 1/f stripes and wisps."""
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +7,17 @@ import numpy as np
 from astropy.io import fits
 from astropy.table import QTable
 from jwst import datamodels
+from stdatamodels.jwst.datamodels.dqflags import pixel
 
-from cosmosaic.exposures import save_model
+from cosmosaic.exposures import exposure_name
+from cosmosaic.provenance import save_model
 from cosmosaic.records import Made
-from cosmosaic.sky.cells import bin_exposures, usable_pixels
+from cosmosaic.sky.cells import usable_pixels
 from cosmosaic.sky.flicker import flicker_pattern
-from cosmosaic.sky.methods import bright_cells, find_sources, values_of
-from cosmosaic.sky.stripes import destripe, stripe_image
+from cosmosaic.sky.patterns import pattern_image, read_patterns
 from cosmosaic.sky.wisps import (
     FEWEST_EXPOSURES,
-    WISP_DETECTORS,
+    Flags,
     Floats,
     WispFit,
     block_means,
@@ -27,95 +26,71 @@ from cosmosaic.sky.wisps import (
     wisp_image,
 )
 
-TEMPLATE_SUFFIX = "_wisp.fits"
 NO_WISP = WispFit(0.0, np.inf)
 
 
-def remove_flicker(paths: list[Path], folder: Path) -> Made:
-    """Subtract the 1/f stripes of one count-rate or calibrated image.
-
-    Parameters
-    ----------
-    paths
-        One ``_rate`` or ``_cal`` file.
-    folder
-        Where the corrected file goes, under the same name.
-    """
-    (path,) = paths
-    with datamodels.open(path) as model:
-        usable = usable_pixels(model)
-        pattern = flicker_pattern(model.data, usable, int(model.meta.exposure.noutputs or 1))
-        model.data -= pattern
-        saved = save_model(model, folder / path.name)
-    return Made([saved], {"flicker_rms": float(pattern[usable].std())})
+def remove_flicker(model: Any) -> None:
+    """Subtract the 1/f stripes of a count-rate or calibrated image, in place."""
+    usable = usable_pixels(model)
+    model.data -= flicker_pattern(model.data, usable, int(model.meta.exposure.noutputs or 1))
+    model.meta.cal_step.clean_flicker_noise = "COMPLETE"
 
 
 def remove_wisps(paths: list[Path], stem: str, folder: Path) -> Made:
-    """Fit wisp templates to the exposures of one filter and subtract them.
+    """Fit a wisp template to the exposures of one detector and filter and subtract it.
 
     Parameters
     ----------
     paths
-        ``_cal`` files of one filter, and the user's templates: ``<detector>_<filter>_wisp.fits``, whose first image
-        is a full frame or has the exposures' shape. A detector without template, and with three exposures or more,
-        gets one from the exposures themselves.
+        ``_cal`` files, and the user's template where there is one, whose first image is a full frame or has the
+        exposures' shape. Without, the exposures make one themselves, if there are three or more; a new exposure
+        then changes what is taken out of all of them.
     stem
-        Name of the table of amplitudes without extension.
+        Name without extension of the table of amplitudes and of the template that was built.
     folder
-        Where the corrected ``_cal`` files, the templates that were built, and the table go.
+        Where the corrected ``_cal`` files, the template and the table (ECSV) go.
     """
-    templates, exposures = _told_apart(paths)
-    by_detector = defaultdict(list)
-    for path in exposures:
-        with datamodels.open(path) as model:
-            by_detector[model.meta.instrument.detector].append(path)
-    saved, rows = [], []
-    for detector, members in sorted(by_detector.items()):
-        blocks = {path: _blocks_of(path) for path in members} if detector in WISP_DETECTORS else {}
-        template = _template(templates.get(detector), list(blocks.values()))
-        if template is not None and detector not in templates:
-            saved.append(_write_template(template, folder / f"{stem}_{detector.lower()}{TEMPLATE_SUFFIX}"))
-        for path in members:
-            fit = NO_WISP if template is None else fit_template(blocks[path], template)
-            saved.append(_without_wisp(path, template, fit, folder))
-            rows.append((path.name.split("_cal")[0], fit.amplitude, fit.error, fit.is_significant))
+    exposures = [path for path in paths if path.name.endswith("_cal.fits")]
+    given = [path for path in paths if path not in exposures]
+    blocks = {path: _blocks_of(path) for path in exposures}
+    template = _template(given, list(blocks.values()))
+    fits_of = {path: NO_WISP if template is None else fit_template(blocks[path], template) for path in exposures}
+    saved = [_without_wisp(path, template, fit, folder) for path, fit in fits_of.items()]
+    if template is not None and not given:
+        saved.append(_write_template(template, folder / f"{stem}.fits"))
+    rows = [(exposure_name(path.name), *fit, fit.is_significant) for path, fit in fits_of.items()]
     table = QTable(rows=rows, names=("exposure", "amplitude", "error", "subtracted"))
     table.write(folder / f"{stem}.ecsv", format="ascii.ecsv", overwrite=True)
     return Made([*saved, folder / f"{stem}.ecsv"], {"wisps_subtracted": float(sum(row[3] for row in rows))})
 
 
-def remove_stripes(paths: list[Path], folder: Path) -> Made:
-    """Subtract the slow stripes of the exposures of one filter, which only the others can tell from the sky.
+def flatten_frame(paths: list[Path], trim_pixels: int, folder: Path) -> Made:
+    """Subtract the patterns of one exposure, and flag its edges.
 
     Parameters
     ----------
     paths
-        ``_cal`` files of one filter. A new exposure changes the stripes of those that it overlaps.
+        A ``_cal`` file and, where it has any, its ``_patterns.json``.
+    trim_pixels
+        Width of the border of the detector that becomes DO_NOT_USE.
     folder
-        Where the corrected files go, under the same names; sky levels stay what they were.
+        Where the corrected file goes, under the same name; its sky level stays what it was.
     """
-    survey = bin_exposures(paths)
-    _, levels = find_sources(survey)
-    _, stripes = destripe(survey, values_of(levels), ~bright_cells(survey, levels))
-    saved, rms = [], []
-    for path, exposure in zip(paths, survey.exposures, strict=True):
-        with datamodels.open(path) as model:
-            usable = usable_pixels(model)
-            pattern = stripe_image(stripes[exposure.name], usable)
-            model.data -= pattern
-            rms.append(float(pattern[usable].std()))
-            saved.append(save_model(model, folder / path.name))
-    return Made(saved, {"stripes_rms": float(np.mean(rms))})
+    path = next(path for path in paths if path.suffix == ".fits")
+    patterns = [nodes for other in paths if other != path for nodes in read_patterns(other)]
+    with datamodels.open(path) as model:
+        usable = usable_pixels(model)
+        image = pattern_image(patterns, usable)
+        model.data -= image
+        model.dq[border(usable.shape, trim_pixels)] |= pixel["DO_NOT_USE"]
+        return Made([save_model(model, folder / path.name)], {"patterns_rms": float(image[usable].std())})
 
 
-def _told_apart(paths: Iterable[Path]) -> tuple[dict[str, Path], list[Path]]:
-    templates, exposures = {}, []
-    for path in paths:
-        if path.name.endswith(TEMPLATE_SUFFIX):
-            templates[path.name.split("_")[0].upper()] = path
-        else:
-            exposures.append(path)
-    return templates, exposures
+def border(shape: tuple[int, ...], width: int) -> Flags:
+    """The pixels within some pixels of an image's edge."""
+    edge = np.ones(shape, dtype=bool)
+    edge[width : shape[0] - width, width : shape[1] - width] = False
+    return edge
 
 
 def _blocks_of(path: Path) -> Floats:
@@ -123,9 +98,9 @@ def _blocks_of(path: Path) -> Floats:
         return block_means(model.data, usable_pixels(model))
 
 
-def _template(given: Path | None, blocks: Sequence[Floats]) -> Floats | None:
-    if given is not None and blocks:
-        return _read_template(given, blocks[0].shape)
+def _template(given: list[Path], blocks: list[Floats]) -> Floats | None:
+    if given:
+        return _read_template(given[0], blocks[0].shape)
     if len(blocks) < FEWEST_EXPOSURES:
         return None
     template = build_template(blocks)

@@ -10,13 +10,16 @@ from astropy.table import Table
 from jwst import datamodels
 
 from cosmosaic.exposures import exposure_name
-from cosmosaic.sky.cells import CellSurvey, Flags, bin_exposures, stack
+from cosmosaic.sky.cells import CellSurvey, Flags, stack
 from cosmosaic.sky.detector_median import clipped_median
 from cosmosaic.sky.masks import CELL_TIERS, source_mask
 from cosmosaic.sky.overlap import Solution, measure_steps, solve_levels
+from cosmosaic.sky.patterns import Patterns
 from cosmosaic.sky.pedestal import Level, pedestals
+from cosmosaic.sky.planes import detilt
 from cosmosaic.sky.skymatch import measure_with_skymatch
 from cosmosaic.sky.stripes import destripe
+from cosmosaic.sky.surface import mosaic_surface
 
 Levels = dict[str, Level]
 
@@ -28,11 +31,30 @@ SKYMATCH_METHODS = ("local", "global", "match", "global+match")
 PER_DETECTOR = "-per-detector"
 
 
-class Method(NamedTuple):
-    """One way to find the sky level of each exposure."""
+class SkyInputs(NamedTuple):
+    """What the exposures of one filter can be measured on."""
 
-    measure: Callable[[list[Path], Path], Levels]
-    """Takes the files of one filter and a folder for scratch."""
+    survey: CellSurvey
+    exposures: list[Path]
+    """Their ``_cal`` files, for the methods that look at pixels (`PIXEL_METHODS`)."""
+    table: Path | None
+    """Levels that the user gives."""
+    scratch: Path
+    """Folder for temporary files."""
+
+
+class Sky(NamedTuple):
+    """The sky of the exposures of one filter."""
+
+    levels: Levels
+    patterns: Patterns = {}  # noqa: RUF012
+    """What varies over an exposure, where the method is for more than constants."""
+
+
+class Method(NamedTuple):
+    """One way to find the sky of each exposure."""
+
+    measure: Callable[[SkyInputs], Sky]
     source: str
     """Where the method is described."""
 
@@ -41,17 +63,8 @@ class UnknownMethodError(ValueError):
     """There is no sky method of that name."""
 
 
-def measure_levels(paths: list[Path], method: str, scratch: Path) -> Levels:
-    """Measure the sky level of each exposure of one filter.
-
-    Parameters
-    ----------
-    paths
-        ``_cal`` files; for ``user`` the table of levels as well.
-    method
-        A key of `METHODS`.
-    scratch
-        Folder for temporary files.
+def measure(method: str, inputs: SkyInputs) -> Sky:
+    """Measure the sky of each exposure of one filter.
 
     Raises
     ------
@@ -62,7 +75,7 @@ def measure_levels(paths: list[Path], method: str, scratch: Path) -> Levels:
     """
     if method not in METHODS:
         raise UnknownMethodError(f"sky.method {method!r} is none of {', '.join(METHODS)}")
-    return METHODS[method].measure(paths, scratch)
+    return METHODS[method].measure(inputs)
 
 
 def find_sources(survey: CellSurvey) -> tuple[Flags, Levels]:
@@ -103,44 +116,58 @@ def values_of(levels: Levels) -> dict[str, float]:
     return {name: level.value for name, level in levels.items()}
 
 
-def _none(paths: list[Path], _scratch: Path) -> Levels:
-    return {exposure_name(path.name): Level(0.0, 0.0) for path in paths}
+def _none(inputs: SkyInputs) -> Sky:
+    return Sky({name: Level(0.0, 0.0) for name in inputs.survey.names})
 
 
-def _skymatch(method: str, per_detector: bool, paths: list[Path], scratch: Path) -> Levels:
-    levels = measure_with_skymatch(paths, method, scratch, per_detector=per_detector)
-    return {name: Level(value, np.nan) for name, value in levels.items()}
+def _skymatch(method: str, per_detector: bool, inputs: SkyInputs) -> Sky:
+    levels = measure_with_skymatch(inputs.exposures, method, inputs.scratch, per_detector=per_detector)
+    return Sky({name: Level(value, np.nan) for name, value in levels.items()})
 
 
-def _median(paths: list[Path], _scratch: Path) -> Levels:
+def _median(inputs: SkyInputs) -> Sky:
     levels = {}
-    for path in paths:
+    for path in inputs.exposures:
         with datamodels.open(path) as model:
             levels[exposure_name(path.name)] = Level(clipped_median(model.data, model.dq), np.nan)
-    return levels
+    return Sky(levels)
 
 
-def _pedestal(paths: list[Path], _scratch: Path) -> Levels:
-    return find_sources(bin_exposures(paths))[1]
+def _pedestal(inputs: SkyInputs) -> Sky:
+    return Sky(find_sources(inputs.survey)[1])
 
 
-def _overlap(paths: list[Path], _scratch: Path) -> Levels:
-    return solve_overlaps(bin_exposures(paths)).levels
+def _overlap(inputs: SkyInputs) -> Sky:
+    return Sky(solve_overlaps(inputs.survey).levels)
 
 
-def _user(paths: list[Path], _scratch: Path) -> Levels:
-    tables = [path for path in paths if path.suffix != ".fits"]
-    if len(tables) != 1:
-        raise ValueError(f"sky.method 'user' needs one table of levels, {len(tables)} given")
-    table = Table.read(tables[0], format="ascii.csv" if tables[0].suffix == ".csv" else "ascii.ecsv")
+def _overlap_planes(inputs: SkyInputs) -> Sky:
+    survey = inputs.survey
+    _, levels = find_sources(survey)
+    flat, planes = detilt(survey, values_of(levels), ~bright_cells(survey, levels) & ~survey.held_out)
+    return Sky(solve_overlaps(flat).levels, planes)
+
+
+def _surface(inputs: SkyInputs) -> Sky:
+    survey = inputs.survey
+    levels = solve_overlaps(survey).levels
+    shifts, patterns = mosaic_surface(survey, values_of(levels), find_sources(survey)[0])
+    raised = {name: Level(level.value + shifts[name], level.error) for name, level in levels.items()}
+    return Sky(raised, patterns)
+
+
+def _user(inputs: SkyInputs) -> Sky:
+    path = inputs.table
+    if path is None:
+        raise ValueError("sky.method 'user' needs a table: name it in sky.levels")
+    table = Table.read(path, format="ascii.csv" if path.suffix == ".csv" else "ascii.ecsv")
     if not {"exposure", "level"} <= set(table.colnames):
-        raise ValueError(f"{tables[0]}: columns {table.colnames}; a table of levels has exposure and level in MJy/sr")
+        raise ValueError(f"{path.name}: columns {table.colnames}; a table of levels has exposure and level in MJy/sr")
     known = {str(row["exposure"]): float(row["level"]) for row in table}
-    names = [exposure_name(path.name) for path in paths if path.suffix == ".fits"]
-    missing = [name for name in names if not np.isfinite(known.get(name, np.nan))]
+    missing = [name for name in inputs.survey.names if not np.isfinite(known.get(name, np.nan))]
     if missing:
-        raise ValueError(f"{tables[0]}: no level for {', '.join(missing)}; add a row for each exposure")
-    return {name: Level(known[name], 0.0) for name in names}
+        raise ValueError(f"{path.name}: no level for {', '.join(missing)}; add a row for each exposure")
+    return Sky({name: Level(known[name], 0.0) for name in inputs.survey.names})
 
 
 _SKYMATCH_SOURCE = "jwst.skymatch of the jwst package"
@@ -155,6 +182,8 @@ METHODS: dict[str, Method] = {
     "median": Method(_median, "sigma-clipped median of each detector's pixels"),
     "pedestal": Method(_pedestal, "Bagley et al. 2023, ApJL 946, L12, on means of 8 by 8 pixels"),
     "overlap": Method(_overlap, "least squares of overlaps and pedestals; Delabrouille 1998, A&AS 127, 555"),
+    "overlap-planes": Method(_overlap_planes, "as overlap, with a plane for each exposure"),
+    "surface": Method(_surface, "as overlap, then the background of the mosaic; Bagley et al. 2023, ApJL 946, L12"),
     "user": Method(_user, "a table of the user's"),
 }
 """All methods by name."""

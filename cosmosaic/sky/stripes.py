@@ -6,12 +6,11 @@ exposures have in common stays. The alternation of stacking and correcting is th
 cannot be told from the sky.
 """
 
-from dataclasses import replace
-
 import numpy as np
 from numpy.typing import NDArray
 
-from cosmosaic.sky.cells import CellSurvey, Exposure, stack_sums
+from cosmosaic.sky.cells import CellSurvey, Exposure, differences
+from cosmosaic.sky.patterns import Patterns, without_patterns
 
 Floats = NDArray[np.floating]
 Flags = NDArray[np.bool_]
@@ -23,7 +22,7 @@ CLIP_SIGMA = 4.0
 FEWEST_CELLS = 10
 
 
-def destripe(survey: CellSurvey, levels: dict[str, float], cells: Flags) -> tuple[CellSurvey, dict[str, Floats]]:
+def destripe(survey: CellSurvey, levels: dict[str, float], cells: Flags) -> tuple[CellSurvey, Patterns]:
     """Take stripes along rows out of the exposures' cells.
 
     Parameters
@@ -40,40 +39,32 @@ def destripe(survey: CellSurvey, levels: dict[str, float], cells: Flags) -> tupl
     survey
         The exposures without stripes; their mean levels are what they were.
     stripes
-        What was taken out of each exposure, MJy/sr, in bins of 32 rows from the first.
+        What was taken out of each exposure, MJy/sr, in bins of 32 rows.
     """
     rows = {exposure.name: _row_bins(exposure) for exposure in survey.exposures}
-    stripes: dict[str, Floats] = {name: np.zeros(int(bins.max()) + 1) for name, bins in rows.items()}
+    stripes: dict[str, Floats] = {each.name: np.zeros(_number_of_bins(each)) for each in survey.exposures}
     levels = dict(levels)
     for _ in range(ITERATIONS):
-        current = _without(survey, stripes, rows)
-        total, weights = stack_sums(current, levels)
-        for exposure in current.exposures:
-            own = np.where(exposure.usable, exposure.pixels / exposure.pixel_rms**2, 0.0)
-            rest = weights[exposure.window] - own
-            cleared = np.where(exposure.usable, exposure.mean - levels[exposure.name], 0.0)
-            with np.errstate(divide="ignore", invalid="ignore"):
-                others = (total[exposure.window] - own * cleared) / rest
-                noise = np.sqrt(exposure.variance + 1.0 / rest)
-            used = exposure.usable & (rest > 0.5 * own) & cells[exposure.window]
-            change, shift = _stripes(cleared - others, noise, used, rows[exposure.name], stripes[exposure.name].size)
+        current = without_patterns(survey, _nodes(stripes))
+        for exposure, excess, noise, used in differences(current, levels, cells):
+            change, shift = _stripes(excess, noise, used, rows[exposure.name], stripes[exposure.name].size)
             stripes[exposure.name] += change
             levels[exposure.name] += 0.5 * shift
-    return _without(survey, stripes, rows), stripes
+    return without_patterns(survey, _nodes(stripes)), _nodes(stripes)
 
 
-def stripe_image(stripes: Floats, usable: Flags) -> Floats:
-    """Spread stripes over an exposure's pixels, linear between the bins, with zero mean over the usable ones."""
-    centres = (np.arange(stripes.size) + 0.5) * BIN_PIXELS - 0.5
-    column = np.interp(np.arange(usable.shape[0]), centres, stripes)
-    pattern = np.broadcast_to(column[:, None], usable.shape)
-    return (pattern - pattern[usable].mean()).astype(np.float32)
+def _nodes(stripes: dict[str, Floats]) -> Patterns:
+    return {name: [values[:, None]] for name, values in stripes.items()}
+
+
+def _number_of_bins(exposure: Exposure) -> int:
+    return max(1, exposure.detector_rows // BIN_PIXELS)
 
 
 def _row_bins(exposure: Exposure) -> NDArray[np.int64]:
     _, y = exposure.detector_position
-    step = BIN_PIXELS / exposure.detector_rows
-    return np.where(exposure.usable, np.nan_to_num((y + 0.5) / step), 0).astype(np.int64)
+    bins = _number_of_bins(exposure)
+    return np.clip(np.where(exposure.usable, (y + 0.5) * bins, 0), 0, bins - 1).astype(np.int64)
 
 
 def _stripes(residual: Floats, noise: Floats, used: Flags, rows: NDArray[np.int64], size: int) -> tuple[Floats, float]:
@@ -92,13 +83,3 @@ def _stripes(residual: Floats, noise: Floats, used: Flags, rows: NDArray[np.int6
     signal = max(float(np.mean(mean[enough] ** 2 - own[enough])), 0.0)
     change = np.where(enough, mean * signal / np.maximum(signal + own, 1e-30), 0.0)
     return change, shift
-
-
-def _without(survey: CellSurvey, stripes: dict[str, Floats], rows: dict[str, NDArray[np.int64]]) -> CellSurvey:
-    exposures = []
-    for exposure in survey.exposures:
-        pattern = stripes[exposure.name][rows[exposure.name]]
-        weight = exposure.pixels
-        pattern = pattern - float(np.sum(pattern * weight) / np.sum(weight))
-        exposures.append(replace(exposure, mean=exposure.mean - pattern))
-    return CellSurvey(survey.grid, tuple(exposures))

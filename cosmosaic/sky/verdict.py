@@ -10,13 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from cosmosaic.sky.cells import CELL_PIXELS, CellSurvey, Exposure, stack, stack_sums
+from cosmosaic.records import STATES, State
+from cosmosaic.sky.cells import CELL_PIXELS, CellSurvey, Exposure, differences, stack
 from cosmosaic.sky.methods import Levels, bright_cells, find_sources, values_of
 from cosmosaic.sky.overlap import Step, measure_steps, solve_levels
 from cosmosaic.sky.pedestal import pedestals
@@ -24,7 +25,6 @@ from cosmosaic.sky.stripes import destripe
 
 Floats = NDArray[np.floating]
 Flags = NDArray[np.bool_]
-State = Literal["pass", "look", "fail"]
 
 SIGNIFICANT_SIGMA = 4.0
 """A figure must exceed its limit by this many of its errors: of dozens of figures none shall do so by chance."""
@@ -52,6 +52,22 @@ LIMITS = {
     "detector": Limit(3.0, 8.0),
     "halo": Limit(6.0, 10.0),
 }
+
+
+MEANINGS = {
+    "step": "the exposure whose level is farthest off the others, as the blocks of sky say that no solution may use",
+    "zero": "how far the level of all exposures together is off the empty sky",
+    "rows": "rms of the means of rows, 16 pixels wide, of the worst exposure against the others: 1/f noise",
+    "columns": "the same of columns",
+    "detector": "rms of the light that stays at one place of a detector whatever the sky: wisps, or a bad flat",
+    "halo": "how far the sky around one of the largest sources is too low: over-subtraction",
+    "rms step": "of all overlaps, without what their errors explain; in errors, 1 is noise alone",
+    "rms level": "distance of the levels from those that the held-out blocks give, without what noise explains",
+    "scatter": "rms of the means of empty square apertures of so many cells of 8 by 8 pixels on a side",
+    "growth": "scatter of the largest over what sqrt(N) makes of the smallest: 1 is white noise",
+    "pure noise": "the same exposures with nothing but the noise of their pixels, measured and judged alike",
+}
+"""What each figure means, in words."""
 
 
 class Figure(NamedTuple):
@@ -84,8 +100,8 @@ class Verdict:
 
     figures: tuple[Figure, ...]
     apertures: tuple[Apertures, ...]
-    steps_in_errors: float
-    """Rms over the overlaps of (step / its error); 1 is perfect."""
+    pulls: tuple[float, ...]
+    """Step over its error, for every overlap."""
     steps: float
     """Rms step in per cent of the pixel rms, noise subtracted."""
     score: float
@@ -94,9 +110,14 @@ class Verdict:
     score_error: float
 
     @property
+    def steps_in_errors(self) -> float:
+        """Rms over the overlaps of (step / its error); 1 is perfect."""
+        return float(np.sqrt(np.mean(np.square(self.pulls)))) if self.pulls else 0.0
+
+    @property
     def state(self) -> State:
         """The worst of the figures' states."""
-        return max((figure.state for figure in self.figures), key=("pass", "look", "fail").index)
+        return max((figure.state for figure in self.figures), key=STATES.index)
 
     @property
     def reasons(self) -> tuple[str, ...]:
@@ -157,7 +178,7 @@ class Judge:
         errors = {name: unit * level.error for name, level in self.reference.items()}
         steps = [unit * (step.difference - levels[step.first] + levels[step.second]) for step in self.steps]
         step_errors = [unit * step.error for step in self.steps]
-        residuals = {exposure.name: residual for exposure, residual in _residuals(self.survey, levels, ~self.cores)}
+        residuals = _residuals(self.survey, levels, ~self.cores)
         brightness = stack(self.survey, levels)
         apertures = tuple(empty_apertures(unit * brightness, self.sources, size) for size in APERTURE_CELLS)
         score, score_error = _rms_without_noise(np.array(list(offsets.values())), np.array(list(errors.values())))
@@ -169,11 +190,10 @@ class Judge:
             _detector_figure(self.survey, residuals, unit),
             _halo_figure(unit * brightness, self.sources, apertures[-1]),
         )
-        pulls = np.array(steps) / np.array(step_errors) if steps else np.zeros(1)
         return Verdict(
             figures=figures,
             apertures=apertures,
-            steps_in_errors=float(np.sqrt(np.mean(pulls**2))),
+            pulls=tuple(step / error for step, error in zip(steps, step_errors, strict=True)),
             steps=_rms_without_noise(np.array(steps), np.array(step_errors))[0] if steps else 0.0,
             score=score,
             score_error=score_error,
@@ -244,19 +264,12 @@ class _Mirrored(CellSurvey):
         return ~CellSurvey(self.grid, self.exposures).held_out
 
 
-def _residuals(survey: CellSurvey, levels: Mapping[str, float], cells: Flags) -> list[tuple[Exposure, Floats]]:
-    """Each exposure minus the stack of all others, NaN where it cannot be told."""
-    total, weights = stack_sums(survey, levels)
-    residuals = []
-    for exposure in survey.exposures:
-        own = np.where(exposure.usable, exposure.pixels / exposure.pixel_rms**2, 0.0)
-        cleared = np.where(exposure.usable, exposure.mean - levels[exposure.name], 0.0)
-        rest = weights[exposure.window] - own
-        good = exposure.usable & (rest > 0.5 * own) & cells[exposure.window]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            others = (total[exposure.window] - own * cleared) / rest
-        residual = np.where(good, cleared - others, np.nan)
-        residuals.append((exposure, residual - np.nanmedian(residual) if good.any() else residual))
+def _residuals(survey: CellSurvey, levels: Mapping[str, float], cells: Flags) -> dict[str, Floats]:
+    """Each exposure minus the stack of all others about its median, NaN where it cannot be told."""
+    residuals = {}
+    for exposure, excess, _, used in differences(survey, levels, cells):
+        residual = np.where(used, excess, np.nan)
+        residuals[exposure.name] = residual - np.nanmedian(residual) if used.any() else residual
     return residuals
 
 

@@ -17,7 +17,6 @@ from cosmosaic.sky.mode import gaussian_mode
 Floats = NDArray[np.floating]
 Flags = NDArray[np.bool_]
 
-WISP_DETECTORS = frozenset({"NRCA3", "NRCA4", "NRCB3", "NRCB4"})
 BLOCK = 8
 """Templates are built and fitted on means of blocks this many pixels wide."""
 SMOOTHING_BLOCKS = 3.0

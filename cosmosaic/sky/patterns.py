@@ -1,0 +1,72 @@
+"""Light that varies over one exposure: values at evenly spaced nodes of the detector, spread over cells or pixels.
+
+Nodes lie in the middles of equal parts of the detector: 64 by 1 are stripes along rows, 2 by 2 hold a plane.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from cosmosaic.sky.cells import CellSurvey
+
+Floats = NDArray[np.floating]
+Flags = NDArray[np.bool_]
+Patterns = dict[str, list[Floats]]
+"""Patterns of exposures by their names; those that have none may be missing."""
+
+DIGITS = 8
+"""Decimals of the values in MJy/sr that are kept, a ten-thousandth of a pixel's noise."""
+PATTERNS_SUFFIX = "_patterns.json"
+
+
+def pattern_at(nodes: Floats, x: Floats, y: Floats) -> Floats:
+    """Interpolate between nodes, linearly, and extrapolate a plane beyond the outermost.
+
+    Parameters
+    ----------
+    nodes
+        Shape ``(rows, columns)``.
+    x, y
+        Positions from -0.5 to 0.5 over the detector, any shape.
+    """
+    padded = np.pad(nodes, [(1, 1) if size > 1 else (0, 0) for size in nodes.shape], mode="reflect", reflect_type="odd")
+    places = [
+        (position + 0.5) * size - 0.5 + (size > 1) if size > 1 else np.zeros_like(position)
+        for position, size in zip((y, x), nodes.shape, strict=True)
+    ]
+    return ndimage.map_coordinates(padded, places, order=1, mode="nearest")
+
+
+def pattern_image(patterns: Sequence[Floats], usable: Flags) -> Floats:
+    """Spread patterns over an exposure's pixels, with zero mean over the usable ones: levels stay what they were."""
+    y, x = np.meshgrid(*((np.arange(size) + 0.5) / size - 0.5 for size in usable.shape), indexing="ij")
+    image = np.sum([pattern_at(np.asarray(nodes), x, y) for nodes in patterns], axis=0)
+    return (image - image[usable].mean()).astype(np.float32)
+
+
+def without_patterns(survey: CellSurvey, patterns: Mapping[str, Sequence[Floats]]) -> CellSurvey:
+    """Subtract patterns from the exposures' cells; their mean levels stay what they were."""
+    exposures = []
+    for exposure in survey.exposures:
+        x, y = (np.nan_to_num(position) for position in exposure.detector_position)
+        image = sum((pattern_at(nodes, x, y) for nodes in patterns.get(exposure.name, ())), np.zeros(x.shape))
+        shift = np.sum(image * exposure.pixels) / np.sum(exposure.pixels)
+        exposures.append(replace(exposure, mean=exposure.mean - (image - shift)))
+    return CellSurvey(survey.grid, tuple(exposures))
+
+
+def write_patterns(patterns: Sequence[Floats], name: str, folder: Path) -> Path:
+    """Write an exposure's patterns as ``<exposure>_patterns.json``."""
+    path = folder / f"{name}{PATTERNS_SUFFIX}"
+    path.write_text(json.dumps([np.round(nodes, DIGITS).tolist() for nodes in patterns]))
+    return path
+
+
+def read_patterns(path: Path) -> list[Floats]:
+    """Read what `write_patterns` wrote."""
+    return [np.array(nodes, dtype=float) for nodes in json.loads(path.read_text())]
