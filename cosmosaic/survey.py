@@ -1,7 +1,7 @@
 """The settings a user writes: one model for survey file, environment, command line and UI form."""
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_settings import (
@@ -49,10 +49,18 @@ FlickerCorrection = Literal["none", "jwst", "fast"]
 WispTemplate = Annotated[str, Field(pattern=r"^NRC[AB][34]_F\d{3}[WMN]2?$")]
 
 
+def _number_fields(schema: dict[str, Any]) -> None:
+    """Let a form keep the order of the fields, which a database may lose."""
+    for position, field in enumerate(schema["properties"].values()):
+        field["position"] = position
+
+
 class Settings(BaseModel):
     """Base of all settings: unknown keys are refused, values do not change after they were checked."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, json_schema_extra=_number_fields
+    )
 
 
 class Pointing(Settings):
@@ -275,8 +283,13 @@ class CatalogSettings(Settings):
 class ResourceSettings(Settings):
     """What the run may use of the machine."""
 
+    runner: Literal["local", "dask"] = "local"
+    """Who executes the steps: this machine, or the workers of a Dask cluster, which share the store alone."""
+    scheduler: str | None = Field(default=None, pattern=r"^(tcp|tls|ucx|ws|wss)://.+$")
+    """Address of the Dask scheduler, e.g. tcp://10.0.0.5:8786; left out, a cluster on this machine for this run."""
     processes: int | None = Field(default=None, ge=1, le=1024)
-    """Child processes that calibrate and combine; left out, one per core as far as the memory reaches."""
+    """Child processes that calibrate and combine; left out, one per core as far as the memory reaches. Workers of a
+    Dask cluster have one each."""
     memory_gb: float | None = Field(default=None, gt=0)
     """Memory for all child processes together; left out, three quarters of the machine's."""
     tile_pixels: int | None = Field(default=None, ge=64, le=16384)
@@ -305,11 +318,11 @@ class Survey(Settings):
     store: str = Field(default="demo", min_length=1)
     """Folder or URL (s3://bucket/prefix) under which raw/, products/ and cache/ lie."""
     raw: str | None = Field(default=None, min_length=1)
-    """Where the raw frames lie, any depth; left out, a synthetic survey is made under <store>/raw."""
+    """Where the raw frames lie, any depth; left out, a synthetic survey is made under `<store>/raw`."""
     products: str | None = None
-    """Where products go; left out, <store>/products."""
+    """Where products go; left out, `<store>/products`."""
     cache: str | None = None
-    """Where intermediates go, which may be deleted at any time; left out, <store>/cache."""
+    """Where intermediates go, which may be deleted at any time; left out, `<store>/cache`."""
     filters: tuple[FilterName, ...] = ()
     """Filters to work on; left out, all that were observed."""
     association: str | None = None
@@ -339,7 +352,8 @@ class Survey(Settings):
 
     @model_validator(mode="after")
     def _simulation_only_without_raw(self) -> Self:
-        if self.raw is not None and "simulation" in self.model_fields_set:
+        # A form sends every setting along, untouched ones too.
+        if self.raw is not None and self.simulation != SimulationSettings():
             raise ValueError("give either raw (frames you have) or simulation (frames to make), not both")
         return self
 

@@ -10,10 +10,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from prefect import Task
+from prefect import Task, get_run_logger
 from prefect.cache_policies import CacheKeyFnPolicy
 from prefect.context import TaskRunContext
 from prefect.results import ResultRecord
+from prefect.runtime import task_run
 
 from cosmosaic import store
 from cosmosaic.steps import Step, StepResult, execute, is_intact
@@ -40,7 +41,9 @@ def step_task(
     def decorate(describe: Callable[..., Step]) -> Task:
         def body(**parameters: Any) -> StepResult:
             work = parameters.pop("work")
-            return do(describe(**parameters), work)
+            result = do(describe(**parameters), work)
+            get_run_logger().info(f"{task_run.name}: {result.wall_s:.1f} s, {result.peak_mb:.0f} MB at the peak")
+            return result
 
         def key(context: TaskRunContext, parameters: dict[str, Any]) -> str:
             described = {name: value for name, value in parameters.items() if name != "work"}

@@ -56,6 +56,7 @@ def survey_frames(run: Run) -> FoundFrames:
     """Find the frames of a run's survey and say which were refused, and why."""
     found = find_frames(store.absolute_uri(run.survey.url("raw")), run.survey.filters, run.work.checksums)
     found = asked_frames(found, run.survey.association)
+    run.name_after(found)
     run.note(f"{len(found.frames)} frames, {len(found.refused)} refused")
     for refused in found.refused:
         run.note(f"refused {refused.uri}: {refused.reason}")

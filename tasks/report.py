@@ -23,7 +23,8 @@ from cosmosaic.summary import COLUMNS, write_run
 from cosmosaic.survey import Survey
 from cosmosaic.thumbnails import thumbnail
 from tasks.combine import BandFutures
-from tasks.run import Run
+from tasks.run import Run, counted, plan_workers
+from tasks.runners import open_runner
 
 FAILED_IN_PART = "Failed in part"
 
@@ -52,21 +53,23 @@ KINDS = {
 @contextmanager
 def open_run(survey: Survey) -> Iterator[Run]:
     """Open a run; however it ends, it is in the run table and its child processes are stopped."""
-    run = Run(survey)
-    try:
-        yield run
-    except Exception as error:
-        record_run(run, [], "Failed", f"{type(error).__name__}: {error}")
-        raise
-    finally:
-        workers.stop_workers()
+    plan = plan_workers(survey)
+    with open_runner(survey.resources, plan) as runner:
+        run = Run(survey, plan, runner)
+        try:
+            yield run
+        except Exception as error:
+            record_run(run, [], "Failed", f"{type(error).__name__}: {error}")
+            raise
+        finally:
+            workers.stop_workers()
 
 
 def finish_run(
     run: Run, found: FoundFrames, bands: list[BandFutures], shared: Mapping[str, PrefectFuture | None]
 ) -> State:
     """Wait for the products of each filter and of all together, record the run, tell the user, say how it ended."""
-    run.ledger.wait()
+    run.wait()
     frames = {frame.name: frame for frame in found.frames}
     rows = [row for band in bands for row in _band_rows(band, frames, run)]
     waiting = {name: future for name, future in shared.items() if future}
@@ -153,10 +156,10 @@ def _state(run: Run, rows: list[dict[str, Any]]) -> State:
     failed = run.ledger.failed
     mosaics = sum(row["kind"] == "i2d" for row in rows)
     if not failed:
-        return Completed(message=f"{mosaics} mosaics, {len(run.ledger.executed)} steps executed")
+        return Completed(message=f"{counted(mosaics, 'mosaic')}, {counted(len(run.ledger.executed), 'step')} executed")
     reasons = "; ".join(f"{record.label}: {(record.error or '').splitlines()[0]}" for record in failed)
     name = FAILED_IN_PART if mosaics else "Failed"
-    return Failed(name=name, message=f"{mosaics} mosaics; {len(failed)} steps failed: {reasons}")
+    return Failed(name=name, message=f"{counted(mosaics, 'mosaic')}; {counted(len(failed), 'step')} failed: {reasons}")
 
 
 def _markdown(run: Run, rows: list[dict[str, Any]]) -> str:

@@ -6,17 +6,29 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
+from uuid import UUID
 
 from prefect import Task, get_run_logger
+from prefect.client.orchestration import get_client
 from prefect.filesystems import LocalFileSystem, RemoteFileSystem
 from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
 from prefect.states import State
+from prefect.task_runners import TaskRunner
 from rich.console import Console
 
 from cosmosaic import references, remote, store, workers
+from cosmosaic.frames import FoundFrames
 from cosmosaic.steps import StepResult
 from cosmosaic.survey import Survey
+from tasks.progress import Progress
+from tasks.runners import plan_of_one_worker
+
+STEPS_PER_FRAME = 4
+"""Stage 1, Stage 2, drizzle and outliers."""
+
+STEPS_PER_FILTER = 10
+"""Association, sky, tiles, mosaic, catalogue, preview and publication, roughly: the progress bar needs no better."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +47,8 @@ class Ledger:
 
     records: list[StepRecord] = field(default_factory=list)
     submitted: int = 0
+    expected: int = 0
+    """Steps of the whole run, estimated before they are submitted."""
     lock: threading.Condition = field(default_factory=threading.Condition)
 
     def wait(self) -> None:
@@ -79,37 +93,27 @@ class Work:
 class Run:
     """Submits tasks for one survey and keeps the ledger."""
 
-    def __init__(self, survey: Survey) -> None:
+    def __init__(self, survey: Survey, plan: workers.WorkerPlan, runner: TaskRunner[Any]) -> None:
         self.survey = survey
         self.id = str(flow_run.id or "")
         self.started = datetime.now(UTC)
         self.clock = time.perf_counter()
         self.ledger = Ledger()
         self.console = Console(stderr=True)
-        resources = survey.resources
-        self.work = Work(
-            cache=store.absolute_uri(survey.url("cache")),
-            workers=workers.plan_workers(
-                resources.processes,
-                resources.memory_gb,
-                resources.time_limit_s,
-                resources.scratch,
-                references.crds_environment(survey),
-            ),
-        )
+        self.work = Work(store.absolute_uri(survey.url("cache")), plan_of_one_worker(survey.resources, plan))
         self.products = store.absolute_uri(survey.url("products"))
-        check_stores(survey)
         for written in (self.work.cache, self.products):
             store.clean(written)
-        workers.check_resources(self.work.workers)
+        self._runner = runner
         self._storage = result_storage(self.work.results)
+        self._progress = Progress(survey.name)
 
     def submit(self, task: Task, label: str, **parameters: Any) -> PrefectFuture:
         """Submit a step's task; it starts when the futures among its parameters are done."""
         with self.ledger.lock:
             self.ledger.submitted += 1
         named = task.with_options(task_run_name=f"{task.name}: {label}", result_storage=self._storage)
-        future = named.submit(**parameters, work=self.work)
+        future: PrefectFuture = self._runner.submit(named, {**parameters, "work": self.work})
         future.add_done_callback(lambda done: self._record(f"{task.name}: {label}", done))
         return future
 
@@ -124,6 +128,21 @@ class Run:
         """Tell the user something, on the terminal and in the run's log."""
         self.console.print(f"{'':>9} {text}", highlight=False, markup=False, soft_wrap=True)
         get_run_logger().info(text)
+
+    def name_after(self, found: FoundFrames) -> None:
+        """Name the run in the UI by what it works on, and tell the progress bar how much that is."""
+        bands = {frame.band for frame in found.frames}
+        name = f"{self.survey.name}: {counted(len(found.frames), 'frame')}, {counted(len(bands), 'filter')}"
+        with get_client(sync_client=True) as client:
+            client.update_flow_run(UUID(self.id), name=name)
+        self.ledger.expected = (
+            self.ledger.submitted + STEPS_PER_FRAME * len(found.frames) + STEPS_PER_FILTER * len(bands)
+        )
+
+    def wait(self) -> None:
+        """Wait until every step that was submitted is recorded."""
+        self.ledger.wait()
+        self._progress.finish()
 
     def _record(self, label: str, future: PrefectFuture) -> None:
         try:
@@ -147,6 +166,35 @@ class Run:
             self.console.print(
                 f"{done:>9} {record.label}: {_outcome(record)}", highlight=False, markup=False, soft_wrap=True
             )
+        self._progress.show(len(self.ledger.records), max(self.ledger.submitted, self.ledger.expected))
+
+
+def plan_workers(survey: Survey) -> workers.WorkerPlan:
+    """Plan a run's child processes, and check that its stores and its machine can do with it.
+
+    Raises
+    ------
+    OSError
+        A store refuses access, does not exist or does not answer, or the scratch folder is too small.
+    cosmosaic.workers.ResourceError
+        The machine has less memory than the run may use.
+    """
+    resources = survey.resources
+    plan = workers.plan_workers(
+        resources.processes,
+        resources.memory_gb,
+        resources.time_limit_s,
+        resources.scratch,
+        references.crds_environment(survey),
+    )
+    check_stores(survey)
+    workers.check_resources(plan)
+    return plan
+
+
+def counted(number: int, thing: str) -> str:
+    """Write a number of things as people do."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
 def _record_of(label: str, state: State) -> StepRecord:

@@ -1,5 +1,6 @@
 """The synthetic survey that the tests share: made once per session by the README's own command."""
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -19,6 +20,15 @@ REUSED = os.environ.get("COSMOSAIC_TEST_DEMO")
 
 BANDS = ("F115W", "F150W", "F277W", "F444W")
 
+SMALL = """
+name = "small"
+[simulation]
+detectors = ["NRCBLONG"]
+filter_pairs = [{short = "F150W", long = "F444W"}]
+subarray = "SUB160"
+groups = 3
+"""
+"""A survey of three small frames."""
 
 SERVER_MARKERS = ("s3", "server")
 """Tests with real servers: minutes each, so a plain `pytest` on a laptop leaves them to CI and to `pytest -m`."""
@@ -121,6 +131,27 @@ def demo(tmp_path_factory, prefect_home) -> Demo:
     run = run_flow(folder, prefect_home=prefect_home)
     assert run.code == 0, run.output
     return Demo(folder, run)
+
+
+@pytest.fixture(scope="session")
+def small_products(tmp_path_factory, prefect_home) -> dict[str, str]:
+    """Products of the small survey, made on this machine in a folder: sha256 by name."""
+    folder = tmp_path_factory.mktemp("small")
+    (folder / "small.toml").write_text(SMALL)
+    run = run_flow(folder, "small.toml", "--store", "disk", prefect_home=prefect_home)
+    assert run.code == 0, run.output
+    products = folder / "disk" / "products"
+    files = [path for path in products.rglob("*") if path.is_file() and not path.name.startswith(".")]
+    return {
+        name: hashlib.sha256((products / name).read_bytes()).hexdigest()
+        for name in (str(path.relative_to(products)) for path in files)
+        if is_product(name)
+    }
+
+
+def is_product(name: str) -> bool:
+    """Tell products from what differs from run to run: the run table."""
+    return not name.startswith(("runs/", "summary."))
 
 
 @pytest.fixture(scope="session")

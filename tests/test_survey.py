@@ -71,6 +71,17 @@ def test_frames_to_make_and_frames_to_read_exclude_each_other():
         Survey.model_validate({"raw": "s3://bucket/raw", "simulation": {"seed": 3}})
 
 
+def test_a_form_may_send_the_untouched_settings_of_the_simulation_along():
+    defaults = Survey().model_dump(mode="json")
+    assert Survey.model_validate(defaults | {"raw": "s3://bucket/raw"}).raw == "s3://bucket/raw"
+
+
+def test_a_form_shows_the_settings_in_their_order():
+    """A database may lose the order of keys, so each field says its place."""
+    fields = Survey.model_json_schema()["properties"]
+    assert [fields[name]["position"] for name in Survey.model_fields] == list(range(len(Survey.model_fields)))
+
+
 def test_tangent_point_is_whole_or_absent():
     with pytest.raises(ValidationError, match="tangent_ra and tangent_dec together"):
         Survey.model_validate({"grid": {"tangent_ra": 150.0}})

@@ -4,28 +4,28 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from conftest import SMALL
 from production import POOL, Production
 from services import ROOT, postgresql, prefect_server, process_worker
-
-SMALL = """
-name = "small"
-[simulation]
-detectors = ["NRCBLONG"]
-filter_pairs = [{short = "F150W", long = "F444W"}]
-subarray = "SUB160"
-groups = 3
-"""
 
 WAITS = {"within: 60": "within: 4", "schedule_after: 75": "schedule_after: 6"}
 """What the deployment file says, and what the tests have the patience for."""
 
 
 @pytest.fixture(scope="session")
-def api(tmp_path_factory) -> str:
-    """URL of a Prefect server on PostgreSQL that has nothing in it yet."""
-    with postgresql() as database, prefect_server(database, tmp_path_factory.mktemp("home")) as url:
+def database() -> str:
+    """URL of a PostgreSQL database that has nothing in it yet."""
+    with postgresql() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def api(database, tmp_path_factory) -> str:
+    """URL of a Prefect server that has nothing in it yet."""
+    with prefect_server(database, tmp_path_factory.mktemp("home")) as url:
         yield url
 
 
@@ -49,7 +49,7 @@ def observed(own_environment, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def production(api, own_environment, observed, s3_server, tmp_path_factory) -> Production:
+def production(api, database, own_environment, observed, s3_server, tmp_path_factory) -> Production:
     """Deployed, and a worker waits for runs."""
     folder = tmp_path_factory.mktemp("worker")
     bucket = "s3://team"
@@ -62,7 +62,7 @@ def production(api, own_environment, observed, s3_server, tmp_path_factory) -> P
     crds = {"CRDS_PATH": str(observed / "crds"), "CRDS_CONTEXT": "jwst_0001.pmap"}
     worker_environment = {**own_environment, **s3_server.environment, **crds}
     frames = tuple(sorted((observed / "raw").glob("*_uncal.fits")))
-    made = Production(api, environment, worker_environment, s3_server, bucket, frames, folder)
+    made = Production(api, database, environment, worker_environment, s3_server, bucket, frames, folder)
     made.store.mkdir(bucket)
     for frame in frames[:2]:
         made.arrive(frame)
@@ -70,6 +70,12 @@ def production(api, own_environment, observed, s3_server, tmp_path_factory) -> P
     made.deploy(ROOT / "deployments" / "prefect.yaml")
     with process_worker(POOL, worker_environment, folder):
         yield made
+
+
+@pytest.fixture(scope="session")
+def first_run(production) -> dict[str, Any]:
+    """The survey's first run, triggered through the API."""
+    return production.finish(production.start("mosaic/survey"))
 
 
 @pytest.fixture(scope="session")

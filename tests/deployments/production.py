@@ -1,7 +1,6 @@
 """A production as a team runs it: what can be asked of its Prefect server and of its store."""
 
 import hashlib
-import os
 import subprocess
 import sys
 import time
@@ -9,11 +8,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import s3fs
+from conftest import is_product
 from s3_server import S3Server
-from services import ROOT, wait_for
+from services import POSTGRESQL, ROOT, require_program, wait_for
+
+from tasks.watch import ARRIVED
 
 FINISHED = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 RUN_LIMIT_S = 300.0
@@ -25,6 +28,7 @@ class Production:
     """Server, worker and store of one survey of three small frames, two of which have arrived."""
 
     api: str
+    database: str
     environment: dict[str, str]
     """Of the one who deploys; the worker has the keys of the store besides."""
     worker_environment: dict[str, str]
@@ -40,13 +44,14 @@ class Production:
             key=self.s3.access_key, secret=self.s3.secret_key, endpoint_url=self.s3.endpoint, use_listings_cache=False
         )
 
-    def ask(self, method: str, path: str, **body: Any) -> Any:
-        answer = self.answer(method, path, **body)
+    def ask(self, method: str, path: str, content: Any = None, **body: Any) -> Any:
+        """Ask the server, which is to agree; the body is given by its keys, or whole."""
+        answer = self.answer(method, path, content, **body)
         answer.raise_for_status()
         return answer.json()
 
-    def answer(self, method: str, path: str, **body: Any) -> httpx.Response:
-        return httpx.request(method, f"{self.api}/{path}", json=body or None, timeout=60)
+    def answer(self, method: str, path: str, content: Any = None, **body: Any) -> httpx.Response:
+        return httpx.request(method, f"{self.api}/{path}", json=content or body or None, timeout=60)
 
     def prefect(self, *arguments: str) -> str:
         """Call Prefect's command line as the one who deploys does."""
@@ -113,6 +118,12 @@ class Production:
         found = self.ask("POST", "logs/filter", logs={"flow_run_id": {"any_": [run]}}, limit=200)
         return [log["message"] for log in found]
 
+    def dump(self) -> str:
+        """All that is in the server's database, as text."""
+        pg_dump = require_program("pg_dump", *POSTGRESQL)
+        url = self.database.replace("+asyncpg", "")
+        return subprocess.run([pg_dump, "--data-only", url], capture_output=True, text=True, check=True).stdout
+
     def arrive(self, frame: Path) -> str:
         """Put a frame where the telescope's frames arrive; returns its URI."""
         uri = f"{self.bucket}/raw/{frame.name}"
@@ -121,23 +132,17 @@ class Production:
 
     def notify(self, *uris: str) -> None:
         """Tell the server of new objects as a bucket's notification does."""
+        now = datetime.now(UTC).isoformat()
         events = [
-            {
-                "event": "cosmosaic.frame.arrived",
-                "occurred": datetime.now(UTC).isoformat(),
-                "resource": {"prefect.resource.id": uri},
-                "id": str(os.urandom(16).hex()),
-            }
+            {"event": ARRIVED, "occurred": now, "resource": {"prefect.resource.id": uri}, "id": str(uuid4())}
             for uri in uris
         ]
-        httpx.post(f"{self.api}/events", json=events, timeout=60).raise_for_status()
+        self.answer("POST", "events", events).raise_for_status()
 
     def products(self, survey: str = "small") -> dict[str, str]:
         """sha256 of each product of a survey, by its name below products/."""
         root = f"{self.bucket.removeprefix('s3://')}/{survey}/products/"
         names = [path.removeprefix(root) for path in self.store.find(root)]
         return {
-            name: hashlib.sha256(self.store.cat_file(root + name)).hexdigest()
-            for name in names
-            if not name.startswith(("runs/", "summary."))
+            name: hashlib.sha256(self.store.cat_file(root + name)).hexdigest() for name in names if is_product(name)
         }

@@ -18,6 +18,9 @@ import pytest
 from s3_server import free_ports
 
 ROOT = Path(__file__).parents[2]
+POSTGRESQL = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+"""Where Debian keeps the programs of its PostgreSQL versions."""
+
 START_LIMIT_S = 120.0
 FAST = {
     "PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": "2",
@@ -29,17 +32,16 @@ FAST = {
 
 def require_program(name: str, *places: Path) -> Path:
     """Return a program's path; without it the test is skipped, but fails in CI."""
-    path = shutil.which(name, path=os.pathsep.join([os.environ["PATH"], *map(str, places)]))
-    if path:
+    if path := shutil.which(name, path=os.pathsep.join([os.environ["PATH"], *map(str, places)])):
         return Path(path)
-    message = f"{name} is not installed (Debian and Ubuntu: apt-get install postgresql chromium)"
+    message = f"{name} is not installed (Debian: apt-get install postgresql chromium)"
     return pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
 
 
 @contextmanager
 def postgresql() -> Iterator[str]:
     """Run a PostgreSQL server on an empty database; gives its URL for Prefect."""
-    initdb = require_program("initdb", *sorted(Path("/usr/lib/postgresql").glob("*/bin")))
+    initdb = require_program("initdb", *POSTGRESQL)
     folder = Path(tempfile.mkdtemp(prefix="postgresql-"))
     # It refuses to be run by root.
     owner = pwd.getpwnam("postgres") if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
@@ -75,6 +77,7 @@ def prefect_server(database: str, home: Path) -> Iterator[str]:
         **FAST,
         "PREFECT_HOME": str(home),
         "PREFECT_SERVER_DATABASE_CONNECTION_URL": database,
+        "PREFECT_SERVER_UI_API_URL": "/api",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
     }

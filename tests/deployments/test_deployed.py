@@ -11,12 +11,6 @@ pytestmark = [pytest.mark.server, pytest.mark.s3, pytest.mark.slow]
 DEPLOYMENTS = {"mosaic/demo", "mosaic/survey", "watch/survey", "cleanup/survey", "simulate/synthetic"}
 
 
-@pytest.fixture(scope="module")
-def first_run(production):
-    """The survey's first run, triggered through the API."""
-    return production.finish(production.start("mosaic/survey"))
-
-
 def test_every_flow_is_deployed(production):
     flows = {path.stem for path in (ROOT / "flows").glob("*.py")}
     assert {name.split("/")[0] for name in DEPLOYMENTS} == flows
@@ -71,3 +65,19 @@ def test_the_first_run_leaves_its_products_in_the_store(production, first_run):
 def test_the_run_has_its_artifacts(production, first_run):
     artifacts = production.artifacts(first_run["id"])
     assert {"frames", "summary", "previews"} <= set(artifacts)
+    assert artifacts["progress"]["data"] == 100.0
+
+
+def test_the_log_names_each_step_with_its_frame(production, first_run):
+    frames = [frame.name.removesuffix("_uncal.fits") for frame in production.frames[:2]]
+    logs = production.logs(first_run["id"])
+    for name in (f"{step}: {frame}" for step in ("Stage 1", "Stage 2", "Drizzle", "Outliers") for frame in frames):
+        assert sum(line.startswith(f"{name}: ") for line in logs) == 1
+
+
+def test_the_keys_of_the_store_are_nowhere_in_the_server(production, first_run):
+    """Neither in parameters, blocks and artifacts nor in logs: what the server has, its database has."""
+    dumped = production.dump()
+    assert first_run["id"] in dumped
+    assert production.s3.secret_key not in dumped
+    assert production.s3.access_key not in dumped

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import s3fs
 from bad_network import between
+from conftest import is_product
 
 ROOT = Path(__file__).parents[2]
 
@@ -54,10 +55,6 @@ def run_job(folder: Path, store: str, **environment: str) -> Called:
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     return Called(done.returncode, done.stdout + done.stderr, time.monotonic() - start)
-
-
-def is_product(name: str) -> bool:
-    return not name.startswith(("runs/", "summary."))
 
 
 def products_of(bucket: str) -> dict[str, str]:

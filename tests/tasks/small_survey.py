@@ -73,8 +73,8 @@ def observe(survey: Survey) -> Observed:
     runs = []
 
     class Watched(tasks.report.Run):
-        def __init__(self, survey: Survey) -> None:
-            super().__init__(survey)
+        def __init__(self, *arguments) -> None:
+            super().__init__(*arguments)
             runs.append(self)
 
     with pytest.MonkeyPatch.context() as patch:

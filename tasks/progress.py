@@ -1,0 +1,38 @@
+"""How far a run is, as an artifact that moves in the UI."""
+
+import time
+from contextlib import suppress
+from typing import cast
+from uuid import UUID
+
+import httpx
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+
+LEAST_INTERVAL_S = 2.0
+"""Between two updates; each is a request to the server."""
+
+
+class Progress:
+    """A bar that moves; without a server to show it, nothing is lost."""
+
+    def __init__(self, survey: str) -> None:
+        made = create_progress_artifact(0.0, key="progress", description=f"Steps of {survey}")
+        self._artifact = cast(UUID, made)
+        self._shown = (0.0, time.monotonic())
+
+    def show(self, done: int, expected: int) -> None:
+        """Show how many steps are done of how many; the bar never goes back."""
+        percent, moment = self._shown
+        now = max(percent, round(100.0 * done / max(expected, 1), 1))
+        if now == percent or time.monotonic() - moment < LEAST_INTERVAL_S:
+            return
+        self._move(now)
+
+    def finish(self) -> None:
+        """Show that all is done."""
+        self._move(100.0)
+
+    def _move(self, percent: float) -> None:
+        self._shown = (percent, time.monotonic())
+        with suppress(httpx.HTTPError):
+            update_progress_artifact(self._artifact, percent)

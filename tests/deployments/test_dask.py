@@ -1,0 +1,70 @@
+"""On a Dask cluster the same products come out, and a worker that dies costs the step it was doing.
+
+The scheduler and the workers are processes of their own that share the store alone.
+"""
+
+import re
+import subprocess
+import sys
+from collections import Counter
+from contextlib import ExitStack
+
+import pytest
+from s3_server import free_ports
+from services import process, wait_for
+
+pytestmark = [pytest.mark.server, pytest.mark.s3, pytest.mark.slow]
+
+DONE = re.compile(r"(?P<step>[\w ]+: .+): [\d.]+ s, \d+ MB at the peak")
+
+
+@pytest.fixture(scope="module")
+def cluster(production, tmp_path_factory):
+    """Address of a scheduler, and its two workers, which can be killed."""
+    folder = tmp_path_factory.mktemp("dask")
+    (port,) = free_ports(1)
+    address = f"tcp://127.0.0.1:{port}"
+    scheduler = ["scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard"]
+    worker = ["worker", address, "--nthreads", "1", "--no-nanny", "--no-dashboard"]
+    with ExitStack() as stack:
+
+        def start(name: str, arguments: list[str], ready: str) -> subprocess.Popen:
+            place, log = folder / name, folder / f"{name}.log"
+            place.mkdir()
+            command = [sys.executable, "-m", "dask", *arguments]
+            started = stack.enter_context(process(command, log, production.worker_environment, cwd=place))
+            wait_for(lambda: ready in log.read_text(), log)
+            return started
+
+        start("scheduler", scheduler, "Scheduler at")
+        yield address, [start(f"worker{number}", worker, "Registered to") for number in range(2)]
+
+
+@pytest.fixture(scope="module")
+def disturbed(production, cluster):
+    """A run on the cluster, one worker of which is killed when it has done some steps and is at another."""
+    address, workers = cluster
+    raw = f"{production.bucket}/dask/raw"
+    for frame in production.frames:
+        production.store.put_file(str(frame), f"{raw}/{frame.name}")
+    survey = {
+        "name": "small",
+        "store": f"{production.bucket}/dask",
+        "raw": raw,
+        "resources": {"runner": "dask", "scheduler": address},
+    }
+    run = production.start("mosaic/demo", survey=survey)
+    wait_for(lambda: any(line.startswith("Drizzle: ") for line in production.logs(run)), limit_s=300)
+    workers[1].kill()
+    return production.finish(run)
+
+
+def test_the_products_are_those_of_a_run_on_one_machine(production, disturbed, small_products):
+    assert disturbed["state"]["type"] == "COMPLETED", disturbed["state"]
+    assert production.products("dask") == small_products
+
+
+def test_the_worker_that_died_cost_no_step_that_was_done(production, disturbed):
+    done = Counter(match["step"] for line in production.logs(disturbed["id"]) if (match := DONE.fullmatch(line)))
+    assert len(done) > 20
+    assert {step: times for step, times in done.items() if times > 1} == {}

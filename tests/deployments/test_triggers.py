@@ -1,0 +1,133 @@
+"""What starts a run, that it costs what is new alone, and that runs of one survey never overlap."""
+
+import functools
+import json
+import time
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import pytest
+import yaml
+from services import ROOT, wait_for
+
+from tasks.watch import ARRIVED
+
+pytestmark = [pytest.mark.server, pytest.mark.s3, pytest.mark.slow]
+
+QUIET_S = 8.0
+"""Longer than the tests' wait after an event: what has not started by then does not start."""
+
+
+@pytest.fixture(scope="module")
+def after_event(impatient, first_run):
+    """The runs that a new frame started, which was told of by a burst of notifications."""
+    since = datetime.now(UTC)
+    uri = impatient.arrive(impatient.frames[2])
+    impatient.notify(uri, uri)
+    time.sleep(1.0)
+    impatient.notify(uri)
+    return impatient.settle("mosaic/survey", since, 1), since
+
+
+def test_a_burst_of_notifications_makes_one_run(impatient, after_event):
+    _, since = after_event
+    time.sleep(QUIET_S)
+    assert len(impatient.settle("mosaic/survey", since, 1)) == 1
+
+
+def test_a_new_frame_costs_its_own_steps_and_those_it_touches(impatient, after_event):
+    (run,), _ = after_event
+    assert run["name"] == "small: 3 frames, 1 filter"
+    states = impatient.task_runs(run["id"])
+    first, second, new = (frame.name.removesuffix("_uncal.fits") for frame in impatient.frames)
+    for step in ("Stage 1", "Stage 2", "Drizzle"):
+        assert states[f"{step}: {new}"] == "Completed"
+        assert {states[f"{step}: {old}"] for old in (first, second)} == {"Cached"}
+    assert states["Mosaic: F444W"] == "Completed"
+
+
+def test_a_survey_that_grew_has_the_products_of_one_that_was_whole(impatient, after_event, small_products):
+    """Run by a worker in two parts, or on one machine at once: the bytes are the same."""
+    assert impatient.products() == small_products
+
+
+def test_an_object_elsewhere_starts_nothing(impatient, after_event):
+    since = datetime.now(UTC)
+    impatient.notify("s3://team/rawish/frame.fits", "s3://team/small/products/small_f444w_30mas_full_i2d.fits")
+    time.sleep(QUIET_S)
+    assert impatient.runs("mosaic/survey", since) == []
+
+
+def test_a_look_at_the_prefix_tells_of_new_frames_once(impatient, after_event):
+    since = datetime.now(UTC)
+    looks = [impatient.finish(impatient.start("watch/survey")) for _ in range(2)]
+    assert [look["state"]["message"] for look in looks] == [
+        "3 new frames under s3://team/raw",
+        "0 new frames under s3://team/raw",
+    ]
+    (run,) = impatient.settle("mosaic/survey", since, 1)
+    assert run["state"]["message"] == "1 mosaic, 0 steps executed"
+
+
+def test_a_clean_up_takes_what_the_survey_has_outgrown(impatient, after_event):
+    survey = impatient.deployment("cleanup/survey")["parameters"]["survey"]
+    before = set(impatient.store.find(f"{impatient.bucket}/small/cache"))
+    for dry_run, verb in ((True, "could be"), (False, "were")):
+        cleanup = {"older_than_days": 0, "dry_run": dry_run}
+        run = impatient.finish(impatient.start("cleanup/survey", survey=survey | {"cleanup": cleanup}))
+        assert f" {verb} removed" in run["state"]["message"]
+        gone = before - set(impatient.store.find(f"{impatient.bucket}/small/cache"))
+        assert bool(gone) is not dry_run
+    assert any("/assemble_mosaic/" in path for path in gone)
+    assert not any("/calibrate_ramp/" in path for path in gone)
+
+
+def test_two_triggers_at_once_run_one_after_the_other(impatient, after_event):
+    runs = [impatient.start("mosaic/survey") for _ in range(2)]
+    first, second = sorted((impatient.finish(run) for run in runs), key=lambda run: run["start_time"])
+    assert {run["state"]["message"] for run in (first, second)} == {"1 mosaic, 0 steps executed"}
+    assert datetime.fromisoformat(first["end_time"]) <= datetime.fromisoformat(second["start_time"])
+
+
+def test_a_shortened_schedule_makes_a_run(impatient, after_event):
+    deployment = impatient.deployment("mosaic/survey")
+    (nightly,) = deployment["schedules"]
+    assert (nightly["slug"], nightly["schedule"]["cron"], nightly["active"]) == ("nightly", "0 3 * * *", True)
+    soon = datetime.now(UTC) + timedelta(seconds=5)
+    address = f"deployments/{deployment['id']}/schedules"
+    hourly = {"interval": 3600, "anchor_date": soon.isoformat(), "timezone": "UTC"}
+    (made,) = impatient.ask("POST", address, [{"schedule": hourly, "active": True}])
+    try:
+        run = wait_for(
+            lambda: [run for run in impatient.runs("mosaic/survey", soon - timedelta(60)) if run["auto_scheduled"]]
+        )
+        assert impatient.finish(run[0]["id"])["state"]["type"] == "COMPLETED"
+    finally:
+        impatient.answer("DELETE", f"{address}/{made['id']}")
+
+
+def test_amazons_notifications_become_events_that_the_server_takes(production):
+    written = json.loads((ROOT / "deployments" / "eventbridge.json").read_text())["InputTransformer"]
+    sent = {
+        "id": str(uuid4()),
+        "time": "2026-01-02T03:04:05Z",
+        "detail": {
+            "bucket": {"name": "elsewhere"},
+            "object": {"key": "raw/jw01727001001_02101_00001_nrca1_uncal.fits"},
+        },
+    }
+    template = written["InputTemplate"]
+    for name, path in written["InputPathsMap"].items():
+        value = functools.reduce(lambda inside, key: inside[key], path.removeprefix("$.").split("."), sent)
+        template = template.replace(f"<{name}>", value)
+    (event,) = json.loads(template)
+    assert event["event"] == ARRIVED
+    assert event["resource"]["prefect.resource.id"].startswith("s3://elsewhere/raw/jw0172")
+    assert production.answer("POST", "events", [event]).status_code == 204
+
+
+def test_the_written_waits_cover_a_burst():
+    """A run starts after the time in which further events are ignored: it sees their frames too."""
+    deployments = yaml.safe_load((ROOT / "deployments" / "prefect.yaml").read_text())["deployments"]
+    (trigger,) = [trigger for deployment in deployments for trigger in deployment.get("triggers", [])]
+    assert trigger["schedule_after"] > trigger["within"]
