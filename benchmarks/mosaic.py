@@ -3,9 +3,10 @@
     python benchmarks/mosaic.py --json mosaic.json --frames 4 16 64 lw
 
 Frames are simulated once, full-frame and calibrated, and kept under ``--work``; that, and the compilation of the
-kernel (once per machine), is not measured. Reading and writing is, for all. The frames lie at constant depth over
+kernel (once per machine), is not measured. Reading and writing is, for all; ``coadd`` is our engine without search
+for outliers and without errors, as SWarp does it. The frames lie at constant depth over
 a growing area: 4 dithers of one detector, of four detectors, and of four detectors at four pointings; ``lw`` is 4
-dithers of both long-wavelength detectors. The jwst package is left out above ``--jwst-largest`` frames.
+dithers of both long-wavelength detectors. The jwst package is left out above ``--jwst-largest`` frames. A JSON file that exists is added to.
 """
 
 import argparse
@@ -311,7 +312,9 @@ def measure(what: str, size: str, work: Path) -> dict[str, float]:
     if status:
         raise RuntimeError(f"{what} on {size} frames ended with status {status}; see {output.parent / f'{what}.log'}")
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return {"cpu_s": round(cpu, 2), "wall_s": round(wall, 2), "peak_rss_mb": round(peaks[0], 1)}
+    # The machine's load, by which to judge the wall time.
+    load = round(os.getloadavg()[0], 1)
+    return {"cpu_s": round(cpu, 2), "wall_s": round(wall, 2), "peak_rss_mb": round(peaks[0], 1), "load": load}
 
 
 def _watch(pid: int, peaks: list[float]) -> None:
@@ -360,8 +363,10 @@ def number_of_frames(size: str) -> int:
 
 
 def benchmark(sizes: list[str], work: Path, jwst_largest: int, target: Path) -> dict[str, Any]:
-    """Measure all engines on all sizes; the JSON is written anew after each."""
+    """Measure all engines on all sizes; the JSON is written anew after each, and what it holds of other sizes stays."""
     result: dict[str, Any] = {"ours": {}, "coadd": {}, "jwst": {}, "swarp": {}}
+    if target.exists():
+        result |= json.loads(target.read_text())
     for size in sizes:
         simulate(size, work)
         if size == sizes[0]:
@@ -376,7 +381,7 @@ def benchmark(sizes: list[str], work: Path, jwst_largest: int, target: Path) -> 
     measure("reference", smallest, work)
     result["agreement"] = agreement(smallest, work)
     largest = max((size for size in sizes if size.isdigit()), key=int, default=smallest)
-    result["incremental"] = incremental(largest, result["ours"][largest], work)
+    result["incremental"] = {"frames": largest} | incremental(largest, result["ours"][largest], work)
     result["growth"] = {engine: _growth(result[engine]) for engine in ("ours", "jwst")}
     target.write_text(json.dumps(result, indent=1))
     return result
