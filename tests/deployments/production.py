@@ -13,8 +13,9 @@ from uuid import uuid4
 import httpx
 import s3fs
 from conftest import is_product
+from programs import require_program
 from s3_server import S3Server
-from services import POSTGRESQL, ROOT, require_program, wait_for
+from services import POSTGRESQL, ROOT, wait_for
 
 from tasks.watch import ARRIVED
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
-import pytest
+from programs import require_program
 from s3_server import free_ports
 
 ROOT = Path(__file__).parents[2]
@@ -28,14 +28,6 @@ FAST = {
     "PREFECT_WORKER_QUERY_SECONDS": "1",
 }
 """Waits that are there to spare large servers."""
-
-
-def require_program(name: str, *places: Path) -> Path:
-    """Return a program's path; without it the test is skipped, but fails in CI."""
-    if path := shutil.which(name, path=os.pathsep.join([os.environ["PATH"], *map(str, places)])):
-        return Path(path)
-    message = f"{name} is not installed (Debian: apt-get install postgresql chromium)"
-    return pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
 
 
 @contextmanager

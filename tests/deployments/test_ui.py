@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, sync_playwright
-from services import require_program, wait_for
+from programs import require_program
+from services import wait_for
 
 pytestmark = [pytest.mark.server, pytest.mark.s3, pytest.mark.slow]
 

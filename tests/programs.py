@@ -1,0 +1,16 @@
+"""Programs that tests need beside Python."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+
+def require_program(name: str, *places: Path) -> Path:
+    """Return a program's path; without it the test is skipped, but fails in CI."""
+    path = shutil.which(name, path=os.pathsep.join([os.environ["PATH"], *map(str, places)]))
+    if path:
+        return Path(path)
+    message = f"{name} is not installed (Debian and Ubuntu: apt-get install postgresql chromium)"
+    return pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)

@@ -1,0 +1,153 @@
+"""Stripes, wisps and edges of single exposures."""
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from astropy.table import Table
+from jwst import datamodels
+from stdatamodels.jwst.datamodels.dqflags import pixel
+
+from cosmosaic.sky.corrections import flatten_frame, remove_flicker, remove_wisps
+from cosmosaic.sky.masks import EXPOSURE_TIERS, source_mask
+from cosmosaic.sky.patterns import write_patterns
+
+SIDE = 512
+RMS = 0.04
+SKY = 0.3
+
+
+def scene(seed, shift=(0, 0)):
+    """Sky with noise and galaxies; a broad one in the middle."""
+    draw = np.random.default_rng(seed)
+    y, x = np.indices((SIDE, SIDE))
+    image = SKY + RMS * draw.standard_normal((SIDE, SIDE))
+    places = np.random.default_rng(99)
+    for _ in range(40):
+        x0, y0 = places.uniform(0, SIDE, 2) + shift
+        image += places.exponential(0.3) * np.exp(-np.hypot(x - x0, y - y0) / places.uniform(1, 4))
+    return image
+
+
+def model_of(image):
+    model = datamodels.ImageModel(image.astype(np.float32))
+    model.err = np.full(image.shape, RMS, dtype=np.float32)
+    model.dq = np.zeros(image.shape, dtype=np.uint32)
+    return model
+
+
+def write(image, path):
+    model_of(image).save(str(path))
+    return path
+
+
+def test_stripes_of_1_over_f_noise_go_and_sky_and_galaxy_stay():
+    stripes = 0.3 * RMS * np.random.default_rng(5).standard_normal(SIDE)
+    stripes -= stripes.mean()
+    y, x = np.indices((SIDE, SIDE))
+    broad = 0.2 * np.exp(-np.hypot(x - 250, y - 250) / 40)
+    clean = scene(1) + broad
+    model = model_of(clean + stripes[:, None])
+    remove_flicker(model)
+    left = model.data - clean
+    # A row of 512 pixels, half of them sources, tells its stripe to a sixteenth of a pixel's noise.
+    assert np.std(left.mean(axis=1)) < 0.08 * RMS
+    assert abs(left.mean()) < 0.005 * RMS
+    assert abs(left[np.hypot(x - 250, y - 250) < 40].mean()) < 0.01 * broad.max()
+    assert model.meta.cal_step.clean_flicker_noise == "COMPLETE"
+
+
+def test_noise_alone_is_left_alone():
+    image = SKY + RMS * np.random.default_rng(3).standard_normal((SIDE, SIDE))
+    model = model_of(image)
+    remove_flicker(model)
+    # Taking each row's own mean out would leave a twentieth of the pixel noise.
+    assert np.std(np.mean(model.data - image, axis=1)) < 0.015 * RMS
+
+
+@pytest.fixture(scope="module")
+def with_wisps(tmp_path_factory):
+    """Four dithered exposures of one detector with a wisp of changing strength; and the wisp."""
+    folder = tmp_path_factory.mktemp("wisps")
+    y, x = np.indices((SIDE, SIDE)) / SIDE
+    wisp = 0.5 * RMS * np.exp(-(((y - 0.4 - 0.1 * np.sin(5 * x)) / 0.2) ** 2) - ((x - 0.5) / 0.25) ** 2)
+    strengths = (0.8, 1.0, 1.1, 1.3)
+    paths = [
+        write(scene(10 + n, (60 * n, 35 * n * n)) + strength * wisp, folder / f"exposure{n}_nrcb4_cal.fits")
+        for n, strength in enumerate(strengths)
+    ]
+    return paths, wisp, strengths
+
+
+def left_of_the_wisp(path, before, wisp):
+    with fits.open(path) as hdus, fits.open(before) as raw:
+        taken = raw["SCI"].data - hdus["SCI"].data
+    return taken, np.sum(taken * wisp) / np.sum(wisp**2)
+
+
+def test_wisps_go_by_the_surveys_own_template(with_wisps, tmp_path):
+    paths, wisp, strengths = with_wisps
+    made = remove_wisps(paths, "survey_nrcb4_wisp", tmp_path)
+    assert made.facts["wisps_subtracted"] == 4
+    for path, strength in zip(paths, strengths, strict=True):
+        taken, amplitude = left_of_the_wisp(tmp_path / path.name, path, wisp)
+        # Where a wisp covers most of a frame, its own outskirts count as sky.
+        assert 0.7 * strength < amplitude < 1.1 * strength
+        assert np.abs(taken[wisp < 1e-3 * wisp.max()]).mean() < 0.01 * RMS
+    table = Table.read(tmp_path / "survey_nrcb4_wisp.ecsv")
+    assert (np.argmin(table["amplitude"]), np.argmax(table["amplitude"])) == (0, 3)
+    assert all(table["error"] < 0.1)
+
+
+def test_a_template_of_the_user_is_fitted_with_its_error(with_wisps, tmp_path):
+    paths, wisp, strengths = with_wisps
+    template = tmp_path / "mine.fits"
+    fits.ImageHDU(wisp.astype(np.float32)).writeto(template)
+    remove_wisps([*paths[:2], template], "one_wisp", tmp_path)
+    table = Table.read(tmp_path / "one_wisp.ecsv")
+    pulls = (np.array(table["amplitude"]) - strengths[:2]) / np.array(table["error"])
+    assert np.abs(pulls).max() < 5
+    assert not (tmp_path / "one_wisp.fits").exists()
+
+
+def test_without_a_wisp_nothing_is_subtracted(tmp_path):
+    paths = [write(scene(20 + n, (60 * n, 35 * n)), tmp_path / f"exposure{n}_nrcb3_cal.fits") for n in range(4)]
+    target = tmp_path / "out"
+    target.mkdir()
+    made = remove_wisps(paths, "wisp", target)
+    with fits.open(paths[0]) as before, fits.open(target / paths[0].name) as after:
+        assert np.abs(before["SCI"].data - after["SCI"].data).mean() < 0.01 * RMS
+    assert made.facts["wisps_subtracted"] <= 1
+
+
+def test_a_template_that_does_not_fit_is_refused_by_name(with_wisps, tmp_path):
+    template = tmp_path / "odd.fits"
+    fits.ImageHDU(np.ones((70, 30), np.float32)).writeto(template)
+    with pytest.raises(ValueError, match=r"odd\.fits"):
+        remove_wisps([with_wisps[0][0], template], "wisp", tmp_path)
+
+
+def test_patterns_leave_an_exposure_and_its_edges_are_flagged(tmp_path):
+    stripes = 0.1 * RMS * np.sin(np.arange(16.0))[:, None]
+    path = write(np.full((SIDE, SIDE), SKY), tmp_path / "exposure_nrcb1_cal.fits")
+    target = tmp_path / "out"
+    target.mkdir()
+    (made,) = flatten_frame([path, write_patterns([stripes], "exposure_nrcb1", tmp_path)], 5, target).paths
+    with datamodels.open(made) as model:
+        taken = SKY - model.data[16::32, 100]
+        assert model.data[5:-5, 5:-5].mean() == pytest.approx(SKY, abs=1e-4)
+        flagged = (model.dq & pixel["DO_NOT_USE"]) > 0
+    assert np.corrcoef(taken, stripes[:, 0])[0, 1] > 0.99
+    assert flagged.sum() == SIDE**2 - (SIDE - 10) ** 2
+    assert flagged[0].all()
+    assert not flagged[5:-5, 5:-5].any()
+
+
+def test_a_mask_covers_faint_outskirts_and_little_of_the_empty_sky():
+    draw = np.random.default_rng(4)
+    y, x = np.indices((SIDE, SIDE))
+    galaxy = 0.5 * np.exp(-np.hypot(x - 256, y - 256) / 30)
+    noise = RMS * draw.standard_normal((SIDE, SIDE))
+    mask = source_mask(noise + galaxy, EXPOSURE_TIERS)
+    # At a fifth of a pixel's noise no pixel shows it; smoothed over 15 pixels it stands out.
+    assert mask[galaxy > 0.2 * RMS].mean() > 0.95
+    assert source_mask(noise, EXPOSURE_TIERS).mean() < 0.05

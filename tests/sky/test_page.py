@@ -1,0 +1,111 @@
+"""The page of a survey's verdict: whole in itself, small, and drawn by a real browser."""
+
+import re
+import subprocess
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from astropy.coordinates import SkyCoord
+from astropy.io import fits
+from astropy.table import Table
+from astropy.wcs import WCS
+from PIL import Image
+from programs import require_program
+from sky.skies import GRID, PIXEL_RMS, make_survey
+
+from cosmosaic.mosaic.tiles import lattice
+from cosmosaic.sky.cells import write_cells
+from cosmosaic.sky.judgement import judge_sky
+from cosmosaic.sky.methods import solve_overlaps
+from cosmosaic.sky.page import write_page
+
+TRUE = 0.3 + PIXEL_RMS * np.array([0.0, 0.3, -0.2, 0.1, 0.25, -0.3, 0.15, -0.1])
+LARGEST_BYTES = 3_000_000
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory):
+    """A survey judged with one exposure whose sky was left in by a tenth of a pixel's noise."""
+    folder = tmp_path_factory.mktemp("judged")
+    survey = make_survey(TRUE)
+    levels = {name: level.value for name, level in solve_overlaps(survey).levels.items()}
+    levels["exposure4"] -= 0.1 * PIXEL_RMS
+    paths = []
+    for exposure in survey.exposures:
+        paths.append(write_cells(exposure, folder / f"{exposure.name}_cells.npz"))
+        exposure.mean[...] -= levels[exposure.name]
+        paths.append(write_cells(exposure, folder / f"{exposure.name}_cleared.npz"))
+    return judge_sky(paths, lattice(GRID), "mock_f150w", folder)
+
+
+@pytest.fixture(scope="module")
+def page(judged, tmp_path_factory):
+    (path,) = write_page(
+        judged.paths, "mock", ("F150W",), ("mock_f150w_30mas_full",), tmp_path_factory.mktemp("page")
+    ).paths
+    return path
+
+
+def test_the_table_tells_before_after_and_what_is_wrong_in_words(judged):
+    table = Table.read(next(path for path in judged.paths if path.name.endswith("_verdict.ecsv")))
+    step = table[table["figure"] == "step"][0]
+    assert (step["state"], step["where"], table.meta["state"]) == ("fail", "exposure4", "fail")
+    assert step["after"] == pytest.approx(10, abs=1.5)
+    assert step["before"] > 20
+    assert step["noise"] < 1.5
+    assert "too little was taken out of exposure4" in step["words"]
+    assert judged.facts["state"] == 2
+
+
+def test_the_mask_lies_on_the_sky_that_its_header_says(judged):
+    with fits.open(next(path for path in judged.paths if path.name.endswith("_skymask.fits"))) as hdus:
+        mask, wcs = hdus["SOURCES"].data, WCS(hdus["SOURCES"].header)
+    # The middle of cell (60, 60) of the lattice, where the broad galaxy stands; a cell is 250 mas wide.
+    place = SkyCoord(10.0 - 60.5 * 0.25 / 3600, 60.5 * 0.25 / 3600, unit="deg")
+    x, y = wcs.world_to_pixel(place)
+    assert mask[round(float(y)), round(float(x))] == 1
+    assert 0.02 < mask.mean() < 0.4
+
+
+class Addresses(HTMLParser):
+    """All that a page points at."""
+
+    def __init__(self):
+        super().__init__()
+        self.loaded, self.linked = [], []
+
+    def handle_starttag(self, tag, attributes):
+        for name, value in attributes:
+            if name == "src" or (tag == "link" and name == "href"):
+                self.loaded.append(value)
+            elif name == "href":
+                self.linked.append(value)
+
+
+def test_the_page_is_small_and_loads_nothing_from_elsewhere(page):
+    text = page.read_text()
+    assert len(text) < LARGEST_BYTES
+    addresses = Addresses()
+    addresses.feed(text)
+    assert len(addresses.loaded) == 2
+    assert all(address.startswith("data:image/jpeg;base64,") for address in addresses.loaded)
+    assert "mock_f150w_30mas_full_i2d.fits" in addresses.linked
+    assert not [address for address in addresses.linked if ":" in address or address.startswith("/")]
+    assert not re.search(r"https?://|@import|url\(", text)
+
+
+@pytest.mark.server
+def test_a_browser_without_a_network_draws_the_page(page, tmp_path):
+    picture = tmp_path / "page.png"
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--window-size=1180,2000"]
+    options += [f"--user-data-dir={tmp_path / 'profile'}", "--host-resolver-rules=MAP * ~NOTFOUND"]
+    command = [require_program("chromium"), *options, f"--screenshot={picture}", page.as_uri()]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    with Image.open(picture) as drawn:
+        pixels = np.asarray(drawn.convert("RGB")).astype(int)
+    red = (np.abs(pixels - (0xB3, 0x26, 0x1E)).max(axis=2) < 12).sum()
+    noise = np.abs(np.diff(pixels[..., 0], axis=1)) > 40
+    # The badge "fail" is there, and the noise of the two skies fills a good part of the window.
+    assert red > 300
+    assert noise.mean() > 0.05
