@@ -56,9 +56,25 @@ class FrameSummary(Record):
         return self.measurement_time or self.exposure_time
 
 
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+def _add_sigmas(pixel: Floats, time_weight: float, total: Floats) -> None:
+    """Add the squared mean sigmas of a pixel, weighted by time or by inverse read-noise variance."""
+    weight = pixel[0]
+    read_noise = pixel[3] / weight
+    share = time_weight if time_weight > 0.0 else 1.0 / (read_noise * read_noise)
+    if not 0.0 < share < np.inf:
+        return
+    for k in range(3):
+        sigma = pixel[2 + k] / weight * share
+        if not math.isnan(sigma):
+            total[2 + k] += sigma * sigma
+            total[5 + k] += share
+
+
 @njit(cache=True, nogil=True, error_model="numpy")
-def _add(sums: Floats, time_weight: float, propagated: bool, totals: Floats) -> None:
-    """Add one exposure's sums; totals are weight, science, three of variance, three of its weight, and a count."""
+def _add(sums: Floats, time_weight: float, exposure: int, propagated: bool, totals: Floats) -> None:
+    """Add one detector's sums; totals are weight, science, three of variance, three of its weight, a count of exposures
+    and the one counted last: the detectors of an exposure come one after the other."""
     for row in range(sums.shape[0]):
         for column in range(sums.shape[1]):
             pixel, total = sums[row, column], totals[row, column]
@@ -67,22 +83,14 @@ def _add(sums: Floats, time_weight: float, propagated: bool, totals: Floats) -> 
                 continue
             total[0] += weight
             total[1] += pixel[1]
-            total[8] += 1.0
-            if pixel.size == 2:
-                continue
+            if total[9] != exposure:
+                total[8] += 1.0
+                total[9] = exposure
             if propagated:
                 for k in range(2, 5):
                     total[k] += pixel[k]
-                continue
-            read_noise = pixel[3] / weight
-            share = time_weight if time_weight > 0.0 else 1.0 / (read_noise * read_noise)
-            if not 0.0 < share < np.inf:
-                continue
-            for k in range(3):
-                sigma = pixel[2 + k] / weight * share
-                if not math.isnan(sigma):
-                    total[2 + k] += sigma * sigma
-                    total[5 + k] += share
+            elif pixel.size > 2:
+                _add_sigmas(pixel, time_weight, total)
 
 
 def combine(
@@ -119,6 +127,8 @@ def combine(
     """
     box = box_of(tile)
     times = {summary.name: summary.time_weight if settings.weight_type == "exptime" else 0.0 for summary in summaries}
+    groups = {summary.name: summary.group for summary in summaries}
+    exposures = {group: number for number, group in enumerate(sorted(set(groups.values())), start=1)}
     sources = [(_exposure_of(path), SumsFile(path)) for path in sorted(files)]
     boxes = {name: source.box for name, source in sources}
     replaced = {name: read_patch(path).within(boxes[name]) for path in patches for name in [_exposure_of(path)]}
@@ -126,11 +136,11 @@ def combine(
     propagated = settings.errors == "propagated"
     for bottom in range(0, box.height, ROWS_AT_ONCE):
         strip = Box(box.x, box.y + bottom, box.width, min(ROWS_AT_ONCE, box.height - bottom))
-        totals = np.zeros((strip.height, strip.width, 9))
+        totals = np.zeros((strip.height, strip.width, 10))
         for name, source in sources:
             part = read_strip(source, strip, replaced.get(name))
             if part is not None:
-                _add(part.planes, times[name], propagated, totals[part.box.within(strip)])
+                _add(part.planes, times[name], exposures[groups[name]], propagated, totals[part.box.within(strip)])
         finished = np.empty((len(MOSAIC_PLANES), strip.height, strip.width), dtype=np.float32)
         _finish(totals, pixel_scale_ratio, propagated, finished)
         planes[:, bottom : bottom + strip.height] = finished

@@ -60,6 +60,9 @@ REFERENCE_MARGIN = 1
 """Windows reach this many pixels beyond their tile: an exposure is compared with the four pixels around each of its
 own, and finds them all in the tile that holds it."""
 
+LARGEST_OVERHANG = 4
+"""An exposure's box of pixels is at most this many times larger than the tiles that its footprint touches."""
+
 
 class FootprintError(ValueError):
     """An exposure's WCS puts it elsewhere than its S_REGION says."""
@@ -318,9 +321,12 @@ def _summary(exposure: Exposure, weights: np.ndarray) -> FrameSummary:
 
 
 def _check_reach(exposure: Exposure, box: Box, tiles: Sequence[MosaicGrid]) -> None:
-    """Tell by the middle of an exposure whether its WCS and its footprint agree."""
+    """Tell by an exposure's middle and size whether its WCS and its footprint agree, before memory is asked for."""
     middle = Box(box.x + box.width // 2, box.y + box.height // 2, 1, 1)
-    if not any(box_of(tile).intersection(middle).pixels for tile in tiles):
+    covered = sum(box_of(tile).pixels for tile in tiles)
+    # A frame fills its tiles but for their rims; one that is far larger has a WCS out of its mind.
+    absurd = box.pixels > LARGEST_OVERHANG * covered
+    if absurd or not any(box_of(tile).intersection(middle).pixels for tile in tiles):
         raise FootprintError(
             f"{exposure.name}: its WCS puts it where its S_REGION {exposure.sci_header['S_REGION']!r} does not reach; "
             f"run assign_wcs again, or update S_REGION with the WCS"

@@ -182,9 +182,20 @@ def make_plan(footprints: Mapping[str, Footprint], window: MosaicGrid, size: int
         The mosaic.
     size
         Side of a tile in pixels.
+
+    Raises
+    ------
+    cosmosaic.mosaic.grid.GridError
+        An exposure lies outside the mosaic.
     """
     tiles = tiles_of(window, size)
     tiles_of_frame = {name: touched_tiles(tiles, footprint) for name, footprint in sorted(footprints.items())}
+    outside = [name for name, touched in tiles_of_frame.items() if not touched]
+    if outside:
+        raise GridError(
+            f"{', '.join(outside)}: no light falls on the mosaic of {window.shape[0]} x {window.shape[1]} pixels; take "
+            f"it away, or make the mosaic larger"
+        )
     frames_of_tile: dict[str, tuple[str, ...]] = {}
     for name, touched in tiles_of_frame.items():
         for tile in touched:

@@ -1,5 +1,6 @@
 """The tiled engine makes the jwst package's pixels, whatever the tiles and in whatever order frames come."""
 
+import shutil
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from multiprocessing import get_context
@@ -17,9 +18,10 @@ from stdatamodels.jwst.datamodels.dqflags import pixel
 from cosmosaic.exposures import exposure_name, open_exposures
 from cosmosaic.mosaic.engine import FootprintError, drizzle_frame
 from cosmosaic.mosaic.exposure import ExposureError, read_exposure
-from cosmosaic.mosaic.grid import resample_parameters, survey_grid
+from cosmosaic.mosaic.grid import GridError, resample_parameters, survey_grid
 from cosmosaic.mosaic.local import MosaicSettings, make_mosaic
 from cosmosaic.mosaic.memory import fit_memory, peak_mb
+from cosmosaic.mosaic.pixelmap import sampled_map
 from cosmosaic.mosaic.tiles import make_plan, read_footprint, tiles_of
 from cosmosaic.records import MosaicGrid
 from cosmosaic.simulate.plan import plan_frames
@@ -218,6 +220,46 @@ def test_a_frame_that_lies_elsewhere_than_it_says_is_named(
     far = window.model_copy(update={"crpix": (window.crpix[0] + 4096, window.crpix[1])})
     with pytest.raises(FootprintError, match=exposure_name(frames[0].name)):
         drizzle_frame([frames[0]], 0.0, tiles_of(far, 512), DrizzleSettings(), tmp_path)
+
+
+def test_a_frame_with_a_wild_wcs_is_named_before_memory_is_asked_for(
+    frames: list[Path], window: MosaicGrid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cosmosaic.mosaic.engine.sampled_map", lambda *given: 500.0 * sampled_map(*given))
+    with pytest.raises(FootprintError, match=exposure_name(frames[0].name)):
+        drizzle_frame([frames[0]], 0.0, tiles_of(window, 512), DrizzleSettings(), tmp_path)
+
+
+def test_a_frame_beside_the_mosaic_is_named_by_the_plan(frames: list[Path], window: MosaicGrid) -> None:
+    footprints = {"here": read_footprint(frames[0]), "astray": [(10.0, 10.0), (10.01, 10.0), (10.0, 10.01)]}
+    with pytest.raises(GridError, match="astray: no light falls on the mosaic"):
+        make_plan(footprints, window)
+
+
+def test_two_detectors_of_an_exposure_count_as_one(
+    frames: list[Path], levels: dict[str, float], window: MosaicGrid, tmp_path: Path
+) -> None:
+    twin = Path(shutil.copy(frames[0], tmp_path / frames[0].name.replace("nrcb1", "nrcb2")))
+    counted = made([frames[0], twin, frames[1]], levels, window, tmp_path)["NEXP"]
+    assert counted.max() == 2
+    alone = made([frames[0], twin], levels, window, tmp_path)["NEXP"]
+    assert alone.max() == 1
+
+
+def test_science_and_weight_do_not_depend_on_the_kind_of_errors(
+    frames: list[Path], levels: dict[str, float], window: MosaicGrid, mosaic: Path, tmp_path: Path
+) -> None:
+    usual = planes(mosaic)
+    for errors in ("propagated", "none"):
+        ours = made(frames, levels, window, tmp_path / errors, drizzle=DrizzleSettings(errors=errors))
+        np.testing.assert_array_equal(ours["SCI"], usual["SCI"])
+        np.testing.assert_array_equal(ours["WHT"], usual["WHT"])
+        seen = usual["WHT"] > 0
+        if errors == "none":
+            assert np.isnan(ours["ERR"]).all()
+        else:
+            # A pixel scatters less than the mean of the errors that went into it.
+            assert 0.3 < np.nanmedian(ours["ERR"][seen] / usual["ERR"][seen]) < 0.9
 
 
 def test_a_file_without_its_planes_is_refused_by_name(tmp_path: Path) -> None:

@@ -133,3 +133,25 @@ def test_pixels_without_a_place_are_left_out() -> None:
     assert np.isfinite(sums).all()
     assert sums[5, 5, WEIGHT] == 0.0
     assert sums[0, 0, WEIGHT] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("scale", [0.6, 1.03, 2.1])
+def test_propagated_errors_are_the_scatter_of_many_noise_realisations(scale: float) -> None:
+    generator = np.random.default_rng(7)
+    rows, columns = np.indices(SHAPE, dtype=float)
+    x, y = scale * (0.94 * columns - 0.34 * rows) + 8, scale * (0.34 * columns + 0.94 * rows) + 2
+    variance = generator.uniform(0.5, 2.0, SHAPE).astype(np.float32)
+    weight = (1.0 / variance).astype(np.float32)
+    drop = Drop(1.0, 1.5 * max(1.0, scale), propagated=True)
+    realisations = []
+    for _ in range(400):
+        noise = generator.normal(0.0, np.sqrt(variance)).astype(np.float32)
+        sums = np.zeros((40, 50, 5), dtype=np.float32)
+        drizzle_square(Light(noise, *[variance] * 3, weight), (x, y), drop, (0, SHAPE[0]), (0, 0), sums)
+        realisations.append(sums[..., SCIENCE] / np.maximum(sums[..., WEIGHT], 1e-9))
+    whole = sums[..., WEIGHT] > 0.5 * np.median(sums[..., WEIGHT][sums[..., WEIGHT] > 0])
+    errors = np.sqrt(sums[..., READ_NOISE]) / np.maximum(sums[..., WEIGHT], 1e-9)
+    ratio = np.std(realisations, axis=0)[whole] / errors[whole]
+    # 400 realisations tell a pixel's scatter to 1 / sqrt(800) = 3.5 %.
+    assert np.median(ratio) == pytest.approx(1.0, abs=0.02)
+    assert np.std(ratio) < 0.05

@@ -1,5 +1,7 @@
 """Outliers are flagged as jwst flags them, and with sense where only one or two exposures overlap."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from drizzle.resample import blot_image
@@ -7,7 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stcal.outlier_detection.utils import flag_resampled_crs
 
-from cosmosaic.mosaic.outliers import Reference, blot, flag_outliers, reference_image, weight_threshold
+from cosmosaic.mosaic.drizzle import Sums, SumsFile, write_sums
+from cosmosaic.mosaic.kernel import WEIGHT
+from cosmosaic.mosaic.outliers import (
+    Reference,
+    blot,
+    flag_outliers,
+    read_reference,
+    reference_image,
+    weight_threshold,
+    write_reference,
+)
 from cosmosaic.mosaic.pixelmap import PixelMap
 from cosmosaic.mosaic.tiles import Box
 
@@ -87,3 +99,19 @@ def test_the_threshold_is_that_of_all_detectors_together() -> None:
     strong, weak = np.full(1000, 4.0, np.float32), np.full(1000, 2.0, np.float32)
     assert weight_threshold([strong, weak], 0.7) == pytest.approx(2.1)
     assert weight_threshold([], 0.7) == 0.0
+
+
+def test_an_exposure_is_shown_what_lies_under_it_and_no_more(tmp_path: Path) -> None:
+    light = np.zeros((20, 30, 5), dtype=np.float32)
+    light[5:15, 5:25, WEIGHT] = 1.0
+    file = SumsFile(write_sums(Sums(Box(100, 50, 30, 20), light), tmp_path / "a_e0n0_sums.npy"))
+    image, depth = np.ones((60, 60), np.float32), np.full((60, 60), 3, np.uint8)
+    before = Reference(Box(90, 40, 60, 60), image, depth).under(file)
+    assert np.isfinite(before.image).sum() == 12 * 22
+    elsewhere, under = image.copy(), image.copy()
+    elsewhere[:13], under[16, 20] = 2.0, 2.0
+    assert np.array_equal(Reference(Box(90, 40, 60, 60), elsewhere, depth).under(file).image, before.image, True)
+    assert not np.array_equal(Reference(Box(90, 40, 60, 60), under, depth).under(file).image, before.image, True)
+    again = read_reference(write_reference(before, tmp_path / "a_e0n0_reference.npy"))
+    assert again.box == before.box
+    np.testing.assert_array_equal(again.depth, before.depth)
