@@ -260,7 +260,7 @@ class DrizzleSettings(Settings):
     errors: Literal["jwst", "propagated", "none"] = "jwst"
     """jwst: ERR as the jwst package has it, right for sums over many pixels; propagated: the scatter of a single pixel
     (drizzle's data2, squared weights), too small for sums because neighbours share light; none: science and weight
-    alone."""
+    alone, without a catalogue."""
 
 
 class CatalogSettings(Settings):
@@ -355,6 +355,12 @@ class Survey(Settings):
         # A form sends every setting along, untouched ones too.
         if self.raw is not None and self.simulation != SimulationSettings():
             raise ValueError("give either raw (frames you have) or simulation (frames to make), not both")
+        return self
+
+    @model_validator(mode="after")
+    def _errors_that_the_engine_knows(self) -> Self:
+        if self.engine == "jwst" and self.drizzle.errors != "jwst":
+            raise ValueError(f'drizzle.errors = "{self.drizzle.errors}" needs engine = "tiles"')
         return self
 
 

@@ -32,7 +32,8 @@ class BandFutures:
     stem: str
     """Name of the mosaic without suffix and extension."""
     mosaic: PrefectFuture
-    catalog: PrefectFuture
+    catalog: PrefectFuture | None
+    """None where the mosaic has no errors to measure with."""
     verdict: PrefectFuture
     published: PrefectFuture
     exposures: PrefectFuture
@@ -58,7 +59,7 @@ def combine_band(
         BandInput(association, sky.exposures, sky.levels, grid, footprints, stem), run
     )
     verdict = judge_band(association, sky, flagged, run)
-    catalog = run.submit(catalog_mosaic, band, mosaic=mosaic, settings=survey.catalog, band=band, stem=stem)
+    catalog = _catalog(mosaic, band, stem, run)
     preview = run.submit(preview_mosaic, band, mosaic=mosaic, stem=stem)
     made = tuple(future for future in (mosaic, catalog, preview, sky.levels, verdict, *wisps) if future)
     published = run.submit(publish_objects, band, objects=made, target=run.products, endings=PRODUCT_ENDINGS)
@@ -88,6 +89,12 @@ def _aligned(
         fwhm_pixels=star_fwhm_pixels(association.filter),
     )
     return (aligned,)
+
+
+def _catalog(mosaic: PrefectFuture, band: str, stem: str, run: Run) -> PrefectFuture | None:
+    if run.survey.drizzle.errors == "none":
+        return None
+    return run.submit(catalog_mosaic, band, mosaic=mosaic, settings=run.survey.catalog, band=band, stem=stem)
 
 
 def composite(bands: list[BandFutures], run: Run) -> PrefectFuture | None:

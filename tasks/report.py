@@ -115,7 +115,8 @@ def record_run(run: Run, rows: list[dict[str, Any]], state: str, error: str, fou
 
 def _band_rows(band: BandFutures, frames: dict[str, Frame], run: Run) -> list[dict[str, Any]]:
     made = run.results({"products": band.published, "exposures": band.exposures})
-    measured = run.results({"catalog": band.catalog, "verdict": band.verdict})
+    measuring = {"catalog": band.catalog, "verdict": band.verdict}
+    measured = run.results({name: future for name, future in measuring.items() if future})
     facts, sky = (measured[name].facts if name in measured else {} for name in ("catalog", "verdict"))
     shared = _association_columns(band.association, frames) | {
         "sky_median_mjy_sr": facts.get("sky_median"),

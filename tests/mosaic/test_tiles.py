@@ -45,13 +45,24 @@ def test_a_growing_window_keeps_its_tiles(box: Box, more: Box) -> None:
     assert len({tile.tile for tile in after}) == len(after)
 
 
-@pytest.mark.parametrize("centre", [(0.0, 45.0), (359.9999, 0.0), (10.0, 89.99)])
-def test_the_tiles_that_a_frame_touches_hold_all_of_it(centre: tuple[float, float]) -> None:
-    corners = [tuple(sky) for sky in plane_to_sky(centre, [(-30, -20), (35, -25), (30, 30), (-33, 25)]).tolist()]
+@given(
+    st.one_of(st.sampled_from([0.0, 359.9999, 1e-4, 180.0]), st.floats(0.0, 359.99)),
+    st.one_of(st.sampled_from([-90.0, 90.0, 89.995, -89.995, 0.0]), st.floats(-90.0, 90.0)),
+    st.floats(0.0, 360.0),
+    st.integers(150, 900),
+)
+@settings(max_examples=60, deadline=None)
+def test_the_tiles_that_a_frame_touches_hold_all_of_it(ra: float, dec: float, turn: float, size: int) -> None:
+    angle = np.radians(turn)
+    matrix = np.array([(np.cos(angle), -np.sin(angle)), (np.sin(angle), np.cos(angle))])
+    frame = np.array([(-30, -20), (35, -25), (30, 30), (-33, 25)]) @ matrix
+    corners = [tuple(sky) for sky in plane_to_sky((ra, dec), frame).tolist()]
     window = survey_grid(GridSettings(), {"frame": corners})
-    touched = [box_of(tile) for tile in touched_tiles(tiles_of(window, 300), corners)]
-    inside = np.array([(0.0, 0.0), (-30, -20), (35, -25), (30, 30), (-33, 25), (10, 5)])
-    pixels = np.floor(sky_to_pixel(lattice(window), plane_to_sky(centre, inside)) + 0.5).astype(int)
+    touched = [box_of(tile) for tile in touched_tiles(tiles_of(window, size), corners)]
+    # Points of the frame: weighted means of its corners.
+    weights = np.random.default_rng(int(size)).dirichlet(np.full(4, 0.5), 60)
+    inside = np.concatenate([frame, weights @ frame])
+    pixels = np.floor(sky_to_pixel(lattice(window), plane_to_sky((ra, dec), inside)) + 0.5).astype(int)
     for x, y in pixels.tolist():
         assert any(box.intersection(Box(x, y, 1, 1)).pixels for box in touched)
 
