@@ -1,5 +1,6 @@
 """From sums to mosaics: exposures are added in one order, and the whole is written without ever being in memory."""
 
+import io
 import math
 import tempfile
 from collections.abc import Sequence
@@ -49,6 +50,8 @@ class FrameSummary(Record):
     """Of the detector: square root of its mean pixel area."""
     weights: tuple[float, ...]
     """Drizzled weights on a coarse lattice."""
+    keywords: dict[str, bool | int | float | str]
+    """Of the primary and SCI headers."""
 
     @property
     def time_weight(self) -> float:
@@ -222,6 +225,7 @@ def write_mosaic(
         for plane, name in enumerate(MOSAIC_PLANES):
             _write_header(file, headers[name])
             _write_plane(file, sources, plane, box_of(window), FILL.get(name, np.nan))
+        file.write(_header_table(summaries))
         file.write(tree)
     return path
 
@@ -264,6 +268,29 @@ def _write_plane(file: BinaryIO, sources: Sequence[TileFile], plane: int, box: B
                 rows[common.within(strip)] = source.rows(plane, common)
         file.write(rows.data)
     file.write(b"\0" * (-(box.pixels * 4) % FITS_BLOCK))
+
+
+def _header_table(summaries: Sequence[FrameSummary]) -> bytes:
+    """Return the headers of all exposures as jwst's mosaics carry them: extension HDRTAB, a row each."""
+    rows = [summary.keywords for summary in sorted(summaries, key=lambda one: one.name)]
+    columns = [_column(name, [row.get(name) for row in rows]) for name in sorted(set().union(*rows))]
+    buffer = io.BytesIO()
+    hdus = fits.HDUList([fits.PrimaryHDU(), fits.BinTableHDU.from_columns(columns, name="HDRTAB")])
+    hdus.writeto(buffer)
+    return buffer.getvalue()[FITS_BLOCK:]
+
+
+def _column(name: str, values: list[bool | int | float | str | None]) -> fits.Column:
+    """Make a column of what a keyword is in each exposure; an empty text, NaN or False where it is missing."""
+    kinds = {type(value) for value in values} - {type(None)}
+    if kinds == {bool}:
+        return fits.Column(name, "L", array=np.array([bool(value) for value in values]))
+    if kinds == {int} and None not in values:
+        return fits.Column(name, "K", array=np.array(values, dtype=np.int64))
+    if kinds <= {int, float}:
+        return fits.Column(name, "D", array=np.array([np.nan if value is None else value for value in values], float))
+    texts = ["" if value is None else str(value) for value in values]
+    return fits.Column(name, f"{max(1, *map(len, texts))}A", array=np.array(texts))
 
 
 def _template_headers(

@@ -38,7 +38,7 @@ from cosmosaic.mosaic.drizzle import (
     write_patch,
     write_sums,
 )
-from cosmosaic.mosaic.exposure import Exposure, drizzle_weight, read_exposure, write_flagged
+from cosmosaic.mosaic.exposure import Exposure, drizzle_weight, keywords, read_exposure, write_flagged
 from cosmosaic.mosaic.kernel import SCIENCE, WEIGHT
 from cosmosaic.mosaic.noise import note_noise_factor
 from cosmosaic.mosaic.outliers import (
@@ -317,6 +317,7 @@ def _summary(exposure: Exposure, weights: np.ndarray) -> FrameSummary:
         s_region=exposure.sci_header["S_REGION"],
         pixel_scale_arcsec=3600.0 * float(np.degrees(np.sqrt(area))),
         weights=tuple(weights.tolist()),
+        keywords=keywords(header) | keywords(exposure.sci_header),
     )
 
 

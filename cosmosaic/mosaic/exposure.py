@@ -20,6 +20,9 @@ UNUSABLE = pixel["DO_NOT_USE"] | pixel["NON_SCIENCE"]
 """Pixels that jwst's resample step leaves out (its ``GOOD_BITS``)."""
 GROUP_KEYWORDS = ("PROGRAM", "OBSERVTN", "VISIT", "VISITGRP", "SEQ_ID", "ACT_ID", "EXPOSURE")
 """What the detectors of one exposure share: jwst's ``group_id``."""
+LAYOUT_KEYWORDS = ("SIMPLE", "XTENSION", "BITPIX", "NAXIS", "NAXIS1", "NAXIS2", "EXTEND", "PCOUNT", "GCOUNT")
+TEXT_KEYWORDS = ("EXTNAME", "EXTVER", "BSCALE", "BZERO", "COMMENT", "HISTORY", "")
+"""What a header says of its file and not of the exposure."""
 PLANES = ("SCI", "ERR", "VAR_POISSON", "VAR_RNOISE", "VAR_FLAT")
 
 FloatImage = NDArray[np.float32]
@@ -112,6 +115,15 @@ def drizzle_weight(exposure: Exposure, weight_type: Literal["ivm", "exptime"]) -
         weight = np.float32(1.0) / exposure.variances[1]
     weight[~(good & np.isfinite(weight))] = 0.0
     return weight
+
+
+def keywords(header: fits.Header) -> dict[str, bool | int | float | str]:
+    """Return what a header says of the exposure, without comments and what describes the file's layout."""
+    return {
+        card.keyword: card.value
+        for card in header.cards
+        if card.keyword not in LAYOUT_KEYWORDS + TEXT_KEYWORDS and isinstance(card.value, bool | int | float | str)
+    }
 
 
 def measurement_time(header: fits.Header) -> float:

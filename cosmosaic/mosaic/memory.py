@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 from cosmosaic.mosaic.tiles import DEFAULT_TILE_PIXELS
 
-BASE_MB = 260.0
-"""A worker with its libraries loaded."""
+BASE_MB = 350.0
+"""A worker with its libraries loaded, and what the allocator keeps of earlier work."""
 TILE_SIDES = (DEFAULT_TILE_PIXELS, DEFAULT_TILE_PIXELS // 2, DEFAULT_TILE_PIXELS // 4)
 """Sides to choose from; smaller ones make more files and steps."""
 SUM_BYTES = 5 * 4

@@ -214,6 +214,13 @@ def test_the_mosaic_opens_in_jwst_and_by_its_header(mosaic: Path, window: Mosaic
         hdus.verify("exception")
 
 
+def test_the_mosaic_carries_the_headers_of_its_exposures(mosaic: Path, frames: list[Path]) -> None:
+    table = fits.getdata(mosaic, "HDRTAB")
+    assert list(table["FILENAME"]) == sorted(path.name for path in frames)
+    assert list(table["EXPSTART"]) == [fits.getval(path, "EXPSTART") for path in sorted(frames)]
+    assert set(table["DETECTOR"]) == {"NRCB1"}
+
+
 def test_a_frame_that_lies_elsewhere_than_it_says_is_named(
     frames: list[Path], window: MosaicGrid, tmp_path: Path
 ) -> None:
