@@ -147,9 +147,28 @@ def run(plan: WorkerPlan, function: Callable[..., Result], *arguments: Any) -> O
             ) from error
 
 
-_POOLS: dict[WorkerPlan, ProcessPool] = {}
-_SHARED: list[tuple[Path, int]] = []
-"""Folders that the children of a pool share, and the descriptors of their locks."""
+IDLE_POOLS = 2
+"""Pools that are kept for the next step while others are at work: a worker of a cluster serves many surveys."""
+
+
+@dataclass
+class _Pool:
+    """The children of one plan, the folder they share, and how many callers wait for them."""
+
+    children: ProcessPool
+    shared: Path
+    lock: int
+    callers: int = 0
+
+    def stop(self) -> None:
+        self.children.stop()
+        self.children.join()
+        shutil.rmtree(self.shared, ignore_errors=True)
+        os.close(self.lock)
+
+
+_POOLS: dict[WorkerPlan, _Pool] = {}
+"""The pool that was used last is the last one."""
 _LOCK = threading.Lock()
 _child_shared: Path | None = None
 
@@ -162,22 +181,37 @@ def shared_folder() -> Path | None:
 @contextlib.contextmanager
 def _keep(plan: WorkerPlan) -> Iterator[ProcessPool]:
     with _LOCK:
-        if plan not in _POOLS:
-            context = multiprocessing.get_context("spawn")
-            clean_scratch(plan.scratch)
-            _SHARED.append(open_scratch(plan.scratch, "shared"))
-            # The order of sets reaches files (asdf lists the extensions it used); equal work must give equal bytes.
-            os.environ.setdefault("PYTHONHASHSEED", "0")
-            with _without_main_module():
-                _POOLS[plan] = ProcessPool(
-                    max_workers=plan.processes,
-                    context=context,
-                    initializer=_prepare_child,
-                    initargs=(plan, os.getpid(), _SHARED[-1][0]),
-                )
-                _POOLS[plan].schedule(int).result()
-        pool = _POOLS[plan]
-    yield pool
+        pool = _POOLS.pop(plan) if plan in _POOLS else _new_pool(plan)
+        _POOLS[plan] = pool
+        pool.callers += 1
+        _stop_idle_pools()
+    try:
+        yield pool.children
+    finally:
+        with _LOCK:
+            pool.callers -= 1
+
+
+def _new_pool(plan: WorkerPlan) -> _Pool:
+    clean_scratch(plan.scratch)
+    shared, lock = open_scratch(plan.scratch, "shared")
+    # The order of sets reaches files (asdf lists the extensions it used); equal work must give equal bytes.
+    os.environ.setdefault("PYTHONHASHSEED", "0")
+    with _without_main_module():
+        children = ProcessPool(
+            max_workers=plan.processes,
+            context=multiprocessing.get_context("spawn"),
+            initializer=_prepare_child,
+            initargs=(plan, os.getpid(), shared),
+        )
+        children.schedule(int).result()
+    return _Pool(children, shared, lock)
+
+
+def _stop_idle_pools() -> None:
+    idle = [plan for plan, pool in _POOLS.items() if not pool.callers]
+    for plan in idle[:-IDLE_POOLS]:
+        _POOLS.pop(plan).stop()
 
 
 @contextlib.contextmanager
@@ -197,15 +231,10 @@ def _without_main_module() -> Iterator[None]:
 def stop_workers() -> None:
     """Stop all children at once."""
     with _LOCK:
-        pools, folders = list(_POOLS.values()), list(_SHARED)
+        pools = list(_POOLS.values())
         _POOLS.clear()
-        _SHARED.clear()
     for pool in pools:
         pool.stop()
-        pool.join()
-    for folder, lock in folders:
-        shutil.rmtree(folder, ignore_errors=True)
-        os.close(lock)
 
 
 atexit.register(stop_workers)

@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 
 import children
+import psutil
 import pytest
 
 from cosmosaic import workers
@@ -20,6 +21,16 @@ def test_processes_are_reused_and_have_their_own_environment(plan, monkeypatch):
     first = workers.run(plan, children.process_id)
     assert workers.run(plan, children.process_id).result == first.result
     assert workers.run(plan, children.environment, "CRDS_PATH").result == "somewhere"
+
+
+def test_children_of_plans_that_nobody_uses_any_more_end():
+    """A worker of a cluster serves one survey after the other; what it kept for the first goes."""
+    plans = [workers.plan_workers(1, 3.0, 60.0, None, {"CRDS_PATH": str(number)}) for number in range(4)]
+    first, *_, last = [workers.run(plan, children.process_id).result for plan in plans]
+    assert not psutil.pid_exists(first)
+    assert psutil.pid_exists(last)
+    assert workers.run(plans[-1], children.process_id).result == last
+    workers.stop_workers()
 
 
 def test_work_happens_in_a_scratch_folder_that_is_removed(plan):
