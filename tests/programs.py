@@ -14,3 +14,9 @@ def require_program(name: str, *places: Path) -> Path:
         return Path(path)
     message = f"{name} is not installed (Debian and Ubuntu: apt-get install postgresql chromium)"
     return pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
+
+
+def require_browser() -> Path:
+    """Return the path of Chromium, or of Chrome, which is the same to the tests."""
+    chrome = shutil.which("google-chrome")
+    return Path(chrome) if chrome else require_program("chromium")

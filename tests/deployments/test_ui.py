@@ -4,13 +4,12 @@
 """
 
 import os
-import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, sync_playwright
-from programs import require_program
+from programs import require_browser
 from services import wait_for
 
 pytestmark = [pytest.mark.server, pytest.mark.s3, pytest.mark.slow]
@@ -21,7 +20,7 @@ HIGH = {"width": 1400, "height": 1000}
 
 @pytest.fixture(scope="module")
 def browser_page():
-    browser = shutil.which("google-chrome") or require_program("chromium")
+    browser = require_browser()
     with sync_playwright() as playwright:
         running = playwright.chromium.launch(executable_path=str(browser), args=["--no-sandbox"])
         page = running.new_page(viewport=HIGH)

@@ -11,7 +11,7 @@ from astropy.io import fits
 from astropy.table import Table
 from astropy.wcs import WCS
 from PIL import Image
-from programs import require_program
+from programs import require_browser
 from sky.skies import GRID, PIXEL_RMS, make_survey
 
 from cosmosaic.mosaic.tiles import lattice
@@ -100,7 +100,7 @@ def test_a_browser_without_a_network_draws_the_page(page, tmp_path):
     picture = tmp_path / "page.png"
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--window-size=1180,2000"]
     options += [f"--user-data-dir={tmp_path / 'profile'}", "--host-resolver-rules=MAP * ~NOTFOUND"]
-    command = [require_program("chromium"), *options, f"--screenshot={picture}", page.as_uri()]
+    command = [require_browser(), *options, f"--screenshot={picture}", page.as_uri()]
     subprocess.run(command, check=True, capture_output=True, timeout=120)
     with Image.open(picture) as drawn:
         pixels = np.asarray(drawn.convert("RGB")).astype(int)
