@@ -24,11 +24,11 @@ from cosmosaic.survey import Survey
 from tasks.progress import Progress
 from tasks.runners import plan_of_one_worker
 
-STEPS_PER_FRAME = 4
-"""Stage 1, Stage 2, drizzle and outliers."""
+STEPS_PER_FRAME = 6
+"""Stage 1, Stage 2, cells, cleared cells, drizzle and outliers."""
 
-STEPS_PER_FILTER = 10
-"""Association, sky, tiles, mosaic, catalogue, preview and publication, roughly: the progress bar needs no better."""
+STEPS_PER_FILTER = 12
+"""Association, sky and its page, tiles, mosaic, catalogue, preview, publication, roughly: a progress bar is no more."""
 
 
 @dataclass(frozen=True)
