@@ -24,6 +24,7 @@ from typing import Any
 
 import psutil
 import yaml
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), *(str(ROOT / "tests" / part) for part in ("", "deployments", "s3"))]
@@ -38,6 +39,7 @@ import tasks.report  # noqa: E402
 from cosmosaic import frames, references, steps, store, workers  # noqa: E402
 from cosmosaic.references import SIMULATED_CONTEXT  # noqa: E402
 from cosmosaic.steps import Step, StepResult  # noqa: E402
+from cosmosaic.summary import read_runs  # noqa: E402
 from cosmosaic.survey import Survey  # noqa: E402
 from flows.mosaic import mosaic  # noqa: E402
 from tasks.environment import prefect_defaults  # noqa: E402
@@ -161,8 +163,6 @@ def measure_startup(observed: Path, folder: Path) -> float:
     command = [sys.executable, str(ROOT / "flows" / "mosaic.py"), str(settings)]
     subprocess.run(command, env=environment, check=True, stderr=subprocess.DEVNULL)
     wall = time.perf_counter() - start
-    from cosmosaic.summary import read_runs
-
     table = read_runs(str(folder / "products"))
     if set(table[table["run_id"] == table["run_id"].iloc[-1]]["steps_executed"]) != {0}:
         raise RuntimeError("not every step was cached")
@@ -212,45 +212,54 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def benchmark(work: Path, repetitions: int) -> dict[str, float]:
-    """Measure everything on one server."""
+def measure_at_once(work: Path, production: Production) -> dict[str, Any]:
+    """Run six surveys at once; say how many did not complete."""
+    observed = simulate(work / "small", production.environment, SMALL)
+    folder = work / "at-once"
+    folder.mkdir()
+    start = time.perf_counter()
+    states = run_at_once(production, observed, folder)
+    wall = round(time.perf_counter() - start, 1)
+    failed = sum(state != "Completed" for state in states)
+    return {"surveys_at_once": AT_ONCE, "failed": failed, "at_once_s": wall}
+
+
+def measure_overhead(work: Path, production: Production) -> dict[str, Any]:
+    """Run the demo survey by the flow and directly, then once more by the command, when all is cached."""
+    demo = simulate(work / "demo", production.environment, {})
+    flow_s, cpu_s, calls = run_flow(survey_of(demo, work / "flow"), server_process(work / "server"))
+    direct_s = run_directly(survey_of(demo, work / "direct"), calls)
+    steps_s = sum(result.cpu_s for _, result, _ in calls.made)
+    return {
+        "overhead_pct": round(100 * (flow_s / direct_s - 1), 1),
+        "overhead_cpu_pct": round(100 * cpu_s / steps_s, 1),
+        "flow_s": round(flow_s, 1),
+        "direct_s": round(direct_s, 1),
+        "startup_s": round(measure_startup(demo, work / "flow"), 1),
+    }
+
+
+PARTS = {"at-once": measure_at_once, "overhead": measure_overhead}
+
+
+def benchmark(work: Path, parts: list[str]) -> dict[str, Any]:
+    """Measure on one server."""
     with postgresql() as database, prefect_server(database, work / "server") as api:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
         environment |= {"PREFECT_HOME": str(work / "home"), "PREFECT_API_URL": api, "PYTHONPATH": str(ROOT)}
-        os.environ.update(environment)
-        small = simulate(work / "small", environment, SMALL)
         production = Production(api, database, environment, environment, S3Server(""), "", (), work)
-        at_once = work / "at-once"
-        at_once.mkdir()
-        states = run_at_once(production, small, at_once)
-        demo = simulate(work / "demo", environment, {})
-        flow_s, direct_s, around_s, steps_s = [], [], [], []
-        for number in range(repetitions):
-            wall, cpu, calls = run_flow(survey_of(demo, work / f"flow-{number}"), server_process(work / "server"))
-            flow_s.append(wall)
-            around_s.append(cpu)
-            steps_s.append(sum(result.cpu_s for _, result, _ in calls.made))
-            direct_s.append(run_directly(survey_of(demo, work / f"direct-{number}"), calls))
-    startup_s = measure_startup(demo, work / "flow-0")
-    return {
-        "overhead_pct": round(100 * (sum(flow_s) / sum(direct_s) - 1), 1),
-        "overhead_cpu_pct": round(100 * sum(around_s) / sum(steps_s), 1),
-        "flow_s": [round(wall, 1) for wall in flow_s],
-        "direct_s": [round(wall, 1) for wall in direct_s],
-        "startup_s": round(startup_s, 1),
-        "surveys_at_once": AT_ONCE,
-        "failed": sum(state != "Completed" for state in states),
-    }
+        with temporary_settings({PREFECT_API_URL: api}):
+            return {key: value for part in parts for key, value in PARTS[part](work, production).items()}
 
 
 def main() -> None:
     """Measure and write the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, default=Path("orchestration.json"))
-    parser.add_argument("--repetitions", type=int, default=1, help="of the demo survey, by the flow and directly")
+    parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS))
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="orchestration-") as work:
-        result = benchmark(Path(work), arguments.repetitions)
+        result = benchmark(Path(work), arguments.parts)
     arguments.json.write_text(json.dumps(result, indent=1))
     print(json.dumps(result, indent=1))
 
