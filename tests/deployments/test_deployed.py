@@ -18,6 +18,11 @@ def test_every_flow_is_deployed(production):
 
 
 @pytest.mark.parametrize("name", sorted(DEPLOYMENTS))
+def test_nothing_is_left_in_the_temporary_folder_that_a_run_starts_in(production, name):
+    assert production.deployment(name)["parameters"]["survey"]["store"].startswith(f"{production.bucket}/small")
+
+
+@pytest.mark.parametrize("name", sorted(DEPLOYMENTS))
 def test_the_form_has_every_setting_with_description_unit_and_choices(production, name):
     schema = production.deployment(name)["parameter_openapi_schema"]
     assert list(schema["properties"]) == ["survey"]
