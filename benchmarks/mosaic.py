@@ -41,6 +41,7 @@ DITHERS = ((-4.1, -3.2), (0.4, 0.3), (3.9, 3.1), (-1.3, 2.2))
 SHORT = ("NRCA1", "NRCA2", "NRCA3", "NRCA4")
 CENTRE = (150.1163213, 2.200973097)
 POINTING_STEP_DEG = 0.038
+ENGINES = ("ours", "coadd", "jwst", "swarp")
 PROCESSES = 2
 MEMORY_GB = 1.7
 """For the workers; the process that waits for them is the rest of 2 GB."""
@@ -364,18 +365,18 @@ def number_of_frames(size: str) -> int:
     return 8 if size == "lw" else int(size)
 
 
-def benchmark(sizes: list[str], work: Path, jwst_largest: int, target: Path) -> dict[str, Any]:
-    """Measure all engines on all sizes; the JSON is written anew after each, and what it holds of other sizes stays."""
-    result: dict[str, Any] = {"ours": {}, "coadd": {}, "jwst": {}, "swarp": {}}
+def benchmark(sizes: list[str], chosen: list[str], work: Path, jwst_largest: int, target: Path) -> dict[str, Any]:
+    """Measure engines on all sizes; the JSON is written anew after each, and what it holds of others stays."""
+    result: dict[str, Any] = {engine: {} for engine in ENGINES}
     if target.exists():
         result |= json.loads(target.read_text())
     for size in sizes:
         simulate(size, work)
         if size == sizes[0]:
             measure("ours", size, work)  # compiles the kernels
-        engines = ["ours", "coadd"] + (["jwst"] if number_of_frames(size) <= jwst_largest else [])
-        engines += ["swarp"] if shutil.which("SWarp") else []
-        for engine in engines:
+        for engine in chosen:
+            if engine == "jwst" and number_of_frames(size) > jwst_largest:
+                continue
             result[engine][size] = measure(engine, size, work)
             print(size, engine, result[engine][size], flush=True)
             target.write_text(json.dumps(result, indent=1))
@@ -402,11 +403,43 @@ def _growth(costs: dict[str, dict[str, float]]) -> float | None:
     return round(high / many / (low / few), 3)
 
 
+LABELS = {
+    "ours": ("cosmosaic: outliers and drizzle", "#1f5fbf", "o-"),
+    "jwst": ("jwst: outliers and drizzle", "#c2410c", "s--"),
+    "coadd": ("cosmosaic: co-add alone", "#5aa0e0", "o:"),
+    "swarp": ("SWarp: co-add alone", "#6b7280", "^:"),
+}
+
+
+def plot(result: dict[str, Any], path: Path) -> None:
+    """Draw CPU seconds and peak memory against the number of frames."""
+    # Not at the top, which the processes that are measured import too.
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9.5, 3.8), layout="constrained")
+    axes = figure.subplots(1, 2)
+    for engine, (label, colour, style) in LABELS.items():
+        counted = sorted((int(size), cost) for size, cost in result[engine].items() if size.isdigit())
+        frames = [number for number, _ in counted]
+        for panel, what in zip(axes, ("cpu_s", "peak_rss_mb"), strict=True):
+            panel.plot(frames, [cost[what] for _, cost in counted], style, color=colour, label=label)
+    for panel, title in zip(axes, ("CPU seconds", "peak memory of all processes [MB]"), strict=True):
+        panel.set(xscale="log", xlabel="full frames of 2048 x 2048 pixels", title=title, ylim=(0, None))
+        panel.set_xticks([4, 16, 64], ["4", "16", "64"])
+        panel.minorticks_off()
+        panel.grid(alpha=0.3)
+    axes[0].set(yscale="log", ylim=(3, None))
+    axes[0].legend(frameon=False, fontsize=8)
+    figure.savefig(path, dpi=110)
+
+
 def main() -> None:
     """Run the benchmark, or one engine of it in this process."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, default=Path("mosaic.json"))
-    parser.add_argument("--frames", nargs="+", default=["4", "16", "64", "lw"], choices=["4", "16", "64", "lw"])
+    parser.add_argument("--engines", nargs="+", default=list(ENGINES), choices=ENGINES)
+    parser.add_argument("--plot", type=Path, help="draw cost and memory against frames (PNG)")
+    parser.add_argument("--frames", nargs="*", default=["4", "16", "64", "lw"], choices=["4", "16", "64", "lw"])
     parser.add_argument("--work", type=Path, default=Path("benchmark-mosaic"))
     parser.add_argument("--jwst-largest", type=int, default=16)
     parser.add_argument("--run", choices=list(RUNS), help=argparse.SUPPRESS)
@@ -416,8 +449,12 @@ def main() -> None:
     if arguments.run:
         RUNS[arguments.run](work / arguments.size, work / arguments.size / arguments.run)
         return
-    result = benchmark(arguments.frames, work, arguments.jwst_largest, arguments.json)
+    if arguments.frames:
+        benchmark(arguments.frames, arguments.engines, work, arguments.jwst_largest, arguments.json)
+    result = json.loads(arguments.json.read_text())
     print(json.dumps(result, indent=1))
+    if arguments.plot:
+        plot(result, arguments.plot)
 
 
 if __name__ == "__main__":
