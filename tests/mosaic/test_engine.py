@@ -243,6 +243,26 @@ def test_a_frame_beside_the_mosaic_is_named_by_the_plan(frames: list[Path], wind
         make_plan(footprints, window)
 
 
+def test_a_new_frame_leaves_all_that_lies_elsewhere_as_it_was(tmp_path: Path) -> None:
+    # The third lies 3 arcsec beside the first two: in the same tiles, but not on the same sky.
+    settings = SIMULATION.model_copy(update={"dithers_arcsec": ((0.0, 0.0), (0.4, 0.3), (8.0, 0.0))})
+    planned = plan_frames(settings)
+    scene = survey_scene(settings, planned)
+    paths = [simulate_frame(frame, scene, settings, tmp_path)[0] for frame in planned]
+    window = survey_grid(GridSettings(), {path.name: read_footprint(path) for path in paths})
+    before = parts_made(paths[:2], window, tmp_path / "before")
+    after = parts_made(paths, window, tmp_path / "after")
+    assert {name for name in before if "mosaic" not in name} <= set(after)
+    changed = {name for name in before if before[name] != after[name]}
+    assert changed
+    assert all(name.endswith("_mosaic.npy") for name in changed)
+
+
+def parts_made(frames: list[Path], window: MosaicGrid, folder: Path) -> dict[str, bytes]:
+    make_mosaic(frames, {}, window, MosaicSettings(tile_pixels=512), "field", folder, Here())
+    return {path.name: path.read_bytes() for path in (folder / "parts").iterdir()}
+
+
 def test_two_detectors_of_an_exposure_count_as_one(
     frames: list[Path], levels: dict[str, float], window: MosaicGrid, tmp_path: Path
 ) -> None:
