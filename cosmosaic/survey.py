@@ -218,7 +218,7 @@ class OutlierSettings(Settings):
     engine searches where a filter has three exposures or more."""
     snr: tuple[float, float] = (5.0, 4.0)
     """Thresholds in sigma of the first and second pass."""
-    scale: tuple[float, float] = (2.0, 1.4)
+    scale: tuple[float, float] = (3.0, 2.0)
     """Multiples of the local gradient that are tolerated in the first and second pass; jwst's 1.2 and 0.7 take the
     undersampled cores of stars for cosmic rays."""
     weight_threshold: float = Field(default=0.7, gt=0, le=1)
