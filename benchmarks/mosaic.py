@@ -428,7 +428,7 @@ def plot(result: dict[str, Any], path: Path) -> None:
         panel.set_xticks([4, 16, 64], ["4", "16", "64"])
         panel.minorticks_off()
         panel.grid(alpha=0.3)
-    axes[0].set(yscale="log", ylim=(3, None))
+    axes[0].set(yscale="log", ylim=(3, 600))
     axes[0].legend(frameon=False, fontsize=8)
     figure.savefig(path, dpi=110)
 
