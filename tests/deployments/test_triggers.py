@@ -90,6 +90,18 @@ def test_two_triggers_at_once_run_one_after_the_other(impatient, after_event):
     assert datetime.fromisoformat(first["end_time"]) <= datetime.fromisoformat(second["start_time"])
 
 
+def test_the_next_nights_are_scheduled(production):
+    def nights():
+        found = production.ask(
+            "POST", "flow_runs/filter",
+            deployments={"id": {"any_": [production.deployment("mosaic/survey")["id"]]}},
+            flow_runs={"state": {"type": {"any_": ["SCHEDULED"]}}},
+        )  # fmt: skip
+        return [run["expected_start_time"] for run in found if run["auto_scheduled"]]
+
+    assert all("T03:00:00" in night for night in wait_for(nights))
+
+
 def test_a_shortened_schedule_makes_a_run(impatient, after_event):
     deployment = impatient.deployment("mosaic/survey")
     (nightly,) = deployment["schedules"]
