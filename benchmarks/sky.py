@@ -29,8 +29,10 @@ from cosmosaic.sky.cells import CellSurvey, bin_exposure, bin_exposures, cell_po
 from cosmosaic.sky.corrections import flatten_frame, remove_flicker, remove_wisps
 from cosmosaic.sky.methods import (
     METHODS,
+    Sky,
     SkyInputs,
     bright_cells,
+    clean,
     find_sources,
     measure,
     solve_overlaps,
@@ -75,9 +77,9 @@ class Sample:
         """Truly empty cells, shape of the lattice."""
         return _empty_cells(self.survey, self.truth)
 
-    def levels_of(self, method: str, folder: Path) -> dict[str, float]:
-        """Levels that a method finds."""
-        return values_of(measure(method, SkyInputs(self.survey, self.paths, None, folder)).levels)
+    def sky_of(self, method: str, folder: Path) -> Sky:
+        """What a method finds."""
+        return measure(method, SkyInputs(self.survey, self.paths, None, folder))
 
 
 def prepare(field: Field, folder: Path, *, corrected: bool) -> Sample:
@@ -212,7 +214,7 @@ def _part_of_galaxy(field: Field, brightness: float) -> float:
 def measure_method(method: str, samples: dict[str, Sample], folder: Path) -> dict[str, float]:
     """Score a method on the sparse and the crowded field."""
     start = time.process_time()
-    scores = {name: score(sample, sample.levels_of(method, folder)) for name, sample in samples.items()}
+    scores = {name: score(sample, values_of(sample.sky_of(method, folder).levels)) for name, sample in samples.items()}
     sparse, crowded = scores["sparse"], scores["crowded"]
     figures = {
         "level_pct": sparse["level"],
@@ -233,8 +235,8 @@ def ranked_first(folder: Path, surveys: int) -> int:
     hits = 0
     for seed in range(surveys):
         sample = prepare(random_field(seed), folder, corrected=True)
-        found = {method: sample.levels_of(method, folder) for method in RANKED}
-        true = {method: score(sample, levels)["level"] for method, levels in found.items()}
+        found = {method: sample.sky_of(method, folder) for method in RANKED}
+        true = {method: score(sample, values_of(sky.levels))["level"] for method, sky in found.items()}
         (winner, verdict), best = rank(sample.survey, found)[0], min(true, key=lambda method: true[method])
         hits += bool(true[winner] <= 1.1 * true[best])
         print(
@@ -249,12 +251,12 @@ def faults_found(samples: dict[str, Sample]) -> tuple[int, int]:
     """Inject faults after the sky step, and count those that the verdict finds."""
     found = total = 0
     for sample in samples.values():
-        levels = values_of(solve_overlaps(sample.survey).levels)
-        clean = make_judge(sample.survey).judge(levels)
-        _print(f"{sample.field.name}: no fault", clean)
+        levels = values_of(solve_overlaps(clean(sample.survey)).levels)
+        faultless = make_judge(sample.survey).judge(levels)
+        _print(f"{sample.field.name}: no fault", faultless)
         for fault, figure, survey, changed in _faults(sample, levels):
             verdict = make_judge(survey).judge(changed)
-            before, after = (next(f for f in v.figures if f.name == figure) for v in (clean, verdict))
+            before, after = (next(f for f in v.figures if f.name == figure) for v in (faultless, verdict))
             hit = after.state != "pass" and after.value > before.value + 4 * after.error
             found, total = found + bool(hit), total + 1
             _print(f"{sample.field.name}: {fault} {'found' if hit else 'MISSED'}", verdict)
@@ -323,7 +325,7 @@ def null_passes(sample: Sample, draws: int) -> int:
     passed = 0
     for seed in range(draws):
         noise = pure_noise(sample.survey, seed)
-        passed += make_judge(noise).judge(values_of(solve_overlaps(noise).levels)).state == "pass"
+        passed += make_judge(noise).judge(values_of(solve_overlaps(clean(noise)).levels)).state == "pass"
     return passed
 
 
@@ -336,7 +338,8 @@ def flicker_methods(sample: Sample, folder: Path) -> dict[str, dict[str, float]]
     """What corrections of 1/f noise leave, take from the extended galaxy, and cost, on the frames that hold it."""
     chosen = [index for index, frame in enumerate(sample.truth) if _holds_galaxy(frame)][:FLICKER_FRAMES]
     paths = [sample.steps["raw"][index] for index in chosen]
-    found = {}
+    found: dict[str, dict[str, float]] = {}
+    cost, corrected = {}, {}
     for name, remove in {"none": None, "jwst": without_flicker_by_jwst, "fast": without_flicker}.items():
         start, made = time.process_time(), paths
         if remove:
@@ -344,10 +347,13 @@ def flicker_methods(sample: Sample, folder: Path) -> dict[str, dict[str, float]]
             target.mkdir(exist_ok=True)
             remove(paths, target)
             made = [target / path.name for path in paths]
-        cost = (time.process_time() - start) / len(paths)
+        cost[name] = (time.process_time() - start) / len(paths)
+        corrected[name] = made
+    corrected["fast and slow stripes"] = [sample.steps["destriped"][index] for index in chosen]
+    for name, made in corrected.items():
         scores = [_left_by(sample, sample.truth[index], path) for index, path in zip(chosen, made, strict=True)]
         found[name] = {key: float(np.mean([each[key] for each in scores])) for key in scores[0]}
-        found[name]["cpu_s_per_frame"] = cost
+        found[name] |= {"cpu_s_per_frame": cost[name]} if name in cost else {}
         print("flicker", name, {key: round(value, 3) for key, value in found[name].items()}, flush=True)
     return found
 
@@ -366,8 +372,9 @@ def _left_by(sample: Sample, frame: FrameTruth, path: Path) -> dict[str, float]:
     unit = 100 / sample.rms
     blocks = left.reshape(left.shape[0] // 64, 64, left.shape[1] // 64, 64)
     return {
-        "rows_pct": unit * float(np.nanstd(np.nanmean(left, axis=1))),
-        "columns_pct": unit * float(np.nanstd(np.nanmean(left, axis=0))),
+        # The four outermost rows and columns are reference pixels.
+        "rows_pct": unit * float(np.std(np.nanmean(left[4:-4], axis=1))),
+        "columns_pct": unit * float(np.std(np.nanmean(left[:, 4:-4], axis=0))),
         "blocks_pct": unit * float(np.nanstd(np.nanmean(blocks, axis=(1, 3)))),
         "galaxy_pct": _part_of_galaxy(sample.field, -float(np.nanmean(left[inside]))),
     }

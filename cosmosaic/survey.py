@@ -32,8 +32,10 @@ SkyMethod = Literal[
     "overlap-planes",
     "surface",
     "user",
+    "auto",
 ]
 PIXEL_METHODS = (
+    "auto",
     "median",
     "local",
     "global",
@@ -144,9 +146,10 @@ class ReferenceSettings(Settings):
 class ExposureSettings(Settings):
     """Stage 1 and 2 of the jwst package, one exposure at a time."""
 
-    flicker_noise: FlickerCorrection = "jwst"
-    """Correction of 1/f noise on the count rate: none; jwst's clean_flicker_noise step; fast: means of rows and columns
-    outside of sources. Frames that enter as cal, or were corrected before, are left as they are."""
+    flicker_noise: FlickerCorrection = "fast"
+    """Correction of 1/f noise on the count rate: fast: means of rows and columns outside of sources; jwst: its
+    clean_flicker_noise step, which takes light from extended galaxies; none. Frames that enter as cal, or were
+    corrected before, are left as they are."""
     jump_rejection_sigma: float = Field(default=4.0, gt=0, le=100)
     """Threshold of the jump step for cosmic rays, in sigma."""
     expand_large_events: bool = False
@@ -176,7 +179,8 @@ class SkySettings(Settings):
     method: SkyMethod = "overlap"
     """overlap: least squares of overlaps and pedestals, a level for each detector; overlap-planes: and a plane;
     surface: and a smooth background of the whole mosaic; pedestal: mode outside of sources; median: sigma-clipped
-    median; user: levels from your table; none: leave the sky in; the others are jwst's skymatch, one value for all
+    median; user: levels from your table; auto: the one of overlap, pedestal and median that the verdict ranks first;
+    none: leave the sky in; the others are jwst's skymatch, one value for all
     detectors of an exposure, or for each detector."""
     levels: str | None = None
     """Table of levels for the method user (URL of an .ecsv or .csv file): columns exposure and level in MJy/sr."""
@@ -185,7 +189,7 @@ class SkySettings(Settings):
     survey's own exposures where a detector has three or more in a filter."""
     wisp_templates: dict[WispTemplate, str] = Field(default_factory=dict)
     """Your wisp templates (URL of a FITS image) by detector and filter, e.g. NRCB4_F150W."""
-    slow_stripes: bool = False
+    slow_stripes: bool = True
     """Subtract stripes along rows that are too slow for the 1/f correction, found by comparison with the other
     exposures."""
     trim_pixels: int = Field(default=0, ge=0, le=200)

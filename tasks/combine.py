@@ -11,6 +11,7 @@ from cosmosaic.records import Association, Frame, MosaicGrid, StoredObject
 from tasks.align import align_exposures
 from tasks.associations import write_association
 from tasks.catalog import catalog_mosaic
+from tasks.defects import list_defects
 from tasks.engines import ENGINES, BandInput
 from tasks.flatness import judge_band, measure_band, without_wisps
 from tasks.preview import composite_mosaics, preview_mosaic
@@ -19,7 +20,7 @@ from tasks.run import Run
 
 PRODUCT_ENDINGS = (
     "_i2d.fits", "_cat.ecsv", "_cat.parquet", "_segm.fits", ".png", "_sky.ecsv", "_verdict.ecsv", "_skymask.fits",
-    "_wisp.ecsv", "_wisp.fits",
+    "_defects.ecsv", "_wisp.ecsv", "_wisp.fits",
 )  # fmt: skip
 EXPOSURE_ENDINGS = ("_cal.fits", "_crf.fits", "_asn.json")
 
@@ -59,9 +60,11 @@ def combine_band(
         BandInput(association, sky.exposures, sky.levels, grid, footprints, stem), run
     )
     verdict = judge_band(association, sky, flagged, run)
+    members = {name: footprints[name] for name in association.members}
+    defects = run.submit(list_defects, band, mosaic=mosaic, verdict=verdict, grid=grid, footprints=members, stem=stem)
     catalog = _catalog(mosaic, band, stem, run)
     preview = run.submit(preview_mosaic, band, mosaic=mosaic, stem=stem)
-    made = tuple(future for future in (mosaic, catalog, preview, sky.levels, verdict, *wisps) if future)
+    made = tuple(future for future in (mosaic, catalog, preview, sky.levels, verdict, defects, *wisps) if future)
     published = run.submit(publish_objects, band, objects=made, target=run.products, endings=PRODUCT_ENDINGS)
     kept = run.submit(
         publish_objects,

@@ -41,9 +41,12 @@ KINDS = {
     "_skymask.fits": "skymask",
     "_skies.png": "skies",
     "_skyplots.png": "skies",
+    "_defects.ecsv": "defects",
     "_wisp.ecsv": "wisp",
     "_wisp.fits": "wisp",
     "_sky.html": "sky page",
+    "_compare.ecsv": "comparison",
+    "_compare.png": "comparison",
     "_colour.png": "composite",
     ".png": "preview",
 }

@@ -16,12 +16,24 @@ from astropy.wcs import WCS
 from conftest import BANDS
 from jwst import datamodels
 from PIL import Image
+from scipy import ndimage
 
 from cosmosaic.summary import COLUMNS
 
 pytestmark = pytest.mark.slow
 
-PER_BAND = {"i2d": 1, "cat": 2, "segm": 1, "asn": 1, "sky": 1, "preview": 2, "verdict": 1, "skymask": 1, "skies": 2}
+PER_BAND = {
+    "i2d": 1,
+    "cat": 2,
+    "segm": 1,
+    "asn": 1,
+    "sky": 1,
+    "preview": 2,
+    "verdict": 1,
+    "skymask": 1,
+    "skies": 2,
+    "defects": 1,
+}
 MOSAIC_FACTS = ["sky_median_mjy_sr", "sky_rms_mjy_sr", "noise_factor", "depth_5sigma_ab", "sources", "sky_verdict"]
 
 
@@ -193,3 +205,22 @@ def test_the_csv_summary_says_the_same_as_the_parquet_one(demo):
     assert list(csv.columns) == list(runs.columns)
     assert csv["sha256"].tolist() == runs["sha256"].tolist()
     np.testing.assert_allclose(csv["size"], runs["size"].astype(float))
+
+
+@pytest.mark.parametrize("band", BANDS)
+def test_every_hole_in_the_coverage_is_listed_at_its_place(demo, band):
+    table = QTable.read(demo.product(f"{band.lower()}_30mas_full_defects.ecsv"))
+    assert set(table["cause"]) <= {
+        "no coverage",
+        "line of bad pixels",
+        "bad pixels",
+        "single exposure",
+        "1/f noise",
+        "step",
+    }
+    holes = table[np.isin(table["cause"], ["no coverage", "line of bad pixels", "bad pixels"])]
+    sci = fits.getdata(demo.mosaic(band), "SCI")
+    for row in holes:
+        assert np.isnan(sci[round(row["y"]), round(row["x"])])
+    enclosed = ndimage.binary_fill_holes(np.isfinite(sci)) & ~np.isfinite(sci)
+    assert holes["pixels"].sum() == enclosed.sum()

@@ -111,13 +111,14 @@ def test_with_flicker_noise_the_level_follows_that_of_the_reference_pixels(demo,
 def test_the_stripes_of_flicker_noise_are_gone(demo, scene, exposure):
     true = true_frame(exposure, SimulationSettings(), scene)
     injected = fits.getdata(next((demo.store / "truth").glob(f"*{exposure}_truth.fits")), "FLICKER")
-    with fits.open(demo.product(f"{exposure}_cal.fits")) as hdus:
-        left = hdus["SCI"].data - true.sources - true.level
+    with fits.open(demo.product(f"{exposure}_crf.fits")) as hdus:
+        left = hdus["SCI"].data - true.sources
     left[true.sources > 0.02 * true.sky] = np.nan
     left = left[np.isfinite(left).any(axis=1)]
     stripes = np.nanmedian(left, axis=1)
-    # Medians of some 600 pixels are known to 5 % of a pixel's noise, a fifth of the stripes' rms.
-    assert mad_std(stripes, ignore_nan=True) < 0.3 * np.std(np.median(injected, axis=1))
+    # Medians of some 600 pixels are known to 5 % of a pixel's noise, a fifth of the stripes' rms; as much again is left
+    # of what is too slow to be told from the sky.
+    assert mad_std(stripes, ignore_nan=True) < 0.4 * np.std(np.median(injected, axis=1))
 
 
 @pytest.fixture(scope="module")

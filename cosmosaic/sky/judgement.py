@@ -9,7 +9,7 @@ from cosmosaic.mosaic.wcs import wcs_header
 from cosmosaic.records import STATES, Made, MosaicGrid
 from cosmosaic.sky.cells import CELLS_SUFFIX, CLEARED_SUFFIX, CellSurvey, read_cells, stack
 from cosmosaic.sky.masks import write_mask
-from cosmosaic.sky.methods import solve_overlaps, values_of
+from cosmosaic.sky.methods import clean, solve_overlaps, values_of
 from cosmosaic.sky.pictures import draw_plots, draw_skies
 from cosmosaic.sky.verdict import Judge, Verdict, make_judge, pure_noise
 
@@ -43,7 +43,7 @@ def judge_sky(paths: list[Path], grid: MosaicGrid, stem: str, folder: Path) -> M
     levels = {
         "before": _one_level(judges["before"]),
         "after": dict.fromkeys(after.names, 0.0),
-        "noise": values_of(solve_overlaps(noise).levels),
+        "noise": values_of(solve_overlaps(clean(noise)).levels),
     }
     verdicts = {when: judge.judge(levels[when]) for when, judge in judges.items()}
     skies = {when: _sky(judges[when].survey, levels[when]) for when in ("before", "after")}

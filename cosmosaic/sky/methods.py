@@ -96,13 +96,28 @@ def find_sources(survey: CellSurvey) -> tuple[Flags, Levels]:
     return sources, levels
 
 
-def solve_overlaps(survey: CellSurvey) -> Solution:
-    """Combine pedestals and overlaps of exposures whose slow stripes were taken out."""
+class Cleaned(NamedTuple):
+    """Exposures without what makes the mean of an overlap differ from that of its detector."""
+
+    survey: CellSurvey
+    sources: Flags
+    cells: Flags
+    """Cells that a solution may use, shape of the lattice."""
+
+
+def clean(survey: CellSurvey) -> Cleaned:
+    """Take slow stripes and planes out of exposures; their mean levels stay."""
     sources, levels = find_sources(survey)
     cells = ~bright_cells(survey, levels) & ~survey.held_out
+    # Stripes first: what runs along rows alone is none of a plane's, which would carry it on where nothing overlaps.
     destriped, _ = destripe(survey, values_of(levels), cells)
-    levels = pedestals(destriped, sources)
-    return solve_levels(measure_steps(destriped, cells), levels)
+    flat, _ = detilt(destriped, values_of(levels), cells)
+    return Cleaned(flat, sources, cells)
+
+
+def solve_overlaps(cleaned: Cleaned) -> Solution:
+    """Combine pedestals and overlaps."""
+    return solve_levels(measure_steps(cleaned.survey, cleaned.cells), pedestals(cleaned.survey, cleaned.sources))
 
 
 def bright_cells(survey: CellSurvey, levels: Levels) -> Flags:
@@ -138,20 +153,20 @@ def _pedestal(inputs: SkyInputs) -> Sky:
 
 
 def _overlap(inputs: SkyInputs) -> Sky:
-    return Sky(solve_overlaps(inputs.survey).levels)
+    return Sky(solve_overlaps(clean(inputs.survey)).levels)
 
 
 def _overlap_planes(inputs: SkyInputs) -> Sky:
-    survey = inputs.survey
-    _, levels = find_sources(survey)
-    flat, planes = detilt(survey, values_of(levels), ~bright_cells(survey, levels) & ~survey.held_out)
-    return Sky(solve_overlaps(flat).levels, planes)
+    cleaned = clean(inputs.survey)
+    levels = solve_overlaps(cleaned).levels
+    _, planes = detilt(inputs.survey, values_of(levels), cleaned.cells)
+    return Sky(levels, planes)
 
 
 def _surface(inputs: SkyInputs) -> Sky:
-    survey = inputs.survey
-    levels = solve_overlaps(survey).levels
-    shifts, patterns = mosaic_surface(survey, values_of(levels), find_sources(survey)[0])
+    cleaned = clean(inputs.survey)
+    levels = solve_overlaps(cleaned).levels
+    shifts, patterns = mosaic_surface(inputs.survey, values_of(levels), cleaned.sources)
     raised = {name: Level(level.value + shifts[name], level.error) for name, level in levels.items()}
     return Sky(raised, patterns)
 

@@ -136,6 +136,7 @@ def _links(stem: str, product: str) -> str:
         "mosaic": f"{stem}_i2d.fits",
         "preview": f"{stem}.png",
         "catalogue": f"{stem}_cat.ecsv",
+        "defects": f"{stem}_defects.ecsv",
         "sky levels": f"{product}_sky.ecsv",
         "mask of sources": f"{product}_skymask.fits",
         "this table": f"{product}{VERDICT}",

@@ -16,6 +16,7 @@ STRETCH_PCT = 25.0
 """Black and white of the pictures in per cent of a pixel's rms: twice the noise of a cell of 64 pixels."""
 COLOURS = {"before": "#c2542d", "after": "#1f5f8b"}
 INCHES = 4.4
+MOST_COLUMNS = 4
 DPI = 110
 NO_SOFTWARE = {"Software": None}
 
@@ -30,16 +31,20 @@ def draw_skies(skies: Mapping[str, Floats], png: Path) -> None:
     png
         The picture to write.
     """
-    shape = np.max([sky.shape for sky in skies.values()], axis=0)
-    columns = len(skies)
-    figure = Figure(figsize=(INCHES * columns, INCHES * min(shape[0] / shape[1], 2.5) + 1.4), layout="constrained")
-    axes = figure.subplots(1, columns, squeeze=False)[0]
-    for axis, (title, sky) in zip(axes, skies.items(), strict=True):
+    rows, columns = -(-len(skies) // MOST_COLUMNS), min(len(skies), MOST_COLUMNS)
+    ny, nx = np.max([sky.shape for sky in skies.values()], axis=0)
+    width = INCHES * 2 / columns if columns > 2 else INCHES
+    size = (width * columns, rows * (width * min(ny / nx, 2.5) + 0.3) + 1.1)
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axis, (title, sky) in zip(axes, skies.items(), strict=False):
         axis.set_facecolor("#cfdbe6")
         drawn = axis.imshow(sky, origin="lower", cmap="gray", vmin=-STRETCH_PCT, vmax=STRETCH_PCT, interpolation="none")
         axis.set_title(title)
         axis.set_xticks([])
         axis.set_yticks([])
+    for axis in axes[len(skies) :]:
+        axis.set_axis_off()
     figure.colorbar(drawn, ax=list(axes), location="bottom", shrink=0.5, aspect=40, label="% of a pixel's rms")
     figure.savefig(png, dpi=DPI, metadata=NO_SOFTWARE)
 

@@ -8,11 +8,13 @@ from astropy.table import QTable
 
 from cosmosaic.records import Made, MosaicGrid
 from cosmosaic.sky.cells import CELLS_SUFFIX, read_cells
+from cosmosaic.sky.comparison import choose_method
 from cosmosaic.sky.methods import METHODS, Sky, SkyInputs, bright_cells, find_sources, measure, values_of
 from cosmosaic.sky.patterns import Patterns, without_patterns, write_patterns
 from cosmosaic.sky.stripes import destripe
 
 SURFACE_BRIGHTNESS = units.MJy / units.sr
+AUTO = "auto"
 LEVEL_DIGITS = 5
 """Decimals of the levels in MJy/sr, a few ten-thousandths of a pixel's noise: exposures far from a new one keep theirs,
 and all that was made of them."""
@@ -27,7 +29,8 @@ def measure_sky(paths: list[Path], method: str, slow_stripes: bool, grid: Mosaic
         ``_cells.npz`` files of all exposures; their ``_cal`` files, for the methods that look at pixels; for ``user``
         the table of levels.
     method
-        A key of `cosmosaic.sky.methods.METHODS`.
+        A key of `cosmosaic.sky.methods.METHODS`, or ``auto``: the one that the verdict ranks first, and why is told
+        in the table's metadata.
     slow_stripes
         Find slow stripes along rows as well.
     grid
@@ -49,7 +52,7 @@ def measure_sky(paths: list[Path], method: str, slow_stripes: bool, grid: Mosaic
     exposures = [path for path in paths if path.suffix == ".fits"]
     tables = [path for path in paths if path not in (*cells, *exposures)]
     inputs = SkyInputs(read_cells(cells, grid), exposures, tables[0] if tables else None, folder.parent)
-    sky = measure(method, inputs)
+    chosen, sky, scores = choose_method(inputs) if method == AUTO else (method, measure(method, inputs), {})
     levels = {name: round(level.value, LEVEL_DIGITS) for name, level in sky.levels.items()}
     patterns = _with_stripes(inputs, sky) if slow_stripes else sky.patterns
     table = QTable(
@@ -59,8 +62,11 @@ def measure_sky(paths: list[Path], method: str, slow_stripes: bool, grid: Mosaic
             "error": np.round([level.error for level in sky.levels.values()], LEVEL_DIGITS + 1) * SURFACE_BRIGHTNESS,
         }
     )
-    table.meta["method"] = method
-    table.meta["source"] = METHODS[method].source
+    table.meta["method"] = chosen
+    table.meta["source"] = METHODS[chosen].source
+    if scores:
+        table.meta["chosen_for"] = {"score": "rms distance from the levels of the held-out blocks, % of a pixel's rms"}
+        table.meta["chosen_for"] |= scores
     path = folder / f"{stem}.ecsv"
     table.write(path, format="ascii.ecsv")
     return Made([path, *(write_patterns(patterns[name], name, folder) for name in sorted(patterns))], levels)

@@ -18,9 +18,11 @@ from scipy import ndimage
 
 from cosmosaic.records import STATES, State
 from cosmosaic.sky.cells import CELL_PIXELS, CellSurvey, Exposure, differences, stack
-from cosmosaic.sky.methods import Levels, bright_cells, find_sources, values_of
+from cosmosaic.sky.methods import Levels, Sky, bright_cells, find_sources, values_of
 from cosmosaic.sky.overlap import Step, measure_steps, solve_levels
+from cosmosaic.sky.patterns import without_patterns
 from cosmosaic.sky.pedestal import pedestals
+from cosmosaic.sky.planes import detilt
 from cosmosaic.sky.stripes import destripe
 
 Floats = NDArray[np.floating]
@@ -154,8 +156,11 @@ class Judge:
     @cached_property
     def _held_out_solution(self) -> tuple[Levels, list[Step]]:
         guess = values_of(pedestals(self.survey, self.sources))
+        # Gradients make the means of narrow overlaps differ from their detectors': what is judged by them would share
+        # that error.
         destriped, _ = destripe(self.survey, guess, ~self.cores)
-        mirrored = _Mirrored(destriped.grid, destriped.exposures)
+        flat, _ = detilt(destriped, guess, ~self.cores & self.survey.held_out)
+        mirrored = _Mirrored(flat.grid, flat.exposures)
         steps = measure_steps(mirrored, ~self.cores & self.survey.held_out)
         solution = solve_levels(steps, pedestals(mirrored, self.sources))
         structure = solution.structure
@@ -206,18 +211,21 @@ def make_judge(survey: CellSurvey) -> Judge:
     return Judge(survey, sources, bright_cells(survey, levels))
 
 
-def rank(survey: CellSurvey, candidates: Mapping[str, Mapping[str, float]]) -> list[tuple[str, Verdict]]:
-    """Judge the levels of several methods, best first; a lower score wins.
+def rank(survey: CellSurvey, skies: Mapping[str, Sky]) -> list[tuple[str, Verdict]]:
+    """Judge the skies that several methods found, best first; a lower score wins.
 
     Parameters
     ----------
     survey
         The exposures.
-    candidates
-        Levels in MJy/sr by exposure, by method.
+    skies
+        Levels and patterns, by method.
     """
-    judge = make_judge(survey)
-    verdicts = {name: judge.judge(levels) for name, levels in candidates.items()}
+    shared = make_judge(survey)
+    verdicts = {}
+    for name, sky in skies.items():
+        judge = replace(shared, survey=without_patterns(survey, sky.patterns)) if sky.patterns else shared
+        verdicts[name] = judge.judge(values_of(sky.levels))
     return sorted(verdicts.items(), key=lambda item: item[1].score)
 
 

@@ -17,7 +17,7 @@ from sky.skies import GRID, PIXEL_RMS, make_survey
 from cosmosaic.mosaic.tiles import lattice
 from cosmosaic.sky.cells import write_cells
 from cosmosaic.sky.judgement import judge_sky
-from cosmosaic.sky.methods import solve_overlaps
+from cosmosaic.sky.methods import clean, solve_overlaps
 from cosmosaic.sky.page import write_page
 
 TRUE = 0.3 + PIXEL_RMS * np.array([0.0, 0.3, -0.2, 0.1, 0.25, -0.3, 0.15, -0.1])
@@ -29,7 +29,7 @@ def judged(tmp_path_factory):
     """A survey judged with one exposure whose sky was left in by a tenth of a pixel's noise."""
     folder = tmp_path_factory.mktemp("judged")
     survey = make_survey(TRUE)
-    levels = {name: level.value for name, level in solve_overlaps(survey).levels.items()}
+    levels = {name: level.value for name, level in solve_overlaps(clean(survey)).levels.items()}
     levels["exposure4"] -= 0.1 * PIXEL_RMS
     paths = []
     for exposure in survey.exposures:

@@ -7,7 +7,8 @@ import pytest
 from sky.skies import GRID, PIXEL_RMS, make_survey
 
 from cosmosaic.sky.cells import CellSurvey
-from cosmosaic.sky.methods import solve_overlaps, values_of
+from cosmosaic.sky.methods import Sky, clean, solve_overlaps, values_of
+from cosmosaic.sky.pedestal import Level
 from cosmosaic.sky.verdict import empty_apertures, make_judge, pure_noise, rank
 
 TRUE = 0.3 + PIXEL_RMS * np.array([0.0, 0.3, -0.2, 0.1, 0.25, -0.3, 0.15, -0.1])
@@ -29,7 +30,7 @@ def judge(survey):
 
 @pytest.fixture(scope="module")
 def levels(survey):
-    return values_of(solve_overlaps(survey).levels)
+    return values_of(solve_overlaps(clean(survey)).levels)
 
 
 def test_a_flat_sky_passes(judge, levels):
@@ -86,14 +87,18 @@ def test_pure_noise_passes(survey):
     states = []
     for seed in range(5):
         noise = pure_noise(survey, seed)
-        states.append(make_judge(noise).judge(values_of(solve_overlaps(noise).levels)).state)
+        states.append(make_judge(noise).judge(values_of(solve_overlaps(clean(noise)).levels)).state)
     assert states.count("pass") >= 4
 
 
 def test_methods_are_ranked_by_what_they_leave(survey, levels):
     worse = {name: level + 0.02 * PIXEL_RMS * (-1) ** i for i, (name, level) in enumerate(levels.items())}
     worst = dict.fromkeys(levels, 0.3)
-    ranking = rank(survey, {"worse": worse, "worst": worst, "best": levels})
+    skies = {"worse": worse, "worst": worst, "best": levels}
+    ranking = rank(
+        survey,
+        {name: Sky({key: Level(value, 0.0) for key, value in found.items()}) for name, found in skies.items()},
+    )
     assert [name for name, _ in ranking] == ["best", "worse", "worst"]
 
 

@@ -22,6 +22,7 @@ OF_THE_BAND = {
     f"Catalogue: {BAND}",
     f"Preview: {BAND}",
     f"Verdict: {BAND}",
+    f"Defects: {BAND}",
     f"Sky page: {BAND}",
     "Publish: sky page",
     f"Composite: {BAND}",
@@ -56,7 +57,9 @@ def combination(small):
     observed = small.run()
     per_tile = tiles(observed, "Reference") | tiles(observed, "Combine")
     assert len(per_tile) >= 2
-    per_frame = {label for step in ("Cells", "Drizzle", "Outliers", "Cleared cells") for label in every(small, step)}
+    per_frame = {
+        label for step in ("Cells", "Flatten", "Drizzle", "Outliers", "Cleared cells") for label in every(small, step)
+    }
     return OF_THE_BAND | per_tile | per_frame
 
 
@@ -87,7 +90,8 @@ def test_a_parameter_of_the_catalogue_runs_the_catalogue_alone(settled):
 
 
 def test_a_parameter_of_the_drizzle_leaves_calibration_and_sky_alone(settled):
-    expected = combination(settled) - {f"Association: {BAND}", f"Sky: {BAND}"} - every(settled, "Cells")
+    sky = {f"Sky: {BAND}"} | every(settled, "Cells") | every(settled, "Flatten")
+    expected = combination(settled) - {f"Association: {BAND}"} - sky
     assert but_picture(settled.run(drizzle={"pixfrac": 0.9}).executed) == but_picture(expected)
 
 
@@ -107,8 +111,8 @@ def test_a_frame_replaced_under_its_name_is_calibrated_again_alone(settled):
         os.utime(changed, ns=(status.st_atime_ns, status.st_mtime_ns))
         assert changed.stat().st_size == status.st_size
         name = names(settled)[1]
-        # Levels are solved together: those of the others, and what they are taken from, may move with it.
-        may = every(settled, "Drizzle") - {f"Drizzle: {name}"}
+        # Levels and stripes are found together: those of the others may move with it.
+        may = every(settled, "Flatten") | every(settled, "Drizzle")
         others = every(settled, "Cells") - {f"Cells: {name}"}
         expected = {f"Stage 1: {name}", f"Stage 2: {name}"} | everything - others
         assert but_picture(settled.run().executed) - may == but_picture(expected) - may

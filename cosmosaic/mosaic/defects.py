@@ -1,0 +1,155 @@
+"""What is wrong with a mosaic, place by place: holes and thin spots inside the coverage, each with its cause."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from astropy import units
+from astropy.io import fits
+from astropy.table import QTable, Table, vstack
+from matplotlib.path import Path as Polygon
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from cosmosaic.mosaic.grid import Footprint, pixel_to_sky, sky_to_pixel
+from cosmosaic.records import Made, MosaicGrid
+
+Flags = NDArray[np.bool_]
+
+LINE_RATIO = 5.0
+"""A hole this many times longer than wide is a line."""
+SMALLEST_THIN_PIXELS = 400
+"""Smaller places with one exposure left are a cosmic ray's or a bad pixel's, of which there are thousands."""
+TOUCHING = np.ones((3, 3), dtype=bool)
+STRIPED, STEPPED = ("rows", "columns"), ("step",)
+
+
+def list_defects(
+    paths: list[Path], grid: MosaicGrid, footprints: Mapping[str, Footprint], stem: str, folder: Path
+) -> Made:
+    """Name each connected defect of a mosaic by its cause.
+
+    Parameters
+    ----------
+    paths
+        The mosaic (``_i2d.fits``) and the verdict on its sky (``_verdict.ecsv``).
+    grid
+        The mosaic's window.
+    footprints
+        Of its exposures.
+    stem
+        Name of the table without ending.
+    folder
+        Gets ``_defects.ecsv``: ``cause``, position of the middle, size in pixels, and the exposure where it is one's.
+    """
+    mosaic, verdict = paths
+    with fits.open(mosaic, memmap=True) as hdus:
+        seen = np.isfinite(hdus["SCI"].data)
+        depth = hdus["NEXP"].data if "NEXP" in hdus else None
+        tables = [hole_table(seen, grid, footprints)]
+        if depth is not None:
+            tables.append(thin_table(depth, grid))
+    tables.append(exposure_table(Table.read(verdict, format="ascii.ecsv").filled(""), grid, footprints))
+    table = vstack(tables, metadata_conflicts="silent")
+    path = folder / f"{stem}_defects.ecsv"
+    table.write(path, format="ascii.ecsv")
+    return Made([path], {"holes": float(len(tables[0])), "defects": float(len(table))})
+
+
+def hole_table(seen: Flags, grid: MosaicGrid, footprints: Mapping[str, Footprint]) -> QTable:
+    """List the connected pixels without data that the coverage encloses.
+
+    Parameters
+    ----------
+    seen
+        Where there are data, shape of the window.
+    grid
+        The window.
+    footprints
+        Of the exposures: a hole in none of them is a gap between them, one in some is made of bad pixels.
+    """
+    polygons = [Polygon(sky_to_pixel(grid, corners)) for corners in footprints.values()]
+    # Holes reach each other over corners, the outside does not come in by them.
+    labels, _ = ndimage.label(ndimage.binary_fill_holes(seen) & ~seen, structure=TOUCHING)
+    rows = []
+    for window, pixels in _regions(labels):
+        y, x = _middle(window, pixels)
+        height, width = pixels.shape
+        if not any(polygon.contains_point((x, y)) for polygon in polygons):
+            cause = "no coverage"
+        elif _length_over_width(pixels) >= LINE_RATIO:
+            cause = "line of bad pixels"
+        else:
+            cause = "bad pixels"
+        rows.append((cause, "", x, y, width, height, int(pixels.sum())))
+    return _table(rows, grid)
+
+
+def thin_table(depth: NDArray[np.floating], grid: MosaicGrid) -> QTable:
+    """List the connected places that a single exposure covers, where no cosmic ray can be told from a source.
+
+    Parameters
+    ----------
+    depth
+        Number of exposures at each pixel, shape of the window.
+    grid
+        The window.
+    """
+    labels, _ = ndimage.label(depth == 1)
+    rows = []
+    for window, pixels in _regions(labels):
+        if pixels.sum() >= SMALLEST_THIN_PIXELS:
+            y, x = _middle(window, pixels)
+            rows.append(("single exposure", "", x, y, pixels.shape[1], pixels.shape[0], int(pixels.sum())))
+    return _table(rows, grid)
+
+
+def exposure_table(verdict: Table, grid: MosaicGrid, footprints: Mapping[str, Footprint]) -> QTable:
+    """List the exposures that the verdict found a step or stripes in."""
+    rows = []
+    for figure in verdict:
+        name = str(figure["where"])
+        if figure["state"] == "pass" or figure["figure"] not in STRIPED + STEPPED or name not in footprints:
+            continue
+        corners = sky_to_pixel(grid, footprints[name])
+        (x, y), (width, height) = corners.mean(axis=0), np.ptp(corners, axis=0)
+        cause = "1/f noise" if figure["figure"] in STRIPED else "step"
+        rows.append((cause, name, float(x), float(y), round(width), round(height), round(width * height)))
+    return _table(rows, grid)
+
+
+def _regions(labels: NDArray[np.integer]) -> list[tuple[tuple[slice, slice], Flags]]:
+    found = ndimage.find_objects(labels)
+    return [(window, labels[window] == number) for number, window in enumerate(found, start=1)]
+
+
+def _middle(window: tuple[slice, slice], pixels: Flags) -> tuple[float, float]:
+    """0-based row and column of the pixel of a region that is nearest to its mean: the mean itself may lie outside."""
+    places = np.argwhere(pixels)
+    nearest = places[np.argmin(np.sum((places - places.mean(axis=0)) ** 2, axis=1))]
+    return float(nearest[0] + window[0].start), float(nearest[1] + window[1].start)
+
+
+def _length_over_width(pixels: Flags) -> float:
+    """Ratio of the axes of a region's ellipse; a pixel's own extent counts."""
+    places = np.argwhere(pixels).T
+    covariance = np.cov(places) if places.shape[1] > 1 else np.zeros((2, 2))
+    small, large = np.linalg.eigvalsh(covariance + np.eye(2) / 12)
+    return float(np.sqrt(large / small))
+
+
+def _table(rows: list[tuple[str, str, float, float, int, int, int]], grid: MosaicGrid) -> QTable:
+    names = ("cause", "exposure", "x", "y", "width", "height", "pixels")
+    types = ("U24", "U80", "f8", "f8", "i8", "i8", "i8")
+    table = QTable(rows=rows or None, names=names, dtype=types)
+    sky = pixel_to_sky(grid, np.stack([table["x"], table["y"]], axis=1)) if rows else np.zeros((0, 2))
+    table["ra"], table["dec"] = sky[:, 0] * units.deg, sky[:, 1] * units.deg
+    for name, words in {
+        "x": "0-based pixel",
+        "y": "0-based pixel",
+        "width": "pixels",
+        "height": "pixels",
+        "pixels": "number",
+    }.items():
+        table[name].info.description = words
+    return table
