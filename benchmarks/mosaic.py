@@ -43,7 +43,7 @@ CENTRE = (150.1163213, 2.200973097)
 POINTING_STEP_DEG = 0.038
 ENGINES = ("ours", "coadd", "jwst", "swarp")
 PROCESSES = 2
-MEMORY_GB = 1.7
+MEMORY_GB = 1.9
 """For the workers; the process that waits for them is the rest of 2 GB."""
 SHORT_PIXEL_ARCSEC, LONG_PIXEL_ARCSEC = 0.031, 0.063
 

@@ -7,7 +7,6 @@ from pkgutil import resolve_name
 from typing import Any, NamedTuple
 
 from cosmosaic.exposures import exposure_name
-from cosmosaic.mosaic.memory import return_freed_memory
 from cosmosaic.mosaic.tiles import DEFAULT_TILE_PIXELS, Plan, make_plan, read_footprint
 from cosmosaic.records import Made, MosaicGrid
 from cosmosaic.survey import DrizzleSettings, OutlierSettings, SkySettings
@@ -77,7 +76,6 @@ def make_mosaic(
 def do_unit(unit: str, paths: list[Path], *arguments: Any) -> Made:
     """Do one unit of `cosmosaic.mosaic.engine`, which workers import and the process that waits for them does not."""
     done: Made = resolve_name(f"cosmosaic.mosaic.engine:{unit}")(paths, *arguments)
-    return_freed_memory()
     return done
 
 

@@ -1,12 +1,10 @@
 """How the work is cut up to fit the memory: what a worker needs is known before anything is allocated."""
 
-import ctypes
-import sys
 from typing import NamedTuple
 
 from cosmosaic.mosaic.tiles import DEFAULT_TILE_PIXELS
 
-BASE_MB = 350.0
+BASE_MB = 480.0
 """A worker with its libraries loaded, and what the allocator keeps of earlier work."""
 TILE_SIDES = (DEFAULT_TILE_PIXELS, DEFAULT_TILE_PIXELS // 2, DEFAULT_TILE_PIXELS // 4)
 """Sides to choose from; smaller ones make more files and steps."""
@@ -84,11 +82,3 @@ def peak_mb(shape: tuple[int, int], tile_pixels: int, input_over_output_scale: f
     flagging = exposure + frame * 13 + max(box * 5, 2 * sums)
     combining = tile_pixels**2 * (MOSAIC_BYTES + SUM_BYTES)
     return BASE_MB + max(drizzling, flagging, combining) / 1e6
-
-
-def return_freed_memory() -> None:
-    """Give what was freed back to the system: the C library keeps it, in pieces, more with every unit of work."""
-    if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-        if trim:
-            trim(0)
