@@ -17,12 +17,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from concurrent.futures import CancelledError
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import psutil
-from pebble import ProcessExpired, ProcessPool
+from pebble import ProcessExpired, ProcessFuture, ProcessPool
 
 from cosmosaic.scratch import clean_scratch, open_scratch, require_space, scratch_folder, scratch_root
 
@@ -121,15 +122,17 @@ def run(plan: WorkerPlan, function: Callable[..., Result], *arguments: Any) -> O
     LostChildError
         The child died.
     WorkerError
-        The child exceeded its time limit, ran out of memory or called ``sys.exit``.
+        The child exceeded its time limit, ran out of memory, called ``sys.exit`` or was stopped.
     Exception
         Whatever the function raised.
     """
     name = getattr(function, "__name__", str(function))
     with _keep(plan) as pool:
-        future = pool.schedule(_call, args=(function, arguments, plan.scratch), timeout=plan.time_limit_s)
+        future = pool.schedule(plan, function, arguments)
         try:
             return future.result()
+        except CancelledError as error:
+            raise WorkerError(f"{name} was stopped with its run; the next run does it") from error
         except TimeoutError as error:
             raise WorkerError(
                 f"{name} took longer than {plan.time_limit_s:g} s and was stopped; "
@@ -159,9 +162,22 @@ class _Pool:
     shared: Path
     lock: int
     callers: int = 0
+    scheduled: list[ProcessFuture] = field(default_factory=list)
+    gate: threading.Lock = field(default_factory=threading.Lock)
+
+    def schedule(self, plan: WorkerPlan, function: Callable[..., Any], arguments: tuple) -> ProcessFuture:
+        with self.gate:
+            self.scheduled = [future for future in self.scheduled if not future.done()]
+            future = self.children.schedule(_call, (function, arguments, plan.scratch), timeout=plan.time_limit_s)
+            self.scheduled.append(future)
+            return future
 
     def stop(self) -> None:
-        self.children.stop()
+        with self.gate:
+            self.children.stop()
+            # A pool that is stopped forgets those who wait for it.
+            for future in self.scheduled:
+                future.cancel()
         self.children.join()
         shutil.rmtree(self.shared, ignore_errors=True)
         os.close(self.lock)
@@ -179,14 +195,14 @@ def shared_folder() -> Path | None:
 
 
 @contextlib.contextmanager
-def _keep(plan: WorkerPlan) -> Iterator[ProcessPool]:
+def _keep(plan: WorkerPlan) -> Iterator[_Pool]:
     with _LOCK:
         pool = _POOLS.pop(plan) if plan in _POOLS else _new_pool(plan)
         _POOLS[plan] = pool
         pool.callers += 1
         _stop_idle_pools()
     try:
-        yield pool.children
+        yield pool
     finally:
         with _LOCK:
             pool.callers -= 1

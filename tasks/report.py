@@ -62,6 +62,7 @@ def open_run(survey: Survey) -> Iterator[Run]:
         try:
             yield run
         except Exception as error:
+            run.wait()  # what is under way is looked up by the next run
             record_run(run, [], "Failed", f"{type(error).__name__}: {error}")
             raise
         finally:

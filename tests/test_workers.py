@@ -1,5 +1,6 @@
 """Child processes: what breaks in them reaches the caller, and the next call works."""
 
+import threading
 import time
 from pathlib import Path
 
@@ -45,6 +46,28 @@ def test_time_limit_kills_and_the_next_call_works(plan):
         workers.run(plan, children.sleep, 60)
     assert time.monotonic() - start < 20
     assert workers.run(plan, children.environment, "CRDS_PATH").result == "somewhere"
+
+
+def test_who_waits_for_a_child_that_is_stopped_is_told():
+    plan = workers.plan_workers(1, 3.0, 60.0, None, {})
+    workers.run(plan, children.process_id)
+    told = []
+
+    def wait():
+        try:
+            workers.run(plan, children.sleep, 30)
+        except workers.WorkerError as error:
+            told.append(str(error))
+
+    # One is at work, the other in the queue.
+    waiting = [threading.Thread(target=wait, daemon=True) for _ in range(2)]
+    for thread in waiting:
+        thread.start()
+    time.sleep(1.0)
+    workers.stop_workers()
+    for thread in waiting:
+        thread.join(10.0)
+    assert told == ["sleep was stopped with its run; the next run does it"] * 2
 
 
 def test_exit_of_crds_becomes_an_error_that_says_what_to_set(plan):

@@ -21,6 +21,8 @@ from astropy.io import fits
 from prefect.settings import PREFECT_API_URL, PREFECT_HOME
 from small_survey import BAND, new_survey
 
+import flows.mosaic
+
 ROOT = Path(__file__).parents[2]
 KILLS = int(os.environ.get("COSMOSAIC_KILLS", "2"))
 SEED = 20220830
@@ -59,6 +61,22 @@ def test_a_killed_flow_is_taken_up_and_its_products_are_the_same(simulated, undi
     assert len(resumed.cached) >= len(finished) - 1
     assert list((tmp_path / "scratch").glob("*")) == []
     assert [path for path in small.folder.rglob("*.part") if small.products not in path.parents] == []
+
+
+def test_a_flow_that_breaks_while_steps_are_under_way_ends_and_is_in_the_run_table(simulated, tmp_path, monkeypatch):
+    small = new_survey(simulated, tmp_path)
+
+    def broken(*_):
+        raise ValueError("broken on purpose")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(flows.mosaic, "composite", broken)
+        assert flows.mosaic.mosaic(small.survey(), return_state=True).name == "Failed"
+    row = pd.read_parquet(small.products / "summary.parquet").iloc[-1]
+    assert (row["state"], row["error"]) == ("Failed", "ValueError: broken on purpose")
+    again = small.run()
+    assert again.state == "Completed"
+    assert len(again.cached) >= row["steps_executed"]
 
 
 def test_two_runs_at_once_make_the_same_products_and_each_says_what_it_did(simulated, undisturbed, tmp_path):
