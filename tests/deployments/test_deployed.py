@@ -8,7 +8,9 @@ from services import ROOT
 
 pytestmark = [pytest.mark.server, pytest.mark.s3, pytest.mark.slow]
 
-DEPLOYMENTS = {"mosaic/demo", "mosaic/survey", "watch/survey", "cleanup/survey", "simulate/synthetic"}
+DEPLOYMENTS = {
+    "mosaic/demo", "mosaic/survey", "watch/survey", "cleanup/survey", "compare_sky/survey", "simulate/synthetic",
+}  # fmt: skip
 
 
 def test_every_flow_is_deployed(production):
