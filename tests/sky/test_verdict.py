@@ -60,10 +60,10 @@ def test_a_zero_that_is_off_for_all_is_no_step(judge, levels):
 
 def test_stripes_and_light_of_a_detectors_own_are_told_apart(survey, levels):
     def stripes(number, x, y):
-        return 0.4 * PIXEL_RMS * (number == 1) * np.sin(20 * y)
+        return 0.4 * PIXEL_RMS * (number == 1) * np.sin(30 * y)
 
     def wisp(number, x, y):
-        return 0.6 * PIXEL_RMS * (number % 2) * np.exp(-(((x - 0.1) / 0.15) ** 2) - ((y + 0.2) / 0.1) ** 2)
+        return 0.3 * PIXEL_RMS * (number % 2) * np.exp(-(((x - 0.1) / 0.15) ** 2) - ((y + 0.2) / 0.1) ** 2)
 
     for light, guilty, where in ((stripes, "rows", "exposure1"), (wisp, "detector", "NRCB2")):
         spoilt = make_survey(TRUE, own=light)
@@ -85,10 +85,10 @@ def test_a_hole_around_a_galaxy_is_found(survey, levels):
 
 def test_pure_noise_passes(survey):
     states = []
-    for seed in range(5):
+    for seed in range(8):
         noise = pure_noise(survey, seed)
         states.append(make_judge(noise).judge(values_of(solve_overlaps(clean(noise)).levels)).state)
-    assert states.count("pass") >= 4
+    assert states.count("pass") >= 7
 
 
 def test_methods_are_ranked_by_what_they_leave(survey, levels):
