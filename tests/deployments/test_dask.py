@@ -40,20 +40,25 @@ def cluster(production, tmp_path_factory):
         yield address, [start(f"worker{number}", worker, "Registered to") for number in range(2)]
 
 
-@pytest.fixture(scope="module")
-def disturbed(production, cluster):
-    """A run on the cluster, one worker of which is killed when it has done some steps and is at another."""
-    address, workers = cluster
-    raw = f"{production.bucket}/dask/raw"
+def start_run(production, name: str, **resources: str) -> str:
+    """Start a run on Dask that reads all frames from the bucket and keeps all it makes in a folder of its own."""
+    raw = f"{production.bucket}/{name}/raw"
     for frame in production.frames:
         production.store.put_file(str(frame), f"{raw}/{frame.name}")
     survey = {
         "name": "small",
-        "store": f"{production.bucket}/dask",
+        "store": f"{production.bucket}/{name}",
         "raw": raw,
-        "resources": {"runner": "dask", "scheduler": address},
+        "resources": {"runner": "dask", **resources},
     }
-    run = production.start("mosaic/demo", survey=survey)
+    return production.start("mosaic/demo", survey=survey)
+
+
+@pytest.fixture(scope="module")
+def disturbed(production, cluster):
+    """A run on the cluster, one worker of which is killed when it has done some steps and is at another."""
+    address, workers = cluster
+    run = start_run(production, "dask", scheduler=address)
     wait_for(lambda: any(line.startswith("Drizzle: ") for line in production.logs(run)), limit_s=300)
     workers[1].kill()
     return production.finish(run)
@@ -70,3 +75,9 @@ def test_the_worker_that_died_cost_no_step_that_was_done(production, disturbed):
     again = {step: times for step, times in done.items() if times > 1}
     # It may have died between the end of its one step and the record of it.
     assert sum(again.values()) <= 2, again
+
+
+def test_without_a_scheduler_a_cluster_of_its_own_makes_the_same_products(production, small_products):
+    run = production.finish(start_run(production, "own-cluster"))
+    assert run["state"]["type"] == "COMPLETED", run["state"]
+    assert production.products("own-cluster") == small_products

@@ -8,11 +8,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import boto3
 import botocore.session
 import kubernetes_validate
 import pytest
 import yaml
 from botocore.validate import validate_parameters
+from moto import mock_aws
 from prefect.client.schemas.objects import FlowRun
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect_aws.workers.ecs_worker import ECSJobConfiguration, ECSWorker
@@ -100,6 +102,26 @@ def test_an_ecs_task_is_one_that_amazon_takes(rendered):
     validate_parameters(task, service.operation_model("RegisterTaskDefinition").input_shape)
     assert task["ephemeralStorage"] == {"sizeInGiB": 100}
     assert task["requiresCompatibilities"] == ["FARGATE"]
+
+
+@pytest.mark.server
+def test_an_ecs_run_is_one_that_amazon_takes(rendered, monkeypatch):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "none")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    configuration = rendered(ECSJobConfiguration, "ecs", cluster="science")
+    worker = ECSWorker(work_pool_name="cosmosaic")
+    with mock_aws():  # the account's subnets are looked up
+        task = worker._prepare_task_definition(configuration, "us-east-1", RUN)
+        definition = boto3.client("ecs").register_task_definition(**task)["taskDefinition"]["taskDefinitionArn"]
+        request = worker._prepare_task_run_request(configuration, task, definition, True)
+    service = botocore.session.get_session().get_service_model("ecs")
+    validate_parameters(request, service.operation_model("RunTask").input_shape)
+    (container,) = request["overrides"]["containerOverrides"]
+    assert (request["cluster"], request["launchType"]) == ("science", "FARGATE")
+    assert request["networkConfiguration"]["awsvpcConfiguration"]["subnets"]
+    assert {"name": "CRDS_PATH", "value": "/tmp/crds_cache"} in container["environment"]
+    assert container["command"][:2] == ["prefect", "flow-run"]
 
 
 @pytest.mark.server
