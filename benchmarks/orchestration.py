@@ -248,6 +248,8 @@ def benchmark(work: Path, parts: list[str]) -> dict[str, Any]:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
         environment |= {"PREFECT_HOME": str(work / "home"), "PREFECT_API_URL": api, "PYTHONPATH": str(ROOT)}
         production = Production(api, database, environment, environment, S3Server(""), "", (), work)
+        # Prefect's threads have the settings of the environment alone.
+        os.environ["PREFECT_API_URL"] = api
         with temporary_settings({PREFECT_API_URL: api}):
             return {key: value for part in parts for key, value in PARTS[part](work, production).items()}
 

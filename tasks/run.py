@@ -1,5 +1,6 @@
 """One run of a flow: its settings, its child processes, and what became of each step."""
 
+import copy
 import threading
 import time
 from dataclasses import dataclass, field
@@ -106,16 +107,24 @@ class Run:
             store.clean(written)
         self._runner = runner
         self._storage = result_storage(self.work.results)
+        self._tasks: dict[str, Task] = {}
         self._progress = Progress(survey.name)
 
     def submit(self, task: Task, label: str, **parameters: Any) -> PrefectFuture:
         """Submit a step's task; it starts when the futures among its parameters are done."""
         with self.ledger.lock:
             self.ledger.submitted += 1
-        named = task.with_options(task_run_name=f"{task.name}: {label}", result_storage=self._storage)
+        named = copy.copy(self._stored(task))
+        named.task_run_name = f"{task.name}: {label}"
         future: PrefectFuture = self._runner.submit(named, {**parameters, "work": self.work})
         future.add_done_callback(lambda done: self._record(f"{task.name}: {label}", done))
         return future
+
+    def _stored(self, task: Task) -> Task:
+        """Return the task that keeps its records in this run's store; made once, since Prefect inspects its source."""
+        if task.name not in self._tasks:
+            self._tasks[task.name] = task.with_options(result_storage=self._storage)
+        return self._tasks[task.name]
 
     def results(self, futures: dict[str, PrefectFuture]) -> dict[str, StepResult]:
         """Wait for futures and return the results of those that did not fail, by the same names."""

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
+import yaml
 from programs import require_program
 from s3_server import free_ports
 
@@ -28,6 +29,14 @@ FAST = {
     "PREFECT_WORKER_QUERY_SECONDS": "1",
 }
 """Waits that are there to spare large servers."""
+
+COMPOSE = yaml.safe_load((ROOT / "deployments" / "compose.yaml").read_text())
+TUNED = {
+    name: str(value)
+    for name, value in COMPOSE["services"]["server"]["environment"].items()
+    if name.startswith("PREFECT_SERVER_SERVICES_")
+}
+"""What the server of a production is told besides."""
 
 
 @contextmanager
@@ -67,6 +76,7 @@ def prefect_server(database: str, home: Path) -> Iterator[str]:
     environment = {
         **os.environ,
         **FAST,
+        **TUNED,
         "PREFECT_HOME": str(home),
         "PREFECT_SERVER_DATABASE_CONNECTION_URL": database,
         "PREFECT_SERVER_UI_API_URL": "/api",
