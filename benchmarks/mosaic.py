@@ -36,6 +36,7 @@ from cosmosaic.mosaic.local import MosaicSettings, make_mosaic
 from cosmosaic.mosaic.memory import Resources, fit_memory
 from cosmosaic.records import Made
 from cosmosaic.survey import DrizzleSettings, GridSettings, OutlierSettings
+from cosmosaic.workers import give_freed_memory_back
 
 DITHERS = ((-4.1, -3.2), (0.4, 0.3), (3.9, 3.1), (-1.3, 2.2))
 SHORT = ("NRCA1", "NRCA2", "NRCA3", "NRCA4")
@@ -45,6 +46,8 @@ ENGINES = ("ours", "coadd", "jwst", "swarp")
 PROCESSES = 2
 MEMORY_GB = 1.9
 """For the workers; the process that waits for them is the rest of 2 GB."""
+SAMPLING_S = 0.05
+"""Peaks last for a few tenths of a second."""
 SHORT_PIXEL_ARCSEC, LONG_PIXEL_ARCSEC = 0.031, 0.063
 
 
@@ -103,7 +106,8 @@ def fitted(folder: Path) -> Resources:
 @contextlib.contextmanager
 def workers(resources: Resources) -> Iterator[Executor]:
     """Start worker processes."""
-    with ProcessPoolExecutor(resources.processes, mp_context=get_context("spawn")) as executor:
+    context = get_context("spawn")
+    with ProcessPoolExecutor(resources.processes, context, initializer=give_freed_memory_back) as executor:
         yield executor
 
 
@@ -332,7 +336,7 @@ def _watch(pid: int, peaks: list[float]) -> None:
         except psutil.NoSuchProcess:
             if not psutil.pid_exists(pid):
                 return
-        time.sleep(0.3)
+        time.sleep(SAMPLING_S)
 
 
 def agreement(size: str, work: Path) -> dict[str, float | bool]:

@@ -7,6 +7,7 @@ reaches the caller as an exception.
 
 import atexit
 import contextlib
+import ctypes
 import gc
 import logging
 import multiprocessing
@@ -36,6 +37,11 @@ SCRATCH_GB = 2.0
 """Room that one full-frame exposure asks for in the scratch folder, with a reserve."""
 
 LOG_LINES_IN_ERROR = 12
+
+LARGE_BYTES = 2_000_000
+"""An array of this size gets pages of its own from the system, and gives them back."""
+MALLOPT_MMAP_THRESHOLD = -3
+"""``M_MMAP_THRESHOLD`` of glibc's ``malloc.h``."""
 
 
 class ResourceError(RuntimeError):
@@ -259,6 +265,7 @@ atexit.register(stop_workers)
 def _prepare_child(plan: WorkerPlan, parent: int, shared: Path) -> None:
     global _child_shared
     _child_shared = shared
+    give_freed_memory_back()
     os.environ.update(
         # One exposure per process: threads inside the libraries would only fight for the cores.
         OMP_NUM_THREADS="1",
@@ -277,6 +284,18 @@ def _prepare_child(plan: WorkerPlan, parent: int, shared: Path) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (allowance, resource.RLIM_INFINITY))
     logging.basicConfig(level=logging.INFO, stream=sys.stderr)
     threading.Thread(target=_die_with_parent, args=(parent,), daemon=True).start()
+
+
+def give_freed_memory_back() -> None:
+    """Let the memory of large arrays go back to the system when they are freed.
+
+    Left to itself glibc raises the size from which it does so to that of the largest array it ever freed, keeps what
+    is below in one heap, and the heap's holes make a process grow with each unit of work.
+    """
+    if sys.platform == "linux":
+        tune = getattr(ctypes.CDLL(None), "mallopt", None)
+        if tune:
+            tune(MALLOPT_MMAP_THRESHOLD, LARGE_BYTES)
 
 
 def _die_with_parent(parent: int) -> None:

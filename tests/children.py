@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 
 from cosmosaic.records import Made
 
@@ -32,6 +33,16 @@ def sleep(seconds, folder):
 
 def hoard(gigabytes, folder):
     return np.ones(int(gigabytes * 1e9 / 8)).nbytes
+
+
+def grow(folder):
+    """Use arrays of all sizes, keep a little of each round, and tell by how many bytes the process has grown."""
+    before, kept = psutil.Process().memory_info().rss, []
+    for megabytes in (30, 17, 4, 25, 8, 17, 30):
+        arrays = [np.ones(int(size * 1e6 / 8)) for size in (megabytes, 17, megabytes / 2, 4)]
+        kept.append(np.ones(50_000))
+        del arrays
+    return psutil.Process().memory_info().rss - before - sum(array.nbytes for array in kept)
 
 
 def work_in(folder):

@@ -91,6 +91,10 @@ def test_peak_memory_is_that_of_the_call(plan):
     assert large.peak_mb - small.peak_mb == pytest.approx(400e6 / 2**20, rel=0.1)
 
 
+def test_a_process_does_not_grow_with_its_work(plan):
+    assert workers.run(plan, children.grow).result < 4e6
+
+
 def test_errors_keep_their_type_and_text(plan):
     with pytest.raises(ValueError, match="gain map of the wrong detector"):
         workers.run(plan, children.refuse, "gain map of the wrong detector")

@@ -17,6 +17,7 @@ from stdatamodels.jwst.datamodels import ImageModel
 from stdatamodels.jwst.datamodels import open as open_model
 
 from cosmosaic.mosaic.drizzle import Patch, Sums, SumsFile, read_patch
+from cosmosaic.mosaic.planes import ROWS_AT_ONCE
 from cosmosaic.mosaic.tiles import Box, box_of
 from cosmosaic.mosaic.wcs import grid_wcs
 from cosmosaic.provenance import order_asdf_history, save_model
@@ -27,7 +28,6 @@ MOSAIC_PLANES = ("SCI", "ERR", "WHT", "VAR_POISSON", "VAR_RNOISE", "VAR_FLAT", "
 """Extensions of a mosaic; NEXP counts the exposures that reach a pixel."""
 FILL = {"WHT": 0.0, "NEXP": 0.0}
 """Values where nothing was observed; NaN for the others."""
-ROWS_AT_ONCE = 128
 FITS_BLOCK = 2880
 
 Floats = NDArray[np.floating[Any]]

@@ -4,7 +4,7 @@ What is kept is not a mean but its sums, so that mosaics are made by adding file
 drizzled once for outlier detection and mosaic alike.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,6 @@ from drizzle.resample import Drizzle
 from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter
 
-from cosmosaic.mosaic.exposure import Exposure
 from cosmosaic.mosaic.kernel import PLANES, POISSON, SCIENCE, WEIGHT, Drop, Light, drizzle_square
 from cosmosaic.mosaic.pixelmap import PixelMap
 from cosmosaic.mosaic.tiles import Box
@@ -58,9 +57,7 @@ def output_reach(pixel_map: PixelMap, settings: DrizzleSettings) -> float:
     return REACH_PIXELS[settings.kernel] * max(1.0, _input_pixel_side(pixel_map))
 
 
-def drizzle_exposure(
-    exposure: Exposure, weight: FloatImage, pixel_map: PixelMap, box: Box, settings: DrizzleSettings
-) -> Sums:
+def drizzle_exposure(light: Light, pixel_map: PixelMap, box: Box, settings: DrizzleSettings) -> Sums:
     """Drizzle an exposure into a rectangle of the lattice.
 
     Science is averaged with the given weights. Of the variances sigma is averaged, to be squared afterwards, as
@@ -68,10 +65,8 @@ def drizzle_exposure(
 
     Parameters
     ----------
-    exposure
-        Its planes.
-    weight
-        Weight of each input pixel, shape ``(ny, nx)``; 0 for those that are not to be used.
+    light
+        Its planes, and the weight of each pixel: 0 for those that are not to be used.
     pixel_map
         Lattice pixel of each input pixel's centre.
     box
@@ -85,7 +80,7 @@ def drizzle_exposure(
     if rows.start < rows.stop and box.pixels:
         if settings.kernel == "square" and settings.pixfrac >= SMALLEST_PIXFRAC:
             drizzle_square(
-                Light(exposure.sci, *exposure.variances, weight),
+                light,
                 (pixel_map.x, pixel_map.y),
                 Drop(settings.pixfrac, reach, settings.errors == "propagated"),
                 (rows.start, rows.stop),
@@ -93,19 +88,17 @@ def drizzle_exposure(
                 planes,
             )
         else:
-            drizzle_with_package(exposure, weight, pixel_map, settings, Sums(box, planes))
+            drizzle_with_package(light, pixel_map, settings, Sums(box, planes))
     return Sums(box, planes)
 
 
-def drizzle_with_package(
-    exposure: Exposure, weight: FloatImage, pixel_map: PixelMap, settings: DrizzleSettings, sums: Sums
-) -> None:
+def drizzle_with_package(light: Light, pixel_map: PixelMap, settings: DrizzleSettings, sums: Sums) -> None:
     """Fill sums with the drizzle package's own C code, plane by plane; it has all kernels."""
     pixmap = np.stack([pixel_map.x - sums.box.x, pixel_map.y - sums.box.y], axis=2)
     ratio = 1.0 / _input_pixel_side(pixel_map)
     propagated = settings.errors == "propagated"
-    variances = exposure.variances if settings.errors != "none" else ()
-    sources = [exposure.sci] + ([] if propagated else [np.sqrt(variance) for variance in variances])
+    variances = (light.poisson, light.read_noise, light.flat) if settings.errors != "none" else ()
+    sources = [light.sci] + ([] if propagated else [np.sqrt(variance) for variance in variances])
     for plane, source in enumerate(sources, start=SCIENCE):
         drizzle = Drizzle(
             kernel=settings.kernel,
@@ -120,7 +113,7 @@ def drizzle_with_package(
             pixmap=pixmap,
             data2=list(variances) if propagated else None,
             pixel_scale_ratio=ratio,
-            weight_map=weight,
+            weight_map=light.weight,
             pixfrac=settings.pixfrac,
             in_units="cps",
         )
@@ -132,12 +125,7 @@ def drizzle_with_package(
 
 
 def patches(
-    exposure: Exposure,
-    weight: FloatImage,
-    flagged: NDArray[np.bool_],
-    pixel_map: PixelMap,
-    boxes: Iterable[Box],
-    settings: DrizzleSettings,
+    light: Light, flagged: NDArray[np.bool_], pixel_map: PixelMap, boxes: Sequence[Box], settings: DrizzleSettings
 ) -> Iterator["Patch"]:
     """Yield what becomes of the sums in each rectangle when flagged pixels are left out.
 
@@ -146,23 +134,27 @@ def patches(
 
     Parameters
     ----------
-    exposure, pixel_map, boxes, settings
+    light, pixel_map, boxes, settings
         As the sums were drizzled.
-    weight
-        Weights that the sums were drizzled with.
     flagged
         Pixels to leave out, shape ``(ny, nx)``.
     """
-    left_out = np.where(flagged, weight, np.float32(0.0))
+    left_out = light._replace(weight=np.where(flagged, light.weight, np.float32(0.0)))
+    touched = [_reached(left_out, pixel_map, box, settings) for box in boxes]
+    del left_out
     # An output pixel that a flagged pixel touched, and any input pixel that touches it too, lie within twice the reach.
     reach = int(np.ceil(2 * REACH_PIXELS[settings.kernel] * max(1.0, 1.0 / _input_pixel_side(pixel_map))))
     near = maximum_filter(flagged.view(np.uint8), size=2 * reach + 1, mode="constant").view(np.bool_)
-    kept = np.where(near & ~flagged, weight, np.float32(0.0))
-    for box in boxes:
-        touched = drizzle_exposure(exposure, left_out, pixel_map, box, settings).planes[..., WEIGHT]
-        indices = np.flatnonzero(touched).astype(np.int32)
-        afresh = drizzle_exposure(exposure, kept, pixel_map, box, settings).planes
+    kept = light._replace(weight=np.where(near & ~flagged, light.weight, np.float32(0.0)))
+    for box, indices in zip(boxes, touched, strict=True):
+        afresh = drizzle_exposure(kept, pixel_map, box, settings).planes
         yield Patch(box, indices, afresh.reshape(-1, afresh.shape[2])[indices])
+
+
+def _reached(light: Light, pixel_map: PixelMap, box: Box, settings: DrizzleSettings) -> NDArray[np.int32]:
+    """Return the flat indices of a rectangle's pixels that light falls on."""
+    weight = drizzle_exposure(light, pixel_map, box, settings).planes[..., WEIGHT]
+    return np.flatnonzero(weight).astype(np.int32)
 
 
 def cropped(sums: Sums) -> Sums:

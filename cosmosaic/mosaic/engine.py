@@ -13,13 +13,11 @@ them. Every file is decided by the exposures that reach it, so that a new exposu
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from stcal.resample.utils import compute_mean_pixel_area
 
 from cosmosaic.mosaic.assembly import (
-    ROWS_AT_ONCE,
     FrameSummary,
     combine,
     read_strip,
@@ -38,7 +36,7 @@ from cosmosaic.mosaic.drizzle import (
     write_patch,
     write_sums,
 )
-from cosmosaic.mosaic.exposure import Exposure, drizzle_weight, keywords, read_exposure, write_flagged
+from cosmosaic.mosaic.exposure import Exposure, keywords, light_of, read_exposure, write_flagged
 from cosmosaic.mosaic.kernel import SCIENCE, WEIGHT
 from cosmosaic.mosaic.noise import note_noise_factor
 from cosmosaic.mosaic.outliers import (
@@ -52,6 +50,7 @@ from cosmosaic.mosaic.outliers import (
     write_reference,
 )
 from cosmosaic.mosaic.pixelmap import PixelMap, sampled_map, whole_map
+from cosmosaic.mosaic.planes import ROWS_AT_ONCE
 from cosmosaic.mosaic.tiles import Box, box_of, lattice
 from cosmosaic.records import Made, MosaicGrid
 from cosmosaic.survey import DrizzleSettings, OutlierSettings, SkySettings
@@ -95,12 +94,13 @@ def drizzle_frame(
     (path,) = paths
     exposure = read_exposure(path, level)
     samples = sampled_map(exposure.wcs, lattice(tiles[0]), exposure.shape)
-    placed = _placed(exposure, samples, settings)
-    _check_reach(exposure, placed.box, tiles)
+    mapped, reach = _placed(samples, exposure.shape, settings)
+    _check_reach(exposure, reach, tiles)
+    light = light_of(exposure, settings.weight_type)
     made, weights = [], []
     for tile in tiles:
-        window = box_of(tile).padded(REFERENCE_MARGIN).intersection(placed.box)
-        sums = cropped(drizzle_exposure(exposure, placed.weight, placed.mapped, window, settings))
+        window = box_of(tile).padded(REFERENCE_MARGIN).intersection(reach)
+        sums = cropped(drizzle_exposure(light, mapped, window, settings))
         weights.append(weight_samples(sums, box_of(tile)))
         made.append(write_sums(sums, folder / f"{exposure.name}_{tile.tile}_sums.npy"))
     places = folder / f"{exposure.name}_map.npy"
@@ -196,16 +196,18 @@ def flag_frame(
     places = next(path for path in paths if path.name.endswith("_map.npy"))
     references = [path for path in paths if path.name.endswith("_reference.npy")]
     exposure = read_exposure(path, level)
-    placed = _placed(exposure, np.load(places), drizzle)
-    blotted, depths = blot(_merged(references, placed.box), placed.mapped)
+    mapped, reach = _placed(np.load(places), exposure.shape, drizzle)
+    blotted, depths = blot(_merged(references, reach), mapped)
     flagged = flag_outliers(exposure.sci, exposure.err, blotted, depths, outliers.snr, outliers.scale)
     del blotted, depths
+    light, name = light_of(exposure, drizzle.weight_type), exposure.name
     exposure.dq[flagged] |= OUTLIER
-    made = [write_flagged(path, exposure, level, sky, folder / f"{exposure.name}_crf.fits", "COMPLETE")]
-    boxes = [box_of(tile).intersection(placed.box) for tile in tiles]
-    changes = patches(exposure, placed.weight, flagged, placed.mapped, boxes, drizzle)
-    for tile, patch in zip(tiles, changes, strict=True):
-        made.append(write_patch(patch, folder / f"{exposure.name}_{tile.tile}_patch.npy"))
+    made = [write_flagged(path, exposure, level, sky, folder / f"{name}_crf.fits", "COMPLETE")]
+    # Errors and flags are no more needed, and memory is.
+    del exposure
+    boxes = [box_of(tile).intersection(reach) for tile in tiles]
+    for tile, patch in zip(tiles, patches(light, flagged, mapped, boxes, drizzle), strict=True):
+        made.append(write_patch(patch, folder / f"{name}_{tile.tile}_patch.npy"))
     return Made(made, {"outliers": float(np.count_nonzero(flagged))})
 
 
@@ -288,19 +290,10 @@ def read_summaries(paths: Sequence[Path]) -> list[FrameSummary]:
     return [FrameSummary.model_validate_json(path.read_text()) for path in files]
 
 
-class _Placed(NamedTuple):
-    """Where an exposure's light goes."""
-
-    mapped: PixelMap
-    weight: np.ndarray
-    box: Box
-    """Lattice pixels that it may reach."""
-
-
-def _placed(exposure: Exposure, samples: np.ndarray, settings: DrizzleSettings) -> _Placed:
-    mapped = whole_map(samples, exposure.shape)
-    box = frame_box(mapped, output_reach(mapped, settings))
-    return _Placed(mapped, drizzle_weight(exposure, settings.weight_type), box)
+def _placed(samples: np.ndarray, shape: tuple[int, int], settings: DrizzleSettings) -> tuple[PixelMap, Box]:
+    """Return where an exposure's pixels lie, and the lattice pixels that its light may reach."""
+    mapped = whole_map(samples, shape)
+    return mapped, frame_box(mapped, output_reach(mapped, settings))
 
 
 def _summary(exposure: Exposure, weights: np.ndarray) -> FrameSummary:

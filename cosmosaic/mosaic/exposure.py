@@ -3,9 +3,9 @@
 import io
 import shutil
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import asdf
 import numpy as np
@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from stdatamodels.jwst.datamodels.dqflags import pixel
 
 from cosmosaic.exposures import exposure_name
+from cosmosaic.mosaic.kernel import Light
+from cosmosaic.mosaic.planes import FloatRows, change_plane, find_planes
 from cosmosaic.survey import SkySettings
 
 UNUSABLE = pixel["DO_NOT_USE"] | pixel["NON_SCIENCE"]
@@ -26,6 +28,7 @@ TEXT_KEYWORDS = ("EXTNAME", "EXTVER", "BSCALE", "BZERO", "COMMENT", "HISTORY", "
 PLANES = ("SCI", "ERR", "VAR_POISSON", "VAR_RNOISE", "VAR_FLAT")
 
 FloatImage = NDArray[np.float32]
+Number = TypeVar("Number", np.float32, np.uint32)
 
 
 @dataclass
@@ -85,15 +88,17 @@ def read_exposure(path: Path, level: float = 0.0) -> Exposure:
     """
     with fits.open(path, memmap=False) as hdus:
         _check(path, hdus)
-        planes = {name: _native(hdus[name].data) for name in PLANES}
-        dq = np.ascontiguousarray(hdus["DQ"].data, dtype=np.uint32)
+        planes = {name: _taken(hdus[name], np.float32) for name in PLANES}
+        dq = _taken(hdus["DQ"], np.uint32)
         header, sci_header = hdus[0].header.copy(), hdus["SCI"].header.copy()
         tree = bytes(hdus["ASDF"].data.tobytes())
     _match_flags(planes, dq)
+    if level:
+        planes["SCI"] -= np.float32(level)
     return Exposure(
         name=exposure_name(path.name),
         group="_".join(str(header[keyword]) for keyword in GROUP_KEYWORDS),
-        sci=planes["SCI"] - np.float32(level) if level else planes["SCI"],
+        sci=planes["SCI"],
         err=planes["ERR"],
         variances=(planes["VAR_POISSON"], planes["VAR_RNOISE"], planes["VAR_FLAT"]),
         dq=dq,
@@ -103,11 +108,15 @@ def read_exposure(path: Path, level: float = 0.0) -> Exposure:
     )
 
 
-def drizzle_weight(exposure: Exposure, weight_type: Literal["ivm", "exptime"]) -> FloatImage:
-    """Return the weight of each pixel as `stcal.resample.utils.build_driz_weight` does.
+def light_of(exposure: Exposure, weight_type: Literal["ivm", "exptime"]) -> Light:
+    """Return what of an exposure is drizzled, with weights as `stcal.resample.utils.build_driz_weight` has them.
 
     Inverse read-noise variance (``ivm``) or time (``exptime``), and 0 for pixels that are not to be used.
     """
+    return Light(exposure.sci, *exposure.variances, _weight(exposure, weight_type))
+
+
+def _weight(exposure: Exposure, weight_type: Literal["ivm", "exptime"]) -> FloatImage:
     good = (exposure.dq & UNUSABLE) == 0
     if weight_type == "exptime":
         return good * np.float32(measurement_time(exposure.header))
@@ -150,21 +159,28 @@ def write_flagged(
         ``COMPLETE`` or ``SKIPPED``.
     """
     shutil.copyfile(source, target)
-    unusable = (exposure.dq & pixel["DO_NOT_USE"]) > 0
-    with fits.open(target, mode="update", memmap=True, do_not_scale_image_data=True) as hdus:
-        for name in PLANES:
-            hdus[name].data[unusable] = np.nan
-        if sky.subtract and level:
-            hdus["SCI"].data -= np.float32(level)
-        # FITS holds unsigned integers as signed ones with an offset of 2**31.
-        hdus["DQ"].data[...] = (exposure.dq ^ np.uint32(1 << 31)).view(np.int32)
+    with fits.open(target, mode="update", memmap=False) as hdus:
         header = hdus[0].header
         header["FILENAME"] = target.name
         header["S_OUTLIR"] = (outlier_step, "Outlier Detection")
         header["BKGLEVEL"] = (level, "Computed constant background level")
         header["BKGSUB"] = (sky.subtract, "Has background been subtracted from data?")
         header["BKGMETH"] = (sky.method, "Background computation method")
+    planes = find_planes(target)
+    for name in PLANES:
+        taken_out = np.float32(level) if sky.subtract and level and name == "SCI" else None
+        change_plane(planes[name], partial(_blanked, exposure.dq, taken_out))
+    # FITS holds unsigned integers as signed ones with an offset of 2**31.
+    change_plane(planes["DQ"], lambda rows, _: (exposure.dq[rows] ^ np.uint32(1 << 31)).astype(">u4"))
     return target
+
+
+def _blanked(dq: NDArray[np.uint32], taken_out: np.float32 | None, rows: slice, values: FloatRows) -> FloatRows:
+    """Blank unusable pixels, and take a level out."""
+    if taken_out is not None:
+        values -= taken_out
+    values[(dq[rows] & pixel["DO_NOT_USE"]) > 0] = np.nan
+    return values
 
 
 def _check(path: Path, hdus: fits.HDUList) -> None:
@@ -176,8 +192,11 @@ def _check(path: Path, hdus: fits.HDUList) -> None:
         raise ExposureError(f"{path}: no keyword {', '.join(absent)} tells which exposure it belongs to")
 
 
-def _native(data: NDArray[Any]) -> FloatImage:
-    return np.ascontiguousarray(data, dtype=np.float32)
+def _taken(hdu: fits.ImageHDU, kind: type[Number]) -> NDArray[Number]:
+    """Take a plane in the machine's own byte order; what was read of the file is let go before the next."""
+    plane = np.ascontiguousarray(hdu.data, dtype=kind)
+    del hdu.data
+    return plane
 
 
 def _match_flags(planes: dict[str, FloatImage], dq: NDArray[np.uint32]) -> None:

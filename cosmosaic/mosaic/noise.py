@@ -1,11 +1,14 @@
 """By how much the pixels of a mosaic scatter less than their errors say."""
 
+import math
 from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
 from astropy.stats import mad_std
 from numpy.typing import NDArray
+
+from cosmosaic.mosaic.planes import Plane, find_planes
 
 SOURCE_SIGMA = 4.0
 """Pixels this far from the sky are left out of its scatter."""
@@ -44,14 +47,21 @@ def note_noise_factor(path: Path) -> None:
     Drizzled pixels share light, so their noise is correlated: sky pixels scatter by ERR times this factor, sums over
     many pixels by ERR in quadrature. A mosaic without data is left as it is.
     """
-    with fits.open(path, mode="update", memmap=True) as hdus:
-        step = -(-hdus["SCI"].data.size // LARGEST_SAMPLE_PIXELS)
-        sci, err = (np.asarray(hdus[name].data[::step], dtype=np.float32) for name in ("SCI", "ERR"))
-        usable = np.isfinite(sci) & (err > 0)
-        if not usable.any():
-            return
-        sky = np.median(sci[usable])
-        pulls = np.where(usable, (sci - sky) / err, np.nan)
-        sources = ~(np.abs(pulls) < SOURCE_SIGMA * mad_std(pulls[usable]))
-        factor = noise_correlation(sci - sky, err, sources)
+    planes = find_planes(path)
+    step = -(-math.prod(planes["SCI"].shape) // LARGEST_SAMPLE_PIXELS)
+    sci, err = (_sampled(planes[name], step) for name in ("SCI", "ERR"))
+    usable = np.isfinite(sci) & (err > 0)
+    if not usable.any():
+        return
+    sky = np.median(sci[usable])
+    pulls = np.where(usable, (sci - sky) / err, np.nan)
+    sources = ~(np.abs(pulls) < SOURCE_SIGMA * mad_std(pulls[usable]))
+    factor = noise_correlation(sci - sky, err, sources)
+    with fits.open(path, mode="update", memmap=False) as hdus:
         hdus["SCI"].header["NOISEFAC"] = (round(factor, 4), "scatter of sky pixels / ERR: noise is correlated")
+
+
+def _sampled(plane: Plane, step: int) -> NDArray[np.float32]:
+    """Read each so-manieth row of a plane."""
+    rows = [plane.rows(row, row + 1) for row in range(0, plane.shape[0], step)]
+    return np.concatenate(rows).astype(np.float32)

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from astropy.io import fits
 
 from cosmosaic.mosaic.drizzle import (
     Patch,
@@ -19,8 +18,7 @@ from cosmosaic.mosaic.drizzle import (
     write_patch,
     write_sums,
 )
-from cosmosaic.mosaic.exposure import Exposure
-from cosmosaic.mosaic.kernel import WEIGHT
+from cosmosaic.mosaic.kernel import WEIGHT, Light
 from cosmosaic.mosaic.pixelmap import PixelMap
 from cosmosaic.mosaic.tiles import Box
 from cosmosaic.survey import DrizzleSettings
@@ -29,15 +27,12 @@ SHAPE = (50, 60)
 
 
 @pytest.fixture
-def exposure() -> Exposure:
+def light() -> Light:
     generator = np.random.default_rng(4)
     science = generator.normal(size=SHAPE).astype(np.float32)
     science[20, 20] = 1e5
     variances = tuple(generator.uniform(0.5, 2.0, SHAPE).astype(np.float32) for _ in range(3))
-    header = fits.Header()
-    return Exposure(
-        "a", "a", science, np.sqrt(variances[0]), variances, np.zeros(SHAPE, np.uint32), b"", header, header
-    )
+    return Light(science, *variances, np.ones(SHAPE, np.float32))
 
 
 def turned(scale: float) -> PixelMap:
@@ -47,35 +42,35 @@ def turned(scale: float) -> PixelMap:
 
 @pytest.mark.parametrize("scale", [0.5, 1.03, 2.1])
 @pytest.mark.parametrize("kernel", ["square", "turbo", "point"])
-def test_patched_sums_are_those_without_the_flagged_pixels(exposure: Exposure, scale: float, kernel: str) -> None:
+def test_patched_sums_are_those_without_the_flagged_pixels(light: Light, scale: float, kernel: str) -> None:
     mapped, settings = turned(scale), DrizzleSettings(kernel=kernel)
-    weight = np.ones(SHAPE, np.float32)
     flagged = np.random.default_rng(5).uniform(size=SHAPE) < 0.02
     flagged[20, 20] = flagged[0, 0] = True
     box = frame_box(mapped, 3.0)
-    sums = drizzle_exposure(exposure, weight, mapped, box, settings).planes
-    (patch,) = patches(exposure, weight, flagged, mapped, [box], settings)
+    sums = drizzle_exposure(light, mapped, box, settings).planes
+    (patch,) = patches(light, flagged, mapped, [box], settings)
     sums.reshape(-1, 5)[patch.indices] = patch.values
-    anew = drizzle_exposure(exposure, np.where(flagged, np.float32(0), weight), mapped, box, settings)
+    without = light._replace(weight=np.where(flagged, np.float32(0), light.weight))
+    anew = drizzle_exposure(without, mapped, box, settings)
     if kernel == "square":
         np.testing.assert_array_equal(sums, anew.planes)
     else:
         np.testing.assert_allclose(sums, anew.planes, rtol=1e-5, atol=1e-5)
 
 
-def test_the_light_of_a_frame_lies_within_its_box(exposure: Exposure) -> None:
+def test_the_light_of_a_frame_lies_within_its_box(light: Light) -> None:
     mapped = turned(1.3)
     box = frame_box(mapped, 2.0)
-    weight = np.ones(SHAPE, np.float32)
-    sums = drizzle_exposure(exposure, weight, mapped, box, DrizzleSettings())
+    weight = light.weight
+    sums = drizzle_exposure(light, mapped, box, DrizzleSettings())
     assert sums.planes[..., WEIGHT].sum() == pytest.approx(weight.sum(), rel=1e-5)
     assert cropped(sums).planes[..., WEIGHT].sum() == pytest.approx(weight.sum(), rel=1e-5)
 
 
-def test_sums_are_read_row_by_row(exposure: Exposure, tmp_path: Path) -> None:
+def test_sums_are_read_row_by_row(light: Light, tmp_path: Path) -> None:
     mapped = turned(1.0)
     box = frame_box(mapped, 2.0)
-    sums = cropped(drizzle_exposure(exposure, np.ones(SHAPE, np.float32), mapped, box, DrizzleSettings()))
+    sums = cropped(drizzle_exposure(light, mapped, box, DrizzleSettings()))
     file = SumsFile(write_sums(sums, tmp_path / "a_e0n0_sums.npy"))
     assert file.box == sums.box
     np.testing.assert_array_equal(file.rows(10, 25), sums.planes[10:25])
