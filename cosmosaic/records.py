@@ -109,6 +109,15 @@ class MosaicGrid(Record):
     tile: str = "full"
 
 
+class Windows(NamedTuple):
+    """The mosaics that are made of one filter."""
+
+    whole: MosaicGrid
+    """All of it."""
+    tiles: tuple[MosaicGrid, ...] = ()
+    """Those that the user named."""
+
+
 class Association(Record):
     """The exposures that make one mosaic."""
 

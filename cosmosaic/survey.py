@@ -244,11 +244,17 @@ class GridSettings(Settings):
     """Pixels of long-wavelength mosaics are this many times larger, and nest exactly: 2 makes 60 mas of 30."""
     largest_mpix: float = Field(default=2500.0, gt=0)
     """Refuse a mosaic of more megapixels: one frame with a wrong pointing would ask for terabytes."""
+    tiles: str | None = None
+    """Table of the tiles to make (URL of an .ecsv or .csv file): columns name; crpix_x and crpix_y, the 0-based pixel
+    of the tangent point (CRPIX of a FITS header minus 1); nx and ny, size in pixels. Each becomes a mosaic with a
+    catalogue of its own, beside the mosaic of all; frames that reach none are left out. Left out, one mosaic of all."""
 
     @model_validator(mode="after")
     def _tangent_point_whole(self) -> Self:
         if (self.tangent_ra is None) != (self.tangent_dec is None):
             raise ValueError("give tangent_ra and tangent_dec together, or neither")
+        if self.tiles is not None and self.tangent_ra is None:
+            raise ValueError("tiles are counted from the tangent point: give tangent_ra and tangent_dec with them")
         return self
 
 

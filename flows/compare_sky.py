@@ -15,7 +15,7 @@ from tasks.calibrate import calibrate_exposures
 from tasks.command import main
 from tasks.compare import compare_band
 from tasks.frames import survey_frames
-from tasks.grid import survey_grids
+from tasks.grid import named_tiles, survey_grids
 from tasks.report import finish_run, open_run
 from tasks.simulate import simulate_survey
 
@@ -26,12 +26,15 @@ def compare_sky(survey: Survey = Survey()) -> State:  # noqa: B008
     with open_run(survey) as run:
         if survey.is_synthetic:
             simulate_survey(run)
-        found = survey_frames(run)
+        tiles = named_tiles(survey)
+        found = survey_frames(run, tiles)
         exposures = calibrate_exposures(found, run)
         frames = {frame.name: frame for frame in found.frames}
-        grids = survey_grids(found.frames, survey)
+        grids = survey_grids(found.frames, survey, tiles)
         associations = make_associations([frame for frame in found.frames if frame.name in exposures], survey.name)
-        compared = {each.band: compare_band(each, exposures, frames, grids[each.band], run) for each in associations}
+        compared = {
+            each.band: compare_band(each, exposures, frames, grids[each.band].whole, run) for each in associations
+        }
         return finish_run(run, found, [], compared)
 
 

@@ -16,7 +16,7 @@ from tasks.calibrate import calibrate_exposures
 from tasks.combine import combine_band, composite
 from tasks.command import main
 from tasks.frames import survey_frames
-from tasks.grid import survey_grids
+from tasks.grid import named_tiles, survey_grids
 from tasks.page import sky_page
 from tasks.report import finish_run, open_run
 from tasks.simulate import simulate_survey
@@ -28,10 +28,11 @@ def mosaic(survey: Survey = Survey()) -> State:  # noqa: B008
     with open_run(survey) as run:
         if survey.is_synthetic:
             simulate_survey(run)
-        found = survey_frames(run)
+        tiles = named_tiles(survey)
+        found = survey_frames(run, tiles)
         exposures = calibrate_exposures(found, run)
         calibrated = [frame for frame in found.frames if frame.name in exposures]
-        grids = survey_grids(found.frames, survey)
+        grids = survey_grids(found.frames, survey, tiles)
         associations = make_associations(calibrated, survey.name)
         frames = {frame.name: frame for frame in found.frames}
         bands = [combine_band(each, exposures, frames, grids[each.band], run) for each in associations]

@@ -7,12 +7,12 @@ from prefect.futures import PrefectFuture
 
 from cosmosaic import store
 from cosmosaic.filters import star_fwhm_pixels
-from cosmosaic.records import Association, Frame, MosaicGrid, StoredObject
+from cosmosaic.records import Association, Frame, MosaicGrid, StoredObject, Windows
 from tasks.align import align_exposures
 from tasks.associations import write_association
 from tasks.catalog import catalog_mosaic
 from tasks.defects import list_defects
-from tasks.engines import ENGINES, BandInput
+from tasks.engines import ENGINES, BandInput, Combined
 from tasks.flatness import judge_band, measure_band, without_wisps
 from tasks.preview import composite_mosaics, preview_mosaic
 from tasks.publish import publish_objects
@@ -26,54 +26,93 @@ EXPOSURE_ENDINGS = ("_cal.fits", "_crf.fits", "_asn.json")
 
 
 @dataclass(frozen=True)
-class BandFutures:
-    """What is being made for one filter."""
+class MosaicFutures:
+    """What is being made of one window of one filter."""
 
-    association: Association
+    window: MosaicGrid
+    members: tuple[str, ...]
+    """Names of the exposures that reach it."""
     stem: str
     """Name of the mosaic without suffix and extension."""
     mosaic: PrefectFuture
     catalog: PrefectFuture | None
-    """None where the mosaic has no errors to measure with."""
-    verdict: PrefectFuture
+    """None where the mosaic has no errors to measure with, or named tiles have catalogues of their own."""
     published: PrefectFuture
+
+
+@dataclass(frozen=True)
+class BandFutures:
+    """What is being made for one filter."""
+
+    association: Association
+    mosaics: tuple[MosaicFutures, ...]
+    """The whole, then the named tiles."""
+    verdict: PrefectFuture
     exposures: PrefectFuture
+
+    @property
+    def whole(self) -> MosaicFutures:
+        """The mosaic of all."""
+        return self.mosaics[0]
 
 
 def combine_band(
     association: Association,
     exposures: Mapping[str, StoredObject],
     frames: Mapping[str, Frame],
-    grid: MosaicGrid,
+    windows: Windows,
     run: Run,
 ) -> BandFutures:
     """Submit all steps from the calibrated exposures of one filter to its published products."""
     survey, band = run.survey, association.band
-    stem = f"{association.product_name}_{grid.pixel_scale_mas:g}mas_{grid.tile}"
     cals = {name: exposures[name] for name in association.members}
     asn = run.submit(write_association, band, association=association, exposures=tuple(cals.values()))
     cleaned, wisps = without_wisps(association, cals, frames, run)
     aligned = _aligned(cleaned, association, run)
-    sky = measure_band(association, aligned, grid, run)
-    footprints = {name: frame.footprint for name, frame in frames.items()}
-    mosaic, flagged = ENGINES[survey.engine](
-        BandInput(association, sky.exposures, sky.levels, grid, footprints, stem), run
-    )
-    verdict = judge_band(association, sky, flagged, run)
-    members = {name: footprints[name] for name in association.members}
-    defects = run.submit(list_defects, band, mosaic=mosaic, verdict=verdict, grid=grid, footprints=members, stem=stem)
-    catalog = _catalog(mosaic, band, stem, run)
-    preview = run.submit(preview_mosaic, band, mosaic=mosaic, stem=stem)
-    made = tuple(future for future in (mosaic, catalog, preview, sky.levels, verdict, defects, *wisps) if future)
-    published = run.submit(publish_objects, band, objects=made, target=run.products, endings=PRODUCT_ENDINGS)
+    sky = measure_band(association, aligned, windows.whole, run)
+    footprints = {name: frames[name].footprint for name in association.members}
+    given = BandInput(association, sky.exposures, sky.levels, windows, footprints)
+    combined = ENGINES[survey.engine](given, run)
+    verdict = judge_band(association, sky, combined.flagged, run)
+    of_band = tuple(future for future in (sky.levels, verdict, *wisps) if future)
+    whole = _finished(given, windows.whole, combined, verdict, of_band, run)
+    tiles = (_finished(given, tile, combined, verdict, (), run) for tile in given.mosaics[1:])
     kept = run.submit(
         publish_objects,
         f"{band} exposures",
-        objects=(*cals.values(), *flagged, asn),
+        objects=(*cals.values(), *combined.flagged, asn),
         target=store.join(run.products, "exposures"),
         endings=EXPOSURE_ENDINGS,
     )
-    return BandFutures(association, stem, mosaic, catalog, verdict, published, kept)
+    return BandFutures(association, (whole, *tiles), verdict, kept)
+
+
+def _finished(
+    given: BandInput,
+    window: MosaicGrid,
+    combined: Combined,
+    verdict: PrefectFuture,
+    others: tuple[PrefectFuture, ...],
+    run: Run,
+) -> MosaicFutures:
+    """Submit what is made of one mosaic, and its publication with other products of its filter."""
+    stem, label, mosaic, members = (
+        given.stem(window), given.label(window), combined.mosaics[window.tile], given.members(window)
+    )  # fmt: skip
+    preview = run.submit(preview_mosaic, label, mosaic=mosaic, stem=stem)
+    made, catalog = [mosaic, preview], None
+    # The whole may be too large for any memory; named tiles are for that.
+    if window != given.windows.whole or not given.windows.tiles:
+        footprints = {name: given.footprints[name] for name in members}
+        made.append(
+            run.submit(
+                list_defects, label, mosaic=mosaic, verdict=verdict, grid=window, footprints=footprints, stem=stem
+            )
+        )
+        catalog = _catalog(mosaic, given.association.band, label, stem, run)
+    made += [future for future in (catalog, *others) if future]
+    published = run.submit(publish_objects, label, objects=tuple(made), target=run.products, endings=PRODUCT_ENDINGS)
+    return MosaicFutures(window, members, stem, mosaic, catalog, published)
 
 
 def _aligned(
@@ -94,15 +133,15 @@ def _aligned(
     return (aligned,)
 
 
-def _catalog(mosaic: PrefectFuture, band: str, stem: str, run: Run) -> PrefectFuture | None:
+def _catalog(mosaic: PrefectFuture, band: str, label: str, stem: str, run: Run) -> PrefectFuture | None:
     if run.survey.drizzle.errors == "none":
         return None
-    return run.submit(catalog_mosaic, band, mosaic=mosaic, settings=run.survey.catalog, band=band, stem=stem)
+    return run.submit(catalog_mosaic, label, mosaic=mosaic, settings=run.survey.catalog, band=band, stem=stem)
 
 
 def composite(bands: list[BandFutures], run: Run) -> PrefectFuture | None:
     """Submit the colour picture of the filters whose mosaics were made."""
-    made = run.results({band.association.band: band.mosaic for band in bands})
+    made = run.results({band.association.band: band.whole.mosaic for band in bands})
     if not made:
         return None
     picture = run.submit(

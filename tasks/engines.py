@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from prefect.futures import PrefectFuture
 
 from cosmosaic.filters import detector_pixel_arcsec
-from cosmosaic.mosaic.grid import Footprint
+from cosmosaic.mosaic.grid import Footprint, overlaps
 from cosmosaic.mosaic.memory import fit_memory
-from cosmosaic.mosaic.tiles import Plan, make_plan
-from cosmosaic.records import Association, MosaicGrid, StoredObject
+from cosmosaic.mosaic.tiles import Plan, box_of, make_plan
+from cosmosaic.records import Association, MosaicGrid, StoredObject, Windows
 from tasks.mosaic import drizzle_mosaic, flag_outliers
 from tasks.run import Run
 from tasks.tiles import assemble_mosaic, combine_tile, drizzle_frame, flag_frame, keep_frame, make_reference
@@ -26,14 +26,41 @@ class BandInput:
     exposures: tuple[StoredObject | PrefectFuture, ...]
     """The ``cal`` files, aligned where that is asked for."""
     levels: PrefectFuture | None
-    grid: MosaicGrid
+    windows: Windows
     footprints: Mapping[str, Footprint]
-    stem: str
-    """Name of the mosaic without suffix and extension."""
+    """Of the association's members, by their names."""
+
+    @property
+    def mosaics(self) -> tuple[MosaicGrid, ...]:
+        """The windows to fill: the whole, and the named tiles that an exposure reaches."""
+        return self.windows.whole, *(tile for tile in self.windows.tiles if self.members(tile))
+
+    def members(self, window: MosaicGrid) -> tuple[str, ...]:
+        """Names of the exposures that reach a window."""
+        return tuple(name for name in self.association.members if overlaps(window, self.footprints[name]))
+
+    def stem(self, window: MosaicGrid) -> str:
+        """Name of a mosaic without suffix and extension."""
+        return f"{self.association.product_name}_{window.pixel_scale_mas:g}mas_{window.tile}"
+
+    def label(self, window: MosaicGrid) -> str:
+        """What a mosaic is called in the run."""
+        band = self.association.band
+        return band if window == self.windows.whole else f"{band} {window.tile}"
 
 
-def with_jwst(band: BandInput, run: Run) -> tuple[PrefectFuture, tuple[PrefectFuture, ...]]:
-    """Submit the jwst package's outlier detection and resample; return the mosaic and what holds the crf files."""
+@dataclass(frozen=True)
+class Combined:
+    """What an engine makes of the exposures of one filter."""
+
+    mosaics: dict[str, PrefectFuture]
+    """By the window's name."""
+    flagged: tuple[PrefectFuture, ...]
+    """What holds the crf files."""
+
+
+def with_jwst(band: BandInput, run: Run) -> Combined:
+    """Submit the jwst package's outlier detection and resample."""
     survey, name = run.survey, band.association.band
     flagged = run.submit(
         flag_outliers,
@@ -44,18 +71,26 @@ def with_jwst(band: BandInput, run: Run) -> tuple[PrefectFuture, tuple[PrefectFu
         outliers=survey.outliers,
         drizzle=survey.drizzle,
     )
-    mosaic = run.submit(
-        drizzle_mosaic, name, exposures=flagged, grid=band.grid, settings=survey.drizzle, product_name=band.stem
-    )
-    return mosaic, (flagged,)
+    mosaics = {
+        window.tile: run.submit(
+            drizzle_mosaic,
+            band.label(window),
+            exposures=flagged,
+            members=band.members(window),
+            grid=window,
+            settings=survey.drizzle,
+            product_name=band.stem(window),
+        )
+        for window in band.mosaics
+    }
+    return Combined(mosaics, (flagged,))
 
 
-def in_tiles(band: BandInput, run: Run) -> tuple[PrefectFuture, tuple[PrefectFuture, ...]]:
-    """Submit a step for each exposure and tile; return the mosaic and what holds the crf files."""
+def in_tiles(band: BandInput, run: Run) -> Combined:
+    """Submit a step for each exposure and tile of the engine's own, and one for each mosaic that is cut from them."""
     survey, label = run.survey, band.association.band
     members = band.association.members
-    footprints = {name: band.footprints[name] for name in members}
-    plan = make_plan(footprints, band.grid, _tile_pixels(band, run))
+    plan = make_plan(band.footprints, band.windows.whole, _tile_pixels(band, run))
     drizzled = {
         name: run.submit(
             drizzle_frame,
@@ -69,8 +104,8 @@ def in_tiles(band: BandInput, run: Run) -> tuple[PrefectFuture, tuple[PrefectFut
         for name in members
     }
     flagged = _flagged(band, plan, drizzled, run)
-    tiles = tuple(
-        run.submit(
+    tiles = {
+        tile: run.submit(
             combine_tile,
             f"{label} {tile.tile}",
             drizzled=tuple(drizzled[name] for name in plan.frames_of_tile[tile.tile]),
@@ -80,24 +115,27 @@ def in_tiles(band: BandInput, run: Run) -> tuple[PrefectFuture, tuple[PrefectFut
             input_scale_arcsec=detector_pixel_arcsec(band.association.filter),
         )
         for tile in plan.tiles
-    )
-    mosaic = run.submit(
-        assemble_mosaic,
-        label,
-        tiles=tiles,
-        drizzled=tuple(drizzled.values()),
-        flagged=tuple(flagged.values()),
-        exposures=band.exposures,
-        grid=band.grid,
-        settings=survey.drizzle,
-        product_name=band.stem,
-    )
-    return mosaic, tuple(flagged.values())
+    }
+    mosaics = {
+        window.tile: run.submit(
+            assemble_mosaic,
+            band.label(window),
+            tiles=tuple(tiles[tile] for tile in plan.tiles if box_of(tile).intersection(box_of(window)).pixels),
+            drizzled=tuple(drizzled[name] for name in band.members(window)),
+            flagged=tuple(flagged[name] for name in band.members(window)),
+            exposures=band.exposures,
+            grid=window,
+            settings=survey.drizzle,
+            product_name=band.stem(window),
+        )
+        for window in band.mosaics
+    }
+    return Combined(mosaics, tuple(flagged.values()))
 
 
 def _tile_pixels(band: BandInput, run: Run) -> int:
     """Side of the tiles that the memory allows."""
-    scale = 1000.0 * detector_pixel_arcsec(band.association.filter) / band.grid.pixel_scale_mas
+    scale = 1000.0 * detector_pixel_arcsec(band.association.filter) / band.windows.whole.pixel_scale_mas
     workers = run.work.workers
     share = workers.memory_gb / workers.processes
     return fit_memory(share, 1, DETECTOR_SHAPE, scale, run.survey.resources.tile_pixels).tile_pixels

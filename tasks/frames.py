@@ -8,11 +8,13 @@ from prefect.artifacts import create_table_artifact
 from cosmosaic import frames, store, workers
 from cosmosaic.associations import read_association, select_frames
 from cosmosaic.frames import FoundFrames
-from cosmosaic.records import Frame
+from cosmosaic.mosaic.grid import GridError
+from cosmosaic.mosaic.tiles import touched_tiles
+from cosmosaic.records import Frame, MosaicGrid
 from cosmosaic.references import ResolvedReferences
 from cosmosaic.references import resolve_references as resolve
 from tasks.retries import STORING
-from tasks.run import Run, Work
+from tasks.run import Run, Work, counted
 
 ARTIFACT_COLUMNS = ["uri", "level", "detector", "filter", "exposure_time_s", "status", "reason", "warnings"]
 
@@ -52,11 +54,33 @@ def asked_frames(found: FoundFrames, association: str | None) -> FoundFrames:
     return FoundFrames(tuple(select_frames(found.frames, read_association(association), association)), found.refused)
 
 
-def survey_frames(run: Run) -> FoundFrames:
-    """Find the frames of a run's survey and say which were refused, and why."""
-    found = find_frames(store.absolute_uri(run.survey.url("raw")), run.survey.filters, run.work.checksums)
-    found = asked_frames(found, run.survey.association)
+def frames_in_tiles(found: FoundFrames, tiles: tuple[MosaicGrid, ...]) -> FoundFrames:
+    """Keep the frames that reach a tile that the user named; all frames where none is named.
+
+    Raises
+    ------
+    cosmosaic.mosaic.grid.GridError
+        No frame reaches any.
+    """
+    if not tiles:
+        return found
+    inside = tuple(frame for frame in found.frames if touched_tiles(tiles, frame.footprint))
+    if found.frames and not inside:
+        raise GridError(
+            f"none of {len(found.frames)} frames reaches any of the {len(tiles)} tiles of grid.tiles; check the tiles' "
+            f"crpix, grid.tangent_ra, grid.tangent_dec and grid.rotation"
+        )
+    return FoundFrames(inside, found.refused)
+
+
+def survey_frames(run: Run, tiles: tuple[MosaicGrid, ...]) -> FoundFrames:
+    """Find the frames of a run's survey that reach the tiles, and say which were refused, and why."""
+    everywhere = find_frames(store.absolute_uri(run.survey.url("raw")), run.survey.filters, run.work.checksums)
+    asked = asked_frames(everywhere, run.survey.association)
+    found = frames_in_tiles(asked, tiles)
     run.name_after(found)
+    if len(found.frames) < len(asked.frames):
+        run.note(f"{counted(len(asked.frames) - len(found.frames), 'frame')} left out: they reach no tile")
     run.note(f"{len(found.frames)} frames, {len(found.refused)} refused")
     for refused in found.refused:
         run.note(f"refused {refused.uri}: {refused.reason}")

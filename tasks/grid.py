@@ -1,16 +1,32 @@
-"""The pixel grid that all mosaics of a survey share."""
+"""The pixel grid that all mosaics of a survey share, and its windows."""
 
 from collections.abc import Iterable
 
+from cosmosaic import store
 from cosmosaic.filters import is_long_wavelength
 from cosmosaic.frames import light_filter
 from cosmosaic.mosaic.grid import survey_grid
-from cosmosaic.records import Frame, MosaicGrid
+from cosmosaic.mosaic.tiles import clipped_to, in_larger_pixels, read_tiles
+from cosmosaic.records import Frame, MosaicGrid, Windows
 from cosmosaic.survey import Survey
 
+Tiles = tuple[MosaicGrid, ...]
 
-def survey_grids(frames: Iterable[Frame], survey: Survey) -> dict[str, MosaicGrid]:
-    """Return the window of each band: the same sky for all, in larger pixels at long wavelengths where asked.
+
+def named_tiles(survey: Survey) -> Tiles:
+    """Read the tiles that the user names, if any.
+
+    Raises
+    ------
+    cosmosaic.mosaic.grid.GridError
+        The table is not fit for use.
+    """
+    source = survey.grid.tiles
+    return read_tiles(store.read_bytes(source).decode(), source, survey.grid) if source else ()
+
+
+def survey_grids(frames: Iterable[Frame], survey: Survey, tiles: Tiles) -> dict[str, Windows]:
+    """Return the windows of each band: the same sky for all, in larger pixels at long wavelengths where asked.
 
     A frame that could not be calibrated counts too, so that its repair does not move the grid.
     """
@@ -20,4 +36,8 @@ def survey_grids(frames: Iterable[Frame], survey: Survey) -> dict[str, MosaicGri
         frame.band: survey.grid.long_wavelength_factor if is_long_wavelength(light_filter(frame)) else 1
         for frame in frames
     }
-    return {band: survey_grid(survey.grid, footprints, factor) for band, factor in factors.items()}
+    grids: dict[str, Windows] = {}
+    for band, factor in factors.items():
+        whole, larger = survey_grid(survey.grid, footprints, factor), tuple(in_larger_pixels(t, factor) for t in tiles)
+        grids[band] = Windows(clipped_to(whole, larger), larger) if larger else Windows(whole)
+    return grids

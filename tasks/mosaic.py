@@ -1,5 +1,6 @@
 """Combination of the exposures of one filter: outliers, then drizzle."""
 
+from cosmosaic.exposures import exposure_name
 from cosmosaic.records import MosaicGrid, StoredObject
 from cosmosaic.steps import Step, StepResult
 from cosmosaic.survey import DrizzleSettings, OutlierSettings, SkySettings
@@ -27,12 +28,14 @@ def flag_outliers(
 
 
 @step_task("Drizzle", COMPUTING)
-def drizzle_mosaic(exposures: StepResult, grid: MosaicGrid, settings: DrizzleSettings, product_name: str) -> Step:
+def drizzle_mosaic(
+    exposures: StepResult, members: tuple[str, ...], grid: MosaicGrid, settings: DrizzleSettings, product_name: str
+) -> Step:
     """Combine exposures on the survey's grid."""
     return Step(
         name="drizzle_mosaic",
         version=2,
         function="cosmosaic.mosaic.jwst_engine:drizzle_mosaic",
-        inputs=exposures.objects,
+        inputs=tuple(stored for stored in exposures.objects if exposure_name(stored.name) in members),
         arguments=(grid, settings, product_name),
     )

@@ -31,7 +31,7 @@ def sky_page(bands: list[BandFutures], run: Run) -> PrefectFuture | None:
     judged = run.results({band.association.band: band.verdict for band in bands})
     if not judged:
         return None
-    stems = {band.association.band: band.stem for band in bands}
+    stems = {band.association.band: band.whole.stem for band in bands}
     page = run.submit(
         write_page,
         ", ".join(judged),

@@ -17,12 +17,12 @@ from rich.table import Table
 
 from cosmosaic import store, workers
 from cosmosaic.frames import FoundFrames
-from cosmosaic.records import STATES, Association, Frame, StoredObject
+from cosmosaic.records import STATES, Frame, StoredObject
 from cosmosaic.retention import record_use
 from cosmosaic.summary import COLUMNS, write_run
 from cosmosaic.survey import Survey
 from cosmosaic.thumbnails import thumbnail
-from tasks.combine import BandFutures
+from tasks.combine import BandFutures, MosaicFutures
 from tasks.run import Run, counted, plan_workers
 from tasks.runners import open_runner
 
@@ -118,13 +118,9 @@ def record_run(run: Run, rows: list[dict[str, Any]], state: str, error: str, fou
 
 
 def _band_rows(band: BandFutures, frames: dict[str, Frame], run: Run) -> list[dict[str, Any]]:
-    made = run.results({"products": band.published, "exposures": band.exposures})
-    measuring = {"catalog": band.catalog, "verdict": band.verdict}
-    measured = run.results({name: future for name, future in measuring.items() if future})
-    facts, sky = (measured[name].facts if name in measured else {} for name in ("catalog", "verdict"))
-    shared = _association_columns(band.association, frames) | {
-        "sky_median_mjy_sr": facts.get("sky_median"),
-        "sky_rms_mjy_sr": facts.get("sky_rms"),
+    sky = {name: result.facts for name, result in run.results({"verdict": band.verdict}).items()}.get("verdict", {})
+    shared = {
+        "filter": band.association.band,
         "sky_verdict": STATES[int(sky["state"])] if sky else None,
         "sky_step_pct": sky.get("step_pct"),
         "sky_steps_pct": sky.get("steps_pct"),
@@ -134,21 +130,30 @@ def _band_rows(band: BandFutures, frames: dict[str, Frame], run: Run) -> list[di
         "sky_columns_pct": sky.get("columns_pct"),
         "sky_detector_pct": sky.get("detector_pct"),
         "sky_halo_pct": sky.get("halo_pct"),
+    }
+    whole = _mosaic_columns(band.whole, frames, run)
+    kept = run.results({"exposures": band.exposures})
+    rows = [_product_row(stored) | whole for result in kept.values() for stored in result.objects]
+    for each in reversed(band.mosaics):
+        columns, made = _mosaic_columns(each, frames, run), run.results({"products": each.published})
+        rows = [_product_row(stored) | columns for result in made.values() for stored in result.objects] + rows
+    return [row | shared for row in rows]
+
+
+def _mosaic_columns(mosaic: MosaicFutures, frames: dict[str, Frame], run: Run) -> dict[str, Any]:
+    members = [frames[name] for name in mosaic.members]
+    measured = run.results({"catalog": mosaic.catalog}) if mosaic.catalog else {}
+    facts = measured["catalog"].facts if measured else {}
+    return {
+        "tile": mosaic.window.tile,
+        "frames": " ".join(mosaic.members),
+        "frames_sha256": " ".join(frame.object.sha256 for frame in members),
+        "exposure_time_s": sum(frame.exposure_time for frame in members),
+        "sky_median_mjy_sr": facts.get("sky_median"),
+        "sky_rms_mjy_sr": facts.get("sky_rms"),
         "noise_factor": facts.get("noise_factor"),
         "depth_5sigma_ab": facts.get("depth_5sigma_ab"),
         "sources": facts.get("n_sources"),
-    }
-    return [_product_row(stored) | shared for result in made.values() for stored in result.objects]
-
-
-def _association_columns(association: Association, frames: dict[str, Frame]) -> dict[str, Any]:
-    members = [frames[name] for name in association.members]
-    return {
-        "filter": association.band,
-        "tile": "full",
-        "frames": " ".join(association.members),
-        "frames_sha256": " ".join(frame.object.sha256 for frame in members),
-        "exposure_time_s": sum(frame.exposure_time for frame in members),
     }
 
 

@@ -106,12 +106,13 @@ def assemble_mosaic(
     product_name: str,
 ) -> Step:
     """Write the tiles of a window as one FITS file."""
-    first = min(_ending(exposures, "_cal.fits"), key=lambda stored: stored.name)
+    summaries = _ending(drizzled, "_summary.json")
+    first = exposure_of(exposures, min(stored.name for stored in summaries).removesuffix("_summary.json"))
     return Step(
         name="assemble_mosaic",
         version=2,
         function="cosmosaic.mosaic.engine:assemble",
-        inputs=(first, *objects_of(*tiles), *_ending(drizzled, "_summary.json")),
+        inputs=(first, *objects_of(*tiles), *summaries),
         arguments=(grid, settings, product_name),
         sources=_ending(flagged, "_crf.fits"),
     )

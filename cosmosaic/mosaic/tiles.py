@@ -5,16 +5,28 @@ anchored there too, so that they stay what they are when frames are added.
 """
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 from astropy.io import fits
+from astropy.io.ascii import InconsistentTableError
+from astropy.table import Table
 
 from cosmosaic.mosaic.grid import Footprint, GridError, overlaps
 from cosmosaic.records import MosaicGrid
+from cosmosaic.survey import GridSettings
 
 DEFAULT_TILE_PIXELS = 1024
+TILE_COLUMNS = ("name", "crpix_x", "crpix_y", "nx", "ny")
+TILE_SIZES = ("nx", "ny")
+"""Of a user's table of tiles."""
+TILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*")
+"""What can be part of a product's name."""
+WHOLE = "full"
+"""Name of the window that holds all."""
 CELL_PIXELS = 8
 """Width in detector pixels of the cells that sky levels are measured on."""
 
@@ -115,30 +127,71 @@ def touched_tiles(tiles: Iterable[MosaicGrid], footprint: Footprint) -> tuple[Mo
     return tuple(tile for tile in tiles if overlaps(tile, footprint))
 
 
-def named_tiles(rows: Iterable[tuple[str, Sequence[float], Sequence[int]]], grid: MosaicGrid) -> tuple[MosaicGrid, ...]:
-    """Return the windows that a user names.
+def read_tiles(text: str, source: str, settings: GridSettings) -> tuple[MosaicGrid, ...]:
+    """Read the windows that a user names.
+
+    Tiles may overlap: they are windows of one lattice, and their common pixels are the same.
 
     Parameters
     ----------
-    rows
-        Name, 0-based pixel (x, y) of the tangent point, and rows and columns of each.
-    grid
-        Any window of the survey's grid.
+    text
+        A table in ECSV or CSV: ``name``; ``crpix_x`` and ``crpix_y``, the 0-based pixel of the tangent point, as
+        jwst's resample takes it (CRPIX of a FITS header minus 1); ``nx`` and ``ny``, columns and rows.
+    source
+        Its name, whose ending tells the format.
+    settings
+        The grid, in whose pixels tiles are counted.
 
     Raises
     ------
-    ValueError
-        A name occurs twice, or a tangent point is not on a corner of four pixels.
+    cosmosaic.mosaic.grid.GridError
+        The table cannot be read, lacks a column or has no row; a name occurs twice or cannot be part of a file's; a
+        tangent point is not on a corner of four pixels, or a size is no positive number; a tile has more pixels than
+        ``settings.largest_mpix`` allows, or does not nest in pixels ``settings.long_wavelength_factor`` times larger.
     """
-    tiles: dict[str, MosaicGrid] = {}
-    for name, (crpix_x, crpix_y), (height, width) in rows:
-        if name in tiles:
-            raise ValueError(f"tile {name} is defined twice; give each a name of its own")
-        tiles[name] = grid.model_copy(
-            update={"crpix": (crpix_x, crpix_y), "shape": (int(height), int(width)), "tile": name}
+    if settings.tangent_ra is None or settings.tangent_dec is None:
+        raise GridError(f"{source}: tiles are counted from a tangent point; give grid.tangent_ra and grid.tangent_dec")
+    tiles: list[MosaicGrid] = []
+    for row in _tile_rows(text, source):
+        tile = MosaicGrid(
+            tangent_ra=settings.tangent_ra,
+            tangent_dec=settings.tangent_dec,
+            rotation=settings.rotation,
+            pixel_scale_mas=settings.pixel_scale_mas,
+            crpix=(row["crpix_x"], row["crpix_y"]),
+            shape=(int(row["ny"]), int(row["nx"])),
+            tile=row["name"],
         )
-        box_of(tiles[name])
-    return tuple(tiles.values())
+        _check_tile(tile, settings, source)
+        if tile.tile in {other.tile for other in tiles}:
+            raise GridError(f"{source}: tile {tile.tile} is defined twice; give each a name of its own")
+        tiles.append(tile)
+    return tuple(tiles)
+
+
+def in_larger_pixels(window: MosaicGrid, factor: int) -> MosaicGrid:
+    """Return the same window in pixels a whole factor larger, which must nest in it.
+
+    0-based reference pixels relate as ``(c + 0.5) / factor - 0.5``.
+    """
+    rows, columns = window.shape
+    x, y = ((value + 0.5) / factor - 0.5 for value in window.crpix)
+    return window.model_copy(
+        update={
+            "crpix": (x, y),
+            "shape": (rows // factor, columns // factor),
+            "pixel_scale_mas": window.pixel_scale_mas * factor,
+        }
+    )
+
+
+def clipped_to(window: MosaicGrid, tiles: Sequence[MosaicGrid]) -> MosaicGrid:
+    """Return the part of a window that lies in the smallest rectangle around some tiles."""
+    boxes = [box_of(tile) for tile in tiles]
+    left, bottom = min(box.x for box in boxes), min(box.y for box in boxes)
+    right, top = max(box.x + box.width for box in boxes), max(box.y + box.height for box in boxes)
+    around = Box(left, bottom, right - left, top - bottom)
+    return window_of(window, box_of(window).intersection(around), window.tile)
 
 
 def read_footprint(path: Path) -> list[tuple[float, float]]:
@@ -206,3 +259,58 @@ def make_plan(footprints: Mapping[str, Footprint], window: MosaicGrid, size: int
 def _exposure_of(name: str) -> str:
     """``jw01727001001_02101_00001_nrcb1`` without the detector."""
     return name.rsplit("_", 1)[0]
+
+
+def _tile_rows(text: str, source: str) -> list[dict[str, Any]]:
+    kind = "csv" if source.endswith(".csv") else "ecsv"
+    try:
+        table = Table.read(text.splitlines(), format=f"ascii.{kind}")
+    except (ValueError, InconsistentTableError) as error:
+        raise GridError(f"{source}: no table in {kind.upper()} ({error})") from error
+    missing = [name for name in TILE_COLUMNS if name not in table.colnames]
+    if missing:
+        raise GridError(f"{source}: no column {', '.join(missing)}; a table of tiles has {', '.join(TILE_COLUMNS)}")
+    if not len(table):
+        raise GridError(f"{source}: no tile is in it; add a row for each")
+    rows = []
+    for row in table:
+        name = str(row["name"])
+        numbers = {column: _number(row[column], column, name, source) for column in TILE_COLUMNS[1:]}
+        rows.append({"name": name} | numbers)
+    return rows
+
+
+def _number(value: Any, column: str, name: str, source: str) -> float:
+    try:
+        number = math.nan if value is np.ma.masked else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number) or (column in TILE_SIZES and not number.is_integer()):
+        whole = "a whole number" if column in TILE_SIZES else "a number"
+        raise GridError(f"{source}: tile {name} has {column} = {value}; give {whole} of pixels")
+    return number
+
+
+def _check_tile(tile: MosaicGrid, settings: GridSettings, source: str) -> None:
+    name, (rows, columns), factor = tile.tile, tile.shape, settings.long_wavelength_factor
+    if not TILE_NAME.fullmatch(name) or name == WHOLE:
+        raise GridError(
+            f"{source}: {name!r} cannot name a tile; use letters, digits, '.' and '-', and not {WHOLE!r}, which is the "
+            f"whole mosaic"
+        )
+    if rows < 1 or columns < 1:
+        raise GridError(f"{source}: tile {name} has nx = {columns}, ny = {rows} pixels; give it a size")
+    if rows * columns > 1e6 * settings.largest_mpix:
+        raise GridError(
+            f"{source}: tile {name} has {rows * columns / 1e6:.0f} megapixels, more than grid.largest_mpix = "
+            f"{settings.largest_mpix:g}; make it smaller, or raise grid.largest_mpix"
+        )
+    try:
+        box = box_of(tile)
+    except ValueError as error:
+        raise GridError(f"{source}: {error}") from error
+    if any(edge % factor for edge in box):
+        raise GridError(
+            f"{source}: tile {name} (crpix {tile.crpix}, nx {columns}, ny {rows}) does not nest in pixels {factor} "
+            f"times larger; let crpix + 0.5 and its size be multiples of grid.long_wavelength_factor = {factor}"
+        )
