@@ -27,7 +27,7 @@ def compare_methods(
     """Measure the sky by all methods and rank them."""
     return Step(
         name="compare_methods",
-        version=1,
+        version=2,
         function="cosmosaic.sky.comparison:compare_methods",
         inputs=(*objects_of(*cells), *(exposure_of(exposures, name) for name in names)),
         arguments=(METHODS, grid, stem),

@@ -42,7 +42,7 @@ def measure_sky(
     pixels = cals_of(exposures) if settings.needs_pixels else ()
     return Step(
         name="measure_sky",
-        version=2,
+        version=3,
         function="cosmosaic.sky.steps:measure_sky",
         inputs=(*objects_of(*cells), *pixels, *((table,) if table else ())),
         # Whether the level is subtracted or only recorded does not change what is measured.
@@ -82,7 +82,7 @@ def judge_sky(before: Results, after: Results, sky: StepResult | None, grid: Mos
     table = tuple(stored for stored in objects_of(*(sky,) if sky else ()) if stored.name.endswith("_sky.ecsv"))
     return Step(
         name="judge_sky",
-        version=1,
+        version=2,
         function="cosmosaic.sky.judgement:judge_sky",
         inputs=(*objects_of(*before, *after), *table),
         arguments=(grid, stem),

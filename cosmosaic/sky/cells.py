@@ -79,6 +79,14 @@ class Exposure:
         """Cells with a mean."""
         return np.isfinite(self.mean)
 
+    @cached_property
+    def weight(self) -> Floats:
+        """Weight of each cell in a stack, 0 where it has no mean.
+
+        One noise per exposure: weights from each cell's own error would favour the fainter draws of photons.
+        """
+        return np.where(self.usable, self.pixels / self.pixel_rms**2, 0.0)
+
 
 @dataclass(frozen=True)
 class CellSurvey:
@@ -319,10 +327,10 @@ def stack_sums(survey: CellSurvey, levels: Mapping[str, float]) -> tuple[Floats,
     """Weighted sum of the exposures without their levels, and sum of weights (inverse variances of the cells)."""
     total, weights = (np.zeros(survey.grid.shape) for _ in range(2))
     for exposure in survey.exposures:
-        # One noise per exposure: weights from each cell's own error would favour the fainter draws of photons.
-        weight = np.where(exposure.usable, exposure.pixels / exposure.pixel_rms**2, 0.0)
-        total[exposure.window] += weight * np.where(exposure.usable, exposure.mean - levels[exposure.name], 0.0)
-        weights[exposure.window] += weight
+        total[exposure.window] += exposure.weight * np.where(
+            exposure.usable, exposure.mean - levels[exposure.name], 0.0
+        )
+        weights[exposure.window] += exposure.weight
     return total, weights
 
 
@@ -351,7 +359,7 @@ def differences(survey: CellSurvey, levels: Mapping[str, float], cells: Flags) -
     """
     total, weights = stack_sums(survey, levels)
     for exposure in survey.exposures:
-        own = np.where(exposure.usable, exposure.pixels / exposure.pixel_rms**2, 0.0)
+        own = exposure.weight
         rest = weights[exposure.window] - own
         cleared = np.where(exposure.usable, exposure.mean - levels[exposure.name], 0.0)
         used = exposure.usable & (rest > 0.5 * own) & cells[exposure.window]

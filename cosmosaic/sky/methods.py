@@ -111,7 +111,7 @@ def clean(survey: CellSurvey) -> Cleaned:
     cells = ~bright_cells(survey, levels) & ~survey.held_out
     # Stripes first: what runs along rows alone is none of a plane's, which would carry it on where nothing overlaps.
     destriped, _ = destripe(survey, values_of(levels), cells)
-    flat, _ = detilt(destriped, values_of(levels), cells)
+    flat, _ = detilt(destriped, levels, cells)
     return Cleaned(flat, sources, cells)
 
 
@@ -159,7 +159,7 @@ def _overlap(inputs: SkyInputs) -> Sky:
 def _overlap_planes(inputs: SkyInputs) -> Sky:
     cleaned = clean(inputs.survey)
     levels = solve_overlaps(cleaned).levels
-    _, planes = detilt(inputs.survey, values_of(levels), cleaned.cells)
+    _, planes = detilt(inputs.survey, levels, cleaned.cells)
     return Sky(levels, planes)
 
 

@@ -18,6 +18,7 @@ from cosmosaic.sky.pedestal import Level
 
 Floats = NDArray[np.floating]
 Flags = NDArray[np.bool_]
+Window = tuple[slice, slice]
 
 FEWEST_OVERLAP_CELLS = 100
 """Overlaps of fewer cells (6400 pixels) are left out."""
@@ -158,22 +159,25 @@ def connected_groups(names: list[str], steps: list[Step]) -> list[list[str]]:
     return list(groups.values())
 
 
-def common_window(first: Exposure, second: Exposure) -> Iterator[tuple[slice, slice]]:
-    """Yield the window that two exposures share, in cells of the lattice and then of each; nothing if they do not."""
+def common_window(first: Exposure, second: Exposure) -> Iterator[tuple[Window, Window, Window]]:
+    """Yield the window that two exposures share, in cells of the lattice and of each; nothing if they do not."""
     low = np.maximum(first.origin, second.origin)
     high = np.minimum(np.add(first.origin, first.mean.shape), np.add(second.origin, second.mean.shape))
     if np.any(low >= high):
         return
-    for origin in ((0, 0), first.origin, second.origin):
-        row, column = low - origin
-        yield slice(row, row + high[0] - low[0]), slice(column, column + high[1] - low[1])
+    height, width = high - low
+    whole, a, b = (
+        (slice(row, row + height), slice(column, column + width))
+        for row, column in (low, low - first.origin, low - second.origin)
+    )
+    yield whole, a, b
 
 
 def _step(survey: CellSurvey, cells: Flags, first: Exposure, second: Exposure) -> Step | None:
     windows = list(common_window(first, second))
     if not windows:
         return None
-    whole, a, b = windows
+    whole, a, b = windows[0]
     used = cells[whole] & first.usable[a] & second.usable[b]
     if np.count_nonzero(used) < FEWEST_OVERLAP_CELLS:
         return None

@@ -1,25 +1,39 @@
-"""Planes of single exposures, from what differs between an exposure and the stack of all others.
+"""Planes of single exposures, from what differs between exposures that see the same sky.
 
-As for stripes (`cosmosaic.sky.stripes`), light on the sky cancels in the difference, and a gradient that all exposures
-share stays. SWarp's and Montage's matching of planes over overlaps is the same least-squares problem; here the
-alternation of stacking and correcting solves it.
+Light on the sky cancels in the differences, and a gradient that all exposures share stays. SWarp's and Montage's
+matching of planes over overlaps is the same least-squares problem. A plane that was fitted to a part of a detector
+would be carried on over the rest, where nothing checks it: so levels and slopes are solved together, the levels held
+by the pedestals and the slopes by their own spread over the survey, which the data tell (empirical Bayes, maximum
+likelihood by expectation maximisation; Dempster, Laird & Rubin 1977, J. R. Stat. Soc. B 39, 1).
 """
+
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cosmosaic.sky.cells import CellSurvey, Difference, differences
+from cosmosaic.sky.cells import CellSurvey, Exposure, differences
+from cosmosaic.sky.overlap import common_window
 from cosmosaic.sky.patterns import Patterns, without_patterns
+from cosmosaic.sky.pedestal import Level
 
 Floats = NDArray[np.floating]
 Flags = NDArray[np.bool_]
 
-ITERATIONS = 10
-CLIP_SIGMA = 4.0
-FEWEST_CELLS = 100
+PASSES = 3
+"""Solutions, each without the outliers of the one before."""
+ITERATIONS = 20
+CLIP_SIGMA = 6.0
+LEVEL_SIGMA = 3.0
+"""Pedestals hold the levels at so many of their errors: a glow or a gradient of an exposure's own moves its mode by
+more than its error."""
+FIRST_SPREAD = 0.05
+"""Of the slopes, in units of the pixel rms, before the data have told it."""
+TERMS = 3
+"""Unknowns of an exposure: level in its middle, slopes along x and y over its width."""
 
 
-def detilt(survey: CellSurvey, levels: dict[str, float], cells: Flags) -> tuple[CellSurvey, Patterns]:
+def detilt(survey: CellSurvey, levels: Mapping[str, Level], cells: Flags) -> tuple[CellSurvey, Patterns]:
     """Take planes out of the exposures' cells.
 
     Parameters
@@ -27,9 +41,9 @@ def detilt(survey: CellSurvey, levels: dict[str, float], cells: Flags) -> tuple[
     survey
         Exposures on the lattice.
     levels
-        First guess of each exposure's level, MJy/sr.
+        First guess of each exposure's level with its error, MJy/sr.
     cells
-        Cells that may be used, shape of the lattice.
+        Cells that may be used, shape of the lattice: without the cores of sources, which do not cancel.
 
     Returns
     -------
@@ -38,29 +52,63 @@ def detilt(survey: CellSurvey, levels: dict[str, float], cells: Flags) -> tuple[
     planes
         What was taken out of each exposure, MJy/sr.
     """
-    slopes: dict[str, Floats] = {name: np.zeros(2) for name in survey.names}
-    for _ in range(ITERATIONS):
-        current = without_patterns(survey, _nodes(slopes))
-        for difference in differences(current, levels, cells):
-            slopes[difference.exposure.name] += _slopes(difference)
-    return without_patterns(survey, _nodes(slopes)), _nodes(slopes)
+    used = {exposure.name: exposure.usable & cells[exposure.window] for exposure in survey.exposures}
+    spread = FIRST_SPREAD * survey.pixel_rms
+    for _ in range(PASSES):
+        solution, spread = _most_likely(*_normal_equations(survey, used), [levels[name] for name in used], spread)
+        planes = {name: _nodes(slopes) for name, slopes in zip(used, solution[:, 1:], strict=True)}
+        flat = without_patterns(survey, planes)
+        middles = dict(zip(used, solution[:, 0], strict=True))
+        for exposure, excess, noise, compared in differences(flat, middles, cells):
+            used[exposure.name] &= ~compared | (np.abs(excess) < CLIP_SIGMA * noise)
+    return flat, planes
 
 
-def _nodes(slopes: dict[str, Floats]) -> Patterns:
+def _nodes(slopes: Floats) -> list[Floats]:
     """Values a quarter of the detector from its middle, shape (2, 2)."""
     ends = np.array([-0.25, 0.25])
-    return {name: [ends * along_x + ends[:, None] * along_y] for name, (along_x, along_y) in slopes.items()}
+    return [ends * slopes[0] + ends[:, None] * slopes[1]]
 
 
-def _slopes(difference: Difference) -> Floats:
-    """Slopes along x and y over the detector's width, each shrunk by its noise."""
-    exposure, excess, noise, used = difference
-    if np.count_nonzero(used) < FEWEST_CELLS:
-        return np.zeros(2)
-    used = used & (np.abs(excess - np.median(excess[used])) < CLIP_SIGMA * noise * 1.5)
-    design = np.stack([np.ones(np.count_nonzero(used)), *(position[used] for position in exposure.detector_position)])
-    covariance = np.linalg.inv(design @ design.T)
-    solution = covariance @ (design @ excess[used])
-    scatter = float(np.var(excess[used] - solution @ design))
-    error = np.sqrt(np.diag(covariance)[1:] * scatter)
-    return solution[1:] * np.clip(1 - (error / np.maximum(np.abs(solution[1:]), 1e-30)) ** 2, 0, 1)
+def _normal_equations(survey: CellSurvey, used: Mapping[str, Flags]) -> tuple[Floats, Floats]:
+    """Matrix and right-hand side of the least squares of all exposures, the sky of each cell eliminated."""
+    exposures = survey.exposures
+    weights = [np.where(used[exposure.name], exposure.weight, 0.0) for exposure in exposures]
+    terms = [_terms(exposure) for exposure in exposures]
+    total, brightness = (np.zeros(survey.grid.shape) for _ in range(2))
+    for exposure, weight in zip(exposures, weights, strict=True):
+        total[exposure.window] += weight
+        brightness[exposure.window] += weight * np.nan_to_num(exposure.mean)
+    total[total == 0] = 1.0
+    brightness /= total
+    matrix = np.zeros((len(exposures), TERMS, len(exposures), TERMS))
+    right = np.zeros((len(exposures), TERMS))
+    for i, (first, weight, term) in enumerate(zip(exposures, weights, terms, strict=True)):
+        excess = np.nan_to_num(first.mean) - brightness[first.window]
+        right[i] = np.einsum("aij,ij->a", term, weight * excess)
+        matrix[i, :, i] = np.einsum("aij,bij,ij->ab", term, term, weight * (1 - weight / total[first.window]))
+        for j in range(i):
+            for whole, a, b in common_window(first, exposures[j]):
+                shared = weight[a] * weights[j][b] / total[whole]
+                matrix[i, :, j] = -np.einsum("aij,bij,ij->ab", term[:, *a], terms[j][:, *b], shared)
+                matrix[j, :, i] = matrix[i, :, j].T
+    return matrix.reshape(right.size, right.size), right.ravel()
+
+
+def _terms(exposure: Exposure) -> Floats:
+    x, y = (np.nan_to_num(position) for position in exposure.detector_position)
+    return np.stack([np.ones_like(x), x, y])
+
+
+def _most_likely(matrix: Floats, right: Floats, levels: list[Level], spread: float) -> tuple[Floats, float]:
+    """Solve for levels and slopes, shape ``(exposures, 3)``, and find the spread of the slopes."""
+    value, error = np.array(levels).T
+    expected, precision = np.zeros((2, len(levels), TERMS))
+    expected[:, 0], precision[:, 0] = value, (LEVEL_SIGMA * error) ** -2.0
+    for _ in range(ITERATIONS):
+        precision[:, 1:] = spread**-2.0
+        covariance = np.linalg.inv(matrix + np.diag(precision.ravel()))
+        solution = (covariance @ (right + (precision * expected).ravel())).reshape(expected.shape)
+        variance = np.diag(covariance).reshape(expected.shape)
+        spread = float(np.sqrt(np.mean(solution[:, 1:] ** 2 + variance[:, 1:])))
+    return solution, spread

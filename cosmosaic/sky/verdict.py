@@ -155,10 +155,10 @@ class Judge:
 
     @cached_property
     def _held_out_solution(self) -> tuple[Levels, list[Step]]:
-        guess = values_of(pedestals(self.survey, self.sources))
+        guess = pedestals(self.survey, self.sources)
         # Gradients make the means of narrow overlaps differ from their detectors': what is judged by them would share
         # that error.
-        destriped, _ = destripe(self.survey, guess, ~self.cores)
+        destriped, _ = destripe(self.survey, values_of(guess), ~self.cores)
         flat, _ = detilt(destriped, guess, ~self.cores & self.survey.held_out)
         mirrored = _Mirrored(flat.grid, flat.exposures)
         steps = measure_steps(mirrored, ~self.cores & self.survey.held_out)

@@ -54,8 +54,8 @@ def test_light_of_its_own_in_one_corner_does_not_tilt_the_solution():
         return 0.1 * PIXEL_RMS * (number == 0) * np.sin(2 * np.pi * y)
 
     solution = solve_overlaps(clean(make_survey(TRUE, own=glow)))
-    # A fifth of the glow's amplitude: its exposure is half alone, and a plane is fitted to what the rest sees.
-    assert np.abs(errors(solution.levels)).max() < 0.02
+    # Its exposure is half alone: a plane fitted to what the rest sees of the glow must not be carried on there.
+    assert np.abs(errors(solution.levels)).max() < 0.015
 
 
 def test_planes_do_not_move_the_levels():

@@ -41,7 +41,7 @@ def test_a_plane_on_one_exposure_is_found_and_the_level_kept():
 
     survey = make_survey(TRUE, own=tilt)
     sources, levels = find_sources(survey)
-    flat, planes = detilt(survey, values_of(levels), ~sources)
+    flat, planes = detilt(survey, levels, ~sources)
     slope = 2 * (planes["exposure2"][0][0, 1] - planes["exposure2"][0][0, 0])
     # Where nothing else is observed the plane is extrapolated; two thirds of this exposure are shared.
     assert slope == pytest.approx(0.3 * PIXEL_RMS, rel=0.25)
