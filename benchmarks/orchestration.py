@@ -2,11 +2,12 @@
 
     python benchmarks/orchestration.py --json orchestration.json
 
-The synthetic demo survey is run twice from raw frames to products: by the flow, and by the same library calls made
-directly, in the same order and on as many child processes, without Prefect. `overhead_pct` is the difference in wall
-time, the flow's start apart; `startup_s` is what `python flows/mosaic.py` takes beyond its run when everything is
-cached, a temporary server included. Then six surveys run at once on one server; `failed` counts those that did not
-complete. Needs PostgreSQL, as the tests of the deployments do.
+The synthetic demo survey is run twice from raw frames to products: by the flow with its temporary server, and by the
+same library calls made directly, in the same order and on as many child processes, without Prefect. `overhead_pct` is
+the difference in wall time, the flow's start apart; `overhead_cpu_s` what flow process and server use beyond the
+process that makes the calls directly; `startup_s` is what `python flows/mosaic.py` takes beyond its run when all is
+cached. Then six surveys run at once on one server with PostgreSQL, which is needed for it; `failed` counts those that
+did not complete.
 """
 
 import argparse
@@ -22,9 +23,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import psutil
 import yaml
-from prefect.settings import PREFECT_API_URL, temporary_settings
 
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), *(str(ROOT / "tests" / part) for part in ("", "deployments", "s3"))]
@@ -43,6 +42,7 @@ from cosmosaic.summary import read_runs  # noqa: E402
 from cosmosaic.survey import Survey  # noqa: E402
 from flows.mosaic import mosaic  # noqa: E402
 from tasks.environment import prefect_defaults  # noqa: E402
+from tasks.leftovers import temporary_servers  # noqa: E402
 
 AT_ONCE = 6
 SMALL = {
@@ -58,6 +58,7 @@ class Calls:
 
     def __init__(self) -> None:
         self.started = 0.0
+        self.cpu_before = 0.0
         self.made: list[tuple[Step, StepResult, bool]] = []
         """Step, what came of it, and whether it was done in a child process."""
 
@@ -69,7 +70,7 @@ def recorded() -> Iterator[Calls]:
 
     class Watched(run):
         def __init__(self, *arguments: Any) -> None:
-            calls.started = time.perf_counter()
+            calls.started, calls.cpu_before = time.perf_counter(), cpu_around_steps()
             super().__init__(*arguments)
 
     def execute(step: Step, *arguments: Any) -> StepResult:
@@ -98,33 +99,26 @@ def survey_of(observed: Path, folder: Path) -> Survey:
     )
 
 
-def run_flow(survey: Survey, server: psutil.Process) -> tuple[float, float, Calls]:
-    """Run the flow in this process; return wall time after its start, CPU time around the steps, its library calls."""
+def run_flow(survey: Survey) -> tuple[float, float, Calls]:
+    """Run the flow in this process; return wall and CPU time after its start, and its library calls."""
     with prefect_defaults(), recorded() as calls:
-        before = time.process_time() + cpu_of(server)
         state = mosaic(survey, return_state=True)
         wall = time.perf_counter() - calls.started
-        cpu = time.process_time() + cpu_of(server) - before
+        cpu = cpu_around_steps() - calls.cpu_before
     if not state.is_completed():
         raise RuntimeError(str(state))
     return wall, cpu, calls
 
 
-def cpu_of(process: psutil.Process) -> float:
-    """Return the CPU seconds that a process and its children have used."""
-    times = [each.cpu_times() for each in (process, *process.children(recursive=True))]
-    return sum(each.user + each.system for each in times)
+def cpu_around_steps() -> float:
+    """Return the CPU seconds that this process and its temporary server have used."""
+    return time.process_time() + sum(sum(server.cpu_times()[:2]) for server in temporary_servers())
 
 
-def server_process(home: Path) -> psutil.Process:
-    """Find the Prefect server that lives in a folder."""
-    return next(child for child in psutil.Process().children() if child.environ().get("PREFECT_HOME") == str(home))
-
-
-def run_directly(survey: Survey, calls: Calls) -> float:
-    """Make the same library calls, each as soon as what it needs is there; return the wall time."""
+def run_directly(survey: Survey, calls: Calls) -> tuple[float, float]:
+    """Make the same library calls, each as soon as what it needs is there; return wall and CPU time."""
     resources, target = survey.resources, store.absolute_uri(survey.url("cache"))
-    start = time.perf_counter()
+    start, cpu_before = time.perf_counter(), time.process_time()
     plan = workers.plan_workers(
         resources.processes, resources.memory_gb, resources.time_limit_s, None, references.crds_environment(survey)
     )
@@ -145,9 +139,9 @@ def run_directly(survey: Survey, calls: Calls) -> float:
             futures.append(pool.submit(call, step, in_child))
         for future in futures:
             future.result()
-    wall = time.perf_counter() - start
+    wall, cpu = time.perf_counter() - start, time.process_time() - cpu_before
     workers.stop_workers()
-    return wall
+    return wall, cpu
 
 
 def measure_startup(observed: Path, folder: Path) -> float:
@@ -161,7 +155,9 @@ def measure_startup(observed: Path, folder: Path) -> float:
     )
     start = time.perf_counter()
     command = [sys.executable, str(ROOT / "flows" / "mosaic.py"), str(settings)]
-    subprocess.run(command, env=environment, check=True, stderr=subprocess.DEVNULL)
+    done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(done.stdout + done.stderr)
     wall = time.perf_counter() - start
     table = read_runs(str(folder / "products"))
     if set(table[table["run_id"] == table["run_id"].iloc[-1]]["steps_executed"]) != {0}:
@@ -212,46 +208,38 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def measure_at_once(work: Path, production: Production) -> dict[str, Any]:
+def measure_at_once(work: Path) -> dict[str, Any]:
     """Run six surveys at once; say how many did not complete."""
-    observed = simulate(work / "small", production.environment, SMALL)
-    folder = work / "at-once"
-    folder.mkdir()
-    start = time.perf_counter()
-    states = run_at_once(production, observed, folder)
-    wall = round(time.perf_counter() - start, 1)
+    cleared = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    with postgresql() as database, prefect_server(database, work / "server") as api:
+        environment = cleared | {"PREFECT_HOME": str(work / "home"), "PREFECT_API_URL": api, "PYTHONPATH": str(ROOT)}
+        production = Production(api, database, environment, environment, S3Server(""), "", (), work)
+        observed = simulate(work / "small", environment, SMALL)
+        folder = work / "at-once"
+        folder.mkdir()
+        start = time.perf_counter()
+        states = run_at_once(production, observed, folder)
+        wall = round(time.perf_counter() - start, 1)
     failed = sum(state != "Completed" for state in states)
     return {"surveys_at_once": AT_ONCE, "failed": failed, "at_once_s": wall}
 
 
-def measure_overhead(work: Path, production: Production) -> dict[str, Any]:
+def measure_overhead(work: Path) -> dict[str, Any]:
     """Run the demo survey by the flow and directly, then once more by the command, when all is cached."""
-    demo = simulate(work / "demo", production.environment, {})
-    flow_s, cpu_s, calls = run_flow(survey_of(demo, work / "flow"), server_process(work / "server"))
-    direct_s = run_directly(survey_of(demo, work / "direct"), calls)
-    steps_s = sum(result.cpu_s for _, result, _ in calls.made)
+    demo = simulate(work / "demo", dict(os.environ), {})
+    flow_s, flow_cpu_s, calls = run_flow(survey_of(demo, work / "flow"))
+    direct_s, direct_cpu_s = run_directly(survey_of(demo, work / "direct"), calls)
     return {
         "overhead_pct": round(100 * (flow_s / direct_s - 1), 1),
-        "overhead_cpu_pct": round(100 * cpu_s / steps_s, 1),
+        "overhead_cpu_s": round(flow_cpu_s - direct_cpu_s, 1),
         "flow_s": round(flow_s, 1),
         "direct_s": round(direct_s, 1),
+        "steps": len(calls.made),
         "startup_s": round(measure_startup(demo, work / "flow"), 1),
     }
 
 
-PARTS = {"at-once": measure_at_once, "overhead": measure_overhead}
-
-
-def benchmark(work: Path, parts: list[str]) -> dict[str, Any]:
-    """Measure on one server."""
-    with postgresql() as database, prefect_server(database, work / "server") as api:
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-        environment |= {"PREFECT_HOME": str(work / "home"), "PREFECT_API_URL": api, "PYTHONPATH": str(ROOT)}
-        production = Production(api, database, environment, environment, S3Server(""), "", (), work)
-        # Prefect's threads have the settings of the environment alone.
-        os.environ["PREFECT_API_URL"] = api
-        with temporary_settings({PREFECT_API_URL: api}):
-            return {key: value for part in parts for key, value in PARTS[part](work, production).items()}
+PARTS = {"overhead": measure_overhead, "at-once": measure_at_once}
 
 
 def main() -> None:
@@ -261,7 +249,7 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS))
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="orchestration-") as work:
-        result = benchmark(Path(work), arguments.parts)
+        result = {key: value for part in arguments.parts for key, value in PARTS[part](Path(work)).items()}
     arguments.json.write_text(json.dumps(result, indent=1))
     print(json.dumps(result, indent=1))
 

@@ -1,9 +1,10 @@
-"""Temporary Prefect servers that a killed flow left behind: found by the next one and ended.
+"""Temporary Prefect servers: they give way to the steps, and those that a killed flow left behind are ended.
 
 The server that Prefect starts for a flow without one is a process of its own; a killed flow cannot end it.
 """
 
 import os
+from contextlib import suppress
 
 import psutil
 
@@ -11,11 +12,25 @@ MARK = "COSMOSAIC_FLOW_PROCESS"
 """Environment variable that the server inherits: which process it was started for."""
 
 SERVER = "prefect.server.api.server:create_app"
+GIVING_WAY = 10
+"""Niceness of a temporary server: what it writes down can wait, the steps want the CPU."""
 
 
 def mark_flow_process() -> None:
     """Let the servers that this process starts say whose they are."""
     os.environ[MARK] = _identity(psutil.Process())
+
+
+def temporary_servers() -> list[psutil.Process]:
+    """Return the servers that this process started."""
+    return [child for child in psutil.Process().children() if SERVER in child.cmdline()]
+
+
+def let_servers_give_way() -> None:
+    """Let the temporary server have the CPU time that the steps leave."""
+    for server in temporary_servers():
+        with suppress(psutil.Error):  # ended meanwhile
+            server.nice(GIVING_WAY)
 
 
 def end_orphaned_servers() -> list[int]:

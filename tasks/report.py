@@ -23,6 +23,7 @@ from cosmosaic.summary import COLUMNS, write_run
 from cosmosaic.survey import Survey
 from cosmosaic.thumbnails import thumbnail
 from tasks.combine import BandFutures, MosaicFutures
+from tasks.leftovers import let_servers_give_way
 from tasks.run import Run, counted, plan_workers
 from tasks.runners import open_runner
 
@@ -58,6 +59,7 @@ def open_run(survey: Survey) -> Iterator[Run]:
     """Open a run; however it ends, it is in the run table and its child processes are stopped."""
     plan = plan_workers(survey)
     with open_runner(survey.resources, plan) as runner:
+        let_servers_give_way()
         run = Run(survey, plan, runner)
         try:
             yield run

@@ -4,9 +4,10 @@ import os
 import subprocess
 import sys
 
+import psutil
 import pytest
 
-from tasks.leftovers import SERVER, end_orphaned_servers
+from tasks.leftovers import GIVING_WAY, SERVER, end_orphaned_servers, let_servers_give_way
 
 SLEEP = "import time; time.sleep(60)"
 FLOW = f"""
@@ -45,3 +46,18 @@ def test_a_server_that_somebody_started_is_left_alone():
     finally:
         server.kill()
         server.wait()
+
+
+def test_a_temporary_server_gives_way_to_the_steps_and_nothing_else_does():
+    server, other = (
+        subprocess.Popen([sys.executable, "-c", SLEEP, name]) for name in (SERVER, "a child that does steps")
+    )
+    try:
+        before = psutil.Process().nice()
+        let_servers_give_way()
+        assert psutil.Process(server.pid).nice() == GIVING_WAY
+        assert psutil.Process(other.pid).nice() == psutil.Process().nice() == before
+    finally:
+        for started in (server, other):
+            started.kill()
+            started.wait()
