@@ -22,6 +22,7 @@ from scipy import ndimage
 from sky_fields import Field, FrameTruth, crowded_field, make_field, random_field, sparse_field
 
 from cosmosaic.detector import clean_flicker_noise
+from cosmosaic.exposures import exposure_name
 from cosmosaic.filters import WISP_DETECTORS
 from cosmosaic.provenance import save_model
 from cosmosaic.simulate.references import CRDS_CONTEXT, write_crds_cache
@@ -38,7 +39,8 @@ from cosmosaic.sky.methods import (
     solve_overlaps,
     values_of,
 )
-from cosmosaic.sky.patterns import write_patterns
+from cosmosaic.sky.patterns import patterns_text, write_patterns
+from cosmosaic.sky.solution import WispSolution
 from cosmosaic.sky.stripes import destripe
 from cosmosaic.sky.verdict import Verdict, make_judge, pure_noise, rank
 
@@ -136,7 +138,9 @@ def without_wisps(paths: list[Path], folder: Path) -> None:
         by_detector[path.name.split("_cal")[0].rsplit("_", 1)[1].upper()].append(path)
     for detector, members in by_detector.items():
         if detector in WISP_DETECTORS:
-            remove_wisps(members, f"{detector.lower()}_wisp", folder)
+            names = [exposure_name(path.name) for path in members]
+            nobody = WispSolution(exposures=dict.fromkeys(names, ""), kept=False)
+            remove_wisps(members, nobody, f"{detector.lower()}_wisp", folder)
         else:
             for path in members:
                 (folder / path.name).symlink_to(path)
@@ -148,7 +152,7 @@ def destriped(paths: list[Path], folder: Path) -> None:
     _, levels = find_sources(survey)
     _, stripes = destripe(survey, values_of(levels), ~bright_cells(survey, levels))
     for path, name in zip(paths, survey.names, strict=True):
-        flatten_frame([path, write_patterns(stripes[name], name, folder)], 0, folder)
+        flatten_frame([path, write_patterns(patterns_text(stripes[name]), name, folder)], 0, folder)
 
 
 def score(sample: Sample, levels: dict[str, float]) -> dict[str, float]:

@@ -342,6 +342,9 @@ class Survey(Settings):
     exposures: ExposureSettings = ExposureSettings()
     align: AlignSettings = AlignSettings()
     sky: SkySettings = SkySettings()
+    solve_anew: bool = False
+    """Solve the sky levels of all exposures together, and tell how far they moved. Off, exposures that were solved
+    before keep their levels and stripes, and new ones are fitted to them, so that a new frame costs what it touches."""
     engine: Literal["tiles", "jwst"] = "tiles"
     """What finds outliers and combines exposures: this project's engine in tiles, or the jwst package's steps."""
     outliers: OutlierSettings = OutlierSettings()

@@ -13,7 +13,7 @@ from tasks.associations import write_association
 from tasks.catalog import catalog_mosaic
 from tasks.defects import list_defects
 from tasks.engines import ENGINES, BandInput, Combined
-from tasks.flatness import judge_band, measure_band, without_wisps
+from tasks.flatness import SkyFutures, judge_band, measure_band, without_wisps
 from tasks.preview import composite_mosaics, preview_mosaic
 from tasks.publish import publish_objects
 from tasks.run import Run
@@ -47,6 +47,7 @@ class BandFutures:
     association: Association
     mosaics: tuple[MosaicFutures, ...]
     """The whole, then the named tiles."""
+    sky: SkyFutures
     verdict: PrefectFuture
     exposures: PrefectFuture
 
@@ -84,7 +85,7 @@ def combine_band(
         target=store.join(run.products, "exposures"),
         endings=EXPOSURE_ENDINGS,
     )
-    return BandFutures(association, (whole, *tiles), verdict, kept)
+    return BandFutures(association, (whole, *tiles), sky, verdict, kept)
 
 
 def _finished(

@@ -1,7 +1,8 @@
 """The sky of one filter, from calibrated exposures to the verdict."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from prefect.futures import PrefectFuture
 
@@ -9,10 +10,13 @@ from cosmosaic import store
 from cosmosaic.filters import WISP_DETECTORS, detector_pixel_arcsec
 from cosmosaic.mosaic.tiles import cell_lattice
 from cosmosaic.records import Association, Frame, MosaicGrid, StoredObject
+from cosmosaic.sky.solution import SkySolution, WispSolution, read_solution, read_wisps
 from tasks.run import Run
 from tasks.sky import bin_cleared_frame, bin_frame, flatten_frame, judge_sky, measure_sky, remove_wisps
 
 Exposures = tuple[StoredObject | PrefectFuture, ...]
+
+Solution = TypeVar("Solution", SkySolution, WispSolution)
 
 FEWEST_FOR_TEMPLATE = 3
 """Exposures of a detector that tell wisps from sources."""
@@ -26,6 +30,8 @@ class SkyFutures:
     """The ``cal`` files, flattened where that is asked for; the levels are still in."""
     cells: tuple[PrefectFuture, ...]
     levels: PrefectFuture | None
+    earlier: SkySolution | None
+    """What an earlier run published."""
     grid: MosaicGrid
     """The lattice of the cells."""
 
@@ -43,12 +49,16 @@ def without_wisps(
         template = settings.wisp_templates.get(f"{detector}_{association.filter}")
         if not members or (template is None and len(members) < FEWEST_FOR_TEMPLATE):
             continue
+        stem = f"{association.product_name}_{detector.lower()}_wisp"
+        digests = {name: cals[name].sha256 for name in members}
+        own = None if template or run.survey.solve_anew else published_template(stem, digests, run)
         future = run.submit(
             remove_wisps,
             f"{association.band} {detector}",
             exposures=tuple(untouched.pop(name) for name in members),
-            template=store.checksum(template, run.work.checksums) if template else None,
-            stem=f"{association.product_name}_{detector.lower()}_wisp",
+            template=store.checksum(template, run.work.checksums) if template else own,
+            solution=WispSolution(exposures=digests, kept=own is not None),
+            stem=stem,
         )
         futures.append(future)
     return (*untouched.values(), *futures), tuple(futures)
@@ -62,7 +72,9 @@ def measure_band(association: Association, exposures: Exposures, grid: MosaicGri
         run.submit(bin_frame, name, exposures=exposures, name=name, grid=cell_grid) for name in association.members
     )
     if settings.method == "none" and not settings.changes_pixels:
-        return SkyFutures(exposures, cells, None, cell_grid)
+        return SkyFutures(exposures, cells, None, None, cell_grid)
+    stem = f"{association.product_name}_sky"
+    earlier = published_solution(stem, run)
     levels = run.submit(
         measure_sky,
         band,
@@ -70,16 +82,41 @@ def measure_band(association: Association, exposures: Exposures, grid: MosaicGri
         exposures=exposures,
         table=store.checksum(settings.levels, run.work.checksums) if settings.levels else None,
         settings=settings,
+        earlier=None if run.survey.solve_anew else earlier,
         grid=cell_grid,
-        stem=f"{association.product_name}_sky",
+        stem=stem,
     )
     if not settings.changes_pixels:
-        return SkyFutures(exposures, cells, levels, cell_grid)
+        return SkyFutures(exposures, cells, levels, earlier, cell_grid)
     flat = tuple(
         run.submit(flatten_frame, name, exposures=exposures, name=name, sky=levels, settings=settings)
         for name in association.members
     )
-    return SkyFutures(flat, cells, levels, cell_grid)
+    return SkyFutures(flat, cells, levels, earlier, cell_grid)
+
+
+def published_solution(stem: str, run: Run) -> SkySolution | None:
+    """Return the levels that an earlier run of the survey published; None where there are none to be read."""
+    return _published(stem, read_solution, run)
+
+
+def published_template(stem: str, exposures: Mapping[str, str], run: Run) -> StoredObject | None:
+    """Return the wisp template that an earlier run published, if it stays that of these exposures."""
+    solution, uri = _published(stem, read_wisps, run), store.join(run.products, f"{stem}.fits")
+    if solution is None or not solution.stays_for(exposures) or store.stat(uri) is None:
+        return None
+    return store.checksum(uri, run.work.checksums)
+
+
+def _published(stem: str, read: Callable[[str], Solution], run: Run) -> Solution | None:
+    uri = store.join(run.products, f"{stem}.ecsv")
+    try:
+        return read(store.read_bytes(uri).decode())
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError) as error:
+        run.note(f"{uri} is none of this version's tables ({error}): what it holds is solved anew")
+        return None
 
 
 def judge_band(

@@ -20,10 +20,10 @@ def flag_outliers(
     """Take the sky out and flag what differs from exposure to exposure."""
     return Step(
         name="flag_outliers",
-        version=1,
+        version=2,
         function="cosmosaic.mosaic.jwst_engine:flag_outliers",
-        inputs=(*cals_of(exposures), *((levels.named("_sky.ecsv"),) if levels else ())),
-        arguments=(sky, outliers, drizzle),
+        inputs=cals_of(exposures),
+        arguments=(dict(levels.facts) if levels else None, sky, outliers, drizzle),
     )
 
 

@@ -19,6 +19,7 @@ from cosmosaic import store, workers
 from cosmosaic.frames import FoundFrames
 from cosmosaic.records import STATES, Frame, StoredObject
 from cosmosaic.retention import record_use
+from cosmosaic.sky.solution import Moves, moves
 from cosmosaic.summary import COLUMNS, write_run
 from cosmosaic.survey import Survey
 from cosmosaic.thumbnails import thumbnail
@@ -133,6 +134,9 @@ def _band_rows(band: BandFutures, frames: dict[str, Frame], run: Run) -> list[di
         "sky_detector_pct": sky.get("detector_pct"),
         "sky_halo_pct": sky.get("halo_pct"),
     }
+    moved = _moved(band, run)
+    if moved:
+        shared["sky_moved_mjy_sr"] = moved.largest
     whole = _mosaic_columns(band.whole, frames, run)
     kept = run.results({"exposures": band.exposures})
     rows = [_product_row(stored) | whole for result in kept.values() for stored in result.objects]
@@ -140,6 +144,22 @@ def _band_rows(band: BandFutures, frames: dict[str, Frame], run: Run) -> list[di
         columns, made = _mosaic_columns(each, frames, run), run.results({"products": each.published})
         rows = [_product_row(stored) | columns for result in made.values() for stored in result.objects] + rows
     return [row | shared for row in rows]
+
+
+def _moved(band: BandFutures, run: Run) -> Moves | None:
+    """Return how far levels moved since the run before, and tell it where all were solved anew."""
+    if not band.sky.levels or not band.sky.earlier:
+        return None
+    solved = run.results({"levels": band.sky.levels})
+    if not solved:
+        return None
+    moved = moves(band.sky.earlier, solved["levels"].facts)
+    if run.survey.solve_anew:
+        run.note(
+            f"{band.association.band}: sky levels of {counted(moved.exposures, 'exposure')} that were solved before "
+            f"moved by {moved.rms:.5f} MJy/sr rms, {moved.largest:.5f} at most"
+        )
+    return moved
 
 
 def _mosaic_columns(mosaic: MosaicFutures, frames: dict[str, Frame], run: Run) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The sky of the exposures of one filter: cleaned, measured, taken out, judged."""
 
 from cosmosaic.records import MosaicGrid, StoredObject
+from cosmosaic.sky.solution import CELLS_SUFFIX, SkyRequest, SkySolution, WispSolution, keeping
 from cosmosaic.steps import Step, StepResult, objects_of
 from cosmosaic.survey import SkySettings
 from tasks.caching import step_task
@@ -11,14 +12,16 @@ Results = tuple[StepResult, ...]
 
 
 @step_task("Wisps", COMPUTING)
-def remove_wisps(exposures: tuple[StoredObject, ...], template: StoredObject | None, stem: str) -> Step:
+def remove_wisps(
+    exposures: tuple[StoredObject, ...], template: StoredObject | None, solution: WispSolution, stem: str
+) -> Step:
     """Fit and subtract the wisps of one detector."""
     return Step(
         name="remove_wisps",
-        version=1,
+        version=2,
         function="cosmosaic.sky.corrections:remove_wisps",
         inputs=(*exposures, template) if template else exposures,
-        arguments=(stem,),
+        arguments=(solution, stem),
     )
 
 
@@ -36,17 +39,25 @@ def bin_frame(exposures: Exposures, name: str, grid: MosaicGrid) -> Step:
 
 @step_task("Sky", COMPUTING)
 def measure_sky(
-    cells: Results, exposures: Exposures, table: StoredObject | None, settings: SkySettings, grid: MosaicGrid, stem: str
+    cells: Results,
+    exposures: Exposures,
+    table: StoredObject | None,
+    settings: SkySettings,
+    earlier: SkySolution | None,
+    grid: MosaicGrid,
+    stem: str,
 ) -> Step:
-    """Measure the sky of each exposure."""
+    """Measure the sky of each exposure that no earlier solution holds."""
     pixels = cals_of(exposures) if settings.needs_pixels else ()
+    digests = {stored.name.removesuffix(CELLS_SUFFIX): stored.sha256 for stored in objects_of(*cells)}
+    # Whether the level is subtracted or only recorded does not change what is measured.
+    request = SkyRequest(method=settings.method, slow_stripes=settings.slow_stripes, grid=grid)
     return Step(
         name="measure_sky",
-        version=3,
+        version=4,
         function="cosmosaic.sky.steps:measure_sky",
         inputs=(*objects_of(*cells), *pixels, *((table,) if table else ())),
-        # Whether the level is subtracted or only recorded does not change what is measured.
-        arguments=(settings.method, settings.slow_stripes, grid, stem),
+        arguments=(keeping(request, earlier, digests), stem),
     )
 
 

@@ -11,7 +11,6 @@ from cosmosaic.mosaic.grid import resample_parameters
 from cosmosaic.mosaic.noise import note_noise_factor
 from cosmosaic.provenance import save_model
 from cosmosaic.records import Made, MosaicGrid
-from cosmosaic.sky.steps import read_levels
 from cosmosaic.survey import DrizzleSettings, OutlierSettings, SkySettings
 
 FEWEST_GROUPS = 3
@@ -19,14 +18,21 @@ FEWEST_GROUPS = 3
 
 
 def flag_outliers(
-    paths: list[Path], sky: SkySettings, outliers: OutlierSettings, drizzle: DrizzleSettings, folder: Path
+    paths: list[Path],
+    levels: dict[str, float] | None,
+    sky: SkySettings,
+    outliers: OutlierSettings,
+    drizzle: DrizzleSettings,
+    folder: Path,
 ) -> Made:
     """Apply the sky levels and flag what differs from exposure to exposure.
 
     Parameters
     ----------
     paths
-        ``_cal`` files of one filter, and at the end their table of sky levels where there is one.
+        ``_cal`` files of one filter.
+    levels
+        Sky in MJy/sr by the exposure's name, where it was measured.
     sky
         Whether the level is subtracted or only recorded.
     outliers
@@ -36,11 +42,9 @@ def flag_outliers(
     folder
         Where the ``_crf`` files go.
     """
-    exposures = [path for path in paths if path.suffix == ".fits"]
-    tables = [path for path in paths if path.suffix == ".ecsv"]
-    library = open_exposures(exposures, folder.parent)
-    if tables:
-        _apply_levels(library, read_levels(tables[0]), sky)
+    library = open_exposures(paths, folder.parent)
+    if levels is not None:
+        _apply_levels(library, levels, sky)
     if outliers.enabled and len(library.group_names) >= FEWEST_GROUPS:
         library = _detect(library, outliers, drizzle)
     return Made(save_exposures(library, "_crf", folder))

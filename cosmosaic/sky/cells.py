@@ -22,6 +22,7 @@ from cosmosaic.exposures import exposure_name
 from cosmosaic.mosaic.grid import sky_to_pixel, survey_grid
 from cosmosaic.mosaic.tiles import CELL_PIXELS, box_of, cell_lattice, read_footprint
 from cosmosaic.records import Made, MosaicGrid
+from cosmosaic.sky.solution import CELLS_SUFFIX
 from cosmosaic.survey import GridSettings
 
 Floats = NDArray[np.floating]
@@ -36,7 +37,6 @@ HOLD_OUT = 2
 """One in ``HOLD_OUT**2`` blocks of cells is kept from every solution, to score it on."""
 BLOCK_CELLS = 16
 """Width of the blocks whose scatter gives errors, in cells: 4 arcsec in the short-wavelength channel."""
-CELLS_SUFFIX = "_cells.npz"
 CLEARED_SUFFIX = "_cleared.npz"
 UNUSABLE = pixel["DO_NOT_USE"] | pixel["NON_SCIENCE"]
 

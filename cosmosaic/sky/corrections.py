@@ -15,6 +15,7 @@ from cosmosaic.records import Made
 from cosmosaic.sky.cells import usable_pixels
 from cosmosaic.sky.flicker import flicker_pattern
 from cosmosaic.sky.patterns import pattern_image, read_patterns
+from cosmosaic.sky.solution import WispSolution
 from cosmosaic.sky.wisps import (
     FEWEST_EXPOSURES,
     Flags,
@@ -36,15 +37,17 @@ def remove_flicker(model: Any) -> None:
     model.meta.cal_step.clean_flicker_noise = "COMPLETE"
 
 
-def remove_wisps(paths: list[Path], stem: str, folder: Path) -> Made:
+def remove_wisps(paths: list[Path], solution: WispSolution, stem: str, folder: Path) -> Made:
     """Fit a wisp template to the exposures of one detector and filter and subtract it.
 
     Parameters
     ----------
     paths
-        ``_cal`` files, and the user's template where there is one, whose first image is a full frame or has the
-        exposures' shape. Without, the exposures make one themselves, if there are three or more; a new exposure
-        then changes what is taken out of all of them.
+        ``_cal`` files, and the template where there is one, whose first image is a full frame or has the exposures'
+        shape: the user's, or that of an earlier run. Without, the exposures make one themselves, if there are three
+        or more.
+    solution
+        The exposures, and whether the template is an earlier run's.
     stem
         Name without extension of the table of amplitudes and of the template that was built.
     folder
@@ -58,8 +61,12 @@ def remove_wisps(paths: list[Path], stem: str, folder: Path) -> Made:
     saved = [_without_wisp(path, template, fit, folder) for path, fit in fits_of.items()]
     if template is not None and not given:
         saved.append(_write_template(template, folder / f"{stem}.fits"))
-    rows = [(exposure_name(path.name), *fit, fit.is_significant) for path, fit in fits_of.items()]
-    table = QTable(rows=rows, names=("exposure", "amplitude", "error", "subtracted"))
+    rows = [
+        (name, *fit, fit.is_significant, solution.exposures[name])
+        for name, fit in ((exposure_name(path.name), fit) for path, fit in fits_of.items())
+    ]
+    table = QTable(rows=rows, names=("exposure", "amplitude", "error", "subtracted", "sha256"))
+    table.meta["kept"] = solution.kept
     table.write(folder / f"{stem}.ecsv", format="ascii.ecsv", overwrite=True)
     return Made([*saved, folder / f"{stem}.ecsv"], {"wisps_subtracted": float(sum(row[3] for row in rows))})
 
@@ -103,7 +110,8 @@ def _template(given: list[Path], blocks: list[Floats]) -> Floats | None:
         return _read_template(given[0], blocks[0].shape)
     if len(blocks) < FEWEST_EXPOSURES:
         return None
-    template = build_template(blocks)
+    # As it is when it is read again: an exposure that was corrected with it stays what it is.
+    template = build_template(blocks).astype(np.float32).astype(float)
     return template if template.any() else None
 
 

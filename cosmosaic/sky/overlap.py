@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from cosmosaic.sky.cells import CellSurvey, Exposure
 from cosmosaic.sky.pedestal import Level
+from cosmosaic.sky.solution import SkySolution
 
 Floats = NDArray[np.floating]
 Flags = NDArray[np.bool_]
@@ -171,6 +172,38 @@ def common_window(first: Exposure, second: Exposure) -> Iterator[tuple[Window, W
         for row, column in (low, low - first.origin, low - second.origin)
     )
     yield whole, a, b
+
+
+def tied(levels: Mapping[str, Level], kept: SkySolution, survey: CellSurvey) -> dict[str, Level]:
+    """Put levels of a new solution on the zero of those that are kept.
+
+    A new exposure's level is shifted by the mean difference between kept and new levels of the exposures that it
+    overlaps with, weighted by their common cells; of all kept exposures where it overlaps with none.
+
+    Parameters
+    ----------
+    levels
+        Of all exposures, solved together.
+    kept
+        What stays as it was.
+    survey
+        The exposures' cells.
+    """
+    shifts = {one.name: one.level - levels[one.name].value for one in kept.exposures}
+    exposures = {exposure.name: exposure for exposure in survey.exposures}
+    stay = {one.name: Level(one.level, np.nan if one.error is None else one.error) for one in kept.exposures}
+
+    def shifted(name: str) -> Level:
+        weights = [_common_cells(exposures[name], exposures[other]) for other in shifts]
+        # Where nothing overlaps all count the same.
+        shift = np.average(list(shifts.values()), weights=weights if any(weights) else None)
+        return Level(levels[name].value + float(shift), levels[name].error)
+
+    return {name: stay[name] if name in stay else shifted(name) for name in levels}
+
+
+def _common_cells(first: Exposure, second: Exposure) -> int:
+    return sum(int(np.count_nonzero(first.usable[a] & second.usable[b])) for _, a, b in common_window(first, second))
 
 
 def _step(survey: CellSurvey, cells: Flags, first: Exposure, second: Exposure) -> Step | None:

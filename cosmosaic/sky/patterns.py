@@ -60,10 +60,15 @@ def without_patterns(survey: CellSurvey, patterns: Mapping[str, Sequence[Floats]
     return CellSurvey(survey.grid, tuple(exposures))
 
 
-def write_patterns(patterns: Sequence[Floats], name: str, folder: Path) -> Path:
-    """Write an exposure's patterns as ``<exposure>_patterns.json``."""
+def patterns_text(patterns: Sequence[Floats]) -> str:
+    """Write an exposure's patterns as JSON."""
+    return json.dumps([np.round(nodes, DIGITS).tolist() for nodes in patterns])
+
+
+def write_patterns(text: str, name: str, folder: Path) -> Path:
+    """Write what `patterns_text` gave to ``<exposure>_patterns.json``."""
     path = folder / f"{name}{PATTERNS_SUFFIX}"
-    path.write_text(json.dumps([np.round(nodes, DIGITS).tolist() for nodes in patterns]))
+    path.write_text(text)
     return path
 
 

@@ -1,26 +1,26 @@
 """The step that measures the sky of one filter, and the table it leaves."""
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
-from astropy import units
-from astropy.table import QTable
 
-from cosmosaic.records import Made, MosaicGrid
-from cosmosaic.sky.cells import CELLS_SUFFIX, read_cells
+from cosmosaic.records import Made
+from cosmosaic.sky.cells import read_cells
 from cosmosaic.sky.comparison import choose_method
 from cosmosaic.sky.methods import METHODS, Sky, SkyInputs, bright_cells, find_sources, measure, values_of
-from cosmosaic.sky.patterns import Patterns, without_patterns, write_patterns
+from cosmosaic.sky.overlap import tied
+from cosmosaic.sky.patterns import Patterns, patterns_text, without_patterns, write_patterns
+from cosmosaic.sky.pedestal import Level
+from cosmosaic.sky.solution import CELLS_SUFFIX, SkyRequest, SkySolution, SolvedExposure, solution_table
 from cosmosaic.sky.stripes import destripe
 
-SURFACE_BRIGHTNESS = units.MJy / units.sr
 AUTO = "auto"
 LEVEL_DIGITS = 5
-"""Decimals of the levels in MJy/sr, a few ten-thousandths of a pixel's noise: exposures far from a new one keep theirs,
-and all that was made of them."""
+"""Decimals of the levels in MJy/sr, a few ten-thousandths of a pixel's noise."""
 
 
-def measure_sky(paths: list[Path], method: str, slow_stripes: bool, grid: MosaicGrid, stem: str, folder: Path) -> Made:
+def measure_sky(paths: list[Path], request: SkyRequest, stem: str, folder: Path) -> Made:
     """Measure the sky of each exposure of one filter.
 
     Parameters
@@ -28,18 +28,14 @@ def measure_sky(paths: list[Path], method: str, slow_stripes: bool, grid: Mosaic
     paths
         ``_cells.npz`` files of all exposures; their ``_cal`` files, for the methods that look at pixels; for ``user``
         the table of levels.
-    method
-        A key of `cosmosaic.sky.methods.METHODS`, or ``auto``: the one that the verdict ranks first, and why is told
-        in the table's metadata.
-    slow_stripes
-        Find slow stripes along rows as well.
-    grid
-        The lattice that the cells lie on.
+    request
+        How, and what is known already.
     stem
         Name of the table without extension.
     folder
-        Where the table goes (ECSV; columns ``exposure``, and ``level`` and ``error`` in MJy/sr; the error is NaN
-        where the method gives none), and ``<exposure>_patterns.json`` of each exposure that has any.
+        Where the table goes (ECSV; columns ``exposure``, ``level`` and ``error`` in MJy/sr, the error NaN where the
+        method gives none, ``kept`` where the level is an earlier solution's, and what to recognise it by), and
+        ``<exposure>_patterns.json`` of each exposure that has any.
 
     Raises
     ------
@@ -51,31 +47,51 @@ def measure_sky(paths: list[Path], method: str, slow_stripes: bool, grid: Mosaic
     cells = [path for path in paths if path.name.endswith(CELLS_SUFFIX)]
     exposures = [path for path in paths if path.suffix == ".fits"]
     tables = [path for path in paths if path not in (*cells, *exposures)]
-    inputs = SkyInputs(read_cells(cells, grid), exposures, tables[0] if tables else None, folder.parent)
-    chosen, sky, scores = choose_method(inputs) if method == AUTO else (method, measure(method, inputs), {})
-    levels = {name: round(level.value, LEVEL_DIGITS) for name, level in sky.levels.items()}
-    patterns = _with_stripes(inputs, sky) if slow_stripes else sky.patterns
-    table = QTable(
-        {
-            "exposure": list(levels),
-            "level": np.array(list(levels.values())) * SURFACE_BRIGHTNESS,
-            "error": np.round([level.error for level in sky.levels.values()], LEVEL_DIGITS + 1) * SURFACE_BRIGHTNESS,
-        }
+    inputs = SkyInputs(read_cells(cells, request.grid), exposures, tables[0] if tables else None, folder.parent)
+    chosen, sky, scores = _measured(inputs, request)
+    patterns = _with_stripes(inputs, sky) if request.slow_stripes else sky.patterns
+    texts = {name: patterns_text(nodes) for name, nodes in patterns.items()}
+    levels, known = sky.levels, {one.name: one for one in request.kept.exposures} if request.kept else {}
+    if request.kept:
+        levels = tied(levels, request.kept, inputs.survey)
+        texts |= {name: one.patterns for name, one in known.items()}
+    digests = {path.name.removesuffix(CELLS_SUFFIX): hashlib.sha256(path.read_bytes()).hexdigest() for path in cells}
+    solution = SkySolution(
+        asked=request.asked,
+        method=chosen,
+        exposures=tuple(
+            known.get(name) or _solved(name, level, digests[name], texts.get(name, ""))
+            for name, level in levels.items()
+        ),
     )
-    table.meta["method"] = chosen
-    table.meta["source"] = METHODS[chosen].source
+    table = solution_table(solution, METHODS[chosen].source)
     if scores:
         table.meta["chosen_for"] = {"score": "rms distance from the levels of the held-out blocks, % of a pixel's rms"}
         table.meta["chosen_for"] |= scores
     path = folder / f"{stem}.ecsv"
     table.write(path, format="ascii.ecsv")
-    return Made([path, *(write_patterns(patterns[name], name, folder) for name in sorted(patterns))], levels)
+    written = [write_patterns(text, name, folder) for name, text in sorted(texts.items()) if text]
+    return Made([path, *written], {one.name: one.level for one in solution.exposures})
 
 
-def read_levels(path: Path) -> dict[str, float]:
-    """Read a table of sky levels: exposure name to level in MJy/sr."""
-    table = QTable.read(path, format="ascii.ecsv")
-    return dict(zip(table["exposure"], table["level"].to_value(SURFACE_BRIGHTNESS), strict=True))
+def _measured(inputs: SkyInputs, request: SkyRequest) -> tuple[str, Sky, dict[str, float]]:
+    """Return the method that is taken, what it finds, and for what it was chosen."""
+    if request.method != AUTO:
+        return request.method, measure(request.method, inputs), {}
+    if request.kept:
+        return request.kept.method, measure(request.kept.method, inputs), {}
+    return choose_method(inputs)
+
+
+def _solved(name: str, level: Level, digest: str, patterns: str) -> SolvedExposure:
+    return SolvedExposure(
+        name=name,
+        sha256=digest,
+        level=round(level.value, LEVEL_DIGITS),
+        error=None if np.isnan(level.error) else round(level.error, LEVEL_DIGITS + 1),
+        patterns=patterns,
+        kept=False,
+    )
 
 
 def _with_stripes(inputs: SkyInputs, sky: Sky) -> Patterns:

@@ -7,7 +7,14 @@ from sky.skies import GRID, OFFSETS, PIXEL_RMS, make_survey, scene
 from cosmosaic.mosaic.tiles import lattice
 from cosmosaic.sky.cells import gather, read_cells, stack, write_cells
 from cosmosaic.sky.methods import METHODS, SkyInputs, find_sources, values_of
-from cosmosaic.sky.patterns import pattern_at, pattern_image, read_patterns, without_patterns, write_patterns
+from cosmosaic.sky.patterns import (
+    pattern_at,
+    pattern_image,
+    patterns_text,
+    read_patterns,
+    without_patterns,
+    write_patterns,
+)
 from cosmosaic.sky.planes import detilt
 
 TRUE = 0.3 + PIXEL_RMS * np.array([0.0, 0.3, -0.2, 0.1, 0.25, -0.3, 0.15, -0.1])
@@ -25,7 +32,7 @@ def test_nodes_of_a_plane_are_a_plane_to_the_edges():
 
 def test_patterns_on_disk_and_on_pixels_leave_the_level(tmp_path):
     stripes = np.sin(np.arange(20.0))[:, None]
-    (read,) = read_patterns(write_patterns([stripes], "exposure", tmp_path))
+    (read,) = read_patterns(write_patterns(patterns_text([stripes]), "exposure", tmp_path))
     np.testing.assert_allclose(read, stripes, atol=1e-8)
     usable = np.random.default_rng(1).random((640, 640)) < 0.9
     image = pattern_image([read], usable)

@@ -1,0 +1,184 @@
+"""The sky that was found for a survey's exposures, and how it stays when exposures are added.
+
+Levels that are solved together all move a little when one is added, and all that was made of their exposures would be
+made again. So an exposure that was solved keeps its level and patterns for as long as it is the same, and a new one
+is fitted to those it overlaps with. The table of levels that a survey publishes is what is remembered.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+from astropy import units
+from astropy.table import QTable
+
+from cosmosaic.records import MosaicGrid, Record
+
+SURFACE_BRIGHTNESS = units.MJy / units.sr
+CELLS_SUFFIX = "_cells.npz"
+"""Ending of the files with the cells of an exposure."""
+USERS_LEVELS = "user"
+"""The method whose levels are remembered by the user."""
+
+
+class SolvedExposure(Record):
+    """What was found for one exposure."""
+
+    name: str
+    sha256: str
+    """Of its cells."""
+    level: float
+    """MJy/sr."""
+    error: float | None
+    """None where the method gives none."""
+    patterns: str
+    """Text of its ``_patterns.json``; empty where it has none."""
+    kept: bool
+    """Whether this was known before, or found with the others."""
+
+
+class SkySolution(Record):
+    """The sky of the exposures of one filter."""
+
+    asked: str
+    """What was asked for: method and patterns."""
+    method: str
+    """The method that was taken."""
+    exposures: tuple[SolvedExposure, ...]
+
+
+class WispSolution(Record):
+    """What the wisps of one detector were taken out with."""
+
+    exposures: dict[str, str]
+    """sha256 of each exposure by its name."""
+    kept: bool
+    """Whether the template was that of an earlier run."""
+
+    def stays_for(self, exposures: Mapping[str, str]) -> bool:
+        """Tell whether these exposures take the template that was published.
+
+        The same exposures that made it make it again, with the same bytes.
+        """
+        return self.kept or self.exposures != dict(exposures)
+
+
+class SkyRequest(Record):
+    """What a solution is asked for."""
+
+    method: str
+    """A key of `cosmosaic.sky.methods.METHODS`, or ``auto``: the one that the verdict ranks first, and why is told in
+    the table's metadata."""
+    slow_stripes: bool
+    """Find slow stripes along rows as well."""
+    grid: MosaicGrid
+    """The lattice that the cells lie on."""
+    kept: SkySolution | None = None
+    """What of an earlier solution stays as it was."""
+
+    @property
+    def asked(self) -> str:
+        """What is asked for in words: a solution that was asked for something else is no earlier one of the same."""
+        return f"{self.method}, {'with' if self.slow_stripes else 'without'} slow stripes"
+
+
+class Moves(NamedTuple):
+    """How far the levels of exposures that were solved before have moved, MJy/sr."""
+
+    exposures: int
+    largest: float
+    rms: float
+
+
+def solution_table(solution: SkySolution, source: str) -> QTable:
+    """Return a solution as the table that is published; ``source`` tells where the method is described."""
+    exposures = solution.exposures
+    errors = np.array([np.nan if one.error is None else one.error for one in exposures])
+    table = QTable(
+        {
+            "exposure": [one.name for one in exposures],
+            "level": np.array([one.level for one in exposures]) * SURFACE_BRIGHTNESS,
+            "error": errors * SURFACE_BRIGHTNESS,
+            "kept": [one.kept for one in exposures],
+            "cells_sha256": [one.sha256 for one in exposures],
+            "patterns": [one.patterns for one in exposures],
+        }
+    )
+    table.meta["asked"], table.meta["method"], table.meta["source"] = solution.asked, solution.method, source
+    return table
+
+
+def read_solution(text: str) -> SkySolution:
+    """Read a table that a survey published.
+
+    Raises
+    ------
+    ValueError, KeyError
+        It is no such table.
+    """
+    table = QTable.read(text.splitlines(), format="ascii.ecsv")
+    # An empty text is masked in ECSV.
+    patterns = ["" if value is np.ma.masked else str(value) for value in table["patterns"]]
+    levels, errors = (table[name].to_value(SURFACE_BRIGHTNESS) for name in ("level", "error"))
+    return SkySolution(
+        asked=table.meta["asked"],
+        method=table.meta["method"],
+        exposures=tuple(
+            SolvedExposure(
+                name=str(row["exposure"]),
+                sha256=str(row["cells_sha256"]),
+                level=float(level),
+                error=None if np.isnan(error) else float(error),
+                patterns=pattern,
+                kept=bool(row["kept"]),
+            )
+            for row, level, error, pattern in zip(table, levels, errors, patterns, strict=True)
+        ),
+    )
+
+
+def read_wisps(text: str) -> WispSolution:
+    """Read a table of wisps that a survey published.
+
+    Raises
+    ------
+    ValueError, KeyError
+        It is no such table.
+    """
+    table = QTable.read(text.splitlines(), format="ascii.ecsv")
+    digests = zip(table["exposure"], table["sha256"], strict=True)
+    return WispSolution(exposures={str(name): str(digest) for name, digest in digests}, kept=table.meta["kept"])
+
+
+def keeping(request: SkyRequest, earlier: SkySolution | None, cells: Mapping[str, str]) -> SkyRequest:
+    """Add to a request what stays of an earlier solution.
+
+    Where the exposures are those of the earlier solution it is what that one kept: the same is done as then, and gives
+    the same bytes.
+
+    Parameters
+    ----------
+    request
+        What is asked for now.
+    earlier
+        What was published.
+    cells
+        sha256 of the cells of each exposure by its name.
+    """
+    if earlier is None or earlier.asked != request.asked or request.method == USERS_LEVELS:
+        return request
+    same = [one for one in earlier.exposures if cells.get(one.name) == one.sha256]
+    if len(same) == len(earlier.exposures) == len(cells):
+        same = [one for one in same if one.kept]
+    kept = tuple(one.model_copy(update={"kept": True}) for one in same)
+    if not kept:
+        return request
+    return request.model_copy(update={"kept": earlier.model_copy(update={"exposures": kept})})
+
+
+def moves(earlier: SkySolution, levels: Mapping[str, float]) -> Moves:
+    """Tell how far levels have moved since an earlier solution."""
+    steps = [levels[one.name] - one.level for one in earlier.exposures if one.name in levels]
+    if not steps:
+        return Moves(0, 0.0, 0.0)
+    return Moves(len(steps), float(np.abs(steps).max()), float(np.sqrt(np.mean(np.square(steps)))))
