@@ -189,9 +189,16 @@ def _state(run: Run, rows: list[dict[str, Any]]) -> State:
     mosaics = sum(row["kind"] == "i2d" for row in rows)
     if not failed:
         return Completed(message=f"{counted(mosaics, 'mosaic')}, {counted(len(run.ledger.executed), 'step')} executed")
-    reasons = "; ".join(f"{record.label}: {(record.error or '').splitlines()[0]}" for record in failed)
+    reasons = "; ".join(f"{record.label}: {(record.error or '').splitlines()[0]}" for record in run.ledger.causes)
     name = FAILED_IN_PART if mosaics else "Failed"
-    return Failed(name=name, message=f"{counted(mosaics, 'mosaic')}; {counted(len(failed), 'step')} failed: {reasons}")
+    return Failed(name=name, message=f"{counted(mosaics, 'mosaic')}; {_failures(run)}: {reasons}")
+
+
+def _failures(run: Run) -> str:
+    """Count the steps that failed, and those that needed them."""
+    causes = run.ledger.causes
+    failed, others = f"{counted(len(causes), 'step')} failed", len(run.ledger.failed) - len(causes)
+    return f"{failed} ({counted(others, 'step')} not begun for it)" if others else failed
 
 
 def _markdown(run: Run, rows: list[dict[str, Any]]) -> str:
@@ -202,7 +209,7 @@ def _markdown(run: Run, rows: list[dict[str, Any]]) -> str:
         if row["kind"] not in ("cal", "crf")
     ]
     steps = f"{len(run.ledger.executed)} steps executed, {len(run.ledger.cached)} from cache"
-    return f"{steps}, {len(run.ledger.failed)} failed.\n\n" + "\n".join(lines)
+    return f"{steps}, {_failures(run)}.\n\n" + "\n".join(lines)
 
 
 def _sky(rows: list[dict[str, Any]]) -> str:
@@ -257,5 +264,7 @@ def _print_summary(run: Run, rows: list[dict[str, Any]], state: State) -> None:
     ledger, wall = run.ledger, time.perf_counter() - run.clock
     run.note(f"products in {run.products}, run table {run.products}/summary.csv")
     run.note(f"{len(ledger.executed)} steps executed, {len(ledger.cached)} from cache, in {wall:.0f} s")
-    for record in ledger.failed:
+    if ledger.failed:
+        run.note(_failures(run))
+    for record in ledger.causes:
         run.note(f"failed: {record.label}: {record.error}")

@@ -31,6 +31,8 @@ STEPS_PER_FRAME = 7
 STEPS_PER_FILTER = 12
 """Association, sky and its page, tiles, mosaic, catalogue, preview, publication, roughly: a progress bar is no more."""
 
+NOT_BEGUN = "not begun, since a step that it needs failed"
+
 
 @dataclass(frozen=True)
 class StepRecord:
@@ -69,8 +71,13 @@ class Ledger:
 
     @property
     def failed(self) -> list[StepRecord]:
-        """Steps that failed for good."""
+        """Steps that failed for good, or that were not begun because what they need had failed."""
         return [record for record in self.records if record.error]
+
+    @property
+    def causes(self) -> list[StepRecord]:
+        """Steps that failed by themselves."""
+        return [record for record in self.failed if record.error != NOT_BEGUN]
 
 
 @dataclass(frozen=True)
@@ -207,12 +214,16 @@ def counted(number: int, thing: str) -> str:
 
 
 def _record_of(label: str, state: State) -> StepRecord:
+    if state.name == "NotReady":
+        return StepRecord(label, None, False, NOT_BEGUN)
     if not state.is_completed():
         return StepRecord(label, None, False, describe_failure(state))
     return StepRecord(label, state.result(), state.name == "Cached", None)
 
 
 def _outcome(record: StepRecord) -> str:
+    if record.error == NOT_BEGUN:
+        return NOT_BEGUN
     if record.error:
         return f"failed: {record.error.splitlines()[0]}"
     return "from cache" if record.cached or not record.result else f"{record.result.wall_s:.1f} s"

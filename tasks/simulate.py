@@ -69,4 +69,4 @@ def simulate_survey(run: Run) -> None:
     futures["truth"] = run.submit(simulate_truth, "sources and frames", sky=sky, settings=settings, target=target)
     futures["references"] = references
     if len(run.results(futures)) < len(futures):
-        raise RuntimeError(f"the synthetic survey is incomplete: {run.ledger.failed[0].error}")
+        raise RuntimeError(f"the synthetic survey is incomplete: {run.ledger.causes[0].error}")

@@ -66,6 +66,10 @@ def test_the_rest_is_made_and_the_run_ends_as_failed_in_part(damaged):
     assert set(table["filter"].dropna()) == {"F277W"}
     assert (folder / "products" / "damaged_f277w_30mas_full_i2d.fits").exists()
     assert set(table["frames_refused"]) == {3}
+    # Only what failed by itself is listed at the end.
+    listed = [line.split("failed: ")[1].split(":")[0] for line in run.output.splitlines() if "   failed: " in line]
+    assert set(listed) == {"Stage 1"}
+    assert "not begun" in table["error"].iloc[0]
 
 
 @pytest.mark.parametrize(
