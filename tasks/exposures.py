@@ -34,7 +34,7 @@ def calibrate_rate(
     """Count rate to surface brightness."""
     return Step(
         name="calibrate_rate",
-        version=2,
+        version=3,
         function="cosmosaic.detector:calibrate_rate",
         inputs=objects_of(rate),
         arguments=(flicker_noise,),

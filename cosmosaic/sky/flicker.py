@@ -2,7 +2,9 @@
 
 A fast stand-in for jwst's ``clean_flicker_noise``, after the row corrections of public NIRCam reductions (Schlawin
 et al. 2020, AJ 160, 231; Bagley et al. 2023, ApJL 946, L12). What is new is that each stripe is subtracted only as
-far as it exceeds its own noise (Wiener), so a row that a galaxy fills is left alone.
+far as it exceeds its own noise (Wiener), so a row that a galaxy fills is left alone; and that slow drifts, which look
+like extended light within a part of a row, are told from it by the median of the whole row: few sources fill half of
+one.
 """
 
 import numpy as np
@@ -14,7 +16,11 @@ Floats = NDArray[np.floating]
 Flags = NDArray[np.bool_]
 
 BACKGROUND_BOX = 64
-"""Light that varies more slowly than this many pixels is not 1/f noise along a row."""
+"""Light that varies more slowly than this many pixels is background: noise only as far as whole rows share it."""
+SAMPLING = 8
+"""The smooth background is looked at in every so many columns."""
+STEEPEST = 2.0
+"""Rms of the slope of a drift in units of that of its waves, by chance; a steeper one is the sky's."""
 CLIP_SIGMA = 3.0
 FEWEST_PIXELS = 32
 
@@ -52,11 +58,28 @@ def flicker_pattern(image: Floats, usable: Flags, outputs: int) -> Floats:
             amplifier = slice(start, start + width)
             pattern[:, amplifier] += _stripes(residual[:, amplifier] - pattern[:, amplifier], noise, axis=1)[:, None]
     pattern += _stripes(residual - pattern, noise, axis=0)[None, :]
+    pattern += _drift(np.where(masked, np.nan, background))[:, None]
     return (pattern - pattern[usable].mean()).astype(image.dtype)
 
 
 def _sources(data: Floats) -> Flags:
     return source_mask(data, COMPACT_TIERS)
+
+
+def _drift(background: Floats) -> Floats:
+    """What the background of whole rows shares, NaN where there are sources, but for a slope that is the sky's.
+
+    The slope of 1/f noise is hardly larger than its other slow waves: every octave of frequency has the same power.
+    """
+    sampled = background[:, ::SAMPLING]
+    enough = np.isfinite(sampled).sum(axis=1) >= FEWEST_PIXELS // SAMPLING
+    if np.count_nonzero(enough) < 2:
+        return np.zeros(len(background))
+    row = np.arange(len(background))
+    drift = np.interp(row, row[enough], np.nanmedian(sampled[enough], axis=1))
+    slope = np.polyval(np.polyfit(row, drift, 1), row)
+    waves = drift - slope
+    return waves if np.std(slope) > STEEPEST * np.std(waves) else drift - drift.mean()
 
 
 def _stripes(residual: Floats, noise: float, axis: int) -> Floats:

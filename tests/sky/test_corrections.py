@@ -57,6 +57,19 @@ def test_stripes_of_1_over_f_noise_go_and_sky_and_galaxy_stay():
     assert model.meta.cal_step.clean_flicker_noise == "COMPLETE"
 
 
+@pytest.mark.parametrize("steepness", [0.0, 0.3])
+def test_slow_drifts_go_and_a_steep_slope_of_the_sky_stays(steepness):
+    row = np.arange(SIDE) / SIDE - 0.5
+    drift, slope = 0.05 * RMS * np.cos(2 * np.pi * row), steepness * RMS * row
+    model = model_of(scene(1) + (drift + slope)[:, None])
+    remove_flicker(model)
+    left = np.mean(model.data - scene(1), axis=1)
+    # Eight boxes of 64 by 64 pixels in a row know their mean to 1 % of a pixel's noise, a quarter of the drift's rms.
+    if not steepness:
+        assert np.std(left) < 0.3 * np.std(drift)
+    assert np.polyfit(row, left, 1)[0] == pytest.approx(steepness * RMS, abs=0.05 * RMS)
+
+
 def test_noise_alone_is_left_alone():
     image = SKY + RMS * np.random.default_rng(3).standard_normal((SIDE, SIDE))
     model = model_of(image)
