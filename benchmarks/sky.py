@@ -10,9 +10,11 @@ import json
 import os
 import time
 from collections import defaultdict
+from concurrent.futures import Executor, ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import combinations
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +56,7 @@ ORDER = (*RANKED[::-1], *(method for method in METHODS if method not in (*RANKED
 GALAXY_RADIUS_PIXELS = 4.0 / 0.031
 FLICKER_FRAMES = 2
 NULL_DRAWS = 20
+PROCESSES = 2
 RANDOM_SURVEYS = 10
 
 
@@ -84,20 +87,21 @@ class Sample:
         return measure(method, SkyInputs(self.survey, self.paths, None, folder))
 
 
-def prepare(field: Field, folder: Path, *, corrected: bool) -> Sample:
+def prepare(field: Field, folder: Path, pool: Executor, *, corrected: bool) -> Sample:
     """Make a field's frames, take 1/f noise and wisps out where asked, and find the true levels of what is left."""
-    truth = make_field(field, folder / field.name)
+    truth = make_field(field, folder / field.name, pool)
     steps = {"raw": [frame.path for frame in truth]}
     paths = steps["raw"]
     if corrected:
         for name, remove in (("flicker", without_flicker), ("corrected", without_wisps), ("destriped", destriped)):
-            paths = steps[name] = _made_once(remove, paths, folder / f"{field.name}-{name}")
-    levels = {
-        frame.name: float(left[usable].mean())
-        for frame, path in zip(truth, paths, strict=True)
-        for left, usable in [_what_is_left(frame, path)]
-    }
+            paths = steps[name] = _made_once(remove, paths, folder / f"{field.name}-{name}", pool)
+    levels = dict(zip([frame.name for frame in truth], pool.map(_level, truth, paths), strict=True))
     return Sample(field, paths, truth, levels, bin_exposures(paths), steps)
+
+
+def _level(frame: FrameTruth, path: Path) -> float:
+    left, usable = _what_is_left(frame, path)
+    return float(left[usable].mean())
 
 
 def _what_is_left(frame: FrameTruth, path: Path) -> tuple[Any, Any]:
@@ -106,53 +110,58 @@ def _what_is_left(frame: FrameTruth, path: Path) -> tuple[Any, Any]:
         return frame.additive - (raw.data - final.data), usable_pixels(final)
 
 
-def _made_once(remove: Any, paths: list[Path], folder: Path) -> list[Path]:
+def _made_once(remove: Any, paths: list[Path], folder: Path, pool: Executor) -> list[Path]:
     made = [folder / path.name for path in paths]
     if not all(path.exists() for path in made):
         folder.mkdir(exist_ok=True)
-        start = time.process_time()
-        remove(paths, folder)
-        print(f"{folder.name}: {(time.process_time() - start) / len(paths):.2f} CPU s a frame", flush=True)
+        remove(paths, folder, pool)
+        print(f"{folder.name}: made", flush=True)
     return made
 
 
-def without_flicker(paths: list[Path], folder: Path) -> None:
+def without_flicker(paths: list[Path], folder: Path, pool: Executor) -> None:
     """Take 1/f noise out by the fast correction."""
-    for path in paths:
-        with datamodels.open(path) as model:
-            remove_flicker(model)
-            save_model(model, folder / path.name)
+    list(pool.map(partial(_without_flicker, folder), paths))
 
 
-def without_flicker_by_jwst(paths: list[Path], folder: Path) -> None:
+def _without_flicker(folder: Path, path: Path) -> None:
+    with datamodels.open(path) as model:
+        remove_flicker(model)
+        save_model(model, folder / path.name)
+
+
+def _without_flicker_by_jwst(folder: Path, path: Path) -> None:
     """Take 1/f noise out by jwst's step, as the main job calls it; these frames are flat-fielded already."""
-    for path in paths:
-        with datamodels.open(path) as model:
-            save_model(clean_flicker_noise(model, apply_flat_field=False), folder / path.name)
+    with datamodels.open(path) as model:
+        save_model(clean_flicker_noise(model, apply_flat_field=False), folder / path.name)
 
 
-def without_wisps(paths: list[Path], folder: Path) -> None:
+def without_wisps(paths: list[Path], folder: Path, pool: Executor) -> None:
     """Take wisps out, detector by detector."""
     by_detector = defaultdict(list)
     for path in paths:
         by_detector[path.name.split("_cal")[0].rsplit("_", 1)[1].upper()].append(path)
-    for detector, members in by_detector.items():
-        if detector in WISP_DETECTORS:
-            names = [exposure_name(path.name) for path in members]
-            nobody = WispSolution(exposures=dict.fromkeys(names, ""), kept=False)
-            remove_wisps(members, nobody, f"{detector.lower()}_wisp", folder)
-        else:
-            for path in members:
-                (folder / path.name).symlink_to(path)
+    for detector in by_detector.keys() - WISP_DETECTORS:
+        for path in by_detector.pop(detector):
+            (folder / path.name).symlink_to(path)
+    stems = [f"{detector.lower()}_wisp" for detector in by_detector]
+    nobody = [
+        WispSolution(exposures={exposure_name(path.name): "" for path in members}, kept=False)
+        for members in by_detector.values()
+    ]
+    list(pool.map(remove_wisps, by_detector.values(), nobody, stems, [folder] * len(stems)))
 
 
-def destriped(paths: list[Path], folder: Path) -> None:
+def destriped(paths: list[Path], folder: Path, pool: Executor) -> None:
     """Take slow stripes out."""
     survey = bin_exposures(paths)
     _, levels = find_sources(survey)
     _, stripes = destripe(survey, values_of(levels), ~bright_cells(survey, levels))
-    for path, name in zip(paths, survey.names, strict=True):
-        flatten_frame([path, write_patterns(patterns_text(stripes[name]), name, folder)], 0, folder)
+    pairs = [
+        [path, write_patterns(patterns_text(stripes[name]), name, folder)]
+        for path, name in zip(paths, survey.names, strict=True)
+    ]
+    list(pool.map(flatten_frame, pairs, [0] * len(pairs), [folder] * len(pairs)))
 
 
 def score(sample: Sample, levels: dict[str, float]) -> dict[str, float]:
@@ -191,8 +200,9 @@ def _empty_cells(survey: CellSurvey, truth: list[FrameTruth]) -> Any:
     lit = np.zeros(survey.grid.shape, dtype=bool)
     for frame in truth:
         with datamodels.open(frame.path) as model:
-            row, column = cell_positions(model.meta.wcs, frame.empty.shape, survey.grid)
-        lit[row[~frame.empty], column[~frame.empty]] = True
+            row, column = cell_positions(model.meta.wcs, frame.shape, survey.grid)
+        occupied = ~frame.empty
+        lit[row[occupied], column[occupied]] = True
     return ~lit
 
 
@@ -203,8 +213,7 @@ def _halo(sample: Sample, levels: dict[str, float]) -> float:
     inside = [
         levels[frame.name] - sample.levels[frame.name]
         for frame in sample.truth
-        if frame.galaxy is not None
-        and all(0 < p < size for p, size in zip(frame.galaxy, frame.empty.shape, strict=True))
+        if frame.galaxy is not None and all(0 < p < size for p, size in zip(frame.galaxy, frame.shape, strict=True))
     ]
     return _part_of_galaxy(sample.field, float(np.mean(inside)))
 
@@ -234,11 +243,11 @@ def measure_method(method: str, samples: dict[str, Sample], folder: Path) -> dic
     return figures
 
 
-def ranked_first(folder: Path, surveys: int) -> int:
+def ranked_first(folder: Path, surveys: int, pool: Executor) -> int:
     """Count the random surveys on which the verdict's winner is the truly best method, or within 10 % of it."""
     hits = 0
     for seed in range(surveys):
-        sample = prepare(random_field(seed), folder, corrected=True)
+        sample = prepare(random_field(seed), folder, pool, corrected=True)
         found = {method: sample.sky_of(method, folder) for method in RANKED}
         true = {method: score(sample, values_of(sky.levels))["level"] for method, sky in found.items()}
         (winner, verdict), best = rank(sample.survey, found)[0], min(true, key=lambda method: true[method])
@@ -279,7 +288,7 @@ def _faults(sample: Sample, levels: dict[str, float]) -> list[tuple[str, str, Ce
         raw = _exposures_of(survey, [sample.steps["raw"][5]])
         left = raw[0].mean - np.nanmean(raw[0].mean) + np.nanmean(survey.exposures[5].mean)
         faults.append(("1/f left in", "rows", _replaced(survey, {name: left}), levels))
-    if sample.field.wisp_rms_fraction:
+    if sample.field.settings.wisp_mjy_sr:
         faults.append(("wisp left in", "detector", _with_wisps(sample), levels))
     return faults
 
@@ -329,7 +338,9 @@ def null_passes(sample: Sample, draws: int) -> int:
     passed = 0
     for seed in range(draws):
         noise = pure_noise(sample.survey, seed)
-        passed += make_judge(noise).judge(values_of(solve_overlaps(clean(noise)).levels)).state == "pass"
+        verdict = make_judge(noise).judge(values_of(solve_overlaps(clean(noise)).levels))
+        _print(f"{sample.field.name}: pure noise {seed}", verdict)
+        passed += verdict.state == "pass"
     return passed
 
 
@@ -344,12 +355,13 @@ def flicker_methods(sample: Sample, folder: Path) -> dict[str, dict[str, float]]
     paths = [sample.steps["raw"][index] for index in chosen]
     found: dict[str, dict[str, float]] = {}
     cost, corrected = {}, {}
-    for name, remove in {"none": None, "jwst": without_flicker_by_jwst, "fast": without_flicker}.items():
+    for name, remove in {"none": None, "jwst": _without_flicker_by_jwst, "fast": _without_flicker}.items():
         start, made = time.process_time(), paths
         if remove:
             target = folder / f"flicker-{name}"
             target.mkdir(exist_ok=True)
-            remove(paths, target)
+            for path in paths:
+                remove(target, path)
             made = [target / path.name for path in paths]
         cost[name] = (time.process_time() - start) / len(paths)
         corrected[name] = made
@@ -364,7 +376,7 @@ def flicker_methods(sample: Sample, folder: Path) -> dict[str, dict[str, float]]
 
 def _holds_galaxy(frame: FrameTruth) -> bool:
     return frame.galaxy is not None and all(
-        130 < place < size - 130 for place, size in zip(frame.galaxy, frame.empty.shape, strict=True)
+        130 < place < size - 130 for place, size in zip(frame.galaxy, frame.shape, strict=True)
     )
 
 
@@ -402,17 +414,24 @@ def main() -> None:
     os.environ.pop("CRDS_SERVER_URL", None)
     if not (folder / "crds").exists():
         write_crds_cache(random_field(0).settings, folder / "crds")
-    report = Report(arguments.json)
+    with ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn")) as pool:
+        _run(arguments, folder, Report(arguments.json), pool)
+
+
+def _run(arguments: argparse.Namespace, folder: Path, report: "Report", pool: Executor) -> None:
     if set(arguments.parts) - {"ranking"}:
         samples = {
-            "sparse": prepare(sparse_field(), folder, corrected=False),
-            "crowded": prepare(crowded_field(), folder, corrected=True),
+            "sparse": prepare(sparse_field(), folder, pool, corrected=False),
+            "crowded": prepare(crowded_field(), folder, pool, corrected=True),
         }
     if "flicker" in arguments.parts:
         report.add("flicker", flicker_methods(samples["crowded"], folder))
     if "methods" in arguments.parts:
-        for method in arguments.methods:
-            report.add("methods", {method: measure_method(method, samples, folder)})
+        for sample in samples.values():
+            print(f"{sample.field.name}: {sample.empty.mean():.2f} of the cells are truly empty", flush=True)
+        measured = pool.map(partial(measure_method, samples=samples, folder=folder), arguments.methods)
+        for method, figures in zip(arguments.methods, measured, strict=True):
+            report.add("methods", {method: figures})
     if "faults" in arguments.parts:
         found, faults = faults_found(samples)
         report.add("verdict", {"faults_found": found, "faults": faults})
@@ -420,11 +439,12 @@ def main() -> None:
         report.add("verdict", {"null_passes": null_passes(samples["sparse"], arguments.draws)})
         report.add("verdict", {"null_draws": arguments.draws})
     if "ranking" in arguments.parts:
-        report.add("verdict", {"ranked_first": ranked_first(folder, arguments.surveys), "surveys": arguments.surveys})
+        report.add("verdict", {"ranked_first": ranked_first(folder, arguments.surveys, pool)})
+        report.add("verdict", {"surveys": arguments.surveys})
 
 
 class Report:
-    """The figures so far, written as they grow: the whole takes the better part of an hour."""
+    """The figures so far, written as they grow."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

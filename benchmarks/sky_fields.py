@@ -1,6 +1,8 @@
 """Simulated fields of known sky: what `benchmarks/sky.py` measures on."""
 
+from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,12 +29,13 @@ from cosmosaic.survey import FilterPair, Pointing, SimulationSettings
 
 Image = NDArray[np.float32]
 
-WISP_DETECTORS = ("NRCA3", "NRCA4", "NRCB3", "NRCB4")
 FILTERS = (FilterPair(short="F150W", long="F277W"),)
 WIDE_DITHERS = ((-9.0, -7.0), (7.0, -9.0), (9.0, 7.0), (-7.0, 9.0))
 """Offsets that carry every short-wavelength detector over the gap to its neighbours."""
 EMPTY_DISTANCE_ARCSEC = 1.0
 ISOPHOTE_RMS = 0.1
+PIXEL_RMS_MJY_SR = 0.076
+"""Of a pixel in one exposure of these fields."""
 PIXEL_ARCSEC = 0.031
 FIELD_CENTRE = (150.1163213, 2.200973097)
 
@@ -45,8 +48,6 @@ class Field:
     settings: SimulationSettings
     gradient_rms_fraction: float = 0.0
     """Peak-to-peak of a plane over each frame, in units of the pixel rms."""
-    wisp_rms_fraction: float = 0.0
-    """Peak of the wisps in units of the pixel rms."""
     galaxy_magnitude: float | None = None
     """AB magnitude of a galaxy of half-light radius 4 arcsec in the middle of the first detector."""
 
@@ -56,13 +57,7 @@ class FrameTruth:
     """What a frame holds that is no source."""
 
     path: Path
-    detector: str
-    additive: Image
-    """Sky, pedestal, 1/f noise, gradient and wisps in MJy/sr, after the flat; shape ``(ny, nx)``."""
-    empty: NDArray[np.bool_]
-    """Pixels farther than 1 arcsec from every true isophote of 0.1 pixel rms."""
-    pixel_rms: float
-    """Median noise of the pixels in MJy/sr."""
+    shape: tuple[int, int]
     galaxy: tuple[float, float] | None
     """Pixel (x, y) of the extended galaxy."""
 
@@ -70,13 +65,29 @@ class FrameTruth:
     def name(self) -> str:
         return self.path.name.removesuffix("_cal.fits")
 
+    @property
+    def additive(self) -> Image:
+        """Sky, pedestal, 1/f noise, gradient and wisps in MJy/sr, after the flat; shape ``(ny, nx)``."""
+        with np.load(_truth_path(self.path)) as stored:
+            return stored["additive"]
 
-def make_field(field: Field, folder: Path) -> list[FrameTruth]:
+    @property
+    def empty(self) -> NDArray[np.bool_]:
+        """Pixels farther than 1 arcsec from every true isophote of 0.1 pixel rms."""
+        with np.load(_truth_path(self.path)) as stored:
+            return np.unpackbits(stored["empty"], count=self.shape[0] * self.shape[1]).reshape(self.shape).astype(bool)
+
+
+def _truth_path(path: Path) -> Path:
+    return path.with_name(path.name.replace("_cal.fits", "_truth.npz"))
+
+
+def make_field(field: Field, folder: Path, pool: Executor) -> list[FrameTruth]:
     """Make the frames of a field, or take those that lie in the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     frames = plan_frames(field.settings)
     scene = _scene(field, frames)
-    return [_make_frame(field, frame, scene, folder) for frame in frames]
+    return list(pool.map(partial(_make_frame, field, scene, folder), frames))
 
 
 def _scene(field: Field, frames: tuple[PlannedFrame, ...]) -> Table:
@@ -104,27 +115,26 @@ def _middle(frame: PlannedFrame) -> tuple[float, float]:
     return float(ra[0]), float(dec[0])
 
 
-def _make_frame(field: Field, frame: PlannedFrame, scene: Table, folder: Path) -> FrameTruth:
-    path, truth_path = folder / f"{frame.name}_cal.fits", folder / f"{frame.name}_truth.npz"
-    if not truth_path.exists():
-        _simulate(field, frame, scene, path, truth_path)
-    with np.load(truth_path) as stored:
+def _make_frame(field: Field, scene: Table, folder: Path, frame: PlannedFrame) -> FrameTruth:
+    path = folder / f"{frame.name}_cal.fits"
+    if not _truth_path(path).exists():
+        _simulate(field, frame, scene, path)
+        print(f"{field.name}: {frame.name} made", flush=True)
+    with np.load(_truth_path(path)) as stored:
         galaxy = tuple(stored["galaxy"]) if field.galaxy_magnitude is not None else None
-        shape = stored["additive"].shape
-        empty = np.unpackbits(stored["empty"], count=shape[0] * shape[1]).reshape(shape).astype(bool)
-        return FrameTruth(path, frame.detector, stored["additive"], empty, float(stored["rms"]), galaxy)
+    return FrameTruth(path, frame_shape(frame), galaxy)
 
 
-def _simulate(field: Field, frame: PlannedFrame, scene: Table, path: Path, truth_path: Path) -> None:
+def _simulate(field: Field, frame: PlannedFrame, scene: Table, path: Path) -> None:
     settings = field.settings
     sources = (render_flux(frame, scene) * (MJY_PER_NJY / pixel_area_sr(frame))).astype(np.float32)
     sky = sky_level(frame.filter, settings.sky_mjy_sr)
     model, truth = simulate_calibrated(frame, sources + np.float32(sky), settings)
     rms = float(np.nanmedian(model.err))
-    extra = rms * (_gradient(field, frame, sources.shape) + _wisps(field, frame, sources.shape))
-    model.data += extra
+    gradient = rms * _gradient(field, frame, sources.shape)
+    model.data += gradient
     flat = detector_maps(frame.detector, subarray_window(frame.aperture)).flat
-    additive = (sky + truth.pedestal_mjy_sr / flat + truth.flicker_mjy_sr + extra).astype(np.float32)
+    additive = sky + truth.pedestal_mjy_sr / flat + truth.flicker_mjy_sr + truth.wisps_mjy_sr + gradient
     distance = ndimage.distance_transform_edt(sources < ISOPHOTE_RMS * rms) * PIXEL_ARCSEC
     save_reproducibly(model, path)
     where = (np.nan, np.nan)
@@ -133,10 +143,9 @@ def _simulate(field: Field, frame: PlannedFrame, scene: Table, path: Path, truth
         x, y = sky_to_pixel(frame, true_attitude(frame), np.array([galaxy["ra"]]), np.array([galaxy["dec"]]))
         where = (float(x[0]), float(y[0]))
     np.savez_compressed(
-        truth_path,
-        additive=additive,
+        _truth_path(path),
+        additive=additive.astype(np.float32),
         empty=np.packbits(distance > EMPTY_DISTANCE_ARCSEC),
-        rms=rms,
         galaxy=np.array(where),
     )
 
@@ -145,20 +154,6 @@ def _gradient(field: Field, frame: PlannedFrame, shape: tuple[int, int]) -> Imag
     y, x = np.meshgrid(*(np.linspace(-0.5, 0.5, size, dtype=np.float32) for size in shape), indexing="ij")
     angle = generator_of(frame, "gradient").uniform(0, 2 * np.pi)
     return np.float32(field.gradient_rms_fraction) * (np.cos(angle) * x + np.sin(angle) * y).astype(np.float32)
-
-
-def _wisps(field: Field, frame: PlannedFrame, shape: tuple[int, int]) -> Image:
-    """Two bright curved bands, fixed on the detector, whose strength differs from exposure to exposure."""
-    if frame.detector not in WISP_DETECTORS or field.wisp_rms_fraction == 0:
-        return np.zeros(shape, dtype=np.float32)
-    y, x = np.meshgrid(*(np.linspace(0, 1, size, dtype=np.float32) for size in shape), indexing="ij")
-    phase = 0.7 if frame.detector.endswith("4") else 0.0
-    pattern = np.zeros(shape)
-    for strength, offset, width in ((1.0, 0.32, 0.05), (0.6, 0.55, 0.03)):
-        ridge = offset + 0.08 * np.sin(5 * x + phase) + 0.15 * (x - 0.5) ** 2
-        pattern += strength * np.exp(-0.5 * ((y - ridge) / width) ** 2) * np.exp(-0.5 * ((x - 0.5) / 0.25) ** 2)
-    amplitude = field.wisp_rms_fraction * (1 + 0.2 * generator_of(frame, "wisps").standard_normal())
-    return (amplitude * pattern).astype(np.float32)
 
 
 def _settings(seed: int, **changes: object) -> SimulationSettings:
@@ -183,8 +178,14 @@ def sparse_field(seed: int = 1) -> Field:
 
 def crowded_field(seed: int = 2) -> Field:
     """Many sources, an extended galaxy, 1/f noise and wisps."""
-    settings = _settings(seed, galaxies_per_arcmin2=600.0, stars_per_arcmin2=120.0, flicker_noise=True)
-    return Field("crowded", settings, wisp_rms_fraction=0.4, galaxy_magnitude=19.0)
+    settings = _settings(
+        seed,
+        galaxies_per_arcmin2=600.0,
+        stars_per_arcmin2=120.0,
+        flicker_noise=True,
+        wisp_mjy_sr=0.4 * PIXEL_RMS_MJY_SR,
+    )
+    return Field("crowded", settings, galaxy_magnitude=19.0)
 
 
 def random_field(seed: int) -> Field:
@@ -198,6 +199,6 @@ def random_field(seed: int) -> Field:
         pedestal_rms=float(draw.uniform(0.002, 0.01)),
         flicker_noise=bool(draw.uniform() < 0.5),
         dithers_arcsec=((-5.0, -4.0), (4.0, -5.0), (5.0, 4.0), (-4.0, 5.0)),
+        wisp_mjy_sr=float(draw.choice([0.0, 0.3])) * PIXEL_RMS_MJY_SR,
     )
-    wisps = float(draw.choice([0.0, 0.3]))
-    return Field(f"random-{seed}", settings, float(draw.choice([0.0, 0.05])), wisps)
+    return Field(f"random-{seed}", settings, float(draw.choice([0.0, 0.05])))

@@ -124,6 +124,8 @@ class SimulationSettings(Settings):
     """Rms over detectors and exposures of the additive pedestal in MJy/sr."""
     flicker_noise: bool = True
     """Add 1/f noise of the readout electronics."""
+    wisp_mjy_sr: float = Field(default=0.0, ge=0, le=10)
+    """Mean peak brightness in MJy/sr of the wisps on detectors A3, A4, B3 and B4."""
     cosmic_rays_per_s_cm2: float = Field(default=5.0, ge=0, le=100)
     """Rate of cosmic-ray hits per second and square centimetre of detector."""
     pointing_error_mas: float = Field(default=3.0, ge=0, le=1000)

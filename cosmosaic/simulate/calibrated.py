@@ -36,6 +36,7 @@ from cosmosaic.simulate.references import (
     pixel_area_map,
 )
 from cosmosaic.simulate.truth import FrameTruth, draw_pedestal, generator_of
+from cosmosaic.simulate.wisps import draw_wisps
 from cosmosaic.survey import SimulationSettings
 
 MISSED_COSMIC_RAYS = 0.03
@@ -94,7 +95,8 @@ def simulate_calibrated(
     hits = draw_cosmic_rays(frame, settings, maps)
     first_hit = first_hit_group(hits, settings, maps.gain.shape)
 
-    electrons = photon_rate(surface_brightness, maps, conversion)
+    wisps = draw_wisps(frame, maps.gain.shape, settings)
+    electrons = photon_rate(surface_brightness + wisps, maps, conversion)
     groups = _groups_before_saturation(electrons, maps, settings)
     poisson, read = _slope_variances(electrons, groups, maps, settings)
     generator = generator_of(frame, "calibrated noise")
@@ -110,7 +112,7 @@ def simulate_calibrated(
     model.area = pixel_area_map(frame)
     load_wcs(model, {"distortion": _distortion_reference(frame), "filteroffset": None})
     update_fits_wcsinfo(model, max_pix_error=0.01, degree=None, max_inv_pix_error=0.01, inv_degree=None, npoints=12)
-    return model, FrameTruth(pedestal, flicker.astype(np.float32), first_hit)
+    return model, FrameTruth(pedestal, flicker.astype(np.float32), wisps, first_hit)
 
 
 def _groups_before_saturation(

@@ -29,6 +29,7 @@ from cosmosaic.simulate.instrument import (
 )
 from cosmosaic.simulate.plan import PlannedFrame
 from cosmosaic.simulate.truth import FrameTruth, draw_pedestal, generator_of
+from cosmosaic.simulate.wisps import draw_wisps
 from cosmosaic.survey import SimulationSettings
 
 FLICKER_RMS_DN = 1.6
@@ -109,7 +110,8 @@ def simulate_ramp(
     pedestal = draw_pedestal(frame, settings)
     hits = draw_cosmic_rays(frame, settings, maps)
     flicker = draw_flicker(frame, settings)
-    rate = photon_rate(surface_brightness, maps, conversion)
+    wisps = draw_wisps(frame, surface_brightness.shape, settings)
+    rate = photon_rate(surface_brightness + wisps, maps, conversion)
 
     ramp = np.empty((settings.groups, *rate.shape), dtype=np.uint16)
     for group, signal in enumerate(_groups(frame, settings, maps, rate, hits, pedestal / conversion)):
@@ -118,6 +120,7 @@ def simulate_ramp(
     return ramp, FrameTruth(
         pedestal_mjy_sr=pedestal,
         flicker_mjy_sr=slope.astype(np.float32),
+        wisps_mjy_sr=wisps,
         cosmic_rays=first_hit_group(hits, settings, rate.shape),
     )
 

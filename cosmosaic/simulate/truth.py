@@ -30,6 +30,8 @@ class FrameTruth:
     """Additive level; divided by the flat it lies in the calibrated image."""
     flicker_mjy_sr: NDArray[np.float32]
     """1/f noise as it would come out of an unweighted fit to the ramp."""
+    wisps_mjy_sr: NDArray[np.float32]
+    """Scattered light."""
     cosmic_rays: NDArray[np.uint8]
     """Group, counted from 1, of the first hit; 0 where no cosmic ray fell."""
 
@@ -45,14 +47,16 @@ def draw_pedestal(frame: PlannedFrame, settings: SimulationSettings) -> float:
 
 
 def write_frame_truth(truth: FrameTruth, path: Path) -> None:
-    """Write a frame's truth images: FLICKER in MJy/sr and COSMICRAYS, gzip bytes as `astropy.io.fits` reads them."""
-    flicker = fits.ImageHDU(truth.flicker_mjy_sr, name="FLICKER")
-    flicker.header["BUNIT"] = "MJy/sr"
+    """Write a frame's truth: FLICKER and WISPS in MJy/sr and COSMICRAYS, gzip bytes as `astropy.io.fits` reads them."""
+    images = [
+        fits.ImageHDU(image, fits.Header({"BUNIT": "MJy/sr"}), name=name)
+        for name, image in (("FLICKER", truth.flicker_mjy_sr), ("WISPS", truth.wisps_mjy_sr))
+    ]
     cosmic_rays = fits.ImageHDU(truth.cosmic_rays, name="COSMICRAYS")
     primary = fits.PrimaryHDU()
     primary.header["PEDESTAL"] = (truth.pedestal_mjy_sr, "[MJy/sr] additive level")
     buffer = io.BytesIO()
-    fits.HDUList([primary, flicker, cosmic_rays]).writeto(buffer)
+    fits.HDUList([primary, *images, cosmic_rays]).writeto(buffer)
     path.write_bytes(gzip.compress(buffer.getvalue(), 4, mtime=0))
 
 
