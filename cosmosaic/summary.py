@@ -51,6 +51,7 @@ COLUMNS = (
     "sky_columns_pct",
     "sky_detector_pct",
     "sky_halo_pct",
+    "sky_growth_pct",
     "sky_moved_mjy_sr",
     "noise_factor",
     "depth_5sigma_ab",

@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from prefect.futures import PrefectFuture
 
 from cosmosaic import store
 from cosmosaic.filters import star_fwhm_pixels
+from cosmosaic.mosaic.tiles import make_plan
 from cosmosaic.records import Association, Frame, MosaicGrid, StoredObject, Windows
 from tasks.align import align_exposures
 from tasks.associations import write_association
@@ -20,7 +22,7 @@ from tasks.run import Run
 
 PRODUCT_ENDINGS = (
     "_i2d.fits", "_cat.ecsv", "_cat.parquet", "_segm.fits", ".png", "_sky.ecsv", "_verdict.ecsv", "_skymask.fits",
-    "_defects.ecsv", "_wisp.ecsv", "_wisp.fits",
+    "_tiles.ecsv", "_defects.ecsv", "_wisp.ecsv", "_wisp.fits",
 )  # fmt: skip
 EXPOSURE_ENDINGS = ("_cal.fits", "_crf.fits", "_asn.json")
 
@@ -73,11 +75,11 @@ def combine_band(
     sky = measure_band(association, aligned, windows.whole, run)
     footprints = {name: frames[name].footprint for name in association.members}
     given = BandInput(association, sky.exposures, sky.levels, windows, footprints)
-    combined = ENGINES[survey.engine](given, run)
-    verdict = judge_band(association, sky, combined.flagged, run)
-    of_band = tuple(future for future in (sky.levels, verdict, *wisps) if future)
-    whole = _finished(given, windows.whole, combined, verdict, of_band, run)
-    tiles = (_finished(given, tile, combined, verdict, (), run) for tile in given.mosaics[1:])
+    tiles = windows.tiles or make_plan(footprints, windows.whole).tiles
+    combined = ENGINES[survey.engine](given, partial(judge_band, association, sky, tiles, run), run)
+    of_band = tuple(future for future in (sky.levels, combined.verdict, *wisps) if future)
+    whole = _finished(given, windows.whole, combined, of_band, run)
+    named = (_finished(given, tile, combined, (), run) for tile in given.mosaics[1:])
     kept = run.submit(
         publish_objects,
         f"{band} exposures",
@@ -85,14 +87,13 @@ def combine_band(
         target=store.join(run.products, "exposures"),
         endings=EXPOSURE_ENDINGS,
     )
-    return BandFutures(association, (whole, *tiles), sky, verdict, kept)
+    return BandFutures(association, (whole, *named), sky, combined.verdict, kept)
 
 
 def _finished(
     given: BandInput,
     window: MosaicGrid,
     combined: Combined,
-    verdict: PrefectFuture,
     others: tuple[PrefectFuture, ...],
     run: Run,
 ) -> MosaicFutures:
@@ -107,7 +108,13 @@ def _finished(
         footprints = {name: given.footprints[name] for name in members}
         made.append(
             run.submit(
-                list_defects, label, mosaic=mosaic, verdict=verdict, grid=window, footprints=footprints, stem=stem
+                list_defects,
+                label,
+                mosaic=mosaic,
+                verdict=combined.verdict,
+                grid=window,
+                footprints=footprints,
+                stem=stem,
             )
         )
         catalog = _catalog(mosaic, given.association.band, label, stem, run)

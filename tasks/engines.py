@@ -1,6 +1,6 @@
 """The two ways to combine the exposures of one filter: in tiles, or with the jwst package's own steps."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from prefect.futures import PrefectFuture
@@ -39,6 +39,10 @@ class BandInput:
         """Names of the exposures that reach a window."""
         return tuple(name for name in self.association.members if overlaps(window, self.footprints[name]))
 
+    def told(self, verdict: PrefectFuture, window: MosaicGrid) -> tuple[PrefectFuture, ...]:
+        """The verdict where a mosaic's header tells it: in the whole, for a named tile stays when far frames come."""
+        return (verdict,) if window == self.windows.whole else ()
+
     def stem(self, window: MosaicGrid) -> str:
         """Name of a mosaic without suffix and extension."""
         return f"{self.association.product_name}_{window.pixel_scale_mas:g}mas_{window.tile}"
@@ -57,9 +61,15 @@ class Combined:
     """By the window's name."""
     flagged: tuple[PrefectFuture, ...]
     """What holds the crf files."""
+    verdict: PrefectFuture
+    """On the sky of the crf files."""
 
 
-def with_jwst(band: BandInput, run: Run) -> Combined:
+Judge = Callable[[tuple[PrefectFuture, ...]], PrefectFuture]
+"""Submits the verdict on the sky of the crf files."""
+
+
+def with_jwst(band: BandInput, judge: Judge, run: Run) -> Combined:
     """Submit the jwst package's outlier detection and resample."""
     survey, name = run.survey, band.association.band
     flagged = run.submit(
@@ -71,22 +81,24 @@ def with_jwst(band: BandInput, run: Run) -> Combined:
         outliers=survey.outliers,
         drizzle=survey.drizzle,
     )
+    verdict = judge((flagged,))
     mosaics = {
         window.tile: run.submit(
             drizzle_mosaic,
             band.label(window),
             exposures=flagged,
             members=band.members(window),
+            verdicts=band.told(verdict, window),
             grid=window,
             settings=survey.drizzle,
             product_name=band.stem(window),
         )
         for window in band.mosaics
     }
-    return Combined(mosaics, (flagged,))
+    return Combined(mosaics, (flagged,), verdict)
 
 
-def in_tiles(band: BandInput, run: Run) -> Combined:
+def in_tiles(band: BandInput, judge: Judge, run: Run) -> Combined:
     """Submit a step for each exposure and tile of the engine's own, and one for each mosaic that is cut from them."""
     survey, label = run.survey, band.association.band
     members = band.association.members
@@ -116,11 +128,15 @@ def in_tiles(band: BandInput, run: Run) -> Combined:
         )
         for tile in plan.tiles
     }
+    verdict = judge(tuple(flagged.values()))
     mosaics = {
         window.tile: run.submit(
             assemble_mosaic,
             band.label(window),
-            tiles=tuple(tiles[tile] for tile in plan.tiles if box_of(tile).intersection(box_of(window)).pixels),
+            parts=(
+                *(tiles[tile] for tile in plan.tiles if box_of(tile).intersection(box_of(window)).pixels),
+                *band.told(verdict, window),
+            ),
             drizzled=tuple(drizzled[name] for name in band.members(window)),
             flagged=tuple(flagged[name] for name in band.members(window)),
             exposures=band.exposures,
@@ -130,7 +146,7 @@ def in_tiles(band: BandInput, run: Run) -> Combined:
         )
         for window in band.mosaics
     }
-    return Combined(mosaics, tuple(flagged.values()))
+    return Combined(mosaics, tuple(flagged.values()), verdict)
 
 
 def _tile_pixels(band: BandInput, run: Run) -> int:

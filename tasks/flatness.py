@@ -120,9 +120,13 @@ def _published(stem: str, read: Callable[[str], Solution], run: Run) -> Solution
 
 
 def judge_band(
-    association: Association, sky: SkyFutures, flagged: tuple[PrefectFuture, ...], run: Run
+    association: Association,
+    sky: SkyFutures,
+    tiles: tuple[MosaicGrid, ...],
+    run: Run,
+    flagged: tuple[PrefectFuture, ...],
 ) -> PrefectFuture:
-    """Submit the verdict on the exposures as they went into the mosaic."""
+    """Submit the verdict on the exposures as they went into the mosaic, as a whole and for some windows of it."""
     cleared = tuple(
         run.submit(bin_cleared_frame, name, exposures=flagged, name=name, grid=sky.grid) for name in association.members
     )
@@ -133,5 +137,6 @@ def judge_band(
         after=cleared,
         sky=sky.levels,
         grid=sky.grid,
+        tiles=tiles,
         stem=association.product_name,
     )

@@ -29,13 +29,21 @@ def flag_outliers(
 
 @step_task("Drizzle", COMPUTING)
 def drizzle_mosaic(
-    exposures: StepResult, members: tuple[str, ...], grid: MosaicGrid, settings: DrizzleSettings, product_name: str
+    exposures: StepResult,
+    members: tuple[str, ...],
+    verdicts: tuple[StepResult, ...],
+    grid: MosaicGrid,
+    settings: DrizzleSettings,
+    product_name: str,
 ) -> Step:
     """Combine exposures on the survey's grid."""
     return Step(
         name="drizzle_mosaic",
-        version=2,
+        version=3,
         function="cosmosaic.mosaic.jwst_engine:drizzle_mosaic",
-        inputs=tuple(stored for stored in exposures.objects if exposure_name(stored.name) in members),
+        inputs=(
+            *(stored for stored in exposures.objects if exposure_name(stored.name) in members),
+            *(verdict.named("_verdict.ecsv") for verdict in verdicts),
+        ),
         arguments=(grid, settings, product_name),
     )

@@ -9,7 +9,7 @@ from tasks.publish import publish_objects
 from tasks.retries import COMPUTING
 from tasks.run import Run
 
-PAGE_ENDINGS = ("_verdict.ecsv", "_skies.png", "_skyplots.png")
+PAGE_ENDINGS = ("_verdict.ecsv", "_tiles.ecsv", "_skies.png", "_skyplots.png")
 
 
 @step_task("Sky page", COMPUTING)
@@ -17,7 +17,7 @@ def write_page(verdicts: tuple[StepResult, ...], name: str, bands: tuple[str, ..
     """Write the verdicts of all filters as one HTML file."""
     return Step(
         name="write_page",
-        version=1,
+        version=2,
         function="cosmosaic.sky.page:write_page",
         inputs=tuple(
             stored for verdict in verdicts for stored in verdict.objects if stored.name.endswith(PAGE_ENDINGS)

@@ -40,6 +40,7 @@ KINDS = {
     "_segm.fits": "segm",
     "_sky.ecsv": "sky",
     "_verdict.ecsv": "verdict",
+    "_tiles.ecsv": "verdict by tile",
     "_skymask.fits": "skymask",
     "_skies.png": "skies",
     "_skyplots.png": "skies",
@@ -133,6 +134,7 @@ def _band_rows(band: BandFutures, frames: dict[str, Frame], run: Run) -> list[di
         "sky_columns_pct": sky.get("columns_pct"),
         "sky_detector_pct": sky.get("detector_pct"),
         "sky_halo_pct": sky.get("halo_pct"),
+        "sky_growth_pct": sky.get("growth_pct"),
     }
     moved = _moved(band, run)
     if moved:

@@ -88,7 +88,14 @@ def bin_cleared_frame(exposures: Results, name: str, grid: MosaicGrid) -> Step:
 
 
 @step_task("Verdict", COMPUTING)
-def judge_sky(before: Results, after: Results, sky: StepResult | None, grid: MosaicGrid, stem: str) -> Step:
+def judge_sky(
+    before: Results,
+    after: Results,
+    sky: StepResult | None,
+    grid: MosaicGrid,
+    tiles: tuple[MosaicGrid, ...],
+    stem: str,
+) -> Step:
     """Judge how flat the sky is, before and after."""
     table = tuple(stored for stored in objects_of(*(sky,) if sky else ()) if stored.name.endswith("_sky.ecsv"))
     return Step(
@@ -96,7 +103,7 @@ def judge_sky(before: Results, after: Results, sky: StepResult | None, grid: Mos
         version=2,
         function="cosmosaic.sky.judgement:judge_sky",
         inputs=(*objects_of(*before, *after), *table),
-        arguments=(grid, stem),
+        arguments=(grid, tiles, stem),
     )
 
 

@@ -97,7 +97,7 @@ def combine_tile(
 
 @step_task("Mosaic", COMPUTING)
 def assemble_mosaic(
-    tiles: tuple[StepResult, ...],
+    parts: tuple[StepResult, ...],
     drizzled: tuple[StepResult, ...],
     flagged: tuple[StepResult, ...],
     exposures: Exposures,
@@ -105,14 +105,14 @@ def assemble_mosaic(
     settings: DrizzleSettings,
     product_name: str,
 ) -> Step:
-    """Write the tiles of a window as one FITS file."""
+    """Write the tiles of a window as one FITS file, with the verdict on its sky."""
     summaries = _ending(drizzled, "_summary.json")
     first = exposure_of(exposures, min(stored.name for stored in summaries).removesuffix("_summary.json"))
     return Step(
         name="assemble_mosaic",
-        version=2,
+        version=3,
         function="cosmosaic.mosaic.engine:assemble",
-        inputs=(first, *objects_of(*tiles), *summaries),
+        inputs=(first, *_ending(parts, "_mosaic.npy", "_verdict.ecsv"), *summaries),
         arguments=(grid, settings, product_name),
         sources=_ending(flagged, "_crf.fits"),
     )

@@ -53,6 +53,7 @@ from cosmosaic.mosaic.pixelmap import PixelMap, sampled_map, whole_map
 from cosmosaic.mosaic.planes import ROWS_AT_ONCE
 from cosmosaic.mosaic.tiles import Box, box_of, lattice
 from cosmosaic.records import Made, MosaicGrid
+from cosmosaic.sky.keywords import note_verdict
 from cosmosaic.survey import DrizzleSettings, OutlierSettings, SkySettings
 
 REFERENCE_MARGIN = 1
@@ -265,8 +266,8 @@ def assemble(paths: list[Path], window: MosaicGrid, settings: DrizzleSettings, p
     Parameters
     ----------
     paths
-        ``_mosaic.npy`` files of its tiles, ``_summary.json`` files of all its exposures, and the ``_cal`` file of the
-        first, whose metadata the mosaic inherits.
+        ``_mosaic.npy`` files of its tiles, ``_summary.json`` files of all its exposures, the ``_cal`` file of the
+        first, whose metadata the mosaic inherits, and the ``_verdict.ecsv`` on its sky, where it was judged.
     window
         What to write.
     settings
@@ -281,6 +282,8 @@ def assemble(paths: list[Path], window: MosaicGrid, settings: DrizzleSettings, p
     target = folder / f"{product_name}_i2d.fits"
     write_mosaic(tiles, window, template, read_summaries(paths), settings, target)
     note_noise_factor(target)
+    for verdict in (path for path in paths if path.name.endswith("_verdict.ecsv")):
+        note_verdict(target, verdict)
     return Made([target])
 
 

@@ -11,6 +11,7 @@ from cosmosaic.mosaic.grid import resample_parameters
 from cosmosaic.mosaic.noise import note_noise_factor
 from cosmosaic.provenance import save_model
 from cosmosaic.records import Made, MosaicGrid
+from cosmosaic.sky.keywords import note_verdict
 from cosmosaic.survey import DrizzleSettings, OutlierSettings, SkySettings
 
 FEWEST_GROUPS = 3
@@ -58,7 +59,7 @@ def drizzle_mosaic(
     Parameters
     ----------
     paths
-        ``_crf`` files of one filter.
+        ``_crf`` files of one filter, and the ``_verdict.ecsv`` on their sky, where it was judged.
     grid
         The window of the pixel grid to fill.
     settings
@@ -68,8 +69,10 @@ def drizzle_mosaic(
     folder
         Where the mosaic (MJy/sr, NaN where nothing was observed) goes.
     """
+    verdicts = [path for path in paths if path.name.endswith("_verdict.ecsv")]
+    exposures = [path for path in paths if path not in verdicts]
     mosaic = ResampleStep.call(
-        open_exposures(paths, folder.parent),
+        open_exposures(exposures, folder.parent),
         pixfrac=settings.pixfrac,
         kernel=settings.kernel,
         weight_type=settings.weight_type,
@@ -85,6 +88,8 @@ def drizzle_mosaic(
     mosaic.meta.asn.table_name = f"{product_name}_asn.json"
     path = save_model(mosaic, folder / f"{product_name}_i2d.fits")
     note_noise_factor(path)
+    for verdict in verdicts:
+        note_verdict(path, verdict)
     return Made([path])
 
 

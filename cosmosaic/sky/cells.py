@@ -20,7 +20,7 @@ from stdatamodels.jwst.datamodels.dqflags import pixel
 
 from cosmosaic.exposures import exposure_name
 from cosmosaic.mosaic.grid import sky_to_pixel, survey_grid
-from cosmosaic.mosaic.tiles import CELL_PIXELS, box_of, cell_lattice, read_footprint
+from cosmosaic.mosaic.tiles import CELL_PIXELS, Box, box_of, cell_lattice, read_footprint, window_of
 from cosmosaic.records import Made, MosaicGrid
 from cosmosaic.sky.solution import CELLS_SUFFIX
 from cosmosaic.survey import GridSettings
@@ -32,6 +32,8 @@ OUTLIER_SIGMA = 5.0
 """Pixels farther from their cell's median level are cosmic rays or cores of sources; neither is sky."""
 FEWEST_PIXELS = 0.5
 """A cell counts in an exposure if at least this fraction of a full cell's pixels lies in it."""
+FEWEST_CELLS = 1000
+"""Of an exposure in a part of the survey: 8 by 8 arcsec in the short-wavelength channel."""
 SPLINE_STEP_PIXELS = 32
 HOLD_OUT = 2
 """One in ``HOLD_OUT**2`` blocks of cells is kept from every solution, to score it on."""
@@ -225,6 +227,32 @@ def gather(exposures: Sequence[Exposure], grid: MosaicGrid) -> CellSurvey:
     )
     moved = (replace(each, origin=(each.origin[0] - int(low[0]), each.origin[1] - int(low[1]))) for each in exposures)
     return CellSurvey(window, tuple(moved))
+
+
+def cut(survey: CellSurvey, box: Box) -> CellSurvey:
+    """Cut a rectangle of the lattice out of a survey, counted as its grid's pixels are.
+
+    Exposures of fewer than `FEWEST_CELLS` cells in it are left out.
+    """
+    whole = box_of(survey.grid)
+    row, column = box.y - whole.y, box.x - whole.x
+    exposures = (_cut(exposure, row, column, box) for exposure in survey.exposures)
+    kept = tuple(exposure for exposure in exposures if np.count_nonzero(exposure.usable) >= FEWEST_CELLS)
+    return CellSurvey(window_of(survey.grid, box, survey.grid.tile), kept)
+
+
+def _cut(exposure: Exposure, row: int, column: int, box: Box) -> Exposure:
+    top, left = (start - origin for start, origin in zip((row, column), exposure.origin, strict=True))
+    part = (slice(max(top, 0), max(top + box.height, 0)), slice(max(left, 0), max(left + box.width, 0)))
+    x, y = exposure.detector_position
+    return replace(
+        exposure,
+        origin=(max(-top, 0), max(-left, 0)),
+        mean=exposure.mean[part],
+        variance=exposure.variance[part],
+        pixels=exposure.pixels[part],
+        detector_position=(x[part], y[part]),
+    )
 
 
 def _read(path: Path) -> Exposure:

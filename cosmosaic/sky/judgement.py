@@ -12,15 +12,15 @@ from cosmosaic.sky.masks import write_mask
 from cosmosaic.sky.methods import clean, solve_overlaps, values_of
 from cosmosaic.sky.pictures import draw_plots, draw_skies
 from cosmosaic.sky.solution import CELLS_SUFFIX
-from cosmosaic.sky.verdict import Judge, Verdict, make_judge, pure_noise
+from cosmosaic.sky.verdict import Judge, Verdict, make_judge, part_of, pure_noise
 
 DIGITS = 4
 NULL_SEED = 1
 """Of the draw of pure noise."""
 
 
-def judge_sky(paths: list[Path], grid: MosaicGrid, stem: str, folder: Path) -> Made:
-    """Judge how flat the sky of one filter is.
+def judge_sky(paths: list[Path], grid: MosaicGrid, tiles: tuple[MosaicGrid, ...], stem: str, folder: Path) -> Made:
+    """Judge how flat the sky of one filter is, as a whole and tile by tile.
 
     Parameters
     ----------
@@ -29,11 +29,13 @@ def judge_sky(paths: list[Path], grid: MosaicGrid, stem: str, folder: Path) -> M
         table of sky levels, where there is one.
     grid
         The lattice that the cells lie on.
+    tiles
+        Windows of the mosaic.
     stem
         Name of the products without ending.
     folder
-        Gets ``_verdict.ecsv``, the mask of sources ``_skymask.fits``, and for the page ``_skies.png`` (before and
-        after at one stretch) and ``_skyplots.png``.
+        Gets ``_verdict.ecsv``, ``_tiles.ecsv`` with a row for each tile, the mask of sources ``_skymask.fits``, and
+        for the page ``_skies.png`` (before and after at one stretch) and ``_skyplots.png``.
     """
     before, after = (
         read_cells([path for path in paths if path.name.endswith(suffix)], grid)
@@ -50,11 +52,15 @@ def judge_sky(paths: list[Path], grid: MosaicGrid, stem: str, folder: Path) -> M
     skies = {when: _sky(judges[when].survey, levels[when]) for when in ("before", "after")}
     table = folder / f"{stem}_verdict.ecsv"
     verdict_table(verdicts, _method(paths)).write(table, format="ascii.ecsv")
+    by_tile = folder / f"{stem}_tiles.ecsv"
+    tile_table({when: (judges[when], levels[when]) for when in ("before", "after")}, tiles).write(
+        by_tile, format="ascii.ecsv"
+    )
     mask = write_mask(judges["after"].sources, wcs_header(after.grid), folder / f"{stem}_skymask.fits")
     pictures = folder / f"{stem}_skies.png", folder / f"{stem}_skyplots.png"
     draw_skies(skies, pictures[0])
     draw_plots({when: verdicts[when] for when in ("before", "after")}, pictures[1])
-    return Made([table, mask, *pictures], _facts(verdicts["after"]))
+    return Made([table, by_tile, mask, *pictures], _facts(verdicts["after"]))
 
 
 def verdict_table(verdicts: dict[str, Verdict], method: str) -> Table:
@@ -97,6 +103,41 @@ def verdict_table(verdicts: dict[str, Verdict], method: str) -> Table:
                 for each in verdict.apertures
             ],
         }
+    return table
+
+
+def tile_table(judged: dict[str, tuple[Judge, dict[str, float]]], tiles: tuple[MosaicGrid, ...]) -> Table:
+    """Judge each tile by what lies in it: all exposures there as if they had ended at its rim.
+
+    Parameters
+    ----------
+    judged
+        ``before`` and ``after``: the judge of the whole, and the levels that are taken out.
+    tiles
+        Windows of the mosaic; those that no exposure reaches with enough cells are left out.
+
+    Returns
+    -------
+    Table
+        Name, number of exposures, states and figures before and after, and the reasons in words.
+    """
+    rows: list[dict[str, str | int | float]] = []
+    for tile in tiles:
+        parts = {when: (part_of(judge, tile), levels) for when, (judge, levels) in judged.items()}
+        if not all(part.survey.exposures for part, _ in parts.values()):
+            continue
+        before, after = (parts[when][0].judge(parts[when][1]) for when in ("before", "after"))
+        row: dict[str, str | int | float] = {"tile": tile.tile}
+        row |= {
+            "exposures": len(parts["after"][0].survey.exposures),
+            "state_before": before.state,
+            "state": after.state,
+        }
+        for old, new in zip(before.figures, after.figures, strict=True):
+            row |= {f"{new.name}_before": round(old.value, DIGITS), new.name: round(new.value, DIGITS)}
+        rows.append(row | {"words": "; ".join(after.reasons)})
+    table = Table(rows=rows) if rows else Table(names=["tile", "state"], dtype=["U1", "U1"])
+    table.meta["unit"] = "figures are in per cent of the rms of one pixel in one exposure"
     return table
 
 

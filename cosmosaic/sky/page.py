@@ -12,7 +12,7 @@ from PIL import Image
 from cosmosaic.records import STATES, Made
 from cosmosaic.sky.verdict import LIMITS, MEANINGS
 
-VERDICT, SKIES, PLOTS = "_verdict.ecsv", "_skies.png", "_skyplots.png"
+VERDICT, TILES, SKIES, PLOTS = "_verdict.ecsv", "_tiles.ecsv", "_skies.png", "_skyplots.png"
 WIDEST_PIXELS = 1100
 JPEG_QUALITY = 72
 
@@ -38,7 +38,7 @@ def write_page(paths: list[Path], name: str, bands: tuple[str, ...], stems: tupl
     Parameters
     ----------
     paths
-        ``_verdict.ecsv``, ``_skies.png`` and ``_skyplots.png`` of each filter, filter by filter.
+        ``_verdict.ecsv``, ``_tiles.ecsv``, ``_skies.png`` and ``_skyplots.png`` of each filter, filter by filter.
     name
         The survey.
     bands
@@ -49,13 +49,16 @@ def write_page(paths: list[Path], name: str, bands: tuple[str, ...], stems: tupl
         Gets ``<survey>_sky.html``; links are relative to the products' folder.
     """
     # What is nowhere in particular is masked in ECSV.
-    tables = [Table.read(path, format="ascii.ecsv").filled("") for path in paths if path.name.endswith(VERDICT)]
+    tables, by_tile = (
+        [Table.read(path, format="ascii.ecsv").filled("") for path in paths if path.name.endswith(ending)]
+        for ending in (VERDICT, TILES)
+    )
     pictures = [[path for path in paths if path.name.endswith(ending)] for ending in (SKIES, PLOTS)]
     products = [path.name.removesuffix(VERDICT) for path in paths if path.name.endswith(VERDICT)]
     sections = [
-        _section(band, table, images, _links(stem, product))
-        for band, table, images, stem, product in zip(
-            bands, tables, zip(*pictures, strict=True), stems, products, strict=True
+        _section(band, table, tiles, images, _links(stem, product))
+        for band, table, tiles, images, stem, product in zip(
+            bands, tables, by_tile, zip(*pictures, strict=True), stems, products, strict=True
         )
     ]
     states = [table.meta["state"] for table in tables]
@@ -81,7 +84,7 @@ def _document(name: str, states: list[str], sections: list[str]) -> str:
 """
 
 
-def _section(band: str, table: Table, images: tuple[Path, ...], links: str) -> str:
+def _section(band: str, table: Table, tiles: Table, images: tuple[Path, ...], links: str) -> str:
     state = table.meta["state"]
     reasons = "".join(f"<li>{escape(str(row['words']))}</li>" for row in table if row["state"] != "pass")
     said = f'<ul class="reasons">{reasons}</ul>' if reasons else '<p class="quiet">Nothing stands out.</p>'
@@ -92,7 +95,9 @@ def _section(band: str, table: Table, images: tuple[Path, ...], links: str) -> s
 <span class="state {state}">{state}</span><span class="quiet">method {escape(table.meta["method"])}; before:
 {escape(table.meta["state_before"])}</span></header>
 {said}{skies}
-<div class="wide">{_figures(table)}</div>{plots}<div class="wide">{_apertures(table)}</div><p>{links}</p></section>
+<div class="wide">{_figures(table)}</div>{plots}<div class="wide">{_apertures(table)}</div>
+<div class="wide">{_tiles(tiles)}</div>
+<p>{links}</p></section>
 """
 
 
@@ -122,6 +127,19 @@ def _apertures(table: Table) -> str:
     return _table(heads, rows, set(heads[1:]))
 
 
+def _tiles(table: Table) -> str:
+    """What the tiles have, worst first; the figures that a part of a mosaic is looked at for."""
+    shown = [name for name in LIMITS if name in table.colnames]
+    order: list[str] = list(STATES)
+    rows = "".join(
+        f'<tr><td>{escape(str(row["tile"]))}</td><td class="number">{row["exposures"]}</td>'
+        f"<td>{escape(str(row['state_before']))}</td>{''.join(_number(row[name]) for name in shown)}"
+        f'<td><span class="state {row["state"]}">{row["state"]}</span></td></tr>'
+        for row in sorted(table, key=lambda row: -order.index(row["state"]))
+    )
+    return _table(("tile", "exposures", "before", *shown, "verdict"), rows, {"exposures", *shown})
+
+
 def _table(heads: tuple[str, ...], rows: str, numeric: set[str]) -> str:
     top = "".join(f"<th{' class=number' if head in numeric else ''}>{escape(head)}</th>" for head in heads)
     return f"<table><tr>{top}</tr>{rows}</table>"
@@ -140,6 +158,7 @@ def _links(stem: str, product: str) -> str:
         "sky levels": f"{product}_sky.ecsv",
         "mask of sources": f"{product}_skymask.fits",
         "this table": f"{product}{VERDICT}",
+        "tiles": f"{product}{TILES}",
     }
     return " · ".join(f'<a href="{escape(target)}">{label}</a>' for label, target in targets.items())
 

@@ -5,6 +5,7 @@ method that fits the overlaps would win by construction. Everything is in per ce
 exposure.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -16,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from cosmosaic.records import STATES, State
-from cosmosaic.sky.cells import CELL_PIXELS, CellSurvey, Exposure, differences, stack
+from cosmosaic.mosaic.tiles import Box, box_of
+from cosmosaic.records import STATES, MosaicGrid, State
+from cosmosaic.sky.cells import CELL_PIXELS, CellSurvey, Exposure, cut, differences, stack
 from cosmosaic.sky.methods import Levels, Sky, bright_cells, find_sources, values_of
 from cosmosaic.sky.overlap import Step, measure_steps, solve_levels
 from cosmosaic.sky.patterns import without_patterns
@@ -53,6 +55,7 @@ LIMITS = {
     "columns": Limit(8.0, 15.0),
     "detector": Limit(3.0, 8.0),
     "halo": Limit(6.0, 10.0),
+    "growth": Limit(3.0, 6.0),
 }
 
 
@@ -63,10 +66,12 @@ MEANINGS = {
     "columns": "the same of columns",
     "detector": "rms of the light that stays at one place of a detector whatever the sky: wisps, or a bad flat",
     "halo": "how far the sky around one of the largest sources is too low: over-subtraction",
+    "growth": "by how much empty apertures of 8 by 8 cells scatter beyond what sqrt(N) makes of single cells: what is"
+    " left of stripes, gradients and steps, and the light of faint sources",
     "rms step": "of all overlaps, without what their errors explain; in errors, 1 is noise alone",
     "rms level": "distance of the levels from those that the held-out blocks give, without what noise explains",
     "scatter": "rms of the means of empty square apertures of so many cells of 8 by 8 pixels on a side",
-    "growth": "scatter of the largest over what sqrt(N) makes of the smallest: 1 is white noise",
+    "growth / sqrt N": "scatter of the largest over what sqrt(N) makes of the smallest: 1 is white noise",
     "pure noise": "the same exposures with nothing but the noise of their pixels, measured and judged alike",
 }
 """What each figure means, in words."""
@@ -194,6 +199,7 @@ class Judge:
             _stripe_figure("columns", self.survey, residuals, unit),
             _detector_figure(self.survey, residuals, unit),
             _halo_figure(unit * brightness, self.sources, apertures[-1]),
+            _growth_figure(apertures[0], apertures[-1]),
         )
         return Verdict(
             figures=figures,
@@ -209,6 +215,18 @@ def make_judge(survey: CellSurvey) -> Judge:
     """Make the judge of a set of exposures: find its sources."""
     sources, levels = find_sources(survey)
     return Judge(survey, sources, bright_cells(survey, levels))
+
+
+def part_of(judge: Judge, window: MosaicGrid) -> Judge:
+    """Cut a window of the mosaic out of what is judged; it may hold no exposures."""
+    survey = judge.survey
+    whole, box = box_of(survey.grid), box_of(window)
+    ratio = window.pixel_scale_mas / survey.grid.pixel_scale_mas
+    left, bottom = (math.floor(edge * ratio) for edge in (box.x, box.y))
+    right, top = (math.ceil(edge * ratio) for edge in (box.x + box.width, box.y + box.height))
+    cells = Box(left, bottom, right - left, top - bottom).intersection(whole)
+    part = cells.within(whole)
+    return Judge(cut(survey, cells), judge.sources[part], judge.cores[part])
 
 
 def rank(survey: CellSurvey, skies: Mapping[str, Sky]) -> list[tuple[str, Verdict]]:
@@ -285,6 +303,11 @@ def _rms_without_noise(values: Floats, errors: Floats) -> tuple[float, float]:
     """Rms of what stands behind noisy values, and its error."""
     mean_square = float(np.mean(values**2) - np.mean(errors**2))
     spread = float(np.sqrt(np.mean(2 * errors**4 + 4 * errors**2 * np.maximum(values**2 - errors**2, 0)) / values.size))
+    return _root(mean_square, spread)
+
+
+def _root(mean_square: float, spread: float) -> tuple[float, float]:
+    """Root of a mean square that noise may have made negative, and its error."""
     rms = float(np.sqrt(max(mean_square, 0.0)))
     return rms, spread / (2 * max(rms, np.sqrt(spread) / 2, 1e-12))
 
@@ -405,6 +428,19 @@ def _halo_figure(brightness: Floats, sources: Flags, largest: Apertures) -> Figu
     words = f"the sky around the bright source at {where} is {worst:.1f} +- {error:.1f} % of the pixel rms too low"
     value = max(worst, 0.0)
     return Figure("halo", value, error, where, _state("halo", value, error), words)
+
+
+def _growth_figure(smallest: Apertures, largest: Apertures) -> Figure:
+    """Scatter of large empty apertures that is not the noise of small ones."""
+    if not np.isfinite(smallest.scatter * largest.scatter):
+        return Figure("growth", 0.0, np.inf, "", "pass", "")
+    white = smallest.scatter * smallest.cells / largest.cells
+    value, error = _root(largest.scatter**2 - white**2, largest.scatter**2 * np.sqrt(2.0 / largest.number))
+    words = (
+        f"empty apertures of {largest.cells} by {largest.cells} cells scatter by {largest.scatter:.1f} % of the pixel"
+        f" rms, {largest.scatter / max(white, 1e-9):.1f} times what sqrt(N) makes of single cells"
+    )
+    return Figure("growth", value, error, "", _state("growth", value, error), words)
 
 
 def _rings(brightness: Floats, source: Flags, free: Flags, noise: float) -> list[tuple[float, float]]:

@@ -14,7 +14,7 @@ from PIL import Image
 from programs import require_browser
 from sky.skies import GRID, PIXEL_RMS, make_survey
 
-from cosmosaic.mosaic.tiles import lattice
+from cosmosaic.mosaic.tiles import Box, lattice, tiles_of, window_of
 from cosmosaic.sky.cells import write_cells
 from cosmosaic.sky.judgement import judge_sky
 from cosmosaic.sky.methods import clean, solve_overlaps
@@ -36,7 +36,9 @@ def judged(tmp_path_factory):
         paths.append(write_cells(exposure, folder / f"{exposure.name}_cells.npz"))
         exposure.mean[...] -= levels[exposure.name]
         paths.append(write_cells(exposure, folder / f"{exposure.name}_cleared.npz"))
-    return judge_sky(paths, lattice(GRID), "mock_f150w", folder)
+    return judge_sky(
+        paths, lattice(GRID), tiles_of(window_of(GRID, Box(0, 0, 192, 192), "full"), 96), "mock_f150w", folder
+    )
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +58,18 @@ def test_the_table_tells_before_after_and_what_is_wrong_in_words(judged):
     assert step["noise"] < 1.5
     assert "too little was taken out of exposure4" in step["words"]
     assert judged.facts["state"] == 2
+
+
+def test_each_tile_has_a_verdict_of_its_own_before_and_after(judged):
+    table = Table.read(next(path for path in judged.paths if path.name.endswith("_tiles.ecsv")))
+    # Exposure 4 lies in rows 70 to 166 and columns 90 to 186 of 192: most of it in the upper right of the four tiles.
+    states = dict(zip(table["tile"], table["state"], strict=True))
+    assert set(states) == {"e0n0", "e1n0", "e0n1", "e1n1"}
+    assert states["e1n1"] == "fail"
+    assert "exposure4" in table[table["tile"] == "e1n1"]["words"][0]
+    assert states["e0n0"] == "pass"
+    assert all(table["step_before"] > table["step"])
+    assert set(table["state_before"]) == {"fail"}
 
 
 def test_the_mask_lies_on_the_sky_that_its_header_says(judged):

@@ -83,6 +83,21 @@ def test_a_hole_around_a_galaxy_is_found(survey, levels):
     assert figure(make_judge(spoilt).judge(levels), "halo").state != "pass"
 
 
+def test_stripes_that_all_share_make_the_scatter_of_apertures_grow(judge, survey, levels):
+    y = np.indices(GRID.shape)[0]
+    waves = 0.08 * PIXEL_RMS * np.sin(2 * np.pi * y / 40)
+    spoilt = CellSurvey(
+        survey.grid,
+        tuple(replace(exposure, mean=exposure.mean + waves[exposure.window]) for exposure in survey.exposures),
+    )
+    before, after = figure(judge.judge(levels), "growth"), figure(make_judge(spoilt).judge(levels), "growth")
+    assert before.state == "pass"
+    assert after.state != "pass"
+    # Rms of the waves, of which apertures of 8 cells take out a fifteenth.
+    assert np.hypot(after.value, -before.value) == pytest.approx(8 / np.sqrt(2), rel=0.2)
+    assert "times what sqrt(N) makes of single cells" in after.words
+
+
 def test_pure_noise_passes(survey):
     states = []
     for seed in range(8):
