@@ -17,7 +17,7 @@ def write_page(verdicts: tuple[StepResult, ...], name: str, bands: tuple[str, ..
     """Write the verdicts of all filters as one HTML file."""
     return Step(
         name="write_page",
-        version=2,
+        version=3,
         function="cosmosaic.sky.page:write_page",
         inputs=tuple(
             stored for verdict in verdicts for stored in verdict.objects if stored.name.endswith(PAGE_ENDINGS)

@@ -100,7 +100,7 @@ def judge_sky(
     table = tuple(stored for stored in objects_of(*(sky,) if sky else ()) if stored.name.endswith("_sky.ecsv"))
     return Step(
         name="judge_sky",
-        version=2,
+        version=3,
         function="cosmosaic.sky.judgement:judge_sky",
         inputs=(*objects_of(*before, *after), *table),
         arguments=(grid, tiles, stem),

@@ -119,7 +119,8 @@ def tile_table(judged: dict[str, tuple[Judge, dict[str, float]]], tiles: tuple[M
     Returns
     -------
     Table
-        Name, number of exposures, states and figures before and after, and the reasons in words.
+        Name, number of exposures, states and figures before and after with the latter's errors (NaN where a tile is
+        too small to tell), and the reasons in words.
     """
     rows: list[dict[str, str | int | float]] = []
     for tile in tiles:
@@ -135,6 +136,8 @@ def tile_table(judged: dict[str, tuple[Judge, dict[str, float]]], tiles: tuple[M
         }
         for old, new in zip(before.figures, after.figures, strict=True):
             row |= {f"{new.name}_before": round(old.value, DIGITS), new.name: round(new.value, DIGITS)}
+            # What cannot be measured in a tile has an infinite error, which ECSV readers do not share.
+            row[f"{new.name}_error"] = round(new.error, DIGITS) if np.isfinite(new.error) else float("nan")
         rows.append(row | {"words": "; ".join(after.reasons)})
     table = Table(rows=rows) if rows else Table(names=["tile", "state"], dtype=["U1", "U1"])
     table.meta["unit"] = "figures are in per cent of the rms of one pixel in one exposure"

@@ -6,6 +6,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from astropy.table import Table
 from PIL import Image
 
@@ -133,7 +134,8 @@ def _tiles(table: Table) -> str:
     order: list[str] = list(STATES)
     rows = "".join(
         f'<tr><td>{escape(str(row["tile"]))}</td><td class="number">{row["exposures"]}</td>'
-        f"<td>{escape(str(row['state_before']))}</td>{''.join(_number(row[name]) for name in shown)}"
+        f"<td>{escape(str(row['state_before']))}</td>"
+        f"{''.join(_with_error(row[name], row[f'{name}_error']) for name in shown)}"
         f'<td><span class="state {row["state"]}">{row["state"]}</span></td></tr>'
         for row in sorted(table, key=lambda row: -order.index(row["state"]))
     )
@@ -147,6 +149,10 @@ def _table(heads: tuple[str, ...], rows: str, numeric: set[str]) -> str:
 
 def _number(value: Any) -> str:
     return f'<td class="number">{"-" if value is None else f"{float(value):.2f}"}</td>'
+
+
+def _with_error(value: float, error: float) -> str:
+    return f'<td class="number">{f"{value:.2f} ± {error:.2f}" if np.isfinite(error) else "-"}</td>'
 
 
 def _links(stem: str, product: str) -> str:

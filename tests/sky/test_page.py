@@ -68,6 +68,9 @@ def test_each_tile_has_a_verdict_of_its_own_before_and_after(judged):
     assert states["e1n1"] == "fail"
     assert "exposure4" in table[table["tile"] == "e1n1"]["words"][0]
     assert states["e0n0"] == "pass"
+    # A tile has fewer overlaps than the whole: its figures come with their errors.
+    failed = table[table["tile"] == "e1n1"][0]
+    assert 0 < failed["step_error"] < 0.3 * failed["step"]
     assert all(table["step_before"] > table["step"])
     assert set(table["state_before"]) == {"fail"}
 
