@@ -1,7 +1,7 @@
 """The settings a user writes: one model for survey file, environment, command line and UI form."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_settings import (
@@ -16,11 +16,8 @@ from pydantic_settings import (
 
 FilterName = Annotated[str, Field(pattern=r"^F\d{3}[WMN]2?$")]
 DetectorName = Annotated[str, Field(pattern=r"^NRC([AB][1-4]|[AB]LONG)$")]
-SkyMethod = Literal[
-    "none",
+PixelMethod = Literal[
     "median",
-    "pedestal",
-    "overlap",
     "local",
     "global",
     "match",
@@ -29,24 +26,11 @@ SkyMethod = Literal[
     "global-per-detector",
     "match-per-detector",
     "global+match-per-detector",
-    "overlap-planes",
-    "surface",
-    "user",
-    "auto",
 ]
-PIXEL_METHODS = (
-    "auto",
-    "median",
-    "local",
-    "global",
-    "match",
-    "global+match",
-    "local-per-detector",
-    "global-per-detector",
-    "match-per-detector",
-    "global+match-per-detector",
-)
 """Sky methods that look at pixels."""
+CellMethod = Literal["none", "pedestal", "overlap", "overlap-planes", "surface", "user"]
+"""Sky methods that look at means of cells alone, or at none."""
+SkyMethod = Literal[CellMethod, PixelMethod, "auto"]
 FlickerCorrection = Literal["none", "jwst", "fast"]
 WispTemplate = Annotated[str, Field(pattern=r"^NRC[AB][34]_F\d{3}[WMN]2?$")]
 
@@ -202,7 +186,7 @@ class SkySettings(Settings):
     @property
     def needs_pixels(self) -> bool:
         """Whether the method looks at the exposures' pixels, not only at means of cells."""
-        return self.method in PIXEL_METHODS
+        return self.method == "auto" or self.method in get_args(PixelMethod)
 
     @property
     def changes_pixels(self) -> bool:

@@ -16,9 +16,9 @@ import numpy as np
 from jwst import datamodels
 from numpy.typing import NDArray
 from scipy.interpolate import RectBivariateSpline
-from stdatamodels.jwst.datamodels.dqflags import pixel
 
 from cosmosaic.exposures import exposure_name
+from cosmosaic.mosaic.exposure import UNUSABLE
 from cosmosaic.mosaic.grid import sky_to_pixel, survey_grid
 from cosmosaic.mosaic.tiles import CELL_PIXELS, Box, box_of, cell_lattice, read_footprint, window_of
 from cosmosaic.records import Made, MosaicGrid
@@ -40,7 +40,6 @@ HOLD_OUT = 2
 BLOCK_CELLS = 16
 """Width of the blocks whose scatter gives errors, in cells: 4 arcsec in the short-wavelength channel."""
 CLEARED_SUFFIX = "_cleared.npz"
-UNUSABLE = pixel["DO_NOT_USE"] | pixel["NON_SCIENCE"]
 
 
 class NoSkyError(RuntimeError):
@@ -342,6 +341,33 @@ def cell_positions(wcs: Any, shape: tuple[int, int], grid: MosaicGrid) -> tuple[
         for values in on_grid
     )
     return row, column
+
+
+def sums_on_detector(exposure: Exposure, values: Floats, used: Flags, parts: int) -> tuple[Floats, Floats]:
+    """Sum values of an exposure's cells in equal parts of its detector.
+
+    Parameters
+    ----------
+    exposure
+        Tells where on the detector its cells lie.
+    values
+        Of the cells, any unit, shape of the exposure.
+    used
+        Cells that count, same shape.
+    parts
+        Number of parts along each side of the detector.
+
+    Returns
+    -------
+    total, number
+        Sum and number of cells, shape ``(parts, parts)``, rows first.
+    """
+    x, y = (
+        np.clip((position[used] + 0.5) * parts, 0, parts - 1e-6).astype(np.int64)
+        for position in exposure.detector_position
+    )
+    index, shape = y * parts + x, (parts, parts)
+    return _sums(index, values[used], shape), _sums(index, None, shape)
 
 
 def stack(survey: CellSurvey, levels: Mapping[str, float]) -> Floats:

@@ -3,7 +3,8 @@
 import numpy as np
 from astropy.stats import sigma_clip
 
-from cosmosaic.sky.cells import UNUSABLE, NoSkyError
+from cosmosaic.mosaic.exposure import UNUSABLE
+from cosmosaic.sky.cells import NoSkyError
 
 CLIP_SIGMA = 3.0
 MAXIMUM_ITERATIONS = 25

@@ -36,7 +36,7 @@ class SkyInputs(NamedTuple):
 
     survey: CellSurvey
     exposures: list[Path]
-    """Their ``_cal`` files, for the methods that look at pixels (`PIXEL_METHODS`)."""
+    """Their ``_cal`` files, for the methods that look at pixels (`cosmosaic.survey.PixelMethod`)."""
     table: Path | None
     """Levels that the user gives."""
     scratch: Path

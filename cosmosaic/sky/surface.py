@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from cosmosaic.sky.cells import CellSurvey, Exposure, stack
+from cosmosaic.sky.cells import CellSurvey, Exposure, stack, sums_on_detector
 from cosmosaic.sky.masks import grown, smooth_background
 from cosmosaic.sky.patterns import Patterns
 
@@ -64,10 +64,5 @@ def _large(sources: Flags) -> Flags:
 
 def _nodes(exposure: Exposure, values: Floats) -> Floats:
     """Mean of an exposure's cells in equal parts of the detector; parts without data take the exposure's mean."""
-    used = exposure.usable
-    x, y = (
-        np.clip((position[used] + 0.5) * NODES, 0, NODES - 1).astype(int) for position in exposure.detector_position
-    )
-    number = np.bincount(y * NODES + x, minlength=NODES**2)
-    total = np.bincount(y * NODES + x, values[used], minlength=NODES**2)
-    return (total / np.maximum(number, 1)).reshape(NODES, NODES)
+    total, number = sums_on_detector(exposure, values, exposure.usable, NODES)
+    return total / np.maximum(number, 1)

@@ -19,7 +19,7 @@ from scipy import ndimage
 
 from cosmosaic.mosaic.tiles import Box, box_of
 from cosmosaic.records import STATES, MosaicGrid, State
-from cosmosaic.sky.cells import CELL_PIXELS, CellSurvey, Exposure, cut, differences, stack
+from cosmosaic.sky.cells import CELL_PIXELS, CellSurvey, Exposure, cut, differences, stack, sums_on_detector
 from cosmosaic.sky.methods import Levels, Sky, bright_cells, find_sources, values_of
 from cosmosaic.sky.overlap import Step, measure_steps, solve_levels
 from cosmosaic.sky.patterns import without_patterns
@@ -399,11 +399,7 @@ def _fixed_light(exposures: list[Exposure], residuals: Mapping[str, Floats], uni
 
 def _detector_map(exposure: Exposure, residual: Floats, size: int) -> Floats:
     used = np.isfinite(residual)
-    x, y = (
-        np.clip((position[used] + 0.5) * size, 0, size - 1e-6).astype(int) for position in exposure.detector_position
-    )
-    number = np.bincount(y * size + x, minlength=size**2).reshape(size, size)
-    total = np.bincount(y * size + x, residual[used], minlength=size**2).reshape(size, size)
+    total, number = sums_on_detector(exposure, residual, used, size)
     return np.where(number >= 0.25 * PATTERN_CELLS**2, total / np.maximum(number, 1), np.nan)
 
 

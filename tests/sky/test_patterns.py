@@ -1,5 +1,7 @@
 """What varies over an exposure: stripes, planes, the background of the mosaic; and cells on disk."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 from sky.skies import GRID, OFFSETS, PIXEL_RMS, make_survey, scene
@@ -16,6 +18,7 @@ from cosmosaic.sky.patterns import (
     write_patterns,
 )
 from cosmosaic.sky.planes import detilt
+from cosmosaic.survey import SkyMethod
 
 TRUE = 0.3 + PIXEL_RMS * np.array([0.0, 0.3, -0.2, 0.1, 0.25, -0.3, 0.15, -0.1])
 
@@ -98,6 +101,10 @@ def test_cells_on_disk_are_the_cells_and_do_not_move_when_exposures_are_added(tm
     # The blocks that no solution may use are the same sky whichever exposures are there.
     for one, other in zip(whole.exposures[2:], part.exposures, strict=True):
         np.testing.assert_array_equal(whole.held_out[one.window], part.held_out[other.window])
+
+
+def test_every_method_that_can_be_set_is_in_the_registry():
+    assert set(METHODS) == set(get_args(SkyMethod)) - {"auto"}
 
 
 def test_gathering_keeps_the_distances_between_exposures():
