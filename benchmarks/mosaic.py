@@ -22,6 +22,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from multiprocessing import get_context
@@ -128,7 +129,7 @@ class Remembering(Executor):
         known = json.loads(record.read_text()) if record.exists() else {"units": {}, "digests": {}}
         self._units, self._digests = known["units"], known["digests"]
         self._running: list[tuple[str, str, Future[Any]]] = []
-        self.executed = 0
+        self.executed: Counter[str] = Counter()
 
     def submit(self, function: Callable[..., Any], /, kind: str, paths: list[Path], *arguments: Any) -> Future[Any]:
         """Do one unit, or recall what it made."""
@@ -141,7 +142,7 @@ class Remembering(Executor):
             future: Future[Any] = Future()
             future.set_result(Made([Path(path) for path in self._units[unit][1]]))
             return future
-        self.executed += 1
+        self.executed[kind] += 1
         future = self._inner.submit(function, kind, paths, *arguments)
         self._running.append((unit, key, future))
         return future
@@ -176,7 +177,7 @@ def _remembered(folder: Path, left_out: int) -> None:
         settings = MosaicSettings(tile_pixels=resources.tile_pixels)
         make_mosaic(chosen, levels, grid, settings, "benchmark", output, executor)
         executor.close()
-    print("units executed:", executor.executed)
+    print("units executed:", dict(executor.executed))
 
 
 def run_base(folder: Path, output: Path) -> None:

@@ -38,8 +38,9 @@ SCRATCH_GB = 2.0
 
 LOG_LINES_IN_ERROR = 12
 
-LARGE_BYTES = 2_000_000
-"""An array of this size gets pages of its own from the system, and gives them back."""
+LARGE_BYTES = 8_000_000
+"""An array of this size gets pages of its own from the system and gives them back; strips of tiles are smaller, and
+quicker had from the heap."""
 MALLOPT_MMAP_THRESHOLD = -3
 """``M_MMAP_THRESHOLD`` of glibc's ``malloc.h``."""
 

@@ -36,10 +36,10 @@ def hoard(gigabytes, folder):
 
 
 def grow(folder):
-    """Use arrays of all sizes, keep a little of each round, and tell by how many bytes the process has grown."""
+    """Use planes of all sizes, keep a little of each round, and tell by how many bytes the process has grown."""
     before, kept = psutil.Process().memory_info().rss, []
-    for megabytes in (30, 17, 4, 25, 8, 17, 30):
-        arrays = [np.ones(int(size * 1e6 / 8)) for size in (megabytes, 17, megabytes / 2, 4)]
+    for megabytes in (30, 17, 9, 25, 11, 17, 30):
+        arrays = [np.ones(int(size * 1e6 / 8)) for size in (megabytes, 17, megabytes + 3, 10)]
         kept.append(np.ones(50_000))
         del arrays
     return psutil.Process().memory_info().rss - before - sum(array.nbytes for array in kept)

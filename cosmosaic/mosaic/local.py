@@ -141,16 +141,19 @@ class _Work(NamedTuple):
     def combine(self, sums: Files, flags: Files) -> Files:
         frames = self.plan.frames_of_tile
         scale = self.settings.input_scale_arcsec
-        first = _chosen(sums, [min(sums)], "_summary.json")
+        # By the first of all exposures, where no scale is given, errors are scaled in every tile.
+        first = [] if scale else _chosen(sums, [min(sums)], "_summary.json")
         return _collect(
             (
                 tile.tile,
                 self.submit(
                     do_unit,
                     "combine_tile",
-                    first
-                    + [path for path in self._drizzled(sums, tile) if path not in first]
-                    + _chosen(flags, frames[tile.tile], f"_{tile.tile}_patch.npy"),
+                    [
+                        *dict.fromkeys(first + _chosen(sums, frames[tile.tile], "_summary.json")),
+                        *_chosen(sums, frames[tile.tile], f"_{tile.tile}_sums.npy"),
+                        *_chosen(flags, frames[tile.tile], f"_{tile.tile}_patch.npy"),
+                    ],
                     tile,
                     self.settings.drizzle,
                     scale,

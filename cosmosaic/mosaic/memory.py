@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 from cosmosaic.mosaic.tiles import DEFAULT_TILE_PIXELS
 
-BASE_MB = 480.0
-"""A worker with its libraries loaded, and what the allocator keeps of earlier work."""
+BASE_MB = 400.0
+"""A worker with all libraries loaded that it needs for the steps before and after."""
 TILE_SIDES = (DEFAULT_TILE_PIXELS, DEFAULT_TILE_PIXELS // 2, DEFAULT_TILE_PIXELS // 4)
 """Sides to choose from; smaller ones make more files and steps."""
 SUM_BYTES = 5 * 4
@@ -76,9 +76,8 @@ def peak_mb(shape: tuple[int, int], tile_pixels: int, input_over_output_scale: f
     # Turned by 45 degrees a frame's box is twice its area.
     box = 2 * frame * input_over_output_scale**2
     sums = min(tile_pixels**2, box) * SUM_BYTES
-    # Five planes, flags, weight and pixel map; what reading and flagging need besides.
-    exposure = frame * (7 * 4 + 2 * 8)
-    drizzling = exposure + frame * 8 + 2 * sums
-    flagging = exposure + frame * 13 + max(box * 5, 2 * sums)
+    # Planes and weight, errors and flags, pixel map; then the same without errors and flags, and what is left out.
+    drizzling = frame * (5 * 4 + 2 * 4 + 2 * 8) + 2 * sums
+    flagging = max(frame * (7 * 4 + 2 * 8 + 8) + box * 5, frame * (6 * 4 + 2 * 8 + 6) + 2 * sums)
     combining = tile_pixels**2 * (MOSAIC_BYTES + SUM_BYTES)
     return BASE_MB + max(drizzling, flagging, combining) / 1e6
