@@ -8,6 +8,7 @@ likelihood by expectation maximisation; Dempster, Laird & Rubin 1977, J. R. Stat
 """
 
 from collections.abc import Mapping
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,8 @@ CLIP_SIGMA = 6.0
 LEVEL_SIGMA = 3.0
 """Pedestals hold the levels at so many of their errors: a glow or a gradient of an exposure's own moves its mode by
 more than its error."""
+LEAST_OVERLAP = 0.25
+"""Part of the smaller exposure's cells: at a narrow rim a wisp's rest would pass for a slope of the whole detector."""
 FIRST_SPREAD = 0.05
 """Of the slopes, in units of the pixel rms, before the data have told it."""
 TERMS = 3
@@ -71,27 +74,29 @@ def _nodes(slopes: Floats) -> list[Floats]:
 
 
 def _normal_equations(survey: CellSurvey, used: Mapping[str, Flags]) -> tuple[Floats, Floats]:
-    """Matrix and right-hand side of the least squares of all exposures, the sky of each cell eliminated."""
+    """Matrix and right-hand side of the least squares of all wide overlaps, the sky of each cell eliminated."""
     exposures = survey.exposures
     weights = [np.where(used[exposure.name], exposure.weight, 0.0) for exposure in exposures]
     terms = [_terms(exposure) for exposure in exposures]
-    total, brightness = (np.zeros(survey.grid.shape) for _ in range(2))
+    total = np.zeros(survey.grid.shape)
     for exposure, weight in zip(exposures, weights, strict=True):
         total[exposure.window] += weight
-        brightness[exposure.window] += weight * np.nan_to_num(exposure.mean)
-    total[total == 0] = 1.0
-    brightness /= total
     matrix = np.zeros((len(exposures), TERMS, len(exposures), TERMS))
     right = np.zeros((len(exposures), TERMS))
-    for i, (first, weight, term) in enumerate(zip(exposures, weights, terms, strict=True)):
-        excess = np.nan_to_num(first.mean) - brightness[first.window]
-        right[i] = np.einsum("aij,ij->a", term, weight * excess)
-        matrix[i, :, i] = np.einsum("aij,bij,ij->ab", term, term, weight * (1 - weight / total[first.window]))
-        for j in range(i):
-            for whole, a, b in common_window(first, exposures[j]):
-                shared = weight[a] * weights[j][b] / total[whole]
-                matrix[i, :, j] = -np.einsum("aij,bij,ij->ab", term[:, *a], terms[j][:, *b], shared)
-                matrix[j, :, i] = matrix[i, :, j].T
+    for i, j in combinations(range(len(exposures)), 2):
+        for whole, a, b in common_window(exposures[i], exposures[j]):
+            # Eliminating the sky leaves the differences of all pairs, with these weights.
+            shared = weights[i][a] * weights[j][b] / np.maximum(total[whole], np.finfo(float).tiny)
+            if np.count_nonzero(shared) < LEAST_OVERLAP * min(np.count_nonzero(weights[k]) for k in (i, j)):
+                continue
+            step = np.nan_to_num(exposures[i].mean[a]) - np.nan_to_num(exposures[j].mean[b])
+            first, second = terms[i][:, *a], terms[j][:, *b]
+            right[i] += np.einsum("aij,ij->a", first, shared * step)
+            right[j] -= np.einsum("aij,ij->a", second, shared * step)
+            matrix[i, :, i] += np.einsum("aij,bij,ij->ab", first, first, shared)
+            matrix[j, :, j] += np.einsum("aij,bij,ij->ab", second, second, shared)
+            matrix[i, :, j] = -np.einsum("aij,bij,ij->ab", first, second, shared)
+            matrix[j, :, i] = matrix[i, :, j].T
     return matrix.reshape(right.size, right.size), right.ravel()
 
 
