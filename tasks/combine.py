@@ -72,7 +72,7 @@ def combine_band(
     asn = run.submit(write_association, band, association=association, exposures=tuple(cals.values()))
     cleaned, wisps = without_wisps(association, cals, frames, run)
     aligned = _aligned(cleaned, association, run)
-    sky = measure_band(association, aligned, windows.whole, run)
+    sky = measure_band(association, aligned, frames, windows.whole, run)
     footprints = {name: frames[name].footprint for name in association.members}
     given = BandInput(association, sky.exposures, sky.levels, windows, footprints)
     tiles = windows.tiles or make_plan(footprints, windows.whole).tiles

@@ -10,7 +10,7 @@ from cosmosaic import store
 from cosmosaic.filters import WISP_DETECTORS, detector_pixel_arcsec
 from cosmosaic.mosaic.tiles import cell_lattice
 from cosmosaic.records import Association, Frame, MosaicGrid, StoredObject
-from cosmosaic.sky.solution import SkySolution, WispSolution, read_solution, read_wisps
+from cosmosaic.sky.solution import SkyRequest, SkySolution, WispSolution, read_solution, read_wisps
 from tasks.run import Run
 from tasks.sky import bin_cleared_frame, bin_frame, flatten_frame, judge_sky, measure_sky, remove_wisps
 
@@ -57,14 +57,25 @@ def without_wisps(
             f"{association.band} {detector}",
             exposures=tuple(untouched.pop(name) for name in members),
             template=store.checksum(template, run.work.checksums) if template else own,
-            solution=WispSolution(exposures=digests, kept=own is not None),
+            solution=WispSolution(exposures=digests, kept=own is not None, missing=missing_of(association, frames)),
             stem=stem,
         )
         futures.append(future)
     return (*untouched.values(), *futures), tuple(futures)
 
 
-def measure_band(association: Association, exposures: Exposures, grid: MosaicGrid, run: Run) -> SkyFutures:
+def missing_of(association: Association, frames: Mapping[str, Frame]) -> tuple[str, ...]:
+    """Return the names of a filter's frames that could not be calibrated."""
+    return tuple(
+        name
+        for name, frame in sorted(frames.items())
+        if frame.band == association.band and name not in association.members
+    )
+
+
+def measure_band(
+    association: Association, exposures: Exposures, frames: Mapping[str, Frame], grid: MosaicGrid, run: Run
+) -> SkyFutures:
     """Submit the steps that find the sky of each exposure and take out what varies over it."""
     settings, band = run.survey.sky, association.band
     cell_grid = cell_lattice(grid, detector_pixel_arcsec(association.filter))
@@ -75,15 +86,21 @@ def measure_band(association: Association, exposures: Exposures, grid: MosaicGri
         return SkyFutures(exposures, cells, None, None, cell_grid)
     stem = f"{association.product_name}_sky"
     earlier = published_solution(stem, run)
+    # Whether the level is subtracted or only recorded does not change what is measured.
+    request = SkyRequest(
+        method=settings.method,
+        slow_stripes=settings.slow_stripes,
+        grid=cell_grid,
+        missing=missing_of(association, frames),
+    )
     levels = run.submit(
         measure_sky,
         band,
         cells=cells,
-        exposures=exposures,
+        exposures=exposures if settings.needs_pixels else (),
         table=store.checksum(settings.levels, run.work.checksums) if settings.levels else None,
-        settings=settings,
+        request=request,
         earlier=None if run.survey.solve_anew else earlier,
-        grid=cell_grid,
         stem=stem,
     )
     if not settings.changes_pixels:

@@ -18,7 +18,7 @@ def remove_wisps(
     """Fit and subtract the wisps of one detector."""
     return Step(
         name="remove_wisps",
-        version=2,
+        version=3,
         function="cosmosaic.sky.corrections:remove_wisps",
         inputs=(*exposures, template) if template else exposures,
         arguments=(solution, stem),
@@ -42,21 +42,17 @@ def measure_sky(
     cells: Results,
     exposures: Exposures,
     table: StoredObject | None,
-    settings: SkySettings,
+    request: SkyRequest,
     earlier: SkySolution | None,
-    grid: MosaicGrid,
     stem: str,
 ) -> Step:
-    """Measure the sky of each exposure that no earlier solution holds."""
-    pixels = cals_of(exposures) if settings.needs_pixels else ()
+    """Measure the sky of each exposure that no earlier solution holds; exposures are for methods that need pixels."""
     digests = {stored.name.removesuffix(CELLS_SUFFIX): stored.sha256 for stored in objects_of(*cells)}
-    # Whether the level is subtracted or only recorded does not change what is measured.
-    request = SkyRequest(method=settings.method, slow_stripes=settings.slow_stripes, grid=grid)
     return Step(
         name="measure_sky",
-        version=4,
+        version=5,
         function="cosmosaic.sky.steps:measure_sky",
-        inputs=(*objects_of(*cells), *pixels, *((table,) if table else ())),
+        inputs=(*objects_of(*cells), *cals_of(exposures), *((table,) if table else ())),
         arguments=(keeping(request, earlier, digests), stem),
     )
 
@@ -100,7 +96,7 @@ def judge_sky(
     table = tuple(stored for stored in objects_of(*(sky,) if sky else ()) if stored.name.endswith("_sky.ecsv"))
     return Step(
         name="judge_sky",
-        version=3,
+        version=4,
         function="cosmosaic.sky.judgement:judge_sky",
         inputs=(*objects_of(*before, *after), *table),
         arguments=(grid, tiles, stem),

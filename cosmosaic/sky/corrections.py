@@ -66,7 +66,7 @@ def remove_wisps(paths: list[Path], solution: WispSolution, stem: str, folder: P
         for name, fit in ((exposure_name(path.name), fit) for path, fit in fits_of.items())
     ]
     table = QTable(rows=rows, names=("exposure", "amplitude", "error", "subtracted", "sha256"))
-    table.meta["kept"] = solution.kept
+    table.meta |= {"kept": solution.kept, "missing": list(solution.missing)}
     table.write(folder / f"{stem}.ecsv", format="ascii.ecsv", overwrite=True)
     return Made([*saved, folder / f"{stem}.ecsv"], {"wisps_subtracted": float(sum(row[3] for row in rows))})
 

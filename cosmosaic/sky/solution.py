@@ -2,7 +2,8 @@
 
 Levels that are solved together all move a little when one is added, and all that was made of their exposures would be
 made again. So an exposure that was solved keeps its level and patterns for as long as it is the same, and a new one
-is fitted to those it overlaps with. The table of levels that a survey publishes is what is remembered.
+is fitted to those it overlaps with. The table of levels that a survey publishes is what is remembered. What was solved
+without an exposure that a fault took is solved again when that one is back: a fault leaves no trace.
 """
 
 from collections.abc import Mapping
@@ -45,6 +46,8 @@ class SkySolution(Record):
     method: str
     """The method that was taken."""
     exposures: tuple[SolvedExposure, ...]
+    missing: tuple[str, ...] = ()
+    """Exposures of the survey that a fault took."""
 
 
 class WispSolution(Record):
@@ -54,13 +57,16 @@ class WispSolution(Record):
     """sha256 of each exposure by its name."""
     kept: bool
     """Whether the template was that of an earlier run."""
+    missing: tuple[str, ...] = ()
+    """Exposures of the survey that a fault took."""
 
     def stays_for(self, exposures: Mapping[str, str]) -> bool:
         """Tell whether these exposures take the template that was published.
 
-        The same exposures that made it make it again, with the same bytes.
+        The same exposures that made it make it again, with the same bytes; and so do all when one is back that was
+        missing.
         """
-        return self.kept or self.exposures != dict(exposures)
+        return self.kept or (self.exposures != dict(exposures) and set(self.missing).isdisjoint(exposures))
 
 
 class SkyRequest(Record):
@@ -73,6 +79,8 @@ class SkyRequest(Record):
     """Find slow stripes along rows as well."""
     grid: MosaicGrid
     """The lattice that the cells lie on."""
+    missing: tuple[str, ...] = ()
+    """Names of exposures of the survey that a fault took."""
     kept: SkySolution | None = None
     """What of an earlier solution stays as it was."""
 
@@ -104,7 +112,8 @@ def solution_table(solution: SkySolution, source: str) -> QTable:
             "patterns": [one.patterns for one in exposures],
         }
     )
-    table.meta["asked"], table.meta["method"], table.meta["source"] = solution.asked, solution.method, source
+    table.meta |= {"asked": solution.asked, "method": solution.method, "source": source}
+    table.meta["missing"] = list(solution.missing)
     return table
 
 
@@ -123,6 +132,7 @@ def read_solution(text: str) -> SkySolution:
     return SkySolution(
         asked=table.meta["asked"],
         method=table.meta["method"],
+        missing=tuple(table.meta["missing"]),
         exposures=tuple(
             SolvedExposure(
                 name=str(row["exposure"]),
@@ -147,14 +157,18 @@ def read_wisps(text: str) -> WispSolution:
     """
     table = QTable.read(text.splitlines(), format="ascii.ecsv")
     digests = zip(table["exposure"], table["sha256"], strict=True)
-    return WispSolution(exposures={str(name): str(digest) for name, digest in digests}, kept=table.meta["kept"])
+    return WispSolution(
+        exposures={str(name): str(digest) for name, digest in digests},
+        kept=table.meta["kept"],
+        missing=tuple(table.meta["missing"]),
+    )
 
 
 def keeping(request: SkyRequest, earlier: SkySolution | None, cells: Mapping[str, str]) -> SkyRequest:
     """Add to a request what stays of an earlier solution.
 
     Where the exposures are those of the earlier solution it is what that one kept: the same is done as then, and gives
-    the same bytes.
+    the same bytes. Likewise where an exposure is back that was missing then.
 
     Parameters
     ----------
@@ -168,7 +182,8 @@ def keeping(request: SkyRequest, earlier: SkySolution | None, cells: Mapping[str
     if earlier is None or earlier.asked != request.asked or request.method == USERS_LEVELS:
         return request
     same = [one for one in earlier.exposures if cells.get(one.name) == one.sha256]
-    if len(same) == len(earlier.exposures) == len(cells):
+    is_back = not set(earlier.missing).isdisjoint(cells)
+    if is_back or len(same) == len(earlier.exposures) == len(cells):
         same = [one for one in same if one.kept]
     kept = tuple(one.model_copy(update={"kept": True}) for one in same)
     if not kept:

@@ -63,6 +63,7 @@ def measure_sky(paths: list[Path], request: SkyRequest, stem: str, folder: Path)
             known.get(name) or _solved(name, level, digests[name], texts.get(name, ""))
             for name, level in levels.items()
         ),
+        missing=request.missing,
     )
     table = solution_table(solution, METHODS[chosen].source)
     if scores:

@@ -40,15 +40,19 @@ def test_a_new_frame_costs_its_own_steps_and_those_it_touches(impatient, after_e
     assert run["name"] == "small: 3 frames, 1 filter"
     states = impatient.task_runs(run["id"])
     first, second, new = (frame.name.removesuffix("_uncal.fits") for frame in impatient.frames)
-    # The frames overlap, so their sky levels are solved together: what comes after touches them all.
-    for step in ("Stage 1", "Stage 2", "Cells"):
+    # Levels that were solved stay, so that the frames that had them are not flattened again.
+    for step in ("Stage 1", "Stage 2", "Cells", "Flatten"):
         assert states[f"{step}: {new}"] == "Completed"
         assert {states[f"{step}: {old}"] for old in (first, second)} == {"Cached"}
     assert states["Mosaic: F444W"] == "Completed"
 
 
-def test_a_survey_that_grew_has_the_products_of_one_that_was_whole(impatient, after_event, small_products):
+def test_a_survey_that_grew_and_is_solved_anew_has_the_products_of_one_that_was_whole(
+    impatient, after_event, small_products
+):
     """Run by a worker in two parts, or on one machine at once: the bytes are the same."""
+    survey = impatient.deployment("mosaic/survey")["parameters"]["survey"]
+    impatient.finish(impatient.start("mosaic/survey", survey=survey | {"solve_anew": True}))
     assert impatient.products() == small_products
 
 

@@ -94,7 +94,7 @@ def with_wisps(tmp_path_factory):
 
 def found(paths, kept=False):
     exposures = {path.name.removesuffix("_cal.fits"): "0" for path in paths}
-    return WispSolution(exposures=exposures, kept=kept)
+    return WispSolution(exposures=exposures, kept=kept, missing=("gone",))
 
 
 def left_of_the_wisp(path, before, wisp):
@@ -137,6 +137,12 @@ def test_a_published_template_stays_unless_the_exposures_are_those_that_made_it(
     assert made.stays_for({"a": "1", "b": "2", "c": "3", "d": "4"})
     assert made.stays_for({"a": "1", "b": "2", "c": "other"})
     assert made.model_copy(update={"kept": True}).stays_for({"a": "1", "b": "2", "c": "3"})
+
+
+def test_a_template_made_while_an_exposure_was_missing_is_made_anew_when_it_is_back():
+    made = WispSolution(exposures={"a": "1", "b": "2", "c": "3"}, kept=False, missing=("d",))
+    assert made.stays_for({"a": "1", "b": "2", "c": "3", "e": "5"})
+    assert not made.stays_for({"a": "1", "b": "2", "c": "3", "d": "4"})
 
 
 def test_a_template_of_the_user_is_fitted_with_its_error(with_wisps, tmp_path):

@@ -29,10 +29,11 @@ def text_of(solution: SkySolution) -> str:
     return stream.getvalue()
 
 
-def solution(levels: dict[str, float], kept: tuple[str, ...] = ()) -> SkySolution:
+def solution(levels: dict[str, float], kept: tuple[str, ...] = (), missing: tuple[str, ...] = ()) -> SkySolution:
     return SkySolution(
         asked="overlap, with slow stripes",
         method="overlap",
+        missing=missing,
         exposures=tuple(
             SolvedExposure(
                 name=name, sha256=f"cells of {name}", level=level, error=None, patterns="[[1.5]]", kept=name in kept
@@ -88,7 +89,7 @@ def test_an_exposure_that_overlaps_with_none_takes_the_mean_shift():
 
 
 def test_what_is_published_is_read_bit_for_bit():
-    written = solution({"a": 0.1 + 0.2, "b": -1e-5}, kept=("b",))
+    written = solution({"a": 0.1 + 0.2, "b": -1e-5}, kept=("b",), missing=("c",))
     assert read_solution(text_of(written)) == written
 
 
@@ -103,6 +104,13 @@ def test_what_is_known_stays_when_exposures_come_go_or_are_replaced():
     assert kept_names(keeping(request(), earlier, cells("abcd"))) == {"a", "b", "c"}
     assert kept_names(keeping(request(), earlier, cells("ab"))) == {"a", "b"}
     assert kept_names(keeping(request(), earlier, cells("ab") | {"c": "others"})) == {"a", "b"}
+
+
+def test_a_fault_leaves_no_trace_when_what_it_took_is_back():
+    earlier = solution({"a": 0.1, "b": 0.2, "c": 0.3}, kept=("a",), missing=("d",))
+    assert kept_names(keeping(request(), earlier, cells("abce"))) == {"a", "b", "c"}
+    assert kept_names(keeping(request(), earlier, cells("abcd"))) == {"a"}
+    assert keeping(request(), solution({"a": 0.1}, missing=("d",)), cells("ad")).kept is None
 
 
 def test_another_method_or_a_users_levels_start_anew():
