@@ -15,7 +15,7 @@ from tasks.associations import write_association
 from tasks.catalog import catalog_mosaic
 from tasks.defects import list_defects
 from tasks.engines import ENGINES, BandInput, Combined
-from tasks.flatness import SkyFutures, judge_band, measure_band, without_wisps
+from tasks.flatness import Exposures, SkyFutures, holders, judge_band, measure_band, without_wisps
 from tasks.preview import composite_mosaics, preview_mosaic
 from tasks.publish import publish_objects
 from tasks.run import Run
@@ -83,7 +83,7 @@ def combine_band(
     kept = run.submit(
         publish_objects,
         f"{band} exposures",
-        objects=(*cals.values(), *combined.flagged, asn),
+        objects=(*cals.values(), *holders(combined.flagged), asn),
         target=store.join(run.products, "exposures"),
         endings=EXPOSURE_ENDINGS,
     )
@@ -123,9 +123,7 @@ def _finished(
     return MosaicFutures(window, members, stem, mosaic, catalog, published)
 
 
-def _aligned(
-    cals: tuple[StoredObject | PrefectFuture, ...], association: Association, run: Run
-) -> tuple[StoredObject | PrefectFuture, ...]:
+def _aligned(cals: Exposures, association: Association, run: Run) -> Exposures:
     settings = run.survey.align
     if not settings.enabled:
         return cals
@@ -133,12 +131,12 @@ def _aligned(
     aligned = run.submit(
         align_exposures,
         association.band,
-        exposures=cals,
+        exposures=holders(cals),
         catalog=store.checksum(own, run.work.checksums) if own else None,
         settings=settings,
         fwhm_pixels=star_fwhm_pixels(association.filter),
     )
-    return (aligned,)
+    return dict.fromkeys(cals, aligned)
 
 
 def _catalog(mosaic: PrefectFuture, band: str, label: str, stem: str, run: Run) -> PrefectFuture | None:

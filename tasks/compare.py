@@ -5,31 +5,35 @@ from typing import get_args
 
 from prefect.futures import PrefectFuture
 
+from cosmosaic.exposures import exposure_name
 from cosmosaic.filters import detector_pixel_arcsec
 from cosmosaic.mosaic.tiles import cell_lattice, make_plan
 from cosmosaic.records import Association, Frame, MosaicGrid, StoredObject
 from cosmosaic.steps import Step, StepResult, objects_of
 from cosmosaic.survey import SkyMethod
 from tasks.caching import step_task
-from tasks.flatness import without_wisps
+from tasks.flatness import holders, without_wisps
 from tasks.publish import publish_objects
 from tasks.retries import COMPUTING
 from tasks.run import Run
-from tasks.sky import Exposures, bin_frame, exposure_of
+from tasks.sky import Exposure, bin_frame, cals_of
 
 METHODS = tuple(method for method in get_args(SkyMethod) if method not in ("user", "auto"))
 
 
 @step_task("Compare", COMPUTING)
 def compare_methods(
-    cells: tuple[StepResult, ...], exposures: Exposures, names: tuple[str, ...], grid: MosaicGrid, stem: str
+    cells: tuple[StepResult, ...], exposures: tuple[Exposure, ...], names: tuple[str, ...], grid: MosaicGrid, stem: str
 ) -> Step:
     """Measure the sky by all methods and rank them."""
     return Step(
         name="compare_methods",
         version=2,
         function="cosmosaic.sky.comparison:compare_methods",
-        inputs=(*objects_of(*cells), *(exposure_of(exposures, name) for name in names)),
+        inputs=(
+            *objects_of(*cells),
+            *(stored for stored in cals_of(*exposures) if exposure_name(stored.name) in names),
+        ),
         arguments=(METHODS, grid, stem),
     )
 
@@ -46,12 +50,12 @@ def compare_band(
     names = max(plan.frames_of_tile.values(), key=len)
     cleaned, _ = without_wisps(association, {name: exposures[name] for name in association.members}, frames, run)
     cell_grid = cell_lattice(grid, detector_pixel_arcsec(association.filter))
-    cells = tuple(run.submit(bin_frame, name, exposures=cleaned, name=name, grid=cell_grid) for name in names)
+    cells = tuple(run.submit(bin_frame, name, exposure=cleaned[name], name=name, grid=cell_grid) for name in names)
     compared = run.submit(
         compare_methods,
         association.band,
         cells=cells,
-        exposures=cleaned,
+        exposures=holders(cleaned),
         names=tuple(names),
         grid=cell_grid,
         stem=association.product_name,

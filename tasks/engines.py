@@ -9,7 +9,8 @@ from cosmosaic.filters import detector_pixel_arcsec
 from cosmosaic.mosaic.grid import Footprint, overlaps
 from cosmosaic.mosaic.memory import fit_memory
 from cosmosaic.mosaic.tiles import Plan, box_of, make_plan
-from cosmosaic.records import Association, MosaicGrid, StoredObject, Windows
+from cosmosaic.records import Association, MosaicGrid, Windows
+from tasks.flatness import Exposures, holders
 from tasks.mosaic import drizzle_mosaic, flag_outliers
 from tasks.run import Run
 from tasks.tiles import assemble_mosaic, combine_tile, drizzle_frame, flag_frame, keep_frame, make_reference
@@ -23,8 +24,7 @@ class BandInput:
     """What a mosaic is made of."""
 
     association: Association
-    exposures: tuple[StoredObject | PrefectFuture, ...]
-    """The ``cal`` files, aligned where that is asked for."""
+    exposures: Exposures
     levels: PrefectFuture | None
     windows: Windows
     footprints: Mapping[str, Footprint]
@@ -59,13 +59,13 @@ class Combined:
 
     mosaics: dict[str, PrefectFuture]
     """By the window's name."""
-    flagged: tuple[PrefectFuture, ...]
-    """What holds the crf files."""
+    flagged: Mapping[str, PrefectFuture]
+    """What holds the crf file of each exposure."""
     verdict: PrefectFuture
     """On the sky of the crf files."""
 
 
-Judge = Callable[[tuple[PrefectFuture, ...]], PrefectFuture]
+Judge = Callable[[Mapping[str, PrefectFuture]], PrefectFuture]
 """Submits the verdict on the sky of the crf files."""
 
 
@@ -75,13 +75,14 @@ def with_jwst(band: BandInput, judge: Judge, run: Run) -> Combined:
     flagged = run.submit(
         flag_outliers,
         name,
-        exposures=band.exposures,
+        exposures=holders(band.exposures),
         levels=band.levels,
         sky=survey.sky,
         outliers=survey.outliers,
         drizzle=survey.drizzle,
     )
-    verdict = judge((flagged,))
+    crf = dict.fromkeys(band.association.members, flagged)
+    verdict = judge(crf)
     mosaics = {
         window.tile: run.submit(
             drizzle_mosaic,
@@ -95,7 +96,7 @@ def with_jwst(band: BandInput, judge: Judge, run: Run) -> Combined:
         )
         for window in band.mosaics
     }
-    return Combined(mosaics, (flagged,), verdict)
+    return Combined(mosaics, crf, verdict)
 
 
 def in_tiles(band: BandInput, judge: Judge, run: Run) -> Combined:
@@ -107,7 +108,7 @@ def in_tiles(band: BandInput, judge: Judge, run: Run) -> Combined:
         name: run.submit(
             drizzle_frame,
             name,
-            exposures=band.exposures,
+            exposure=band.exposures[name],
             name=name,
             levels=band.levels,
             tiles=plan.tiles_of_frame[name],
@@ -128,7 +129,7 @@ def in_tiles(band: BandInput, judge: Judge, run: Run) -> Combined:
         )
         for tile in plan.tiles
     }
-    verdict = judge(tuple(flagged.values()))
+    verdict = judge(flagged)
     mosaics = {
         window.tile: run.submit(
             assemble_mosaic,
@@ -139,14 +140,14 @@ def in_tiles(band: BandInput, judge: Judge, run: Run) -> Combined:
             ),
             drizzled=tuple(drizzled[name] for name in band.members(window)),
             flagged=tuple(flagged[name] for name in band.members(window)),
-            exposures=band.exposures,
+            first=band.exposures[min(band.members(window))],
             grid=window,
             settings=survey.drizzle,
             product_name=band.stem(window),
         )
         for window in band.mosaics
     }
-    return Combined(mosaics, tuple(flagged.values()), verdict)
+    return Combined(mosaics, flagged, verdict)
 
 
 def _tile_pixels(band: BandInput, run: Run) -> int:
@@ -166,7 +167,9 @@ def _flagged(
     survey, members = run.survey, band.association.members
     if not survey.outliers.enabled:
         return {
-            name: run.submit(keep_frame, name, exposures=band.exposures, name=name, levels=band.levels, sky=survey.sky)
+            name: run.submit(
+                keep_frame, name, exposure=band.exposures[name], name=name, levels=band.levels, sky=survey.sky
+            )
             for name in members
         }
     references = {
@@ -183,7 +186,7 @@ def _flagged(
         name: run.submit(
             flag_frame,
             name,
-            exposures=band.exposures,
+            exposure=band.exposures[name],
             name=name,
             drizzled=drizzled[name],
             references=tuple(references[tile.tile] for tile in plan.tiles_of_frame[name]),

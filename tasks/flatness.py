@@ -14,7 +14,8 @@ from cosmosaic.sky.solution import SkyRequest, SkySolution, WispSolution, read_s
 from tasks.run import Run
 from tasks.sky import bin_cleared_frame, bin_frame, flatten_frame, judge_sky, measure_sky, remove_wisps
 
-Exposures = tuple[StoredObject | PrefectFuture, ...]
+Exposures = Mapping[str, StoredObject | PrefectFuture]
+"""The ``cal`` file of each exposure, or the step that makes it."""
 
 Solution = TypeVar("Solution", SkySolution, WispSolution)
 
@@ -27,7 +28,7 @@ class SkyFutures:
     """The sky of one filter, as it is being measured."""
 
     exposures: Exposures
-    """The ``cal`` files, flattened where that is asked for; the levels are still in."""
+    """Flattened where that is asked for; the levels are still in."""
     cells: tuple[PrefectFuture, ...]
     levels: PrefectFuture | None
     earlier: SkySolution | None
@@ -42,8 +43,9 @@ def without_wisps(
     """Submit the correction of wisps for each detector that has them; return all exposures, and those steps."""
     settings = run.survey.sky
     if not settings.wisps:
-        return tuple(cals.values()), ()
-    untouched, futures = dict(cals), []
+        return cals, ()
+    cleaned: dict[str, StoredObject | PrefectFuture] = dict(cals)
+    futures = []
     for detector in sorted(WISP_DETECTORS):
         members = [name for name in cals if frames[name].detector == detector]
         template = settings.wisp_templates.get(f"{detector}_{association.filter}")
@@ -55,13 +57,14 @@ def without_wisps(
         future = run.submit(
             remove_wisps,
             f"{association.band} {detector}",
-            exposures=tuple(untouched.pop(name) for name in members),
+            exposures=tuple(cals[name] for name in members),
             template=store.checksum(template, run.work.checksums) if template else own,
             solution=WispSolution(exposures=digests, kept=own is not None, missing=missing_of(association, frames)),
             stem=stem,
         )
         futures.append(future)
-    return (*untouched.values(), *futures), tuple(futures)
+        cleaned |= dict.fromkeys(members, future)
+    return cleaned, tuple(futures)
 
 
 def missing_of(association: Association, frames: Mapping[str, Frame]) -> tuple[str, ...]:
@@ -73,6 +76,11 @@ def missing_of(association: Association, frames: Mapping[str, Frame]) -> tuple[s
     )
 
 
+def holders(exposures: Exposures) -> tuple[StoredObject | PrefectFuture, ...]:
+    """Return what holds all exposures, each once."""
+    return tuple(dict.fromkeys(exposures.values()))
+
+
 def measure_band(
     association: Association, exposures: Exposures, frames: Mapping[str, Frame], grid: MosaicGrid, run: Run
 ) -> SkyFutures:
@@ -80,7 +88,7 @@ def measure_band(
     settings, band = run.survey.sky, association.band
     cell_grid = cell_lattice(grid, detector_pixel_arcsec(association.filter))
     cells = tuple(
-        run.submit(bin_frame, name, exposures=exposures, name=name, grid=cell_grid) for name in association.members
+        run.submit(bin_frame, name, exposure=exposures[name], name=name, grid=cell_grid) for name in association.members
     )
     if settings.method == "none" and not settings.changes_pixels:
         return SkyFutures(exposures, cells, None, None, cell_grid)
@@ -97,7 +105,7 @@ def measure_band(
         measure_sky,
         band,
         cells=cells,
-        exposures=exposures if settings.needs_pixels else (),
+        exposures=holders(exposures) if settings.needs_pixels else (),
         table=store.checksum(settings.levels, run.work.checksums) if settings.levels else None,
         request=request,
         earlier=None if run.survey.solve_anew else earlier,
@@ -105,10 +113,10 @@ def measure_band(
     )
     if not settings.changes_pixels:
         return SkyFutures(exposures, cells, levels, earlier, cell_grid)
-    flat = tuple(
-        run.submit(flatten_frame, name, exposures=exposures, name=name, sky=levels, settings=settings)
+    flat = {
+        name: run.submit(flatten_frame, name, exposure=exposures[name], name=name, sky=levels, settings=settings)
         for name in association.members
-    )
+    }
     return SkyFutures(flat, cells, levels, earlier, cell_grid)
 
 
@@ -141,11 +149,12 @@ def judge_band(
     sky: SkyFutures,
     tiles: tuple[MosaicGrid, ...],
     run: Run,
-    flagged: tuple[PrefectFuture, ...],
+    flagged: Mapping[str, PrefectFuture],
 ) -> PrefectFuture:
     """Submit the verdict on the exposures as they went into the mosaic, as a whole and for some windows of it."""
     cleared = tuple(
-        run.submit(bin_cleared_frame, name, exposures=flagged, name=name, grid=sky.grid) for name in association.members
+        run.submit(bin_cleared_frame, name, flagged=flagged[name], name=name, grid=sky.grid)
+        for name in association.members
     )
     return run.submit(
         judge_sky,

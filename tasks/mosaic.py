@@ -1,17 +1,17 @@
 """Combination of the exposures of one filter: outliers, then drizzle."""
 
 from cosmosaic.exposures import exposure_name
-from cosmosaic.records import MosaicGrid, StoredObject
+from cosmosaic.records import MosaicGrid
 from cosmosaic.steps import Step, StepResult
 from cosmosaic.survey import DrizzleSettings, OutlierSettings, SkySettings
 from tasks.caching import step_task
 from tasks.retries import COMPUTING
-from tasks.sky import cals_of
+from tasks.sky import Exposure, cals_of
 
 
 @step_task("Outliers", COMPUTING)
 def flag_outliers(
-    exposures: tuple[StepResult | StoredObject, ...],
+    exposures: tuple[Exposure, ...],
     levels: StepResult | None,
     sky: SkySettings,
     outliers: OutlierSettings,
@@ -22,7 +22,7 @@ def flag_outliers(
         name="flag_outliers",
         version=2,
         function="cosmosaic.mosaic.jwst_engine:flag_outliers",
-        inputs=cals_of(exposures),
+        inputs=cals_of(*exposures),
         arguments=(dict(levels.facts) if levels else None, sky, outliers, drizzle),
     )
 

@@ -7,7 +7,8 @@ from cosmosaic.survey import SkySettings
 from tasks.caching import step_task
 from tasks.retries import COMPUTING
 
-Exposures = StepResult | tuple[StepResult | StoredObject, ...]
+Exposure = StepResult | StoredObject
+"""The ``_cal`` file of an exposure, or a result that holds it."""
 Results = tuple[StepResult, ...]
 
 
@@ -26,13 +27,13 @@ def remove_wisps(
 
 
 @step_task("Cells", COMPUTING)
-def bin_frame(exposures: Exposures, name: str, grid: MosaicGrid) -> Step:
+def bin_frame(exposure: Exposure, name: str, grid: MosaicGrid) -> Step:
     """Bring one exposure onto the survey's lattice of cells."""
     return Step(
         name="bin_frame",
         version=1,
         function="cosmosaic.sky.cells:bin_frame",
-        inputs=(exposure_of(exposures, name),),
+        inputs=(exposure_of(exposure, name),),
         arguments=(grid,),
     )
 
@@ -40,7 +41,7 @@ def bin_frame(exposures: Exposures, name: str, grid: MosaicGrid) -> Step:
 @step_task("Sky", COMPUTING)
 def measure_sky(
     cells: Results,
-    exposures: Exposures,
+    exposures: tuple[Exposure, ...],
     table: StoredObject | None,
     request: SkyRequest,
     earlier: SkySolution | None,
@@ -52,33 +53,32 @@ def measure_sky(
         name="measure_sky",
         version=5,
         function="cosmosaic.sky.steps:measure_sky",
-        inputs=(*objects_of(*cells), *cals_of(exposures), *((table,) if table else ())),
+        inputs=(*objects_of(*cells), *cals_of(*exposures), *((table,) if table else ())),
         arguments=(keeping(request, earlier, digests), stem),
     )
 
 
 @step_task("Flatten", COMPUTING)
-def flatten_frame(exposures: Exposures, name: str, sky: StepResult, settings: SkySettings) -> Step:
+def flatten_frame(exposure: Exposure, name: str, sky: StepResult, settings: SkySettings) -> Step:
     """Subtract what varies over one exposure, and trim its edges."""
     patterns = tuple(stored for stored in sky.objects if stored.name == f"{name}_patterns.json")
     return Step(
         name="flatten_frame",
         version=1,
         function="cosmosaic.sky.corrections:flatten_frame",
-        inputs=(exposure_of(exposures, name), *patterns),
+        inputs=(exposure_of(exposure, name), *patterns),
         arguments=(settings.trim_pixels,),
     )
 
 
 @step_task("Cleared cells", COMPUTING)
-def bin_cleared_frame(exposures: Results, name: str, grid: MosaicGrid) -> Step:
+def bin_cleared_frame(flagged: StepResult, name: str, grid: MosaicGrid) -> Step:
     """Bring one exposure without its sky onto the survey's lattice of cells."""
-    crf = next(stored for stored in objects_of(*exposures) if stored.name == f"{name}_crf.fits")
     return Step(
         name="bin_cleared_frame",
         version=1,
         function="cosmosaic.sky.cells:bin_cleared_frame",
-        inputs=(crf,),
+        inputs=(flagged.named(f"{name}_crf.fits"),),
         arguments=(grid,),
     )
 
@@ -103,11 +103,11 @@ def judge_sky(
     )
 
 
-def exposure_of(exposures: Exposures, name: str) -> StoredObject:
+def exposure_of(exposure: Exposure, name: str) -> StoredObject:
     """Return the ``_cal`` file of an exposure."""
-    return next(stored for stored in cals_of(exposures) if stored.name.startswith(f"{name}_"))
+    return next(stored for stored in cals_of(exposure) if stored.name.startswith(f"{name}_"))
 
 
-def cals_of(exposures: Exposures) -> tuple[StoredObject, ...]:
+def cals_of(*exposures: Exposure) -> tuple[StoredObject, ...]:
     """Return the ``_cal`` files among some objects and results."""
-    return tuple(stored for stored in objects_of(exposures) if stored.name.endswith("_cal.fits"))
+    return tuple(stored for stored in objects_of(*exposures) if stored.name.endswith("_cal.fits"))

@@ -5,14 +5,12 @@ from cosmosaic.steps import Step, StepResult, objects_of
 from cosmosaic.survey import DrizzleSettings, OutlierSettings, SkySettings, Survey
 from tasks.caching import step_task
 from tasks.retries import COMPUTING
-from tasks.sky import exposure_of
-
-Exposures = StepResult | tuple[StepResult | StoredObject, ...]
+from tasks.sky import Exposure, exposure_of
 
 
 @step_task("Drizzle", COMPUTING)
 def drizzle_frame(
-    exposures: Exposures,
+    exposure: Exposure,
     name: str,
     levels: StepResult | None,
     tiles: tuple[MosaicGrid, ...],
@@ -23,7 +21,7 @@ def drizzle_frame(
         name="drizzle_frame",
         version=2,
         function="cosmosaic.mosaic.engine:drizzle_frame",
-        inputs=(exposure_of(exposures, name),),
+        inputs=(exposure_of(exposure, name),),
         arguments=(_level(levels, name), tiles, settings),
     )
 
@@ -42,7 +40,7 @@ def make_reference(drizzled: tuple[StepResult, ...], tile: MosaicGrid, settings:
 
 @step_task("Outliers", COMPUTING)
 def flag_frame(
-    exposures: Exposures,
+    exposure: Exposure,
     name: str,
     drizzled: StepResult,
     references: tuple[StepResult, ...],
@@ -56,7 +54,7 @@ def flag_frame(
         version=2,
         function="cosmosaic.mosaic.engine:flag_frame",
         inputs=(
-            exposure_of(exposures, name),
+            exposure_of(exposure, name),
             drizzled.named("_map.npy"),
             *(stored for stored in objects_of(*references) if stored.name.startswith(f"{name}_")),
         ),
@@ -65,13 +63,13 @@ def flag_frame(
 
 
 @step_task("Keep", COMPUTING)
-def keep_frame(exposures: Exposures, name: str, levels: StepResult | None, sky: SkySettings) -> Step:
+def keep_frame(exposure: Exposure, name: str, levels: StepResult | None, sky: SkySettings) -> Step:
     """Take the sky out of an exposure that is not searched for outliers."""
     return Step(
         name="keep_frame",
         version=1,
         function="cosmosaic.mosaic.engine:keep_frame",
-        inputs=(exposure_of(exposures, name),),
+        inputs=(exposure_of(exposure, name),),
         arguments=(_level(levels, name), sky),
     )
 
@@ -100,19 +98,19 @@ def assemble_mosaic(
     parts: tuple[StepResult, ...],
     drizzled: tuple[StepResult, ...],
     flagged: tuple[StepResult, ...],
-    exposures: Exposures,
+    first: Exposure,
     grid: MosaicGrid,
     settings: DrizzleSettings,
     product_name: str,
 ) -> Step:
-    """Write the tiles of a window as one FITS file, with the verdict on its sky."""
+    """Write the tiles of a window as one FITS file, with the verdict on its sky; its header is the first exposure's."""
     summaries = _ending(drizzled, "_summary.json")
-    first = exposure_of(exposures, min(stored.name for stored in summaries).removesuffix("_summary.json"))
+    name = min(stored.name for stored in summaries).removesuffix("_summary.json")
     return Step(
         name="assemble_mosaic",
         version=3,
         function="cosmosaic.mosaic.engine:assemble",
-        inputs=(first, *_ending(parts, "_mosaic.npy", "_verdict.ecsv"), *summaries),
+        inputs=(exposure_of(first, name), *_ending(parts, "_mosaic.npy", "_verdict.ecsv"), *summaries),
         arguments=(grid, settings, product_name),
         sources=_ending(flagged, "_crf.fits"),
     )
@@ -122,5 +120,5 @@ def _level(levels: StepResult | None, name: str) -> float:
     return levels.facts[name] if levels else 0.0
 
 
-def _ending(results: Exposures, *endings: str) -> tuple[StoredObject, ...]:
-    return tuple(stored for stored in objects_of(results) if stored.name.endswith(endings))
+def _ending(results: tuple[StepResult, ...], *endings: str) -> tuple[StoredObject, ...]:
+    return tuple(stored for stored in objects_of(*results) if stored.name.endswith(endings))
