@@ -7,6 +7,7 @@ parameters, the sha256 of every input and of every reference file. The same key 
 import hashlib
 import json
 import time
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from pkgutil import resolve_name
@@ -51,8 +52,7 @@ class Step(NamedTuple):
         decisive = {
             "step": self.name,
             "version": self.version,
-            "cosmosaic": version("cosmosaic"),
-            "jwst": version("jwst"),
+            **_versions(),
             "inputs": [(stored.name, stored.sha256) for stored in self.inputs],
             "sources": [(stored.name, stored.sha256) for stored in self.sources],
             "arguments": [_plain(argument) for argument in self.arguments],
@@ -61,6 +61,12 @@ class Step(NamedTuple):
         }
         text = json.dumps(decisive, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:KEY_LENGTH]
+
+
+@cache
+def _versions() -> dict[str, str]:
+    """Versions that decide a result; each is searched for in all of ``sys.path``, which takes milliseconds."""
+    return {name: version(name) for name in ("cosmosaic", "jwst")}
 
 
 class StepResult(Record):

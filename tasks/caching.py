@@ -5,7 +5,6 @@ record only points at objects in the store, which may have been deleted or alter
 checked before the record is used, and a record that no longer holds is forgotten.
 """
 
-import inspect
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -39,18 +38,15 @@ def step_task(
     do = perform or (lambda step, work: execute(step, work.cache, work.workers))
 
     def decorate(describe: Callable[..., Step]) -> Task:
-        def body(**parameters: Any) -> StepResult:
-            work = parameters.pop("work")
+        def body(parameters: dict[str, Any], work: Work) -> StepResult:
             result = do(describe(**parameters), work)
             get_run_logger().info(f"{task_run.name}: {result.wall_s:.1f} s, {result.peak_mb:.0f} MB at the peak")
             return result
 
-        def key(context: TaskRunContext, parameters: dict[str, Any]) -> str:
-            described = {name: value for name, value in parameters.items() if name != "work"}
-            return trusted_key(describe(**described), parameters["work"])
+        def key(context: TaskRunContext, given: dict[str, Any]) -> str:
+            return trusted_key(describe(**given["parameters"]), given["work"])
 
         body.__name__, body.__doc__, body.__module__ = describe.__name__, describe.__doc__, describe.__module__
-        body.__signature__ = _with_work(inspect.signature(describe))  # type: ignore[attr-defined]
         return Task(
             body,
             name=name,
@@ -64,13 +60,6 @@ def step_task(
         )
 
     return decorate
-
-
-def _with_work(signature: inspect.Signature) -> inspect.Signature:
-    keyword = inspect.Parameter.KEYWORD_ONLY
-    described = [parameter.replace(kind=keyword) for parameter in signature.parameters.values()]
-    work = inspect.Parameter("work", keyword, annotation=Work)
-    return signature.replace(parameters=[*described, work], return_annotation=StepResult)
 
 
 def trusted_key(step: Step, work: Work) -> str:

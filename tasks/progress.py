@@ -6,7 +6,9 @@ from typing import cast
 from uuid import UUID
 
 import httpx
-from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect import get_client
+from prefect.artifacts import create_progress_artifact
+from prefect.client.schemas.actions import ArtifactUpdate
 
 LEAST_INTERVAL_S = 2.0
 """Between two updates; each is a request to the server."""
@@ -19,6 +21,8 @@ class Progress:
         made = create_progress_artifact(0.0, key="progress", description=f"Steps of {survey}")
         self._artifact = cast(UUID, made)
         self._shown = (0.0, time.monotonic())
+        # Prefect's own function makes a client for each update, which reads all certificates.
+        self._client = get_client(sync_client=True)
 
     def show(self, done: int, expected: int) -> None:
         """Show how many steps are done of how many; the bar never goes back."""
@@ -35,4 +39,4 @@ class Progress:
     def _move(self, percent: float) -> None:
         self._shown = (percent, time.monotonic())
         with suppress(httpx.HTTPError):
-            update_progress_artifact(self._artifact, percent)
+            self._client.update_artifact(self._artifact, ArtifactUpdate(data=percent))

@@ -123,7 +123,8 @@ class Run:
             self.ledger.submitted += 1
         named = copy.copy(self._stored(task))
         named.task_run_name = f"{task.name}: {label}"
-        future: PrefectFuture = self._runner.submit(named, {**parameters, "work": self.work})
+        # Prefect asks the server for the state of each future that is a parameter itself, and not of those within one.
+        future: PrefectFuture = self._runner.submit(named, {"parameters": parameters, "work": self.work})
         future.add_done_callback(lambda done: self._record(f"{task.name}: {label}", done))
         return future
 
