@@ -23,12 +23,25 @@ from jwst import datamodels
 from scipy import ndimage
 from sky_fields import Field, FrameTruth, crowded_field, make_field, random_field, sparse_field
 
+from cosmosaic.catalog.mosaic import measure_mosaic, write_catalog
 from cosmosaic.detector import clean_flicker_noise
 from cosmosaic.exposures import exposure_name
 from cosmosaic.filters import WISP_DETECTORS
+from cosmosaic.mosaic.grid import survey_grid
+from cosmosaic.mosaic.local import MosaicSettings, make_mosaic
+from cosmosaic.mosaic.tiles import lattice, read_footprint
 from cosmosaic.provenance import save_model
 from cosmosaic.simulate.references import CRDS_CONTEXT, write_crds_cache
-from cosmosaic.sky.cells import CellSurvey, bin_exposure, bin_exposures, cell_positions, stack, usable_pixels
+from cosmosaic.sky.cells import (
+    CellSurvey,
+    bin_exposure,
+    bin_exposures,
+    bin_masked_frame,
+    cell_positions,
+    read_cells,
+    stack,
+    usable_pixels,
+)
 from cosmosaic.sky.corrections import flatten_frame, remove_flicker, remove_wisps
 from cosmosaic.sky.methods import (
     METHODS,
@@ -45,6 +58,7 @@ from cosmosaic.sky.patterns import patterns_text, write_patterns
 from cosmosaic.sky.solution import WispSolution
 from cosmosaic.sky.stripes import destripe
 from cosmosaic.sky.verdict import Verdict, make_judge, pure_noise, rank
+from cosmosaic.survey import CatalogSettings, GridSettings
 
 DEFAULT = "overlap"
 DRIZZLE_NOISE = 0.65
@@ -396,7 +410,23 @@ def _left_by(sample: Sample, frame: FrameTruth, path: Path) -> dict[str, float]:
     }
 
 
-PARTS = ("methods", "flicker", "faults", "null", "ranking")
+def second_pass(sample: Sample, folder: Path, pool: Executor) -> dict[str, dict[str, float]]:
+    """Errors of the default's levels, and of those measured outside of the sources of the mosaic that they make."""
+    first = values_of(sample.sky_of(DEFAULT, folder).levels)
+    window = survey_grid(GridSettings(), {path.name: read_footprint(path) for path in sample.paths})
+    made = folder / f"{sample.field.name}-second"
+    mosaic = make_mosaic(sample.paths, first, window, MosaicSettings(), "first", made, pool)[0]
+    mask = write_catalog(measure_mosaic(mosaic, CatalogSettings(), "F150W"), made, "first").segments
+    cells = lattice(sample.survey.grid)
+    masked = read_cells([bin_masked_frame([path, mask], cells, made).paths[0] for path in sample.paths], cells)
+    survey = replace(masked, light=sample.survey.exposures)
+    second = values_of(replace(sample, survey=survey).sky_of(DEFAULT, folder).levels)
+    figures = {"first": score(sample, first), "second": score(sample, second)}
+    print(sample.field.name, figures, flush=True)
+    return figures
+
+
+PARTS = ("methods", "flicker", "faults", "null", "second", "ranking")
 
 
 def main() -> None:
@@ -438,6 +468,8 @@ def _run(arguments: argparse.Namespace, folder: Path, report: "Report", pool: Ex
     if "null" in arguments.parts:
         report.add("verdict", {"null_passes": null_passes(samples["sparse"], arguments.draws)})
         report.add("verdict", {"null_draws": arguments.draws})
+    if "second" in arguments.parts:
+        report.add("second_pass", second_pass(samples["crowded"], folder, pool))
     if "ranking" in arguments.parts:
         report.add("verdict", {"ranked_first": ranked_first(folder, arguments.surveys, pool)})
         report.add("verdict", {"surveys": arguments.surveys})
@@ -449,7 +481,13 @@ class Report:
     def __init__(self, path: Path) -> None:
         self.path = path
         known = json.loads(path.read_text()) if path.exists() else {}
-        self.figures: dict[str, Any] = {"default": DEFAULT, "methods": {}, "flicker": {}, "verdict": {}} | known
+        self.figures: dict[str, Any] = {
+            "default": DEFAULT,
+            "methods": {},
+            "flicker": {},
+            "second_pass": {},
+            "verdict": {},
+        } | known
 
     def add(self, part: str, figures: dict[str, Any]) -> None:
         self.figures[part] |= figures

@@ -15,6 +15,8 @@ from pydantic_settings import (
 )
 
 FilterName = Annotated[str, Field(pattern=r"^F\d{3}[WMN]2?$")]
+BandName = Annotated[str, Field(pattern=r"^F\d{3}[WMN]2?(-[A-Z0-9]+)?$")]
+"""A filter, with the pupil where it holds a second element: F150W or F444W-F470N."""
 DetectorName = Annotated[str, Field(pattern=r"^NRC([AB][1-4]|[AB]LONG)$")]
 PixelMethod = Literal[
     "median",
@@ -175,6 +177,9 @@ class SkySettings(Settings):
     survey's own exposures where a detector has three or more in a filter."""
     wisp_templates: dict[WispTemplate, str] = Field(default_factory=dict)
     """Your wisp templates (URL of a FITS image) by detector and filter, e.g. NRCB4_F150W."""
+    source_masks: dict[BandName, str] = Field(default_factory=dict)
+    """Masks of sources by band, for a second pass (URL of a FITS image with a WCS, 0 on the sky): a copy of an earlier
+    run's _segm.fits, or your own. Levels are measured on the pixels outside of them."""
     slow_stripes: bool = True
     """Subtract stripes along rows that are too slow for the 1/f correction, found by comparison with the other
     exposures."""

@@ -20,6 +20,7 @@ from tasks.grid import named_tiles, survey_grids
 from tasks.page import sky_page
 from tasks.report import finish_run, open_run
 from tasks.simulate import simulate_survey
+from tasks.source_masks import source_masks
 
 
 @flow(name="mosaic", flow_run_name="{survey.name}")
@@ -30,12 +31,15 @@ def mosaic(survey: Survey = Survey()) -> State:  # noqa: B008
             simulate_survey(run)
         tiles = named_tiles(survey)
         found = survey_frames(run, tiles)
+        masks = source_masks(found.frames, run)
         exposures = calibrate_exposures(found, run)
         calibrated = [frame for frame in found.frames if frame.name in exposures]
         grids = survey_grids(found.frames, survey, tiles)
         associations = make_associations(calibrated, survey.name)
         frames = {frame.name: frame for frame in found.frames}
-        bands = [combine_band(each, exposures, frames, grids[each.band], run) for each in associations]
+        bands = [
+            combine_band(each, exposures, frames, grids[each.band], masks.get(each.band), run) for each in associations
+        ]
         shared = {"colour picture": composite(bands, run), "sky page": sky_page(bands, run)}
         return finish_run(run, found, bands, shared)
 

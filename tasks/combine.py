@@ -19,6 +19,7 @@ from tasks.flatness import Exposures, SkyFutures, holders, judge_band, measure_b
 from tasks.preview import composite_mosaics, preview_mosaic
 from tasks.publish import publish_objects
 from tasks.run import Run
+from tasks.source_masks import SourceMask
 
 PRODUCT_ENDINGS = (
     "_i2d.fits", "_cat.ecsv", "_cat.parquet", "_segm.fits", ".png", "_sky.ecsv", "_verdict.ecsv", "_skymask.fits",
@@ -64,6 +65,7 @@ def combine_band(
     exposures: Mapping[str, StoredObject],
     frames: Mapping[str, Frame],
     windows: Windows,
+    mask: SourceMask | None,
     run: Run,
 ) -> BandFutures:
     """Submit all steps from the calibrated exposures of one filter to its published products."""
@@ -72,7 +74,7 @@ def combine_band(
     asn = run.submit(write_association, band, association=association, exposures=tuple(cals.values()))
     cleaned, wisps = without_wisps(association, cals, frames, run)
     aligned = _aligned(cleaned, association, run)
-    sky = measure_band(association, aligned, frames, windows.whole, run)
+    sky = measure_band(association, aligned, frames, windows.whole, mask, run)
     footprints = {name: frames[name].footprint for name in association.members}
     given = BandInput(association, sky.exposures, sky.levels, windows, footprints)
     tiles = windows.tiles or make_plan(footprints, windows.whole).tiles

@@ -10,9 +10,25 @@ from cosmosaic import store
 from cosmosaic.filters import WISP_DETECTORS, detector_pixel_arcsec
 from cosmosaic.mosaic.tiles import cell_lattice
 from cosmosaic.records import Association, Frame, MosaicGrid, StoredObject
-from cosmosaic.sky.solution import SkyRequest, SkySolution, WispSolution, read_solution, read_wisps
+from cosmosaic.sky.solution import (
+    MaskedSkyRequest,
+    SkyRequest,
+    SkySolution,
+    WispSolution,
+    read_solution,
+    read_wisps,
+)
 from tasks.run import Run
-from tasks.sky import bin_cleared_frame, bin_frame, flatten_frame, judge_sky, measure_sky, remove_wisps
+from tasks.sky import (
+    bin_cleared_frame,
+    bin_frame,
+    bin_masked_frame,
+    flatten_frame,
+    judge_sky,
+    measure_sky,
+    remove_wisps,
+)
+from tasks.source_masks import SourceMask
 
 Exposures = Mapping[str, StoredObject | PrefectFuture]
 """The ``cal`` file of each exposure, or the step that makes it."""
@@ -82,7 +98,12 @@ def holders(exposures: Exposures) -> tuple[StoredObject | PrefectFuture, ...]:
 
 
 def measure_band(
-    association: Association, exposures: Exposures, frames: Mapping[str, Frame], grid: MosaicGrid, run: Run
+    association: Association,
+    exposures: Exposures,
+    frames: Mapping[str, Frame],
+    grid: MosaicGrid,
+    mask: SourceMask | None,
+    run: Run,
 ) -> SkyFutures:
     """Submit the steps that find the sky of each exposure and take out what varies over it."""
     settings, band = run.survey.sky, association.band
@@ -92,6 +113,12 @@ def measure_band(
     )
     if settings.method == "none" and not settings.changes_pixels:
         return SkyFutures(exposures, cells, None, None, cell_grid)
+    # The verdict judges all light, whatever the mask.
+    masked = tuple(
+        run.submit(bin_masked_frame, name, exposure=exposures[name], name=name, mask=mask.stored, grid=cell_grid)
+        for name in association.members
+        if mask and name in mask.frames
+    )
     stem = f"{association.product_name}_sky"
     earlier = published_solution(stem, run)
     # Whether the level is subtracted or only recorded does not change what is measured.
@@ -101,10 +128,13 @@ def measure_band(
         grid=cell_grid,
         missing=missing_of(association, frames),
     )
+    if mask:
+        request = MaskedSkyRequest(**dict(request), mask=mask.stored.sha256)
     levels = run.submit(
         measure_sky,
         band,
         cells=cells,
+        masked=masked,
         exposures=holders(exposures) if settings.needs_pixels else (),
         table=store.checksum(settings.levels, run.work.checksums) if settings.levels else None,
         request=request,

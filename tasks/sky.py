@@ -1,7 +1,7 @@
 """The sky of the exposures of one filter: cleaned, measured, taken out, judged."""
 
 from cosmosaic.records import MosaicGrid, StoredObject
-from cosmosaic.sky.solution import CELLS_SUFFIX, SkyRequest, SkySolution, WispSolution, keeping
+from cosmosaic.sky.solution import SkyRequest, SkySolution, WispSolution, exposure_of_cells, keeping
 from cosmosaic.steps import Step, StepResult, objects_of
 from cosmosaic.survey import SkySettings
 from tasks.caching import step_task
@@ -38,9 +38,22 @@ def bin_frame(exposure: Exposure, name: str, grid: MosaicGrid) -> Step:
     )
 
 
+@step_task("Masked cells", COMPUTING)
+def bin_masked_frame(exposure: Exposure, name: str, mask: StoredObject, grid: MosaicGrid) -> Step:
+    """Bring what one exposure has outside of the user's mask of sources onto the survey's lattice of cells."""
+    return Step(
+        name="bin_masked_frame",
+        version=1,
+        function="cosmosaic.sky.cells:bin_masked_frame",
+        inputs=(exposure_of(exposure, name), mask),
+        arguments=(grid,),
+    )
+
+
 @step_task("Sky", COMPUTING)
 def measure_sky(
     cells: Results,
+    masked: Results,
     exposures: tuple[Exposure, ...],
     table: StoredObject | None,
     request: SkyRequest,
@@ -48,12 +61,12 @@ def measure_sky(
     stem: str,
 ) -> Step:
     """Measure the sky of each exposure that no earlier solution holds; exposures are for methods that need pixels."""
-    digests = {stored.name.removesuffix(CELLS_SUFFIX): stored.sha256 for stored in objects_of(*cells)}
+    digests = {exposure_of_cells(stored.name): stored.sha256 for stored in objects_of(*cells, *masked)}
     return Step(
         name="measure_sky",
         version=5,
         function="cosmosaic.sky.steps:measure_sky",
-        inputs=(*objects_of(*cells), *cals_of(*exposures), *((table,) if table else ())),
+        inputs=(*objects_of(*cells, *masked), *cals_of(*exposures), *((table,) if table else ())),
         arguments=(keeping(request, earlier, digests), stem),
     )
 

@@ -147,14 +147,26 @@ def survey_grid(settings: GridSettings, footprints: Mapping[str, Footprint], sca
 def overlaps(grid: MosaicGrid, footprint: Footprint) -> bool:
     """Tell whether a frame can put light into a window.
 
-    The separating-axis test for convex polygons, with `PADDING_ARCSEC` to spare: a frame that is left out
-    certainly misses the window.
+    With `PADDING_ARCSEC` to spare: a frame that is left out certainly misses the window.
     """
-    corners = sky_to_pixel(grid, footprint)
+    return touches(sky_to_pixel(grid, footprint), grid.shape, PADDING_ARCSEC * 1000.0 / grid.pixel_scale_mas)
+
+
+def touches(corners: FloatArray, shape: tuple[int, int], padding: float = 0.0) -> bool:
+    """Tell whether a convex polygon reaches an image, by the separating-axis test.
+
+    Parameters
+    ----------
+    corners
+        0-based pixels (x, y) of the image, shape ``(N, 2)``; where one is not finite, the polygon is far away.
+    shape
+        Rows and columns of the image.
+    padding
+        Pixels that the image is enlarged by on each side.
+    """
     if not np.isfinite(corners).all():
         return False
-    padding = PADDING_ARCSEC * 1000.0 / grid.pixel_scale_mas
-    rows, columns = grid.shape
+    rows, columns = shape
     x0, x1, y0, y1 = -0.5 - padding, columns - 0.5 + padding, -0.5 - padding, rows - 0.5 + padding
     window = np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)])
     edges = np.roll(corners, -1, axis=0) - corners

@@ -6,13 +6,15 @@ their rms below the mean), a faint source stands out eight times higher, and all
 differences and stacks are plain subtractions and sums.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from astropy.io import fits
+from astropy.wcs.utils import proj_plane_pixel_area
 from jwst import datamodels
 from numpy.typing import NDArray
 from scipy.interpolate import RectBivariateSpline
@@ -22,7 +24,9 @@ from cosmosaic.mosaic.exposure import UNUSABLE
 from cosmosaic.mosaic.grid import sky_to_pixel, survey_grid
 from cosmosaic.mosaic.tiles import CELL_PIXELS, Box, box_of, cell_lattice, read_footprint, window_of
 from cosmosaic.records import Made, MosaicGrid
-from cosmosaic.sky.solution import CELLS_SUFFIX
+from cosmosaic.sky.masks import grown
+from cosmosaic.sky.solution import CELLS_SUFFIX, MASKED_SUFFIX
+from cosmosaic.sky.source_masks import mask_image
 from cosmosaic.survey import GridSettings
 
 Floats = NDArray[np.floating]
@@ -34,12 +38,17 @@ FEWEST_PIXELS = 0.5
 """A cell counts in an exposure if at least this fraction of a full cell's pixels lies in it."""
 FEWEST_CELLS = 1000
 """Of an exposure in a part of the survey: 8 by 8 arcsec in the short-wavelength channel."""
+FEWEST_FOR_LEVEL = 50
+"""Cells of an exposure, outside of sources, that tell its level."""
 SPLINE_STEP_PIXELS = 32
 HOLD_OUT = 2
 """One in ``HOLD_OUT**2`` blocks of cells is kept from every solution, to score it on."""
 BLOCK_CELLS = 16
 """Width of the blocks whose scatter gives errors, in cells: 4 arcsec in the short-wavelength channel."""
 CLEARED_SUFFIX = "_cleared.npz"
+GROW_ARCSEC = 0.1
+"""Masks of sources are enlarged by this: a long-wavelength pixel reaches 0.045 arcsec beyond its centre, the rest is
+room for a rim that is fainter than the isophote a segment ends at."""
 
 
 class NoSkyError(RuntimeError):
@@ -95,6 +104,13 @@ class CellSurvey:
 
     grid: MosaicGrid
     exposures: tuple[Exposure, ...]
+    light: tuple[Exposure, ...] = ()
+    """Where pixels of known sources are left out of the exposures: the same with all their light."""
+
+    @property
+    def with_light(self) -> "CellSurvey":
+        """The exposures with all their light, on which sources are found."""
+        return CellSurvey(self.grid, self.light or self.exposures)
 
     @property
     def names(self) -> list[str]:
@@ -172,6 +188,37 @@ def bin_frame(paths: list[Path], grid: MosaicGrid, folder: Path) -> Made:
     with datamodels.open(path) as model:
         exposure = bin_exposure(model, grid)
     return Made([write_cells(exposure, folder / f"{exposure.name}{CELLS_SUFFIX}")])
+
+
+def bin_masked_frame(paths: list[Path], grid: MosaicGrid, folder: Path) -> Made:
+    """Bring what one exposure has outside of known sources onto the survey's lattice of cells.
+
+    An exposure that they fill comes with all its light, as without a mask, of which a pedestal is an upper limit.
+
+    Parameters
+    ----------
+    paths
+        A ``_cal`` file, and a mask of sources (`cosmosaic.sky.source_masks`).
+    grid
+        From `cell_lattice`.
+    folder
+        Gets ``<exposure>_masked.npz``.
+
+    Raises
+    ------
+    NoSkyError
+        The exposure has no usable pixel; the file is named.
+    cosmosaic.sky.source_masks.SourceMaskError
+        The mask is none.
+    """
+    path, mask = paths
+    with datamodels.open(path) as model:
+        exposure, usable = bin_exposure(model, grid), usable_pixels(model)
+        free = usable & ~source_pixels(mask, model.meta.wcs, usable.shape)
+        outside = _bin_pixels(model, free, grid) if free.any() else exposure
+    if np.count_nonzero(outside.usable) >= FEWEST_FOR_LEVEL:
+        exposure = outside
+    return Made([write_cells(exposure, folder / f"{exposure.name}{MASKED_SUFFIX}")])
 
 
 def bin_cleared_frame(paths: list[Path], grid: MosaicGrid, folder: Path) -> Made:
@@ -285,7 +332,10 @@ def bin_exposure(model: Any, grid: MosaicGrid) -> Exposure:
     grid
         The lattice.
     """
-    good = usable_pixels(model)
+    return _bin_pixels(model, usable_pixels(model), grid)
+
+
+def _bin_pixels(model: Any, good: Flags, grid: MosaicGrid) -> Exposure:
     if not good.any():
         raise NoSkyError(f"{model.meta.filename}: no usable pixel to measure the sky in; check its DQ extension")
     row, column = cell_positions(model.meta.wcs, good.shape, grid)
@@ -327,15 +377,51 @@ def usable_pixels(model: Any) -> Flags:
     return np.isfinite(model.data) & np.isfinite(model.err) & (model.err > 0) & ((model.dq & UNUSABLE) == 0)
 
 
+def source_pixels(path: Path, wcs: Any, shape: tuple[int, int]) -> Flags:
+    """Pixels of an exposure that fall on a source of a mask, or within `GROW_ARCSEC` of one; the exposure's shape."""
+    found = np.zeros(shape, dtype=bool)
+    with fits.open(path) as hdus:
+        mask = mask_image(hdus, path.name)
+        row, column = nearest_pixels(wcs, shape, mask.pixels_of)
+        radius = GROW_ARCSEC / (3600 * np.sqrt(proj_plane_pixel_area(mask.wcs)))
+        (top, bottom), (left, right) = (
+            (max(0, int(place.min() - radius)), min(size, int(place.max() + radius) + 2))
+            for place, size in zip((row, column), mask.hdu.shape, strict=True)
+        )
+        if top >= bottom or left >= right:
+            return found
+        # Of a survey's map, what lies around one exposure is read.
+        sources = grown(mask.hdu.section[top:bottom, left:right] != 0, radius)
+    inside = (row >= top) & (row < bottom) & (column >= left) & (column < right)
+    found[inside] = sources[row[inside] - top, column[inside] - left]
+    return found
+
+
 def cell_positions(wcs: Any, shape: tuple[int, int], grid: MosaicGrid) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Row and column of the cell that each pixel's centre falls in; both have the exposure's shape.
+    """Row and column of the cell that each pixel's centre falls in; both have the exposure's shape."""
+    return nearest_pixels(wcs, shape, partial(sky_to_pixel, grid))
+
+
+def nearest_pixels(
+    wcs: Any, shape: tuple[int, int], to_pixel: Callable[[Floats], Floats]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Row and column of the pixel of another image that each pixel's centre falls in; both of the exposure's shape.
 
     The WCS is evaluated every 32 pixels and interpolated with a cubic spline, exact to 1e-6 pixels.
+
+    Parameters
+    ----------
+    wcs
+        The exposure's gwcs.
+    shape
+        Rows and columns of the exposure.
+    to_pixel
+        Converts directions (RA, Dec) in degrees to 0-based pixels (x, y) of the other image; shape ``(N, 2)`` both.
     """
     nodes = [np.arange(-SPLINE_STEP_PIXELS, size + 2 * SPLINE_STEP_PIXELS, SPLINE_STEP_PIXELS) for size in shape]
     y, x = np.meshgrid(*(node.astype(float) for node in nodes), indexing="ij")
     sky = np.stack(wcs(x.ravel(), y.ravel(), with_bounding_box=False), axis=1)
-    on_grid = sky_to_pixel(grid, sky).T.reshape(2, *y.shape)
+    on_grid = to_pixel(sky).T.reshape(2, *y.shape)
     column, row = (
         np.rint(RectBivariateSpline(*nodes, values)(np.arange(shape[0]), np.arange(shape[1]))).astype(np.int64)
         for values in on_grid

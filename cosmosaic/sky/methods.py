@@ -91,7 +91,7 @@ def find_sources(survey: CellSurvey) -> tuple[Flags, Levels]:
     levels = pedestals(survey, np.zeros(survey.grid.shape, dtype=bool))
     sources = np.zeros(survey.grid.shape, dtype=bool)
     for _ in range(MASK_PASSES):
-        sources = source_mask(stack(survey, values_of(levels)), CELL_TIERS)
+        sources = source_mask(stack(survey.with_light, values_of(levels)), CELL_TIERS)
         levels = pedestals(survey, sources)
     return sources, levels
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from cosmosaic.sky.cells import CellSurvey
+from cosmosaic.sky.cells import CellSurvey, Exposure
 
 Floats = NDArray[np.floating]
 Flags = NDArray[np.bool_]
@@ -51,13 +51,17 @@ def pattern_image(patterns: Sequence[Floats], usable: Flags) -> Floats:
 
 def without_patterns(survey: CellSurvey, patterns: Mapping[str, Sequence[Floats]]) -> CellSurvey:
     """Subtract patterns from the exposures' cells; their mean levels stay what they were."""
-    exposures = []
-    for exposure in survey.exposures:
-        x, y = (np.nan_to_num(position) for position in exposure.detector_position)
-        image = sum((pattern_at(nodes, x, y) for nodes in patterns.get(exposure.name, ())), np.zeros(x.shape))
-        shift = np.sum(image * exposure.pixels) / np.sum(exposure.pixels)
-        exposures.append(replace(exposure, mean=exposure.mean - (image - shift)))
-    return CellSurvey(survey.grid, tuple(exposures))
+    exposures, light = (
+        tuple(_without(each, patterns.get(each.name, ())) for each in some) for some in (survey.exposures, survey.light)
+    )
+    return CellSurvey(survey.grid, exposures, light)
+
+
+def _without(exposure: Exposure, patterns: Sequence[Floats]) -> Exposure:
+    x, y = (np.nan_to_num(position) for position in exposure.detector_position)
+    image = sum((pattern_at(nodes, x, y) for nodes in patterns), np.zeros(x.shape))
+    shift = np.sum(image * exposure.pixels) / np.sum(exposure.pixels)
+    return replace(exposure, mean=exposure.mean - (image - shift))
 
 
 def patterns_text(patterns: Sequence[Floats]) -> str:

@@ -5,13 +5,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cosmosaic.sky.cells import CellSurvey, Exposure, NoSkyError
+from cosmosaic.sky.cells import FEWEST_FOR_LEVEL, CellSurvey, Exposure, NoSkyError
 from cosmosaic.sky.mode import LOWER_SIGMA, gaussian_mode
 
 Floats = NDArray[np.floating]
 Flags = NDArray[np.bool_]
-
-FEWEST_CELLS = 50
 
 
 class Level(NamedTuple):
@@ -42,13 +40,13 @@ def pedestal(exposure: Exposure, used: Flags, blocks: NDArray[np.int64]) -> Leve
     NoSkyError
         The exposure has too few usable cells.
     """
-    if np.count_nonzero(exposure.usable) < FEWEST_CELLS:
+    if np.count_nonzero(exposure.usable) < FEWEST_FOR_LEVEL:
         raise NoSkyError(
             f"{exposure.name}: {np.count_nonzero(exposure.usable)} usable cells of 8 by 8 pixels are too few to measure"
             " the sky in; check its DQ extension, or leave the exposure out"
         )
     used = used & exposure.usable
-    if np.count_nonzero(used) < FEWEST_CELLS:
+    if np.count_nonzero(used) < FEWEST_FOR_LEVEL:
         return Level(*gaussian_mode(exposure.mean[exposure.usable]))
     x, y = exposure.detector_position
     values, x, y = exposure.mean[used], x[used], y[used]

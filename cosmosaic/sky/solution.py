@@ -18,6 +18,8 @@ from cosmosaic.records import MosaicGrid, Record
 SURFACE_BRIGHTNESS = units.MJy / units.sr
 CELLS_SUFFIX = "_cells.npz"
 """Ending of the files with the cells of an exposure."""
+MASKED_SUFFIX = "_masked.npz"
+"""Ending of those that leave out the user's mask of sources."""
 USERS_LEVELS = "user"
 """The method whose levels are remembered by the user."""
 
@@ -88,6 +90,18 @@ class SkyRequest(Record):
     def asked(self) -> str:
         """What is asked for in words: a solution that was asked for something else is no earlier one of the same."""
         return f"{self.method}, {'with' if self.slow_stripes else 'without'} slow stripes"
+
+
+class MaskedSkyRequest(SkyRequest):
+    """What is asked for where the user gives a mask of sources: by another one, levels are solved anew."""
+
+    mask: str
+    """Its sha256."""
+
+    @property
+    def asked(self) -> str:
+        """What is asked for in words."""
+        return f"{super().asked}, outside of mask {self.mask[:16]}"
 
 
 class Moves(NamedTuple):
@@ -162,6 +176,11 @@ def read_wisps(text: str) -> WispSolution:
         kept=table.meta["kept"],
         missing=tuple(table.meta["missing"]),
     )
+
+
+def exposure_of_cells(file: str) -> str:
+    """Return the exposure whose cells a file holds."""
+    return file.removesuffix(CELLS_SUFFIX).removesuffix(MASKED_SUFFIX)
 
 
 def keeping(request: SkyRequest, earlier: SkySolution | None, cells: Mapping[str, str]) -> SkyRequest:

@@ -1,6 +1,7 @@
 """The step that measures the sky of one filter, and the table it leaves."""
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,15 @@ from cosmosaic.sky.methods import METHODS, Sky, SkyInputs, bright_cells, find_so
 from cosmosaic.sky.overlap import tied
 from cosmosaic.sky.patterns import Patterns, patterns_text, without_patterns, write_patterns
 from cosmosaic.sky.pedestal import Level
-from cosmosaic.sky.solution import CELLS_SUFFIX, SkyRequest, SkySolution, SolvedExposure, solution_table
+from cosmosaic.sky.solution import (
+    CELLS_SUFFIX,
+    MASKED_SUFFIX,
+    SkyRequest,
+    SkySolution,
+    SolvedExposure,
+    exposure_of_cells,
+    solution_table,
+)
 from cosmosaic.sky.stripes import destripe
 
 AUTO = "auto"
@@ -26,8 +35,8 @@ def measure_sky(paths: list[Path], request: SkyRequest, stem: str, folder: Path)
     Parameters
     ----------
     paths
-        ``_cells.npz`` files of all exposures; their ``_cal`` files, for the methods that look at pixels; for ``user``
-        the table of levels.
+        ``_cells.npz`` files of all exposures, and ``_masked.npz`` files of those that a mask of sources reaches; their
+        ``_cal`` files, for the methods that look at pixels; for ``user`` the table of levels.
     request
         How, and what is known already.
     stem
@@ -44,10 +53,14 @@ def measure_sky(paths: list[Path], request: SkyRequest, stem: str, folder: Path)
     cosmosaic.sky.cells.NoSkyError
         An exposure has no sky to measure.
     """
-    cells = [path for path in paths if path.name.endswith(CELLS_SUFFIX)]
+    cells, masked = ([path for path in paths if path.name.endswith(suffix)] for suffix in (CELLS_SUFFIX, MASKED_SUFFIX))
     exposures = [path for path in paths if path.suffix == ".fits"]
-    tables = [path for path in paths if path not in (*cells, *exposures)]
-    inputs = SkyInputs(read_cells(cells, request.grid), exposures, tables[0] if tables else None, folder.parent)
+    tables = [path for path in paths if path not in (*cells, *masked, *exposures)]
+    measured = {exposure_of_cells(path.name): path for path in (*cells, *masked)}
+    survey = read_cells(list(measured.values()), request.grid)
+    if masked:
+        survey = replace(survey, light=read_cells(cells, request.grid).exposures)
+    inputs = SkyInputs(survey, exposures, tables[0] if tables else None, folder.parent)
     chosen, sky, scores = _measured(inputs, request)
     patterns = _with_stripes(inputs, sky) if request.slow_stripes else sky.patterns
     texts = {name: patterns_text(nodes) for name, nodes in patterns.items()}
@@ -55,7 +68,7 @@ def measure_sky(paths: list[Path], request: SkyRequest, stem: str, folder: Path)
     if request.kept:
         levels = tied(levels, request.kept, inputs.survey)
         texts |= {name: one.patterns for name, one in known.items()}
-    digests = {path.name.removesuffix(CELLS_SUFFIX): hashlib.sha256(path.read_bytes()).hexdigest() for path in cells}
+    digests = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in measured.items()}
     solution = SkySolution(
         asked=request.asked,
         method=chosen,
