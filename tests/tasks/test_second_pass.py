@@ -6,12 +6,18 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.table import QTable
-from small_survey import BAND
+from small_survey import BAND, new_survey
 
 from cosmosaic.sky.source_masks import SourceMaskError
 from flows.mosaic import mosaic
 
 pytestmark = [pytest.mark.slow, pytest.mark.server]
+
+
+@pytest.fixture(scope="module")
+def small(simulated, tmp_path_factory):
+    """A survey of its own: what other tests published would be remembered."""
+    return new_survey(simulated, tmp_path_factory.mktemp("second"))
 
 
 @pytest.fixture(scope="module")
