@@ -2,8 +2,8 @@
 
 Levels that are solved together all move a little when one is added, and all that was made of their exposures would be
 made again. So an exposure that was solved keeps its level and patterns for as long as it is the same, and a new one
-is fitted to those it overlaps with. The table of levels that a survey publishes is what is remembered. What was solved
-without an exposure that a fault took is solved again when that one is back: a fault leaves no trace.
+is fitted to those it overlaps with. The table of levels that a survey publishes is what is remembered. What was first
+solved without an exposure that a fault took is solved again when that one is back.
 """
 
 from collections.abc import Mapping

@@ -1,5 +1,6 @@
 """What varies over an exposure: stripes, planes, the background of the mosaic; and cells on disk."""
 
+from dataclasses import replace
 from typing import get_args
 
 import numpy as np
@@ -58,6 +59,18 @@ def test_a_plane_on_one_exposure_is_found_and_the_level_kept():
     assert max(np.abs(planes[f"exposure{n}"][0]).max() for n in (0, 1, 3, 4, 5, 6, 7)) < 0.04 * PIXEL_RMS
     for before, after in zip(survey.exposures, flat.exposures, strict=True):
         assert after.mean.mean() == pytest.approx(before.mean.mean(), abs=1e-12)
+
+
+def test_light_in_a_narrow_rim_is_no_slope_of_the_whole_detector():
+    def rim(number, x, y):
+        return 0.3 * PIXEL_RMS * x * ((number == 0) & (y > 1 / 3))
+
+    whole = make_survey(TRUE, own=rim)
+    # Of these two, a sixth overlaps: where the one has light of its own.
+    survey = replace(whole, exposures=(whole.exposures[0], whole.exposures[3]))
+    sources, levels = find_sources(survey)
+    _, planes = detilt(survey, levels, ~sources)
+    assert max(np.abs(nodes).max() for (nodes,) in planes.values()) < 0.01 * PIXEL_RMS
 
 
 def test_surface_takes_a_slope_out_of_the_mosaic_and_leaves_the_broad_galaxy(tmp_path):

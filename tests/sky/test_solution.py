@@ -106,7 +106,7 @@ def test_what_is_known_stays_when_exposures_come_go_or_are_replaced():
     assert kept_names(keeping(request(), earlier, cells("ab") | {"c": "others"})) == {"a", "b"}
 
 
-def test_a_fault_leaves_no_trace_when_what_it_took_is_back():
+def test_what_was_first_solved_without_an_exposure_is_solved_again_when_it_is_back():
     earlier = solution({"a": 0.1, "b": 0.2, "c": 0.3}, kept=("a",), missing=("d",))
     assert kept_names(keeping(request(), earlier, cells("abce"))) == {"a", "b", "c"}
     assert kept_names(keeping(request(), earlier, cells("abcd"))) == {"a"}
