@@ -8,6 +8,7 @@ from cosmosaic.exposures import exposure_name
 from cosmosaic.preview import write_colour_composite, write_preview, write_weight_preview
 from cosmosaic.records import Association, Made
 from cosmosaic.survey import CatalogSettings
+from cosmosaic.thumbnails import write_thumbnail
 
 
 def write_association(paths: list[Path], association: Association, folder: Path) -> Made:
@@ -28,16 +29,16 @@ def catalog_mosaic(paths: list[Path], settings: CatalogSettings, band: str, stem
 
 
 def preview_mosaic(paths: list[Path], stem: str, folder: Path) -> Made:
-    """Draw a mosaic (``_i2d``) and its weight."""
+    """Draw a mosaic (``_i2d``) and its weight, and a thumbnail of it."""
     (mosaic,) = paths
     pictures = [folder / f"{stem}.png", folder / f"{stem}_wht.png"]
     write_preview(mosaic, pictures[0])
     write_weight_preview(mosaic, pictures[1])
-    return Made(pictures)
+    return Made([*pictures, write_thumbnail(pictures[0])])
 
 
 def composite_mosaics(paths: list[Path], bands: tuple[str, ...], stem: str, folder: Path) -> Made:
-    """Draw mosaics of several filters as one colour picture."""
+    """Draw mosaics of several filters as one colour picture, and a thumbnail of it."""
     picture = folder / f"{stem}.png"
     write_colour_composite(dict(zip(bands, paths, strict=True)), picture)
-    return Made([picture])
+    return Made([picture, write_thumbnail(picture)])

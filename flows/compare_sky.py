@@ -9,9 +9,8 @@ import sys
 from prefect import flow
 from prefect.states import State
 
-from cosmosaic.associations import make_associations
 from cosmosaic.survey import Survey
-from tasks.calibrate import calibrate_exposures
+from tasks.calibrate import calibrated_bands
 from tasks.command import main
 from tasks.compare import compare_band
 from tasks.frames import survey_frames
@@ -28,12 +27,10 @@ def compare_sky(survey: Survey = Survey()) -> State:  # noqa: B008
             simulate_survey(run)
         tiles = named_tiles(survey)
         found = survey_frames(run, tiles)
-        exposures = calibrate_exposures(found, run)
-        frames = {frame.name: frame for frame in found.frames}
         grids = survey_grids(found.frames, survey, tiles)
-        associations = make_associations([frame for frame in found.frames if frame.name in exposures], survey.name)
         compared = {
-            each.band: compare_band(each, exposures, frames, grids[each.band].whole, run) for each in associations
+            each.association.band: compare_band(each, grids[each.association.band].whole, run)
+            for each in calibrated_bands(found, run)
         }
         return finish_run(run, found, [], compared)
 

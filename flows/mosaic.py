@@ -10,9 +10,8 @@ import sys
 from prefect import flow
 from prefect.states import State
 
-from cosmosaic.associations import make_associations
 from cosmosaic.survey import Survey
-from tasks.calibrate import calibrate_exposures
+from tasks.calibrate import calibrated_bands
 from tasks.combine import combine_band, composite
 from tasks.command import main
 from tasks.frames import survey_frames
@@ -32,13 +31,10 @@ def mosaic(survey: Survey = Survey()) -> State:  # noqa: B008
         tiles = named_tiles(survey)
         found = survey_frames(run, tiles)
         masks = source_masks(found.frames, run)
-        exposures = calibrate_exposures(found, run)
-        calibrated = [frame for frame in found.frames if frame.name in exposures]
         grids = survey_grids(found.frames, survey, tiles)
-        associations = make_associations(calibrated, survey.name)
-        frames = {frame.name: frame for frame in found.frames}
         bands = [
-            combine_band(each, exposures, frames, grids[each.band], masks.get(each.band), run) for each in associations
+            combine_band(each, grids[each.association.band], masks.get(each.association.band), run)
+            for each in calibrated_bands(found, run)
         ]
         shared = {"colour picture": composite(bands, run), "sky page": sky_page(bands, run)}
         return finish_run(run, found, bands, shared)

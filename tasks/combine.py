@@ -1,6 +1,5 @@
 """From the calibrated exposures of one filter to its products."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -9,9 +8,10 @@ from prefect.futures import PrefectFuture
 from cosmosaic import store
 from cosmosaic.filters import star_fwhm_pixels
 from cosmosaic.mosaic.tiles import make_plan
-from cosmosaic.records import Association, Frame, MosaicGrid, StoredObject, Windows
+from cosmosaic.records import Association, MosaicGrid, Windows
 from tasks.align import align_exposures
 from tasks.associations import write_association
+from tasks.calibrate import CalibratedBand
 from tasks.catalog import catalog_mosaic
 from tasks.defects import list_defects
 from tasks.engines import ENGINES, BandInput, Combined
@@ -60,17 +60,10 @@ class BandFutures:
         return self.mosaics[0]
 
 
-def combine_band(
-    association: Association,
-    exposures: Mapping[str, StoredObject],
-    frames: Mapping[str, Frame],
-    windows: Windows,
-    mask: SourceMask | None,
-    run: Run,
-) -> BandFutures:
+def combine_band(calibrated: CalibratedBand, windows: Windows, mask: SourceMask | None, run: Run) -> BandFutures:
     """Submit all steps from the calibrated exposures of one filter to its published products."""
+    association, frames, cals = calibrated.association, calibrated.frames, calibrated.cals
     survey, band = run.survey, association.band
-    cals = {name: exposures[name] for name in association.members}
     asn = run.submit(write_association, band, association=association, exposures=tuple(cals.values()))
     cleaned, wisps = without_wisps(association, cals, frames, run)
     aligned = _aligned(cleaned, association, run)
@@ -159,4 +152,4 @@ def composite(bands: list[BandFutures], run: Run) -> PrefectFuture | None:
         bands=tuple(made),
         stem=f"{run.survey.name}_colour",
     )
-    return run.submit(publish_objects, "colour picture", objects=(picture,), target=run.products)
+    return run.submit(publish_objects, "colour picture", objects=(picture,), target=run.products, endings=(".png",))

@@ -1,6 +1,5 @@
 """All sky methods on one tile of a survey."""
 
-from collections.abc import Mapping
 from typing import get_args
 
 from prefect.futures import PrefectFuture
@@ -8,10 +7,11 @@ from prefect.futures import PrefectFuture
 from cosmosaic.exposures import exposure_name
 from cosmosaic.filters import detector_pixel_arcsec
 from cosmosaic.mosaic.tiles import cell_lattice, make_plan
-from cosmosaic.records import Association, Frame, MosaicGrid, StoredObject
+from cosmosaic.records import MosaicGrid
 from cosmosaic.steps import Step, StepResult, objects_of
 from cosmosaic.survey import SkyMethod
 from tasks.caching import step_task
+from tasks.calibrate import CalibratedBand
 from tasks.flatness import holders, without_wisps
 from tasks.publish import publish_objects
 from tasks.retries import COMPUTING
@@ -38,17 +38,12 @@ def compare_methods(
     )
 
 
-def compare_band(
-    association: Association,
-    exposures: Mapping[str, StoredObject],
-    frames: Mapping[str, Frame],
-    grid: MosaicGrid,
-    run: Run,
-) -> PrefectFuture:
+def compare_band(calibrated: CalibratedBand, grid: MosaicGrid, run: Run) -> PrefectFuture:
     """Submit the comparison on the tile of one filter that most exposures reach."""
+    association, frames = calibrated.association, calibrated.frames
     plan = make_plan({name: frames[name].footprint for name in association.members}, grid)
     names = max(plan.frames_of_tile.values(), key=len)
-    cleaned, _ = without_wisps(association, {name: exposures[name] for name in association.members}, frames, run)
+    cleaned, _ = without_wisps(association, calibrated.cals, frames, run)
     cell_grid = cell_lattice(grid, detector_pixel_arcsec(association.filter))
     cells = tuple(run.submit(bin_frame, name, exposure=cleaned[name], name=name, grid=cell_grid) for name in names)
     compared = run.submit(

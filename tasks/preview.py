@@ -10,7 +10,7 @@ def preview_mosaic(mosaic: StepResult, stem: str) -> Step:
     """Draw a mosaic and its weight."""
     return Step(
         name="preview_mosaic",
-        version=1,
+        version=2,
         function="cosmosaic.products:preview_mosaic",
         inputs=mosaic.objects,
         arguments=(stem,),
@@ -22,7 +22,7 @@ def composite_mosaics(mosaics: tuple[StepResult, ...], bands: tuple[str, ...], s
     """Draw the filters of a survey in one colour picture."""
     return Step(
         name="composite_mosaics",
-        version=1,
+        version=2,
         function="cosmosaic.products:composite_mosaics",
         inputs=tuple(stored for mosaic in mosaics for stored in mosaic.objects),
         arguments=(bands, stem),

@@ -10,7 +10,7 @@ from prefect import get_client
 from prefect.artifacts import create_progress_artifact
 from prefect.client.schemas.actions import ArtifactUpdate
 
-LEAST_INTERVAL_S = 2.0
+LEAST_INTERVAL_S = 5.0
 """Between two updates; each is a request to the server."""
 
 

@@ -22,7 +22,7 @@ from cosmosaic.retention import record_use
 from cosmosaic.sky.solution import Moves, moves
 from cosmosaic.summary import COLUMNS, write_run
 from cosmosaic.survey import Survey
-from cosmosaic.thumbnails import thumbnail
+from cosmosaic.thumbnails import THUMBNAIL_SUFFIX
 from tasks.combine import BandFutures, MosaicFutures
 from tasks.leftovers import let_servers_give_way
 from tasks.run import Run, counted, plan_workers
@@ -85,7 +85,7 @@ def finish_run(
     state = _state(run, rows)
     record_run(run, rows, state.name or "", state.message or "", found)
     create_markdown_artifact(_markdown(run, rows), key="summary", description=f"Products of {run.survey.name}")
-    create_markdown_artifact(_pictures(rows), key="previews", description=f"Previews of {run.survey.name}")
+    create_markdown_artifact(_pictures(run), key="previews", description=f"Previews of {run.survey.name}")
     create_markdown_artifact(_sky(rows), key="sky", description=f"Is the sky of {run.survey.name} flat?")
     _print_summary(run, rows, state)
     return state
@@ -228,14 +228,18 @@ def _sky(rows: list[dict[str, Any]]) -> str:
     return "\n".join([*(f"Page: {page}\n" for page in pages), "In per cent of the rms of a pixel.\n", *lines])
 
 
-def _pictures(rows: list[dict[str, Any]]) -> str:
+def _pictures(run: Run) -> str:
     """Show the previews inside the artifact itself: a browser cannot reach the store."""
-    uris = [row["product"] for row in rows if row["kind"] in ("preview", "composite")]
-    pictures = [
-        (uri.rsplit("/", 1)[-1], thumbnail(store.read_bytes(uri))) for uri in uris if not uri.endswith("_wht.png")
-    ]
+    made = [record.result for record in run.ledger.records if record.result]
+    thumbnails = {
+        stored.name.replace(THUMBNAIL_SUFFIX, ".png"): stored.uri
+        for result in made
+        for stored in result.objects
+        if stored.name.endswith(THUMBNAIL_SUFFIX)
+    }
     return "\n\n".join(
-        f"**{name}**\n\n![{name}](data:image/jpeg;base64,{b64encode(picture).decode()})" for name, picture in pictures
+        f"**{name}**\n\n![{name}](data:image/jpeg;base64,{b64encode(store.read_bytes(uri)).decode()})"
+        for name, uri in sorted(thumbnails.items())
     )
 
 

@@ -16,6 +16,7 @@ from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
 from prefect.states import State
 from prefect.task_runners import TaskRunner
+from prefect.utilities.annotations import quote
 from rich.console import Console
 
 from cosmosaic import references, remote, store, workers
@@ -124,7 +125,8 @@ class Run:
         named = copy.copy(self._stored(task))
         named.task_run_name = f"{task.name}: {label}"
         # Prefect asks the server for the state of each future that is a parameter itself, and not of those within one.
-        future: PrefectFuture = self._runner.submit(named, {"parameters": parameters, "work": self.work})
+        given = {name: value if _holds_future(value) else quote(value) for name, value in parameters.items()}
+        future: PrefectFuture = self._runner.submit(named, {"parameters": given, "work": quote(self.work)})
         future.add_done_callback(lambda done: self._record(f"{task.name}: {label}", done))
         return future
 
@@ -212,6 +214,13 @@ def plan_workers(survey: Survey) -> workers.WorkerPlan:
 def counted(number: int, thing: str) -> str:
     """Write a number of things as people do."""
     return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
+def _holds_future(value: Any) -> bool:
+    """Tell whether Prefect must look into a parameter; into the others it would, field by field, for each step."""
+    return isinstance(value, PrefectFuture) or (
+        isinstance(value, tuple) and any(isinstance(item, PrefectFuture) for item in value)
+    )
 
 
 def _record_of(label: str, state: State) -> StepRecord:

@@ -1,21 +1,19 @@
 """Thumbnails: small, and of the same picture."""
 
-import io
-
 import numpy as np
 from PIL import Image
 
-from cosmosaic.thumbnails import THUMBNAIL_PIXELS, thumbnail
+from cosmosaic.thumbnails import THUMBNAIL_PIXELS, write_thumbnail
 
 
-def test_a_large_preview_becomes_a_small_picture_of_the_same_sky():
+def test_a_large_preview_becomes_a_small_picture_of_the_same_sky(tmp_path):
     pixels = np.zeros((1600, 1200, 3), np.uint8)
     pixels[:800] = 200
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="PNG")
-    small = thumbnail(buffer.getvalue())
-    assert len(small) < 40_000
-    with Image.open(io.BytesIO(small)) as picture:
+    Image.fromarray(pixels).save(tmp_path / "field_f150w.png")
+    small = write_thumbnail(tmp_path / "field_f150w.png")
+    assert small.name == "field_f150w_thumbnail.jpg"
+    assert small.stat().st_size < 40_000
+    with Image.open(small) as picture:
         assert max(picture.size) == THUMBNAIL_PIXELS
         assert picture.size[0] / picture.size[1] == 0.75
         assert np.asarray(picture)[:200].mean() > 190
