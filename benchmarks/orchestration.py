@@ -37,8 +37,9 @@ import tasks.publish  # noqa: E402
 import tasks.report  # noqa: E402
 from cosmosaic import frames, references, steps, store, workers  # noqa: E402
 from cosmosaic.references import SIMULATED_CONTEXT  # noqa: E402
+from cosmosaic.retention import record_use  # noqa: E402
 from cosmosaic.steps import Step, StepResult  # noqa: E402
-from cosmosaic.summary import read_runs  # noqa: E402
+from cosmosaic.summary import read_runs, write_run  # noqa: E402
 from cosmosaic.survey import Survey  # noqa: E402
 from flows.mosaic import mosaic  # noqa: E402
 from tasks.environment import prefect_defaults  # noqa: E402
@@ -61,6 +62,8 @@ class Calls:
         self.cpu_before = 0.0
         self.made: list[tuple[Step, StepResult, bool]] = []
         """Step, what came of it, and whether it was done in a child process."""
+        self.rows: list[dict[str, Any]] = []
+        """Of the run table."""
 
 
 @contextmanager
@@ -83,11 +86,17 @@ def recorded() -> Iterator[Calls]:
         calls.made.append((step, result, False))
         return result
 
+    def write_rows(rows: list[dict[str, Any]], *arguments: Any) -> None:
+        calls.rows = rows
+        write_run(rows, *arguments)
+
     tasks.report.Run, tasks.caching.execute, tasks.publish.publish = Watched, execute, publish
+    tasks.report.write_run = write_rows
     try:
         yield calls
     finally:
         tasks.report.Run, tasks.caching.execute, tasks.publish.publish = run, steps.execute, steps.publish
+        tasks.report.write_run = write_run
 
 
 def survey_of(observed: Path, folder: Path) -> Survey:
@@ -139,6 +148,8 @@ def run_directly(survey: Survey, calls: Calls) -> tuple[float, float]:
             futures.append(pool.submit(call, step, in_child))
         for future in futures:
             future.result()
+    write_run(calls.rows, str(Path(survey.store) / "products"), "direct")
+    record_use(target, "direct", survey.name, {result.key for _, result, _ in calls.made})
     wall, cpu = time.perf_counter() - start, time.process_time() - cpu_before
     workers.stop_workers()
     return wall, cpu

@@ -29,6 +29,8 @@ class BandInput:
     windows: Windows
     footprints: Mapping[str, Footprint]
     """Of the association's members, by their names."""
+    cells: MosaicGrid
+    """The lattice of the cells that the verdict judges."""
 
     @property
     def mosaics(self) -> tuple[MosaicGrid, ...]:
@@ -80,6 +82,7 @@ def with_jwst(band: BandInput, judge: Judge, run: Run) -> Combined:
         sky=survey.sky,
         outliers=survey.outliers,
         drizzle=survey.drizzle,
+        cells=band.cells,
     )
     crf = dict.fromkeys(band.association.members, flagged)
     verdict = judge(crf)
@@ -168,7 +171,13 @@ def _flagged(
     if not survey.outliers.enabled:
         return {
             name: run.submit(
-                keep_frame, name, exposure=band.exposures[name], name=name, levels=band.levels, sky=survey.sky
+                keep_frame,
+                name,
+                exposure=band.exposures[name],
+                name=name,
+                levels=band.levels,
+                sky=survey.sky,
+                cells=band.cells,
             )
             for name in members
         }
@@ -188,11 +197,11 @@ def _flagged(
             name,
             exposure=band.exposures[name],
             name=name,
-            drizzled=drizzled[name],
-            references=tuple(references[tile.tile] for tile in plan.tiles_of_frame[name]),
+            parts=(drizzled[name], *(references[tile.tile] for tile in plan.tiles_of_frame[name])),
             levels=band.levels,
             tiles=plan.tiles_of_frame[name],
             settings=survey,
+            cells=band.cells,
         )
         for name in members
     }

@@ -20,7 +20,6 @@ from cosmosaic.sky.solution import (
 )
 from tasks.run import Run
 from tasks.sky import (
-    bin_cleared_frame,
     bin_frame,
     bin_masked_frame,
     flatten_frame,
@@ -182,15 +181,11 @@ def judge_band(
     flagged: Mapping[str, PrefectFuture],
 ) -> PrefectFuture:
     """Submit the verdict on the exposures as they went into the mosaic, as a whole and for some windows of it."""
-    cleared = tuple(
-        run.submit(bin_cleared_frame, name, flagged=flagged[name], name=name, grid=sky.grid)
-        for name in association.members
-    )
     return run.submit(
         judge_sky,
         association.band,
         before=sky.cells,
-        after=cleared,
+        flagged=holders(flagged),
         sky=sky.levels,
         grid=sky.grid,
         tiles=tiles,

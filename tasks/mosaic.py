@@ -6,7 +6,7 @@ from cosmosaic.steps import Step, StepResult
 from cosmosaic.survey import DrizzleSettings, OutlierSettings, SkySettings
 from tasks.caching import step_task
 from tasks.retries import COMPUTING
-from tasks.sky import Exposure, cals_of
+from tasks.sky import FLAG_AND_BIN, Exposure, cals_of
 
 
 @step_task("Outliers", COMPUTING)
@@ -16,14 +16,16 @@ def flag_outliers(
     sky: SkySettings,
     outliers: OutlierSettings,
     drizzle: DrizzleSettings,
+    cells: MosaicGrid,
 ) -> Step:
-    """Take the sky out and flag what differs from exposure to exposure."""
+    """Take the sky out and flag what differs from exposure to exposure, and bin what goes into the mosaic."""
+    given = (dict(levels.facts) if levels else None, sky, outliers, drizzle)
     return Step(
         name="flag_outliers",
-        version=2,
-        function="cosmosaic.mosaic.jwst_engine:flag_outliers",
+        version=3,
+        function=FLAG_AND_BIN,
         inputs=cals_of(*exposures),
-        arguments=(dict(levels.facts) if levels else None, sky, outliers, drizzle),
+        arguments=("cosmosaic.mosaic.jwst_engine:flag_outliers", given, cells),
     )
 
 
@@ -42,7 +44,11 @@ def drizzle_mosaic(
         version=3,
         function="cosmosaic.mosaic.jwst_engine:drizzle_mosaic",
         inputs=(
-            *(stored for stored in exposures.objects if exposure_name(stored.name) in members),
+            *(
+                stored
+                for stored in exposures.objects
+                if stored.name.endswith("_crf.fits") and exposure_name(stored.name) in members
+            ),
             *(verdict.named("_verdict.ecsv") for verdict in verdicts),
         ),
         arguments=(grid, settings, product_name),

@@ -1,7 +1,14 @@
 """The sky of the exposures of one filter: cleaned, measured, taken out, judged."""
 
 from cosmosaic.records import MosaicGrid, StoredObject
-from cosmosaic.sky.solution import SkyRequest, SkySolution, WispSolution, exposure_of_cells, keeping
+from cosmosaic.sky.solution import (
+    CLEARED_SUFFIX,
+    SkyRequest,
+    SkySolution,
+    WispSolution,
+    exposure_of_cells,
+    keeping,
+)
 from cosmosaic.steps import Step, StepResult, objects_of
 from cosmosaic.survey import SkySettings
 from tasks.caching import step_task
@@ -10,6 +17,8 @@ from tasks.retries import COMPUTING
 Exposure = StepResult | StoredObject
 """The ``_cal`` file of an exposure, or a result that holds it."""
 Results = tuple[StepResult, ...]
+FLAG_AND_BIN = "cosmosaic.sky.cleared:flag_and_bin"
+"""What flags exposures by an engine's function and bins them for the verdict."""
 
 
 @step_task("Wisps", COMPUTING)
@@ -84,34 +93,23 @@ def flatten_frame(exposure: Exposure, name: str, sky: StepResult, settings: SkyS
     )
 
 
-@step_task("Cleared cells", COMPUTING)
-def bin_cleared_frame(flagged: StepResult, name: str, grid: MosaicGrid) -> Step:
-    """Bring one exposure without its sky onto the survey's lattice of cells."""
-    return Step(
-        name="bin_cleared_frame",
-        version=1,
-        function="cosmosaic.sky.cells:bin_cleared_frame",
-        inputs=(flagged.named(f"{name}_crf.fits"),),
-        arguments=(grid,),
-    )
-
-
 @step_task("Verdict", COMPUTING)
 def judge_sky(
     before: Results,
-    after: Results,
+    flagged: Results,
     sky: StepResult | None,
     grid: MosaicGrid,
     tiles: tuple[MosaicGrid, ...],
     stem: str,
 ) -> Step:
     """Judge how flat the sky is, before and after."""
+    after = tuple(stored for stored in objects_of(*flagged) if stored.name.endswith(CLEARED_SUFFIX))
     table = tuple(stored for stored in objects_of(*(sky,) if sky else ()) if stored.name.endswith("_sky.ecsv"))
     return Step(
         name="judge_sky",
         version=4,
         function="cosmosaic.sky.judgement:judge_sky",
-        inputs=(*objects_of(*before, *after), *table),
+        inputs=(*objects_of(*before), *after, *table),
         arguments=(grid, tiles, stem),
     )
 

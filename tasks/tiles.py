@@ -5,7 +5,7 @@ from cosmosaic.steps import Step, StepResult, objects_of
 from cosmosaic.survey import DrizzleSettings, OutlierSettings, SkySettings, Survey
 from tasks.caching import step_task
 from tasks.retries import COMPUTING
-from tasks.sky import Exposure, exposure_of
+from tasks.sky import FLAG_AND_BIN, Exposure, exposure_of
 
 
 @step_task("Drizzle", COMPUTING)
@@ -42,35 +42,36 @@ def make_reference(drizzled: tuple[StepResult, ...], tile: MosaicGrid, settings:
 def flag_frame(
     exposure: Exposure,
     name: str,
-    drizzled: StepResult,
-    references: tuple[StepResult, ...],
+    parts: tuple[StepResult, ...],
     levels: StepResult | None,
     tiles: tuple[MosaicGrid, ...],
     settings: Survey,
+    cells: MosaicGrid,
 ) -> Step:
-    """Flag what differs from the other exposures."""
+    """Flag what differs from the references of the tiles it reaches, and bin what goes into the mosaic."""
+    given = (_level(levels, name), tiles, settings.sky, settings.outliers, settings.drizzle)
     return Step(
         name="flag_frame",
-        version=2,
-        function="cosmosaic.mosaic.engine:flag_frame",
+        version=3,
+        function=FLAG_AND_BIN,
         inputs=(
             exposure_of(exposure, name),
-            drizzled.named("_map.npy"),
-            *(stored for stored in objects_of(*references) if stored.name.startswith(f"{name}_")),
+            *_ending(parts, "_map.npy"),
+            *(stored for stored in _ending(parts, "_reference.npy") if stored.name.startswith(f"{name}_")),
         ),
-        arguments=(_level(levels, name), tiles, settings.sky, settings.outliers, settings.drizzle),
+        arguments=("cosmosaic.mosaic.engine:flag_frame", given, cells),
     )
 
 
 @step_task("Keep", COMPUTING)
-def keep_frame(exposure: Exposure, name: str, levels: StepResult | None, sky: SkySettings) -> Step:
-    """Take the sky out of an exposure that is not searched for outliers."""
+def keep_frame(exposure: Exposure, name: str, levels: StepResult | None, sky: SkySettings, cells: MosaicGrid) -> Step:
+    """Take the sky out of an exposure that is not searched for outliers, and bin what goes into the mosaic."""
     return Step(
         name="keep_frame",
-        version=1,
-        function="cosmosaic.mosaic.engine:keep_frame",
+        version=2,
+        function=FLAG_AND_BIN,
         inputs=(exposure_of(exposure, name),),
-        arguments=(_level(levels, name), sky),
+        arguments=("cosmosaic.mosaic.engine:keep_frame", (_level(levels, name), sky), cells),
     )
 
 

@@ -45,7 +45,6 @@ HOLD_OUT = 2
 """One in ``HOLD_OUT**2`` blocks of cells is kept from every solution, to score it on."""
 BLOCK_CELLS = 16
 """Width of the blocks whose scatter gives errors, in cells: 4 arcsec in the short-wavelength channel."""
-CLEARED_SUFFIX = "_cleared.npz"
 GROW_ARCSEC = 0.1
 """Masks of sources are enlarged by this: a long-wavelength pixel reaches 0.045 arcsec beyond its centre, the rest is
 room for a rim that is fainter than the isophote a segment ends at."""
@@ -219,27 +218,6 @@ def bin_masked_frame(paths: list[Path], grid: MosaicGrid, folder: Path) -> Made:
     if np.count_nonzero(outside.usable) >= FEWEST_FOR_LEVEL:
         exposure = outside
     return Made([write_cells(exposure, folder / f"{exposure.name}{MASKED_SUFFIX}")])
-
-
-def bin_cleared_frame(paths: list[Path], grid: MosaicGrid, folder: Path) -> Made:
-    """Bring one exposure whose sky was taken out, or is recorded to be, onto the lattice.
-
-    Parameters
-    ----------
-    paths
-        A ``_crf`` file; a level that its header records without having subtracted it is subtracted first.
-    grid
-        From `cell_lattice`.
-    folder
-        Gets ``<exposure>_cleared.npz``.
-    """
-    (path,) = paths
-    with datamodels.open(path) as model:
-        background = model.meta.background
-        if background.level and not background.subtracted:
-            model.data -= background.level
-        exposure = bin_exposure(model, grid)
-    return Made([write_cells(exposure, folder / f"{exposure.name}{CLEARED_SUFFIX}")])
 
 
 def write_cells(exposure: Exposure, path: Path) -> Path:

@@ -7,11 +7,11 @@ from astropy.table import Table
 
 from cosmosaic.mosaic.wcs import wcs_header
 from cosmosaic.records import STATES, Made, MosaicGrid
-from cosmosaic.sky.cells import CLEARED_SUFFIX, CellSurvey, read_cells, stack
+from cosmosaic.sky.cells import CellSurvey, read_cells, stack
 from cosmosaic.sky.masks import write_mask
 from cosmosaic.sky.methods import clean, solve_overlaps, values_of
 from cosmosaic.sky.pictures import draw_plots, draw_skies
-from cosmosaic.sky.solution import CELLS_SUFFIX
+from cosmosaic.sky.solution import CELLS_SUFFIX, CLEARED_SUFFIX
 from cosmosaic.sky.verdict import Judge, Verdict, make_judge, part_of, pure_noise
 
 DIGITS = 4

@@ -20,6 +20,8 @@ CELLS_SUFFIX = "_cells.npz"
 """Ending of the files with the cells of an exposure."""
 MASKED_SUFFIX = "_masked.npz"
 """Ending of those that leave out the user's mask of sources."""
+CLEARED_SUFFIX = "_cleared.npz"
+"""Ending of those of an exposure as it goes into the mosaic."""
 USERS_LEVELS = "user"
 """The method whose levels are remembered by the user."""
 

@@ -57,9 +57,7 @@ def combination(small):
     observed = small.run()
     per_tile = tiles(observed, "Reference") | tiles(observed, "Combine")
     assert len(per_tile) >= 2
-    per_frame = {
-        label for step in ("Cells", "Flatten", "Drizzle", "Outliers", "Cleared cells") for label in every(small, step)
-    }
+    per_frame = {label for step in ("Cells", "Flatten", "Drizzle", "Outliers") for label in every(small, step)}
     return OF_THE_BAND | per_tile | per_frame
 
 
