@@ -24,7 +24,7 @@ MATRIX = ("matrix_xx", "matrix_xy", "matrix_yx", "matrix_yy")
 
 
 class Correction(Record):
-    """A linear map of the tangent plane at an exposure's reference point, x and y along V2 and V3."""
+    """A linear map of the tangent plane at an exposure's reference point, x eastward and y northward."""
 
     matrix: tuple[tuple[float, float], tuple[float, float]]
     shift: tuple[float, float]
