@@ -53,6 +53,7 @@ COLUMNS = (
     "sky_halo_pct",
     "sky_growth_pct",
     "sky_moved_mjy_sr",
+    "align_moved_mas",
     "noise_factor",
     "depth_5sigma_ab",
     "sources",

@@ -158,7 +158,8 @@ class AlignSettings(Settings):
     fit: Literal["shift", "rshift", "rscale", "general"] = "shift"
     """What is fitted: shift; with rotation; with scale; all of a linear map."""
     reference_catalog: str | None = None
-    """Absolute reference: GAIADR3 or another name jwst knows, or a file with columns RA and DEC in degrees."""
+    """Absolute reference: GAIADR3 or another name jwst knows, or a file with columns RA and DEC in degrees. Exposures
+    that are added go onto the stars of those that were aligned to it."""
 
 
 class SkySettings(Settings):
@@ -334,8 +335,9 @@ class Survey(Settings):
     align: AlignSettings = AlignSettings()
     sky: SkySettings = SkySettings()
     solve_anew: bool = False
-    """Solve the sky levels of all exposures together, and tell how far they moved. Off, exposures that were solved
-    before keep their levels and stripes, and new ones are fitted to them, so that a new frame costs what it touches."""
+    """Solve the sky levels and the alignment of all exposures together, and tell how far they moved. Off, exposures
+    that were solved before keep their levels, stripes and WCS, and new ones are fitted to them, so that a new frame
+    costs what it touches."""
     engine: Literal["tiles", "jwst"] = "tiles"
     """What finds outliers and combines exposures: this project's engine in tiles, or the jwst package's steps."""
     outliers: OutlierSettings = OutlierSettings()

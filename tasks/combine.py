@@ -6,16 +6,15 @@ from functools import partial
 from prefect.futures import PrefectFuture
 
 from cosmosaic import store
-from cosmosaic.filters import star_fwhm_pixels
 from cosmosaic.mosaic.tiles import make_plan
 from cosmosaic.records import Association, MosaicGrid, Windows
-from tasks.align import align_exposures
+from tasks.align import AlignmentFutures, align_band
 from tasks.associations import write_association
 from tasks.calibrate import CalibratedBand
 from tasks.catalog import catalog_mosaic
 from tasks.defects import list_defects
 from tasks.engines import ENGINES, BandInput, Combined
-from tasks.flatness import Exposures, SkyFutures, holders, judge_band, measure_band, without_wisps
+from tasks.flatness import SkyFutures, holders, judge_band, measure_band, without_wisps
 from tasks.preview import composite_mosaics, preview_mosaic
 from tasks.publish import publish_objects
 from tasks.run import Run
@@ -23,7 +22,7 @@ from tasks.source_masks import SourceMask
 
 PRODUCT_ENDINGS = (
     "_i2d.fits", "_cat.ecsv", "_cat.parquet", "_segm.fits", ".png", "_sky.ecsv", "_verdict.ecsv", "_skymask.fits",
-    "_tiles.ecsv", "_defects.ecsv", "_wisp.ecsv", "_wisp.fits",
+    "_tiles.ecsv", "_defects.ecsv", "_wisp.ecsv", "_wisp.fits", "_align.ecsv",
 )  # fmt: skip
 EXPOSURE_ENDINGS = ("_cal.fits", "_crf.fits", "_asn.json")
 
@@ -50,6 +49,7 @@ class BandFutures:
     association: Association
     mosaics: tuple[MosaicFutures, ...]
     """The whole, then the named tiles."""
+    alignment: AlignmentFutures
     sky: SkyFutures
     verdict: PrefectFuture
     exposures: PrefectFuture
@@ -66,13 +66,13 @@ def combine_band(calibrated: CalibratedBand, windows: Windows, mask: SourceMask 
     survey, band = run.survey, association.band
     asn = run.submit(write_association, band, association=association, exposures=tuple(cals.values()))
     cleaned, wisps = without_wisps(association, cals, frames, run)
-    aligned = _aligned(cleaned, association, run)
-    sky = measure_band(association, aligned, frames, windows.whole, mask, run)
+    aligned = align_band(association, cals, cleaned, frames, run)
+    sky = measure_band(association, aligned.exposures, frames, windows.whole, mask, run)
     footprints = {name: frames[name].footprint for name in association.members}
     given = BandInput(association, sky.exposures, sky.levels, windows, footprints, sky.grid)
     tiles = windows.tiles or make_plan(footprints, windows.whole).tiles
     combined = ENGINES[survey.engine](given, partial(judge_band, association, sky, tiles, run), run)
-    of_band = tuple(future for future in (sky.levels, combined.verdict, *wisps) if future)
+    of_band = tuple(future for future in (aligned.solution, sky.levels, combined.verdict, *wisps) if future)
     whole = _finished(given, windows.whole, combined, of_band, run)
     named = (_finished(given, tile, combined, (), run) for tile in given.mosaics[1:])
     kept = run.submit(
@@ -82,7 +82,7 @@ def combine_band(calibrated: CalibratedBand, windows: Windows, mask: SourceMask 
         target=store.join(run.products, "exposures"),
         endings=EXPOSURE_ENDINGS,
     )
-    return BandFutures(association, (whole, *named), sky, combined.verdict, kept)
+    return BandFutures(association, (whole, *named), aligned, sky, combined.verdict, kept)
 
 
 def _finished(
@@ -116,22 +116,6 @@ def _finished(
     made += [future for future in (catalog, *others) if future]
     published = run.submit(publish_objects, label, objects=tuple(made), target=run.products, endings=PRODUCT_ENDINGS)
     return MosaicFutures(window, members, stem, mosaic, catalog, published)
-
-
-def _aligned(cals: Exposures, association: Association, run: Run) -> Exposures:
-    settings = run.survey.align
-    if not settings.enabled:
-        return cals
-    own = settings.reference_catalog if settings.reference_catalog and "." in settings.reference_catalog else None
-    aligned = run.submit(
-        align_exposures,
-        association.band,
-        exposures=holders(cals),
-        catalog=store.checksum(own, run.work.checksums) if own else None,
-        settings=settings,
-        fwhm_pixels=star_fwhm_pixels(association.filter),
-    )
-    return dict.fromkeys(cals, aligned)
 
 
 def _catalog(mosaic: PrefectFuture, band: str, label: str, stem: str, run: Run) -> PrefectFuture | None:

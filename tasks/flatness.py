@@ -32,7 +32,7 @@ from tasks.source_masks import SourceMask
 Exposures = Mapping[str, StoredObject | PrefectFuture]
 """The ``cal`` file of each exposure, or the step that makes it."""
 
-Solution = TypeVar("Solution", SkySolution, WispSolution)
+Solution = TypeVar("Solution")
 
 FEWEST_FOR_TEMPLATE = 3
 """Exposures of a detector that tell wisps from sources."""
@@ -151,18 +151,19 @@ def measure_band(
 
 def published_solution(stem: str, run: Run) -> SkySolution | None:
     """Return the levels that an earlier run of the survey published; None where there are none to be read."""
-    return _published(stem, read_solution, run)
+    return published(stem, read_solution, run)
 
 
 def published_template(stem: str, exposures: Mapping[str, str], run: Run) -> StoredObject | None:
     """Return the wisp template that an earlier run published, if it stays that of these exposures."""
-    solution, uri = _published(stem, read_wisps, run), store.join(run.products, f"{stem}.fits")
+    solution, uri = published(stem, read_wisps, run), store.join(run.products, f"{stem}.fits")
     if solution is None or not solution.stays_for(exposures) or store.stat(uri) is None:
         return None
     return store.checksum(uri, run.work.checksums)
 
 
-def _published(stem: str, read: Callable[[str], Solution], run: Run) -> Solution | None:
+def published(stem: str, read: Callable[[str], Solution], run: Run) -> Solution | None:
+    """Return what an earlier run of the survey published in a table; None where there is none to be read."""
     uri = store.join(run.products, f"{stem}.ecsv")
     try:
         return read(store.read_bytes(uri).decode())

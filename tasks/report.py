@@ -16,10 +16,12 @@ from prefect.states import Completed, Failed, State
 from rich.table import Table
 
 from cosmosaic import store, workers
+from cosmosaic.align import solution as alignment
 from cosmosaic.frames import FoundFrames
 from cosmosaic.records import STATES, Frame, StoredObject
 from cosmosaic.retention import record_use
-from cosmosaic.sky.solution import Moves, moves
+from cosmosaic.sky.solution import moves
+from cosmosaic.solved import Moves
 from cosmosaic.summary import COLUMNS, write_run
 from cosmosaic.survey import Survey
 from cosmosaic.thumbnails import THUMBNAIL_SUFFIX
@@ -39,6 +41,7 @@ KINDS = {
     "_cat.parquet": "cat",
     "_segm.fits": "segm",
     "_sky.ecsv": "sky",
+    "_align.ecsv": "alignment",
     "_verdict.ecsv": "verdict",
     "_tiles.ecsv": "verdict by tile",
     "_skymask.fits": "skymask",
@@ -139,6 +142,9 @@ def _band_rows(band: BandFutures, frames: dict[str, Frame], run: Run) -> list[di
     moved = _moved(band, run)
     if moved:
         shared["sky_moved_mjy_sr"] = moved.largest
+    shifted = _shifted(band, run)
+    if shifted:
+        shared["align_moved_mas"] = shifted.largest
     whole = _mosaic_columns(band.whole, frames, run)
     kept = run.results({"exposures": band.exposures})
     rows = [_product_row(stored) | whole for result in kept.values() for stored in result.objects]
@@ -160,6 +166,23 @@ def _moved(band: BandFutures, run: Run) -> Moves | None:
         run.note(
             f"{band.association.band}: sky levels of {counted(moved.exposures, 'exposure')} that were solved before "
             f"moved by {moved.rms:.5f} MJy/sr rms, {moved.largest:.5f} at most"
+        )
+    return moved
+
+
+def _shifted(band: BandFutures, run: Run) -> Moves | None:
+    """Return how far exposures moved on the sky since the run before, and tell it where all were aligned anew."""
+    if not band.alignment.solution or not band.alignment.earlier:
+        return None
+    solved = run.results({"alignment": band.alignment.solution})
+    if not solved:
+        return None
+    table = store.read_bytes(solved["alignment"].named("_align.ecsv").uri)
+    moved = alignment.moves(band.alignment.earlier, alignment.read_alignment(table.decode()))
+    if run.survey.solve_anew:
+        run.note(
+            f"{band.association.band}: {counted(moved.exposures, 'exposure')} that were aligned before moved by "
+            f"{moved.rms:.2f} mas rms, {moved.largest:.2f} at most"
         )
     return moved
 

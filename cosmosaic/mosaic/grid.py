@@ -164,15 +164,16 @@ def touches(corners: FloatArray, shape: tuple[int, int], padding: float = 0.0) -
     padding
         Pixels that the image is enlarged by on each side.
     """
-    if not np.isfinite(corners).all():
-        return False
     rows, columns = shape
     x0, x1, y0, y1 = -0.5 - padding, columns - 0.5 + padding, -0.5 - padding, rows - 0.5 + padding
     window = np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)])
-    edges = np.roll(corners, -1, axis=0) - corners
-    normals = np.concatenate([np.eye(2), np.stack([-edges[:, 1], edges[:, 0]], axis=1)])
-    a, b = corners @ normals.T, window @ normals.T
-    return bool(np.all((a.max(axis=0) >= b.min(axis=0)) & (b.max(axis=0) >= a.min(axis=0))))
+    return _have_common_points(corners, window)
+
+
+def footprints_overlap(first: Footprint, second: Footprint) -> bool:
+    """Tell whether two frames see a common part of the sky, by the corners of their convex footprints."""
+    tangent = first[0]
+    return _have_common_points(sky_to_plane(tangent, first), sky_to_plane(tangent, second))
 
 
 def resample_parameters(grid: MosaicGrid) -> dict[str, float | list[float] | list[int]]:
@@ -189,6 +190,16 @@ def resample_parameters(grid: MosaicGrid) -> dict[str, float | list[float] | lis
         "rotation": grid.rotation,
         "pixel_scale": grid.pixel_scale_mas / 1000.0,
     }
+
+
+def _have_common_points(first: FloatArray, second: FloatArray) -> bool:
+    """Separating-axis test of two convex polygons; one with corners that are not finite is far away."""
+    if not (np.isfinite(first).all() and np.isfinite(second).all()):
+        return False
+    edges = np.concatenate([np.roll(corners, -1, axis=0) - corners for corners in (first, second)])
+    normals = np.stack([-edges[:, 1], edges[:, 0]])
+    a, b = first @ normals, second @ normals
+    return bool(np.all((a.max(axis=0) >= b.min(axis=0)) & (b.max(axis=0) >= a.min(axis=0))))
 
 
 def _normalised(vector: FloatArray) -> FloatArray:

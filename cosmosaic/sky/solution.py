@@ -7,13 +7,13 @@ solved without an exposure that a fault took is solved again when that one is ba
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import numpy as np
 from astropy import units
 from astropy.table import QTable
 
 from cosmosaic.records import MosaicGrid, Record
+from cosmosaic.solved import Moves, Solved, moves_of, staying
 
 SURFACE_BRIGHTNESS = units.MJy / units.sr
 CELLS_SUFFIX = "_cells.npz"
@@ -26,20 +26,15 @@ USERS_LEVELS = "user"
 """The method whose levels are remembered by the user."""
 
 
-class SolvedExposure(Record):
-    """What was found for one exposure."""
+class SolvedExposure(Solved):
+    """The sky of one exposure; its sha256 is that of its cells."""
 
-    name: str
-    sha256: str
-    """Of its cells."""
     level: float
     """MJy/sr."""
     error: float | None
     """None where the method gives none."""
     patterns: str
     """Text of its ``_patterns.json``; empty where it has none."""
-    kept: bool
-    """Whether this was known before, or found with the others."""
 
 
 class SkySolution(Record):
@@ -104,14 +99,6 @@ class MaskedSkyRequest(SkyRequest):
     def asked(self) -> str:
         """What is asked for in words."""
         return f"{super().asked}, outside of mask {self.mask[:16]}"
-
-
-class Moves(NamedTuple):
-    """How far the levels of exposures that were solved before have moved, MJy/sr."""
-
-    exposures: int
-    largest: float
-    rms: float
 
 
 def solution_table(solution: SkySolution, source: str) -> QTable:
@@ -188,9 +175,6 @@ def exposure_of_cells(file: str) -> str:
 def keeping(request: SkyRequest, earlier: SkySolution | None, cells: Mapping[str, str]) -> SkyRequest:
     """Add to a request what stays of an earlier solution.
 
-    Where the exposures are those of the earlier solution it is what that one kept: the same is done as then, and gives
-    the same bytes. Likewise where an exposure is back that was missing then.
-
     Parameters
     ----------
     request
@@ -202,19 +186,12 @@ def keeping(request: SkyRequest, earlier: SkySolution | None, cells: Mapping[str
     """
     if earlier is None or earlier.asked != request.asked or request.method == USERS_LEVELS:
         return request
-    same = [one for one in earlier.exposures if cells.get(one.name) == one.sha256]
-    is_back = not set(earlier.missing).isdisjoint(cells)
-    if is_back or len(same) == len(earlier.exposures) == len(cells):
-        same = [one for one in same if one.kept]
-    kept = tuple(one.model_copy(update={"kept": True}) for one in same)
+    kept = staying(earlier.exposures, earlier.missing, cells)
     if not kept:
         return request
     return request.model_copy(update={"kept": earlier.model_copy(update={"exposures": kept})})
 
 
 def moves(earlier: SkySolution, levels: Mapping[str, float]) -> Moves:
-    """Tell how far levels have moved since an earlier solution."""
-    steps = [levels[one.name] - one.level for one in earlier.exposures if one.name in levels]
-    if not steps:
-        return Moves(0, 0.0, 0.0)
-    return Moves(len(steps), float(np.abs(steps).max()), float(np.sqrt(np.mean(np.square(steps)))))
+    """Tell how far levels have moved since an earlier solution, MJy/sr."""
+    return moves_of([levels[one.name] - one.level for one in earlier.exposures if one.name in levels])
