@@ -3,6 +3,8 @@
 Levels are compared with the mean of all that a frame holds besides sources, after the flat; of frames from which
 stripes and wisps were taken, with what is left of that. The pixel rms is that of one exposure. The rms of a
 mosaic's pixels is the drizzled one at 30 mas, pixfrac 1: 0.65 of the pixel rms over the root of the depth.
+Gradients are scored on a field of their own, by the planes that a method leaves in its frames; the extended galaxy's
+profile by how much too bright the sky is that a method takes out within one, two and three half-light radii.
 """
 
 import argparse
@@ -21,7 +23,7 @@ from typing import Any
 import numpy as np
 from jwst import datamodels
 from scipy import ndimage
-from sky_fields import Field, FrameTruth, crowded_field, make_field, random_field, sparse_field
+from sky_fields import Field, FrameTruth, crowded_field, make_field, random_field, sparse_field, tilted_field
 
 from cosmosaic.catalog.mosaic import measure_mosaic, write_catalog
 from cosmosaic.detector import clean_flicker_noise
@@ -54,7 +56,7 @@ from cosmosaic.sky.methods import (
     solve_overlaps,
     values_of,
 )
-from cosmosaic.sky.patterns import patterns_text, write_patterns
+from cosmosaic.sky.patterns import pattern_image, patterns_text, write_patterns
 from cosmosaic.sky.solution import WispSolution
 from cosmosaic.sky.stripes import destripe
 from cosmosaic.sky.verdict import Verdict, make_judge, pure_noise, rank
@@ -68,6 +70,9 @@ ARCSEC2_PER_SR = (180 * 3600 / np.pi) ** 2
 RANKED = ("none", "local-per-detector", "global+match", "median", "pedestal", "overlap")
 ORDER = (*RANKED[::-1], *(method for method in METHODS if method not in (*RANKED, "user")))
 GALAXY_RADIUS_PIXELS = 4.0 / 0.031
+PROFILE_RADII = 3
+PLANE_STEP = 4
+"""Every so many rows and columns tell the plane of a frame."""
 FLICKER_FRAMES = 2
 NULL_DRAWS = 20
 PROCESSES = 2
@@ -83,6 +88,8 @@ class Sample:
     truth: list[FrameTruth]
     levels: dict[str, float]
     """True level of each frame, MJy/sr."""
+    slopes: dict[str, Any]
+    """True slopes of each frame along columns and rows, MJy/sr from edge to edge."""
     survey: CellSurvey
     steps: dict[str, list[Path]]
     """Frames after each correction."""
@@ -109,13 +116,23 @@ def prepare(field: Field, folder: Path, pool: Executor, *, corrected: bool) -> S
     if corrected:
         for name, remove in (("flicker", without_flicker), ("corrected", without_wisps), ("destriped", destriped)):
             paths = steps[name] = _made_once(remove, paths, folder / f"{field.name}-{name}", pool)
-    levels = dict(zip([frame.name for frame in truth], pool.map(_level, truth, paths), strict=True))
-    return Sample(field, paths, truth, levels, bin_exposures(paths), steps)
+    fitted = dict(zip([frame.name for frame in truth], pool.map(_level_and_slopes, truth, paths), strict=True))
+    levels, slopes = ({name: each[part] for name, each in fitted.items()} for part in (0, 1))
+    return Sample(field, paths, truth, levels, slopes, bin_exposures(paths), steps)
 
 
-def _level(frame: FrameTruth, path: Path) -> float:
+def _level_and_slopes(frame: FrameTruth, path: Path) -> tuple[float, Any]:
     left, usable = _what_is_left(frame, path)
-    return float(left[usable].mean())
+    return float(left[usable].mean()), _slopes(left, usable)
+
+
+def _slopes(image: Any, usable: Any) -> Any:
+    """Slopes of an image along columns and rows, from edge to edge."""
+    y, x = np.meshgrid(*(np.linspace(-0.5, 0.5, size) for size in image.shape), indexing="ij")
+    thin = np.s_[::PLANE_STEP, ::PLANE_STEP]
+    chosen = usable[thin]
+    matrix = np.stack([np.ones(int(chosen.sum())), x[thin][chosen], y[thin][chosen]], axis=1)
+    return np.linalg.lstsq(matrix, image[thin][chosen], rcond=None)[0][1:]
 
 
 def _what_is_left(frame: FrameTruth, path: Path) -> tuple[Any, Any]:
@@ -232,17 +249,49 @@ def _halo(sample: Sample, levels: dict[str, float]) -> float:
     return _part_of_galaxy(sample.field, float(np.mean(inside)))
 
 
+def _gradient(sample: Sample, sky: Sky) -> float:
+    """Rms of the planes that are left in the frames, in per cent of the pixel rms."""
+    left = [
+        slopes - (_slopes(_pattern(sky, name, truth.shape), np.ones(truth.shape, dtype=bool)))
+        for truth, (name, slopes) in zip(sample.truth, sample.slopes.items(), strict=True)
+    ]
+    # A plane of slope 1 from edge to edge has a variance of 1/12.
+    return 100 * float(np.sqrt(np.mean(np.sum(np.square(left), axis=1)) / 12)) / sample.rms
+
+
+def _profile(sample: Sample, sky: Sky) -> list[float]:
+    """How much too bright the sky is that is taken out around the galaxy, by radius, in per cent of the pixel rms."""
+    rings: list[list[float]] = [[] for _ in range(PROFILE_RADII)]
+    for frame, path in zip(sample.truth, sample.paths, strict=True):
+        if not _holds_galaxy(frame):
+            continue
+        left, usable = _what_is_left(frame, path)
+        excess = sky.levels[frame.name].value + _pattern(sky, frame.name, frame.shape) - left
+        y, x = np.indices(frame.shape)
+        radius = np.hypot(x - frame.galaxy[0], y - frame.galaxy[1]) / GALAXY_RADIUS_PIXELS
+        for number, ring in enumerate(rings):
+            ring.append(float(excess[usable & (radius >= number) & (radius < number + 1)].mean()))
+    return [100 * float(np.mean(ring)) / sample.rms for ring in rings]
+
+
+def _pattern(sky: Sky, name: str, shape: tuple[int, int]) -> Any:
+    """What a method takes out of a frame beside its level."""
+    patterns = sky.patterns.get(name)
+    return pattern_image(patterns, np.ones(shape, dtype=bool)) if patterns else np.zeros(shape, dtype=np.float32)
+
+
 def _part_of_galaxy(field: Field, brightness: float) -> float:
     """Surface brightness in MJy/sr over the galaxy's half-light ellipse, in per cent of the flux in it."""
     flux_jy = brightness * 1e6 * HALF_LIGHT_AREA_ARCSEC2 / ARCSEC2_PER_SR
     return 100 * flux_jy / (0.5 * 3631 * 10 ** (-0.4 * field.galaxy_magnitude))
 
 
-def measure_method(method: str, samples: dict[str, Sample], folder: Path) -> dict[str, float]:
-    """Score a method on the sparse and the crowded field."""
+def measure_method(method: str, samples: dict[str, Sample], folder: Path) -> dict[str, Any]:
+    """Score a method on the sparse, the crowded and the tilted field."""
     start = time.process_time()
-    scores = {name: score(sample, values_of(sample.sky_of(method, folder).levels)) for name, sample in samples.items()}
-    sparse, crowded = scores["sparse"], scores["crowded"]
+    found = {name: sample.sky_of(method, folder) for name, sample in samples.items()}
+    cost = (time.process_time() - start) / sum(len(sample.paths) for sample in samples.values())
+    sparse, crowded = (score(samples[name], values_of(found[name].levels)) for name in ("sparse", "crowded"))
     figures = {
         "level_pct": sparse["level"],
         "level_crowded_pct": crowded["level"],
@@ -251,9 +300,11 @@ def measure_method(method: str, samples: dict[str, Sample], folder: Path) -> dic
         "bias_sparse_pct": sparse["bias"],
         "bias_crowded_pct": crowded["bias"],
         "halo_pct": crowded["halo"],
-        "cpu_s_per_frame": (time.process_time() - start) / sum(len(sample.paths) for sample in samples.values()),
+        "profile_pct": _profile(samples["crowded"], found["crowded"]),
+        "gradient_pct": _gradient(samples["tilted"], found["tilted"]),
+        "cpu_s_per_frame": cost,
     }
-    print(method, {key: round(value, 3) for key, value in figures.items()}, flush=True)
+    print(method, {key: np.round(value, 3).tolist() for key, value in figures.items()}, flush=True)
     return figures
 
 
@@ -453,6 +504,7 @@ def _run(arguments: argparse.Namespace, folder: Path, report: "Report", pool: Ex
         samples = {
             "sparse": prepare(sparse_field(), folder, pool, corrected=False),
             "crowded": prepare(crowded_field(), folder, pool, corrected=True),
+            "tilted": prepare(tilted_field(), folder, pool, corrected=False),
         }
     if "flicker" in arguments.parts:
         report.add("flicker", flicker_methods(samples["crowded"], folder))

@@ -1,7 +1,7 @@
 """Simulated fields of known sky: what `benchmarks/sky.py` measures on."""
 
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -174,6 +174,11 @@ def _settings(seed: int, **changes: object) -> SimulationSettings:
 def sparse_field(seed: int = 1) -> Field:
     """Few sources, pedestals alone."""
     return Field("sparse", _settings(seed, galaxies_per_arcmin2=60.0, stars_per_arcmin2=4.0))
+
+
+def tilted_field(seed: int = 3) -> Field:
+    """As the sparse field, with a plane over each frame of 5 % of the pixel rms from edge to edge."""
+    return replace(sparse_field(seed), name="tilted", gradient_rms_fraction=0.05)
 
 
 def crowded_field(seed: int = 2) -> Field:
