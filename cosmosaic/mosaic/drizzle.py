@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 from drizzle.resample import Drizzle
+from numba import njit
 from numpy.typing import NDArray
-from scipy.ndimage import maximum_filter
 
 from cosmosaic.mosaic.kernel import PLANES, POISSON, SCIENCE, WEIGHT, Drop, Light, drizzle_square
 from cosmosaic.mosaic.pixelmap import PixelMap
@@ -46,7 +46,7 @@ def frame_box(pixel_map: PixelMap, reach: float) -> Box:
     reach
         How far beyond the pixels' centres light may fall, in output pixels.
     """
-    low_x, high_x, low_y, high_y = pixel_map.row_bounds
+    low_x, high_x, low_y, high_y = pixel_map.bounds
     left, bottom = int(np.floor(low_x.min() - reach)), int(np.floor(low_y.min() - reach))
     right, top = int(np.ceil(high_x.max() + reach)), int(np.ceil(high_y.max() + reach))
     return Box(left, bottom, right - left + 1, top - bottom + 1)
@@ -76,14 +76,14 @@ def drizzle_exposure(light: Light, pixel_map: PixelMap, box: Box, settings: Driz
     """
     planes = np.zeros((box.height, box.width, PLANES[settings.errors]), dtype=np.float32)
     reach = output_reach(pixel_map, settings)
-    rows = _rows_that_reach(pixel_map, box, reach)
-    if rows.start < rows.stop and box.pixels:
+    blocks = _blocks_that_reach(pixel_map, box, reach)
+    if blocks.any() and box.pixels:
         if settings.kernel == "square" and settings.pixfrac >= SMALLEST_PIXFRAC:
             drizzle_square(
                 light,
                 (pixel_map.x, pixel_map.y),
                 Drop(settings.pixfrac, reach, settings.errors == "propagated"),
-                (rows.start, rows.stop),
+                blocks,
                 (box.x, box.y),
                 planes,
             )
@@ -140,15 +140,31 @@ def patches(
         Pixels to leave out, shape ``(ny, nx)``.
     """
     left_out = light._replace(weight=np.where(flagged, light.weight, np.float32(0.0)))
-    touched = [_reached(left_out, pixel_map, box, settings) for box in boxes]
+    weight_alone = settings.model_copy(update={"errors": "none"})
+    touched = [_reached(left_out, pixel_map, box, weight_alone) for box in boxes]
     del left_out
     # An output pixel that a flagged pixel touched, and any input pixel that touches it too, lie within twice the reach.
     reach = int(np.ceil(2 * REACH_PIXELS[settings.kernel] * max(1.0, 1.0 / _input_pixel_side(pixel_map))))
-    near = maximum_filter(flagged.view(np.uint8), size=2 * reach + 1, mode="constant").view(np.bool_)
-    kept = light._replace(weight=np.where(near & ~flagged, light.weight, np.float32(0.0)))
+    kept = light._replace(weight=_unflagged_near(flagged, light.weight, reach))
     for box, indices in zip(boxes, touched, strict=True):
         afresh = drizzle_exposure(kept, pixel_map, box, settings).planes
         yield Patch(box, indices, afresh.reshape(-1, afresh.shape[2])[indices])
+
+
+@njit(cache=True, nogil=True)
+def _unflagged_near(flagged: NDArray[np.bool_], weight: FloatImage, reach: int) -> FloatImage:
+    """Keep the weights of unflagged pixels within a square around a flagged one; 0 elsewhere."""
+    rows, columns = flagged.shape
+    near = np.zeros((rows, columns), dtype=np.float32)
+    for j in range(rows):
+        for i in range(columns):
+            if not flagged[j, i]:
+                continue
+            for row in range(max(j - reach, 0), min(j + reach + 1, rows)):
+                for column in range(max(i - reach, 0), min(i + reach + 1, columns)):
+                    if not flagged[row, column]:
+                        near[row, column] = weight[row, column]
+    return near
 
 
 def _reached(light: Light, pixel_map: PixelMap, box: Box, settings: DrizzleSettings) -> NDArray[np.int32]:
@@ -252,14 +268,13 @@ def _strips(planes: FloatImage, height: int = 64) -> Iterator[FloatImage]:
         yield planes[bottom : bottom + height]
 
 
-def _rows_that_reach(pixel_map: PixelMap, box: Box, reach: float) -> slice:
-    """Return the input rows from the first to the last that may reach a rectangle."""
-    low_x, high_x, low_y, high_y = pixel_map.row_bounds
-    inside = (
+def _blocks_that_reach(pixel_map: PixelMap, box: Box, reach: float) -> NDArray[np.bool_]:
+    """Tell which blocks of input pixels may reach a rectangle."""
+    low_x, high_x, low_y, high_y = pixel_map.bounds
+    inside: NDArray[np.bool_] = (
         (low_x < box.x + box.width + reach)
         & (high_x > box.x - 1 - reach)
         & (low_y < box.y + box.height + reach)
         & (high_y > box.y - 1 - reach)
     )
-    rows = np.flatnonzero(inside)
-    return slice(int(rows[0]), int(rows[-1]) + 1) if rows.size else slice(0, 0)
+    return inside

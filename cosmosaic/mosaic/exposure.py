@@ -1,7 +1,6 @@
 """One calibrated exposure as the mosaic engine needs it: read without jwst's data models, which take seconds."""
 
 import io
-import shutil
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -15,7 +14,7 @@ from stdatamodels.jwst.datamodels.dqflags import pixel
 
 from cosmosaic.exposures import exposure_name
 from cosmosaic.mosaic.kernel import Light
-from cosmosaic.mosaic.planes import FloatRows, change_plane, find_planes
+from cosmosaic.mosaic.planes import Change, FloatRows, copy_changed
 from cosmosaic.survey import SkySettings
 
 UNUSABLE = pixel["DO_NOT_USE"] | pixel["NON_SCIENCE"]
@@ -143,7 +142,7 @@ def measurement_time(header: fits.Header) -> float:
 def write_flagged(
     source: Path, exposure: Exposure, level: float, sky: SkySettings, target: Path, outlier_step: str
 ) -> Path:
-    """Write a ``_crf`` file: the ``_cal`` file with sky, flags and blanked pixels changed in place.
+    """Write a ``_crf`` file: the ``_cal`` file with other sky, flags and blanked pixels.
 
     Parameters
     ----------
@@ -158,21 +157,18 @@ def write_flagged(
     outlier_step
         ``COMPLETE`` or ``SKIPPED``.
     """
-    shutil.copyfile(source, target)
-    with fits.open(target, mode="update", memmap=False) as hdus:
-        header = hdus[0].header
-        header["FILENAME"] = target.name
-        header["S_OUTLIR"] = (outlier_step, "Outlier Detection")
-        header["BKGLEVEL"] = (level, "Computed constant background level")
-        header["BKGSUB"] = (sky.subtract, "Has background been subtracted from data?")
-        header["BKGMETH"] = (sky.method, "Background computation method")
-    planes = find_planes(target)
-    for name in PLANES:
-        taken_out = np.float32(level) if sky.subtract and level and name == "SCI" else None
-        change_plane(planes[name], partial(_blanked, exposure.dq, taken_out))
+    header = exposure.header.copy()
+    header["FILENAME"] = target.name
+    header["S_OUTLIR"] = (outlier_step, "Outlier Detection")
+    header["BKGLEVEL"] = (level, "Computed constant background level")
+    header["BKGSUB"] = (sky.subtract, "Has background been subtracted from data?")
+    header["BKGMETH"] = (sky.method, "Background computation method")
+    changes: dict[str, Change] = dict.fromkeys(PLANES, partial(_blanked, exposure.dq, None))
+    if sky.subtract and level:
+        changes["SCI"] = partial(_blanked, exposure.dq, np.float32(level))
     # FITS holds unsigned integers as signed ones with an offset of 2**31.
-    change_plane(planes["DQ"], lambda rows, _: (exposure.dq[rows] ^ np.uint32(1 << 31)).astype(">u4"))
-    return target
+    changes["DQ"] = lambda rows, _: (exposure.dq[rows] ^ np.uint32(1 << 31)).astype(">u4")
+    return copy_changed(source, target, header, changes)
 
 
 def _blanked(dq: NDArray[np.uint32], taken_out: np.float32 | None, rows: slice, values: FloatRows) -> FloatRows:

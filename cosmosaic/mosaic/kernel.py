@@ -12,6 +12,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from cosmosaic.mosaic.pixelmap import BLOCK_PIXELS
+
 WEIGHT, SCIENCE, POISSON, READ_NOISE, FLAT = range(5)
 """Planes of sums: weight, weight x science, and of the three variances weight x sigma or weight**2 x variance."""
 PLANES = {"jwst": 5, "propagated": 5, "none": 2}
@@ -159,7 +161,7 @@ def drizzle_square(
     light: Light,
     pixel_map: tuple[Floats, Floats],
     drop: Drop,
-    row_range: tuple[int, int],
+    blocks: NDArray[np.bool_],
     origin: tuple[int, int],
     sums: Floats,
 ) -> None:
@@ -177,8 +179,8 @@ def drizzle_square(
         Output pixel (x, y) of each input pixel's centre, shape ``(ny, nx)`` each; NaN where there is none.
     drop
         What becomes of an input pixel.
-    row_range
-        First input row and the one after the last; the others are left out.
+    blocks
+        Which blocks of `BLOCK_PIXELS` input pixels a side are drizzled; the others are left out.
     origin
         Output pixel (x, y) of the window's first element.
     sums
@@ -192,32 +194,35 @@ def drizzle_square(
     x1, y1 = origin[0] + width + drop.reach, origin[1] + height + drop.reach
     half = 0.5 * drop.pixfrac
     areas = np.zeros((LARGEST_BOX, LARGEST_BOX))
-    for j in range(row_range[0], row_range[1]):
+    for j in range(sci.shape[0]):
         previous = -2
         xb = yb = xc = yc = 0.0
-        for i in range(sci.shape[1]):
-            w = weight[j, i]
-            if w == 0.0 or not (x0 < map_x[j, i] < x1 and y0 < map_y[j, i] < y1):
+        for block in range(blocks.shape[1]):
+            if not blocks[j // BLOCK_PIXELS, block]:
                 continue
-            if previous == i - 1 and half == 0.5:
-                # Drops as large as pixels share their corners.
-                xa, ya, xd, yd = xb, yb, xc, yc
-            else:
-                xa, ya = _corner(map_x, map_y, i - half, j + half)
-                xd, yd = _corner(map_x, map_y, i - half, j - half)
-            xb, yb = _corner(map_x, map_y, i + half, j + half)
-            xc, yc = _corner(map_x, map_y, i + half, j - half)
-            previous = i
-            if math.isnan(xa + xb + xc + xd + ya + yb + yc + yd):
-                continue
-            left, right = math.floor(min(xa, xb, xc, xd) + 0.5), math.floor(max(xa, xb, xc, xd) + 0.5)
-            bottom, top = math.floor(min(ya, yb, yc, yd) + 0.5), math.floor(max(ya, yb, yc, yd) + 0.5)
-            box = areas[: top - bottom + 1, : right - left + 1]
-            x, y = left - 0.5, bottom - 0.5
-            overlap_areas((xa - x, ya - y, xb - x, yb - y, xc - x, yc - y, xd - x, yd - y), box)
-            jacobian = 0.5 * ((xb - xd) * (ya - yc) - (xa - xc) * (yb - yd))
-            p, r, f = poisson[j, i], read_noise[j, i], flat[j, i]
-            if not drop.propagated:
-                p, r, f = np.sqrt(p), np.sqrt(r), np.sqrt(f)
-            place = bottom - origin[1], left - origin[0]
-            _share_out(box, w / abs(jacobian), place, (sci[j, i], p, r, f), drop.propagated, sums)
+            for i in range(block * BLOCK_PIXELS, min((block + 1) * BLOCK_PIXELS, sci.shape[1])):
+                w = weight[j, i]
+                if w == 0.0 or not (x0 < map_x[j, i] < x1 and y0 < map_y[j, i] < y1):
+                    continue
+                if previous == i - 1 and half == 0.5:
+                    # Drops as large as pixels share their corners.
+                    xa, ya, xd, yd = xb, yb, xc, yc
+                else:
+                    xa, ya = _corner(map_x, map_y, i - half, j + half)
+                    xd, yd = _corner(map_x, map_y, i - half, j - half)
+                xb, yb = _corner(map_x, map_y, i + half, j + half)
+                xc, yc = _corner(map_x, map_y, i + half, j - half)
+                previous = i
+                if math.isnan(xa + xb + xc + xd + ya + yb + yc + yd):
+                    continue
+                left, right = math.floor(min(xa, xb, xc, xd) + 0.5), math.floor(max(xa, xb, xc, xd) + 0.5)
+                bottom, top = math.floor(min(ya, yb, yc, yd) + 0.5), math.floor(max(ya, yb, yc, yd) + 0.5)
+                box = areas[: top - bottom + 1, : right - left + 1]
+                x, y = left - 0.5, bottom - 0.5
+                overlap_areas((xa - x, ya - y, xb - x, yb - y, xc - x, yc - y, xd - x, yd - y), box)
+                jacobian = 0.5 * ((xb - xd) * (ya - yc) - (xa - xc) * (yb - yd))
+                p, r, f = poisson[j, i], read_noise[j, i], flat[j, i]
+                if not drop.propagated:
+                    p, r, f = np.sqrt(p), np.sqrt(r), np.sqrt(f)
+                place = bottom - origin[1], left - origin[0]
+                _share_out(box, w / abs(jacobian), place, (sci[j, i], p, r, f), drop.propagated, sums)

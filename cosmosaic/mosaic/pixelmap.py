@@ -17,6 +17,9 @@ STEP_PIXELS = 32
 TOLERANCE_PIXELS = 1e-5
 """Largest error of an interpolated map, in output pixels; a map that misses it is evaluated exactly."""
 
+BLOCK_PIXELS = 32
+"""Side of the blocks of pixels that are known to lie elsewhere without a look at each."""
+
 FloatArray = NDArray[np.float64]
 
 
@@ -28,9 +31,9 @@ class PixelMap:
     y: FloatArray
 
     @cached_property
-    def row_bounds(self) -> FloatArray:
-        """Smallest and largest x, then y, of each row, shape ``(4, ny)``; NaN does not count."""
-        return _row_bounds(self.x, self.y)
+    def bounds(self) -> FloatArray:
+        """Smallest and largest x, then y, of each block of pixels, shape ``(4, n, m)``; NaN does not count."""
+        return _block_bounds(self.x, self.y)
 
 
 def sampled_map(wcs: Any, grid: MosaicGrid, shape: tuple[int, int]) -> FloatArray:
@@ -76,15 +79,15 @@ def whole_map(samples: FloatArray, shape: tuple[int, int]) -> PixelMap:
 
 
 @njit(cache=True, nogil=True)
-def _row_bounds(map_x: FloatArray, map_y: FloatArray) -> FloatArray:
+def _block_bounds(map_x: FloatArray, map_y: FloatArray) -> FloatArray:
     rows, columns = map_x.shape
-    bounds = np.empty((4, rows))
+    bounds = np.empty((4, -(-rows // BLOCK_PIXELS), -(-columns // BLOCK_PIXELS)))
     bounds[0::2], bounds[1::2] = np.inf, -np.inf
     for j in range(rows):
         for i in range(columns):
-            x, y = map_x[j, i], map_y[j, i]
-            bounds[0, j], bounds[1, j] = min(bounds[0, j], x), max(bounds[1, j], x)
-            bounds[2, j], bounds[3, j] = min(bounds[2, j], y), max(bounds[3, j], y)
+            x, y, block = map_x[j, i], map_y[j, i], bounds[:, j // BLOCK_PIXELS, i // BLOCK_PIXELS]
+            block[0], block[1] = min(block[0], x), max(block[1], x)
+            block[2], block[3] = min(block[2], y), max(block[3], y)
     return bounds
 
 

@@ -1,6 +1,9 @@
 """Planes of a FITS file, a few rows at a time: of a mapped file every page that was looked at counts as memory."""
 
-from collections.abc import Callable
+import math
+import shutil
+from collections.abc import Callable, Mapping
+from os import SEEK_CUR
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +16,8 @@ FLOATS = ">f4"
 """Single-precision numbers in the byte order of FITS."""
 
 FloatRows = NDArray[np.floating[Any]]
+Change = Callable[[slice, FloatRows], NDArray[Any]]
+"""Takes which rows, and what stands there, to what shall stand there: numbers of 4 bytes in the byte order of FITS."""
 
 
 class Plane(NamedTuple):
@@ -41,21 +46,33 @@ def find_planes(path: Path) -> dict[str, Plane]:
         }
 
 
-def change_plane(plane: Plane, change: Callable[[slice, FloatRows], NDArray[Any]]) -> None:
-    """Replace a plane strip by strip.
+def copy_changed(source: Path, target: Path, header: fits.Header, changes: Mapping[str, Change]) -> Path:
+    """Copy a FITS file with another primary header and some planes changed, in one pass and strip by strip.
 
     Parameters
     ----------
-    plane
-        What to change, in place.
-    change
-        Takes which rows, and what stands there, to what shall stand there: numbers of 4 bytes in the byte order of
-        FITS.
+    source, target
+        What is read, without data in its primary HDU, and what is written.
+    header
+        Takes the place of the primary header.
+    changes
+        What to make of a plane, by the extension's name.
     """
-    rows, columns = plane.shape
-    with plane.path.open("r+b") as file:
-        for first in range(0, rows, ROWS_AT_ONCE):
-            strip = slice(first, min(first + ROWS_AT_ONCE, rows))
-            changed = change(strip, plane.rows(strip.start, strip.stop))
-            file.seek(plane.start + 4 * columns * first)
-            file.write(np.ascontiguousarray(changed).data)
+    planes = find_planes(source)
+    with source.open("rb") as old, target.open("wb") as new:
+        new.write(header.tostring().encode("ascii"))
+        old.seek(_first_extension(source))
+        for plane, change in sorted(((planes[name], change) for name, change in changes.items()), key=lambda pair: pair[0].start):
+            new.write(old.read(plane.start - old.tell()))
+            for first in range(0, plane.shape[0], ROWS_AT_ONCE):
+                rows = slice(first, min(first + ROWS_AT_ONCE, plane.shape[0]))
+                new.write(np.ascontiguousarray(change(rows, plane.rows(rows.start, rows.stop))).data)
+            old.seek(4 * math.prod(plane.shape), SEEK_CUR)
+        shutil.copyfileobj(old, new)
+    return target
+
+
+def _first_extension(path: Path) -> int:
+    """Byte that the first extension's header begins at."""
+    with fits.open(path, memmap=False) as hdus:
+        return int(hdus[1].fileinfo()["hdrLoc"])

@@ -18,6 +18,8 @@ from cosmosaic.mosaic.kernel import (
 )
 
 SHAPE = (14, 17)
+EVERYWHERE = np.ones((1, 1), dtype=bool)
+"""The one block that a frame of this shape has."""
 MARGIN = 12
 INSIDE = np.s_[MARGIN:-MARGIN, MARGIN:-MARGIN]
 
@@ -91,7 +93,7 @@ def test_sums_are_those_of_the_package(
     science[weight == 0] = np.nan
     sums = np.zeros((21, 23, 5), dtype=np.float32)
     drop = Drop(pixfrac, 1.5 * max(1.0, 1.0 / ratio), propagated=False)
-    drizzle_square(Light(science, *variances, weight), (x, y), drop, (0, SHAPE[0]), (0, 0), sums)
+    drizzle_square(Light(science, *variances, weight), (x, y), drop, EVERYWHERE, (0, 0), sums)
     for plane, source in ((SCIENCE, science), (POISSON, np.sqrt(variances[0])), (READ_NOISE, np.sqrt(variances[1]))):
         # The package loses light at the edge of its output: it gets a margin, which is cut off.
         package = Drizzle(out_shape=(21 + 2 * MARGIN, 23 + 2 * MARGIN), fillval=0.0, disable_ctx=True)
@@ -117,7 +119,7 @@ def test_a_window_holds_what_the_whole_holds_there() -> None:
     whole = np.zeros((40, 50, 5), dtype=np.float32)
     part = np.zeros((7, 9, 5), dtype=np.float32)
     for origin, sums in (((0, 0), whole), ((12, 5), part)):
-        drizzle_square(Light(*planes), (x, y), Drop(1.0, 2.5, propagated=False), (0, SHAPE[0]), origin, sums)
+        drizzle_square(Light(*planes), (x, y), Drop(1.0, 2.5, propagated=False), EVERYWHERE, origin, sums)
     np.testing.assert_array_equal(part, whole[5:12, 12:21])
 
 
@@ -128,7 +130,7 @@ def test_pixels_without_a_place_are_left_out() -> None:
     ones = np.ones(SHAPE, dtype=np.float32)
     sums = np.zeros((*SHAPE, 5), dtype=np.float32)
     drizzle_square(
-        Light(ones, ones, ones, ones, ones), (x, rows), Drop(1.0, 1.5, propagated=False), (0, SHAPE[0]), (0, 0), sums
+        Light(ones, ones, ones, ones, ones), (x, rows), Drop(1.0, 1.5, propagated=False), EVERYWHERE, (0, 0), sums
     )
     assert np.isfinite(sums).all()
     assert sums[5, 5, WEIGHT] == 0.0
@@ -147,7 +149,7 @@ def test_propagated_errors_are_the_scatter_of_many_noise_realisations(scale: flo
     for _ in range(400):
         noise = generator.normal(0.0, np.sqrt(variance)).astype(np.float32)
         sums = np.zeros((40, 50, 5), dtype=np.float32)
-        drizzle_square(Light(noise, *[variance] * 3, weight), (x, y), drop, (0, SHAPE[0]), (0, 0), sums)
+        drizzle_square(Light(noise, *[variance] * 3, weight), (x, y), drop, EVERYWHERE, (0, 0), sums)
         realisations.append(sums[..., SCIENCE] / np.maximum(sums[..., WEIGHT], 1e-9))
     whole = sums[..., WEIGHT] > 0.5 * np.median(sums[..., WEIGHT][sums[..., WEIGHT] > 0])
     errors = np.sqrt(sums[..., READ_NOISE]) / np.maximum(sums[..., WEIGHT], 1e-9)

@@ -72,6 +72,10 @@ def test_a_small_frame_is_mapped_exactly() -> None:
     np.testing.assert_array_equal([mapped.x, mapped.y], exact)
 
 
-def test_row_bounds_ignore_what_has_no_place() -> None:
+def test_bounds_of_blocks_ignore_what_has_no_place() -> None:
     x = np.array([[np.nan, 1.0, 2.0], [5.0, np.nan, -3.0]])
-    np.testing.assert_array_equal(PixelMap(x, 2 * x).row_bounds, [[1, -3], [2, 5], [2, -6], [4, 10]])
+    np.testing.assert_array_equal(PixelMap(x, 2 * x).bounds, np.reshape([-3, 5, -6, 10], (4, 1, 1)))
+    rows, columns = np.indices((40, 70), dtype=float)
+    bounds = PixelMap(columns, rows).bounds
+    assert bounds.shape == (4, 2, 3)
+    assert bounds[:, 1, 2].tolist() == [64, 69, 32, 39]
