@@ -41,8 +41,10 @@ LOG_LINES_IN_ERROR = 12
 LARGE_BYTES = 8_000_000
 """An array of this size gets pages of its own from the system and gives them back; strips of tiles are smaller, and
 quicker had from the heap."""
-MALLOPT_MMAP_THRESHOLD = -3
-"""``M_MMAP_THRESHOLD`` of glibc's ``malloc.h``."""
+HEAP_BYTES = 64_000_000
+"""So much of the heap may lie unused at its end: given back after each strip it would have to be cleared for the next."""
+MALLOPT_TRIM_THRESHOLD, MALLOPT_MMAP_THRESHOLD = -1, -3
+"""``M_TRIM_THRESHOLD`` and ``M_MMAP_THRESHOLD`` of glibc's ``malloc.h``."""
 
 
 class ResourceError(RuntimeError):
@@ -297,6 +299,7 @@ def give_freed_memory_back() -> None:
         tune = getattr(ctypes.CDLL(None), "mallopt", None)
         if tune:
             tune(MALLOPT_MMAP_THRESHOLD, LARGE_BYTES)
+            tune(MALLOPT_TRIM_THRESHOLD, HEAP_BYTES)
 
 
 def _die_with_parent(parent: int) -> None:

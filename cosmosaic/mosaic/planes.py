@@ -11,7 +11,7 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
-ROWS_AT_ONCE = 128
+ROWS_AT_ONCE = 64
 FLOATS = ">f4"
 """Single-precision numbers in the byte order of FITS."""
 
