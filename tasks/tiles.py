@@ -19,7 +19,7 @@ def drizzle_frame(
     """Drizzle one exposure into the tiles it reaches."""
     return Step(
         name="drizzle_frame",
-        version=2,
+        version=3,
         function="cosmosaic.mosaic.engine:drizzle_frame",
         inputs=(exposure_of(exposure, name),),
         arguments=(_level(levels, name), tiles, settings),

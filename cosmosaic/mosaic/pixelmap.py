@@ -119,11 +119,11 @@ def _largest_error(
 
 
 def _evaluated(spline: RectBivariateSpline, shape: tuple[int, int]) -> FloatArray:
-    """Evaluate on all pixels as a product of matrices, several times faster than the spline itself."""
+    """Evaluate on all pixels as a product of sparse matrices, many times faster than the spline itself."""
     knots_y, knots_x, coefficients = spline.tck
     rows, columns = (
         BSpline.design_matrix(np.arange(n, dtype=np.float64), knots, 3)
         for n, knots in zip(shape, (knots_y, knots_x), strict=True)
     )
     matrix = np.reshape(coefficients, (rows.shape[1], columns.shape[1]))
-    return (rows @ matrix) @ columns.toarray().T
+    return np.asarray(rows @ (columns @ matrix.T).T)
