@@ -42,7 +42,7 @@ LARGE_BYTES = 8_000_000
 """An array of this size gets pages of its own from the system and gives them back; strips of tiles are smaller, and
 quicker had from the heap."""
 HEAP_BYTES = 64_000_000
-"""So much of the heap may lie unused at its end: given back after each strip it would have to be cleared for the next."""
+"""So much of the heap may lie unused at its end: given back after each strip, it would be cleared for the next."""
 MALLOPT_TRIM_THRESHOLD, MALLOPT_MMAP_THRESHOLD = -1, -3
 """``M_TRIM_THRESHOLD`` and ``M_MMAP_THRESHOLD`` of glibc's ``malloc.h``."""
 

@@ -121,8 +121,7 @@ def _weight(exposure: Exposure, weight_type: Literal["ivm", "exptime"]) -> Float
         return good * np.float32(measurement_time(exposure.header))
     with np.errstate(divide="ignore", invalid="ignore"):
         weight = np.float32(1.0) / exposure.variances[1]
-    weight[~(good & np.isfinite(weight))] = 0.0
-    return weight
+    return np.where(good & np.isfinite(weight), weight, np.float32(0.0))
 
 
 def keywords(header: fits.Header) -> dict[str, bool | int | float | str]:
@@ -201,4 +200,4 @@ def _match_flags(planes: dict[str, FloatImage], dq: NDArray[np.uint32]) -> None:
         invalid |= np.isnan(plane)
     dq[invalid] |= np.uint32(pixel["DO_NOT_USE"])
     for plane in planes.values():
-        plane[invalid] = np.nan
+        np.copyto(plane, np.float32(np.nan), where=invalid)

@@ -62,7 +62,9 @@ def copy_changed(source: Path, target: Path, header: fits.Header, changes: Mappi
     with source.open("rb") as old, target.open("wb") as new:
         new.write(header.tostring().encode("ascii"))
         old.seek(_first_extension(source))
-        for plane, change in sorted(((planes[name], change) for name, change in changes.items()), key=lambda pair: pair[0].start):
+        for plane, change in sorted(
+            ((planes[name], change) for name, change in changes.items()), key=lambda pair: pair[0].start
+        ):
             new.write(old.read(plane.start - old.tell()))
             for first in range(0, plane.shape[0], ROWS_AT_ONCE):
                 rows = slice(first, min(first + ROWS_AT_ONCE, plane.shape[0]))
