@@ -87,7 +87,7 @@ def combine_tile(
     sums = _ending(drizzled, f"_{tile.tile}_sums.npy", "_summary.json")
     return Step(
         name="combine_tile",
-        version=2,
+        version=3,
         function="cosmosaic.mosaic.engine:combine_tile",
         inputs=(*sums, *_ending(flagged, f"_{tile.tile}_patch.npy")),
         arguments=(tile, settings, input_scale_arcsec),

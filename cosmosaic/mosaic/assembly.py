@@ -60,40 +60,46 @@ class FrameSummary(Record):
 
 
 @njit(cache=True, nogil=True, error_model="numpy", inline="always")
-def _add_sigmas(pixel: Floats, time_weight: float, total: Floats) -> None:
-    """Add the squared mean sigmas of a pixel, weighted by time or by inverse read-noise variance."""
-    weight = pixel[0]
-    read_noise = pixel[3] / weight
-    share = time_weight if time_weight > 0.0 else 1.0 / (read_noise * read_noise)
-    if not 0.0 < share < np.inf:
-        return
-    for k in range(3):
-        sigma = pixel[2 + k] / weight * share
-        if not math.isnan(sigma):
-            total[2 + k] += sigma * sigma
-            total[5 + k] += share
+def _add_square(sigma: float, share: float, k: int, total: Floats) -> None:
+    if not math.isnan(sigma):
+        total[2 + k] += sigma * sigma
+        total[5 + k] += share
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _add(sums: Floats, time_weight: float, exposure: int, propagated: bool, totals: Floats) -> None:
-    """Add one detector's sums; totals are weight, science, three of variance, three of its weight, a count of exposures
-    and the one counted last: the detectors of an exposure come one after the other."""
-    for row in range(sums.shape[0]):
-        for column in range(sums.shape[1]):
-            pixel, total = sums[row, column], totals[row, column]
-            weight = pixel[0]
+    """Add one detector's sums.
+
+    Totals are weight, science, three of variance, three of its weight, a count of exposures and the one counted last:
+    the detectors of an exposure come one after the other. Of sigmas the squared means are added, weighted by time or by
+    inverse read-noise variance.
+    """
+    rows, columns, planes = sums.shape
+    for row in range(rows):
+        for column in range(columns):
+            weight, total = sums[row, column, 0], totals[row, column]
             if weight == 0.0:
                 continue
             total[0] += weight
-            total[1] += pixel[1]
+            total[1] += sums[row, column, 1]
             if total[9] != exposure:
                 total[8] += 1.0
                 total[9] = exposure
+            if planes == 2:
+                continue
+            # One by one: a loop over three takes twice as long.
+            p, r, f = sums[row, column, 2], sums[row, column, 3], sums[row, column, 4]
             if propagated:
-                for k in range(2, 5):
-                    total[k] += pixel[k]
-            elif pixel.size > 2:
-                _add_sigmas(pixel, time_weight, total)
+                total[2] += p
+                total[3] += r
+                total[4] += f
+                continue
+            read_noise = r / weight
+            share = time_weight if time_weight > 0.0 else 1.0 / (read_noise * read_noise)
+            if 0.0 < share < np.inf:
+                _add_square(p / weight * share, share, 0, total)
+                _add_square(read_noise * share, share, 1, total)
+                _add_square(f / weight * share, share, 2, total)
 
 
 def combine(
@@ -241,7 +247,11 @@ def _finish(totals: Floats, pixel_scale_ratio: float, propagated: bool, planes: 
     for row in range(totals.shape[0]):
         for column in range(totals.shape[1]):
             total, plane = totals[row, column], planes[:, row, column]
-            plane[0] = total[1] / total[0] if total[0] != 0.0 else np.nan
+            if total[0] == 0.0:
+                plane[:] = np.nan
+                plane[2] = plane[6] = 0.0
+                continue
+            plane[0] = total[1] / total[0]
             plane[2] = total[0]
             variance, known = 0.0, False
             for k in range(3):
