@@ -295,8 +295,8 @@ class ResourceSettings(Settings):
     memory_gb: float | None = Field(default=None, gt=0)
     """Memory for all child processes together; left out, three quarters of the machine's."""
     tile_pixels: int | None = Field(default=None, ge=64, le=16384)
-    """Side of the tiles that mosaics are made in; left out, 1024 as far as the memory reaches. Pixels do not depend on
-    it."""
+    """Side of the tiles that mosaics are made in; left out, 1024 as far as the memory reaches, or 4096 where one of
+    these holds all. Pixels do not depend on it."""
     time_limit_s: float = Field(default=7200.0, gt=0)
     """A step that takes longer is killed and counts as failed."""
     scratch: str | None = None

@@ -7,7 +7,7 @@ from prefect.futures import PrefectFuture
 
 from cosmosaic.filters import detector_pixel_arcsec
 from cosmosaic.mosaic.grid import Footprint, overlaps
-from cosmosaic.mosaic.memory import fit_memory
+from cosmosaic.mosaic.memory import TILE_SIDES, fit_memory, tile_sides
 from cosmosaic.mosaic.tiles import Plan, box_of, make_plan
 from cosmosaic.records import Association, MosaicGrid, Windows
 from tasks.flatness import Exposures, holders
@@ -158,7 +158,15 @@ def _tile_pixels(band: BandInput, run: Run) -> int:
     scale = 1000.0 * detector_pixel_arcsec(band.association.filter) / band.windows.whole.pixel_scale_mas
     workers = run.work.workers
     share = workers.memory_gb / workers.processes
-    return fit_memory(share, 1, DETECTOR_SHAPE, scale, run.survey.resources.tile_pixels).tile_pixels
+    return fit_memory(share, 1, DETECTOR_SHAPE, scale, _tile_sides(band, run)).tile_pixels
+
+
+def _tile_sides(band: BandInput, run: Run) -> tuple[int, ...]:
+    given = run.survey.resources.tile_pixels
+    if given:
+        return (given,)
+    # Named tiles are made again each for itself.
+    return TILE_SIDES if band.windows.tiles else tile_sides(band.windows.whole)
 
 
 def _flagged(

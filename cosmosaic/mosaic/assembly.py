@@ -18,7 +18,7 @@ from stdatamodels.jwst.datamodels import open as open_model
 
 from cosmosaic.mosaic.drizzle import Patch, Sums, SumsFile, read_patch
 from cosmosaic.mosaic.planes import ROWS_AT_ONCE
-from cosmosaic.mosaic.tiles import Box, box_of
+from cosmosaic.mosaic.tiles import Box, box_of, covering
 from cosmosaic.mosaic.wcs import grid_wcs
 from cosmosaic.provenance import order_asdf_history, save_model
 from cosmosaic.records import MosaicGrid, Record
@@ -109,7 +109,7 @@ def combine(
     tile: MosaicGrid,
     settings: DrizzleSettings,
     pixel_scale_ratio: float,
-) -> Floats:
+) -> tuple[Box, Floats]:
     """Add the exposures of a tile, in the order of their names.
 
     Agrees with ``Resample.finalize_resample_variance`` of `stcal`: variances are averaged with the squares of
@@ -131,15 +131,17 @@ def combine(
 
     Returns
     -------
+    box
+        The part of the tile that they reach.
     planes
-        `MOSAIC_PLANES` of the tile, shape ``(7, height, width)``, in the byte order of FITS.
+        `MOSAIC_PLANES` of it, shape ``(7, height, width)``, in the byte order of FITS.
     """
-    box = box_of(tile)
     times = {summary.name: summary.time_weight if settings.weight_type == "exptime" else 0.0 for summary in summaries}
     groups = {summary.name: summary.group for summary in summaries}
     exposures = {group: number for number, group in enumerate(sorted(set(groups.values())), start=1)}
     sources = [(_exposure_of(path), SumsFile(path)) for path in sorted(files)]
     boxes = {name: source.box for name, source in sources}
+    box = covering(boxes.values()).intersection(box_of(tile))
     replaced = {name: read_patch(path).within(boxes[name]) for path in patches for name in [_exposure_of(path)]}
     planes = np.empty((len(MOSAIC_PLANES), box.height, box.width), dtype=">f4")
     propagated = settings.errors == "propagated"
@@ -153,7 +155,7 @@ def combine(
         finished = np.empty((len(MOSAIC_PLANES), strip.height, strip.width), dtype=np.float32)
         _finish(totals, pixel_scale_ratio, propagated, finished)
         planes[:, bottom : bottom + strip.height] = finished
-    return planes
+    return box, planes
 
 
 def read_strip(source: SumsFile, strip: Box, patch: Patch | None = None) -> Sums | None:

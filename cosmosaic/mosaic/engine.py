@@ -51,7 +51,7 @@ from cosmosaic.mosaic.outliers import (
 )
 from cosmosaic.mosaic.pixelmap import PixelMap, sampled_map, whole_map
 from cosmosaic.mosaic.planes import ROWS_AT_ONCE
-from cosmosaic.mosaic.tiles import Box, box_of, lattice
+from cosmosaic.mosaic.tiles import Box, box_of, covering, lattice
 from cosmosaic.records import Made, MosaicGrid
 from cosmosaic.sky.keywords import note_verdict
 from cosmosaic.survey import DrizzleSettings, OutlierSettings, SkySettings
@@ -143,7 +143,9 @@ def make_reference(paths: list[Path], tile: MosaicGrid, settings: OutlierSetting
         )
         for group in members
     }
-    box = box_of(tile).padded(REFERENCE_MARGIN)
+    reached = covering(source.box for source in sources.values())
+    # A pixel more on each side: what an exposure is compared with ends no earlier where others do.
+    box = box_of(tile).padded(REFERENCE_MARGIN).intersection(reached.padded(1))
     reference = Reference(box, *_median(members, thresholds, box))
     return Made(
         [
@@ -256,8 +258,8 @@ def combine_tile(
     patches = [path for path in paths if path.name.endswith("_patch.npy")]
     output_scale = tile.pixel_scale_mas / 1000.0
     ratio = output_scale / input_scale_arcsec if input_scale_arcsec else scale_ratio(tile, summaries)
-    planes = combine(sums, patches, summaries, tile, settings, ratio)
-    return Made([write_tile(box_of(tile), planes, folder / f"{tile.tile}_mosaic.npy")])
+    box, planes = combine(sums, patches, summaries, tile, settings, ratio)
+    return Made([write_tile(box, planes, folder / f"{tile.tile}_mosaic.npy")])
 
 
 def assemble(paths: list[Path], window: MosaicGrid, settings: DrizzleSettings, product_name: str, folder: Path) -> Made:

@@ -1,13 +1,17 @@
 """How the work is cut up to fit the memory: what a worker needs is known before anything is allocated."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from cosmosaic.mosaic.tiles import DEFAULT_TILE_PIXELS
+from cosmosaic.mosaic.tiles import DEFAULT_TILE_PIXELS, tiles_of
+from cosmosaic.records import MosaicGrid
 
 BASE_MB = 400.0
 """A worker with all libraries loaded that it needs for the steps before and after."""
 TILE_SIDES = (DEFAULT_TILE_PIXELS, DEFAULT_TILE_PIXELS // 2, DEFAULT_TILE_PIXELS // 4)
 """Sides to choose from; smaller ones make more files and steps."""
+SMALL_MOSAIC_PIXELS = 4096
+"""A mosaic that one tile of this side holds is one tile: its steps would cost more than what tiles spare."""
 SUM_BYTES = 5 * 4
 """Of a pixel of an exposure's sums."""
 MOSAIC_BYTES = 7 * 4
@@ -21,12 +25,18 @@ class Resources(NamedTuple):
     processes: int
 
 
+def tile_sides(window: MosaicGrid) -> tuple[int, ...]:
+    """Return the sides of tiles that a mosaic may be cut into, the best first."""
+    is_small = len(tiles_of(window, SMALL_MOSAIC_PIXELS)) == 1
+    return (SMALL_MOSAIC_PIXELS, *TILE_SIDES) if is_small else TILE_SIDES
+
+
 def fit_memory(
     memory_gb: float,
     processes: int,
     shape: tuple[int, int],
     input_over_output_scale: float,
-    tile_pixels: int | None = None,
+    sides: Sequence[int] = TILE_SIDES,
 ) -> Resources:
     """Choose the tiles' side and the number of workers that fit the memory.
 
@@ -40,15 +50,14 @@ def fit_memory(
         Rows and columns of an exposure.
     input_over_output_scale
         Side of a detector pixel in mosaic pixels.
-    tile_pixels
-        Side of the tiles, where it is given.
+    sides
+        Of tiles to choose from, the best first.
 
     Raises
     ------
     ValueError
         Not even one worker with the smallest tiles fits.
     """
-    sides = (tile_pixels,) if tile_pixels else TILE_SIDES
     for workers in range(processes, 0, -1):
         for side in sides:
             if workers * peak_mb(shape, side, input_over_output_scale) <= 1000.0 * memory_gb:

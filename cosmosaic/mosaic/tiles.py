@@ -1,7 +1,7 @@
 """Tiles: square windows of the survey's pixel lattice, the units of memory, of work and of caching.
 
 Lattice pixels are counted from the tangent point: pixel (0, 0) is the one up and right of it. The tiles are
-anchored there too, so that they stay what they are when frames are added.
+anchored there too, the middle one about it, so that they stay what they are when frames are added.
 """
 
 import math
@@ -61,6 +61,16 @@ class Box(NamedTuple):
         return self.width * self.height
 
 
+def covering(boxes: Iterable[Box]) -> Box:
+    """Return the smallest rectangle that holds some others; empty ones do not count."""
+    filled = [box for box in boxes if box.pixels]
+    if not filled:
+        return Box(0, 0, 0, 0)
+    left, bottom = min(box.x for box in filled), min(box.y for box in filled)
+    right, top = max(box.x + box.width for box in filled), max(box.y + box.height for box in filled)
+    return Box(left, bottom, right - left, top - bottom)
+
+
 def lattice(grid: MosaicGrid) -> MosaicGrid:
     """Return the grid whose 0-based pixels are the lattice's own numbers; its shape means nothing."""
     return grid.model_copy(update={"crpix": (-0.5, -0.5), "shape": (1, 1), "tile": "lattice"})
@@ -107,18 +117,18 @@ def tiles_of(window: MosaicGrid, size: int = DEFAULT_TILE_PIXELS) -> tuple[Mosai
     size
         Side of a tile in pixels.
     """
-    box = box_of(window)
-    columns = range(math.floor(box.x / size), math.ceil((box.x + box.width) / size))
-    rows = range(math.floor(box.y / size), math.ceil((box.y + box.height) / size))
+    box, half = box_of(window), size // 2
+    columns = range(math.floor((box.x + half) / size), math.ceil((box.x + half + box.width) / size))
+    rows = range(math.floor((box.y + half) / size), math.ceil((box.y + half + box.height) / size))
     return tuple(
-        window_of(window, Box(column * size, row * size, size, size), tile_name(column, row))
+        window_of(window, Box(column * size - half, row * size - half, size, size), tile_name(column, row))
         for row in rows
         for column in columns
     )
 
 
 def tile_name(column: int, row: int) -> str:
-    """Name a tile by its place in the lattice: ``e0n1`` is right of the tangent point and one above it."""
+    """Name a tile by its place in the lattice: ``e0n1`` is the one above that about the tangent point."""
     return f"{'w' if column < 0 else 'e'}{abs(column)}{'s' if row < 0 else 'n'}{abs(row)}"
 
 
@@ -187,10 +197,7 @@ def in_larger_pixels(window: MosaicGrid, factor: int) -> MosaicGrid:
 
 def clipped_to(window: MosaicGrid, tiles: Sequence[MosaicGrid]) -> MosaicGrid:
     """Return the part of a window that lies in the smallest rectangle around some tiles."""
-    boxes = [box_of(tile) for tile in tiles]
-    left, bottom = min(box.x for box in boxes), min(box.y for box in boxes)
-    right, top = max(box.x + box.width for box in boxes), max(box.y + box.height for box in boxes)
-    around = Box(left, bottom, right - left, top - bottom)
+    around = covering(box_of(tile) for tile in tiles)
     return window_of(window, box_of(window).intersection(around), window.tile)
 
 

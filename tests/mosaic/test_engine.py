@@ -20,9 +20,9 @@ from cosmosaic.mosaic.engine import FootprintError, drizzle_frame
 from cosmosaic.mosaic.exposure import ExposureError, read_exposure
 from cosmosaic.mosaic.grid import GridError, resample_parameters, survey_grid
 from cosmosaic.mosaic.local import MosaicSettings, make_mosaic
-from cosmosaic.mosaic.memory import fit_memory, peak_mb
+from cosmosaic.mosaic.memory import SMALL_MOSAIC_PIXELS, fit_memory, peak_mb, tile_sides
 from cosmosaic.mosaic.pixelmap import sampled_map
-from cosmosaic.mosaic.tiles import make_plan, read_footprint, tiles_of
+from cosmosaic.mosaic.tiles import Box, make_plan, read_footprint, tiles_of, window_of
 from cosmosaic.records import MosaicGrid
 from cosmosaic.simulate.plan import plan_frames
 from cosmosaic.simulate.survey import simulate_frame, survey_scene
@@ -304,6 +304,15 @@ def test_a_frame_is_planned_for_the_tiles_it_touches(frames: list[Path], window:
         assert all(name in plan.frames_of_tile[tile.tile] for tile in tiles)
     alone = make_plan({frames[0].name: footprints[frames[0].name]}, window, 64)
     assert alone.tiles_of_frame[frames[0].name] == plan.tiles_of_frame[frames[0].name]
+
+
+def test_a_mosaic_that_a_tile_about_the_tangent_point_holds_is_one_tile(window: MosaicGrid) -> None:
+    half = SMALL_MOSAIC_PIXELS // 2
+    full, ratio = (2048, 2048), 1.03
+    for box, tiles in ((Box(-half, -900, 2 * half, 1000), 1), (Box(-half, -900, 2 * half + 1, 1000), 10)):
+        mosaic = window_of(window, box, "full")
+        side = fit_memory(64.0, 2, full, ratio, tile_sides(mosaic)).tile_pixels
+        assert len(tiles_of(mosaic, side)) == tiles
 
 
 def test_memory_bounds_tiles_and_workers() -> None:

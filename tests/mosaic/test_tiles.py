@@ -40,7 +40,7 @@ def test_every_pixel_of_a_window_lies_in_exactly_one_tile(box: Box, size: int) -
     tiles = [box_of(tile) for tile in tiles_of(window, size)]
     assert sum(tile.intersection(box).pixels for tile in tiles) == box.pixels
     assert all(a.intersection(b).pixels == 0 for i, a in enumerate(tiles) for b in tiles[:i])
-    assert all(tile.x % size == tile.y % size == 0 for tile in tiles)
+    assert all((tile.x + size // 2) % size == (tile.y + size // 2) % size == 0 for tile in tiles)
 
 
 @given(boxes, boxes)

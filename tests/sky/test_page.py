@@ -14,7 +14,7 @@ from PIL import Image
 from programs import require_browser
 from sky.skies import GRID, PIXEL_RMS, make_survey
 
-from cosmosaic.mosaic.tiles import Box, lattice, tiles_of, window_of
+from cosmosaic.mosaic.tiles import Box, lattice, tile_name, window_of
 from cosmosaic.sky.cells import write_cells
 from cosmosaic.sky.judgement import judge_sky
 from cosmosaic.sky.methods import clean, solve_overlaps
@@ -22,6 +22,9 @@ from cosmosaic.sky.page import write_page
 
 TRUE = 0.3 + PIXEL_RMS * np.array([0.0, 0.3, -0.2, 0.1, 0.25, -0.3, 0.15, -0.1])
 LARGEST_BYTES = 3_000_000
+TILES = tuple(
+    window_of(GRID, Box(96 * column, 96 * row, 96, 96), tile_name(column, row)) for row in (0, 1) for column in (0, 1)
+)
 
 
 @pytest.fixture(scope="module")
@@ -36,9 +39,7 @@ def judged(tmp_path_factory):
         paths.append(write_cells(exposure, folder / f"{exposure.name}_cells.npz"))
         exposure.mean[...] -= levels[exposure.name]
         paths.append(write_cells(exposure, folder / f"{exposure.name}_cleared.npz"))
-    return judge_sky(
-        paths, lattice(GRID), tiles_of(window_of(GRID, Box(0, 0, 192, 192), "full"), 96), "mock_f150w", folder
-    )
+    return judge_sky(paths, lattice(GRID), TILES, "mock_f150w", folder)
 
 
 @pytest.fixture(scope="module")
