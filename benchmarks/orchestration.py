@@ -2,17 +2,18 @@
 
     python benchmarks/orchestration.py --json orchestration.json
 
-The synthetic demo survey is run twice from raw frames to products: by the flow with its temporary server, and by the
-same library calls made directly, in the same order and on as many child processes, without Prefect. `overhead_pct` is
-the difference in wall time, the flow's start apart; `overhead_cpu_s` what flow process and server use beyond the
-process that makes the calls directly; `startup_s` is what `python flows/mosaic.py` takes beyond its run when all is
-cached. Then six surveys run at once on one server with PostgreSQL, which is needed for it; `failed` counts those that
-did not complete.
+The synthetic demo survey is run from raw frames to products: by the flow with its temporary server, and by the same
+library calls made directly, in the same order and on as many child processes, without Prefect; in turn, `PAIRS` times.
+`overhead_pct` is the median difference in wall time, the flow's start apart; `overhead_cpu_s` what flow process and
+server use beyond the process that makes the calls directly; `startup_s` is what `python flows/mosaic.py` takes beyond
+its run when all is cached. Then six surveys run at once on one server with PostgreSQL, which is needed for it; `failed`
+counts those that did not complete.
 """
 
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -21,6 +22,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import yaml
@@ -45,6 +47,7 @@ from flows.mosaic import mosaic  # noqa: E402
 from tasks.environment import prefect_defaults  # noqa: E402
 from tasks.leftovers import temporary_servers  # noqa: E402
 
+PAIRS = 5
 AT_ONCE = 6
 SMALL = {
     "detectors": ["NRCBLONG"],
@@ -238,16 +241,17 @@ def measure_at_once(work: Path) -> dict[str, Any]:
 def measure_overhead(work: Path) -> dict[str, Any]:
     """Run the demo survey by the flow and directly, then once more by the command, when all is cached."""
     demo = simulate(work / "demo", dict(os.environ), {})
-    flow_s, flow_cpu_s, calls = run_flow(survey_of(demo, work / "flow"))
-    direct_s, direct_cpu_s = run_directly(survey_of(demo, work / "direct"), calls)
-    return {
-        "overhead_pct": round(100 * (flow_s / direct_s - 1), 1),
-        "overhead_cpu_s": round(flow_cpu_s - direct_cpu_s, 1),
-        "flow_s": round(flow_s, 1),
-        "direct_s": round(direct_s, 1),
-        "steps": len(calls.made),
-        "startup_s": round(measure_startup(demo, work / "flow"), 1),
-    }
+    pairs = []
+    for number in range(PAIRS):
+        flow_s, flow_cpu_s, calls = run_flow(survey_of(demo, work / f"flow{number}"))
+        direct_s, direct_cpu_s = run_directly(survey_of(demo, work / f"direct{number}"), calls)
+        shutil.rmtree(work / f"direct{number}")
+        pairs.append((100 * (flow_s / direct_s - 1), flow_cpu_s - direct_cpu_s, flow_s, direct_s))
+        print(f"flow {flow_s:.1f} s, directly {direct_s:.1f} s", flush=True)
+    names = ("overhead_pct", "overhead_cpu_s", "flow_s", "direct_s")
+    figures = {name: round(median(values), 1) for name, values in zip(names, zip(*pairs, strict=True), strict=True)}
+    startup_s = round(measure_startup(demo, work / "flow0"), 1)
+    return figures | {"pairs": PAIRS, "steps": len(calls.made), "startup_s": startup_s}
 
 
 PARTS = {"overhead": measure_overhead, "at-once": measure_at_once}

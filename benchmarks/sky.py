@@ -44,7 +44,7 @@ from cosmosaic.sky.cells import (
     stack,
     usable_pixels,
 )
-from cosmosaic.sky.corrections import flatten_frame, remove_flicker, remove_wisps
+from cosmosaic.sky.corrections import flatten_frame, measure_wisps, remove_flicker, subtract_wisp
 from cosmosaic.sky.methods import (
     METHODS,
     Sky,
@@ -57,7 +57,7 @@ from cosmosaic.sky.methods import (
     values_of,
 )
 from cosmosaic.sky.patterns import pattern_image, patterns_text, write_patterns
-from cosmosaic.sky.solution import WispSolution
+from cosmosaic.sky.solution import WISP_SUFFIX, WispSolution
 from cosmosaic.sky.stripes import destripe
 from cosmosaic.sky.verdict import Verdict, make_judge, pure_noise, rank
 from cosmosaic.survey import CatalogSettings, GridSettings
@@ -175,12 +175,15 @@ def without_wisps(paths: list[Path], folder: Path, pool: Executor) -> None:
     for detector in by_detector.keys() - WISP_DETECTORS:
         for path in by_detector.pop(detector):
             (folder / path.name).symlink_to(path)
-    stems = [f"{detector.lower()}_wisp" for detector in by_detector]
-    nobody = [
-        WispSolution(exposures={exposure_name(path.name): "" for path in members}, kept=False)
-        for members in by_detector.values()
-    ]
-    list(pool.map(remove_wisps, by_detector.values(), nobody, stems, [folder] * len(stems)))
+    list(pool.map(partial(_without_wisps, folder), by_detector.keys(), by_detector.values()))
+
+
+def _without_wisps(folder: Path, detector: str, paths: list[Path]) -> None:
+    exposures = {exposure_name(path.name): path for path in paths}
+    nobody = WispSolution(exposures=dict.fromkeys(exposures, ""), kept=False)
+    made = measure_wisps(paths, nobody, f"{detector.lower()}_wisp", folder).paths
+    for name, path in exposures.items():
+        subtract_wisp([path, *(each for each in made if each.name == f"{name}{WISP_SUFFIX}")], folder)
 
 
 def destriped(paths: list[Path], folder: Path, pool: Executor) -> None:

@@ -115,6 +115,11 @@ def check_resources(plan: WorkerPlan) -> None:
     require_space(scratch_root(plan.scratch), plan.processes * SCRATCH_GB * 1e9, f"{plan.processes} child processes")
 
 
+def start(plan: WorkerPlan) -> None:
+    """Start the children of a plan without waiting for them, which takes a second."""
+    threading.Thread(target=run, args=(plan, _do_nothing), daemon=True).start()
+
+
 def run(plan: WorkerPlan, function: Callable[..., Result], *arguments: Any) -> Outcome[Result]:
     """Run ``function(*arguments, folder)`` in a child process and wait for it.
 
@@ -307,6 +312,10 @@ def _die_with_parent(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(1.0)
     os._exit(1)
+
+
+def _do_nothing(folder: Path) -> None:
+    """What a child does that is only started."""
 
 
 def _call(function: Callable[..., Result], arguments: tuple, scratch: str | None) -> Outcome[Result]:

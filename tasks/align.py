@@ -79,7 +79,7 @@ def align_band(
 ) -> AlignmentFutures:
     """Submit the steps that align the cleaned exposures of one filter.
 
-    An exposure is known again by its calibrated file: what is cleaned with a template differs when exposures are added.
+    An exposure is known again by its calibrated file: a wisp that is taken out of it or not moves no stars.
     """
     settings = run.survey.align
     if not settings.enabled:

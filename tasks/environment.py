@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from prefect.logging.handlers import PrefectConsoleHandler
 from prefect.settings import (
+    PREFECT_LOGGING_TO_API_BATCH_INTERVAL,
     PREFECT_SERVER_ANALYTICS_ENABLED,
     PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
     PREFECT_SERVER_SERVICES_EVENT_PERSISTER_ENABLED,
@@ -24,6 +25,8 @@ DEFAULTS = {
     # The first start on a fresh machine has no compiled modules and took over 30 s.
     PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: 120,
     PREFECT_SERVER_ANALYTICS_ENABLED: False,
+    # Each batch of log lines is a request.
+    PREFECT_LOGGING_TO_API_BATCH_INTERVAL: 5.0,
     # One by one, the states of the tasks cost the server three times the CPU seconds, which the steps want.
     PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE: 100,
     PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE: 100,

@@ -25,7 +25,8 @@ from tasks.sky import (
     flatten_frame,
     judge_sky,
     measure_sky,
-    remove_wisps,
+    measure_wisps,
+    subtract_wisp,
 )
 from tasks.source_masks import SourceMask
 
@@ -33,9 +34,6 @@ Exposures = Mapping[str, StoredObject | PrefectFuture]
 """The ``cal`` file of each exposure, or the step that makes it."""
 
 Solution = TypeVar("Solution")
-
-FEWEST_FOR_TEMPLATE = 3
-"""Exposures of a detector that tell wisps from sources."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,7 @@ class SkyFutures:
 def without_wisps(
     association: Association, cals: Mapping[str, StoredObject], frames: Mapping[str, Frame], run: Run
 ) -> tuple[Exposures, tuple[PrefectFuture, ...]]:
-    """Submit the correction of wisps for each detector that has them; return all exposures, and those steps."""
+    """Submit the correction of wisps for each detector that has them; return all exposures, and what measures wisps."""
     settings = run.survey.sky
     if not settings.wisps:
         return cals, ()
@@ -63,14 +61,15 @@ def without_wisps(
     futures = []
     for detector in sorted(WISP_DETECTORS):
         members = [name for name in cals if frames[name].detector == detector]
-        template = settings.wisp_templates.get(f"{detector}_{association.filter}")
-        if not members or (template is None and len(members) < FEWEST_FOR_TEMPLATE):
+        if not members:
             continue
+        # However few they are: one that has nothing to subtract is the same when there are enough for a template.
+        template = settings.wisp_templates.get(f"{detector}_{association.filter}")
         stem = f"{association.product_name}_{detector.lower()}_wisp"
         digests = {name: cals[name].sha256 for name in members}
         own = None if template or run.survey.solve_anew else published_template(stem, digests, run)
         future = run.submit(
-            remove_wisps,
+            measure_wisps,
             f"{association.band} {detector}",
             exposures=tuple(cals[name] for name in members),
             template=store.checksum(template, run.work.checksums) if template else own,
@@ -78,7 +77,9 @@ def without_wisps(
             stem=stem,
         )
         futures.append(future)
-        cleaned |= dict.fromkeys(members, future)
+        cleaned |= {
+            name: run.submit(subtract_wisp, name, exposure=cals[name], name=name, wisps=future) for name in members
+        }
     return cleaned, tuple(futures)
 
 

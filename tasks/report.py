@@ -28,7 +28,7 @@ from cosmosaic.thumbnails import THUMBNAIL_SUFFIX
 from tasks.combine import BandFutures, MosaicFutures
 from tasks.leftovers import let_servers_give_way
 from tasks.run import Run, counted, plan_workers
-from tasks.runners import open_runner
+from tasks.runners import open_runner, plan_of_one_worker
 
 FAILED_IN_PART = "Failed in part"
 
@@ -63,6 +63,7 @@ KINDS = {
 def open_run(survey: Survey) -> Iterator[Run]:
     """Open a run; however it ends, it is in the run table and its child processes are stopped."""
     plan = plan_workers(survey)
+    workers.start(plan_of_one_worker(survey.resources, plan))
     with open_runner(survey.resources, plan) as runner:
         let_servers_give_way()
         run = Run(survey, plan, runner)

@@ -3,6 +3,7 @@
 from cosmosaic.records import MosaicGrid, StoredObject
 from cosmosaic.sky.solution import (
     CLEARED_SUFFIX,
+    WISP_SUFFIX,
     SkyRequest,
     SkySolution,
     WispSolution,
@@ -22,16 +23,28 @@ FLAG_AND_BIN = "cosmosaic.sky.cleared:flag_and_bin"
 
 
 @step_task("Wisps", COMPUTING)
-def remove_wisps(
+def measure_wisps(
     exposures: tuple[StoredObject, ...], template: StoredObject | None, solution: WispSolution, stem: str
 ) -> Step:
-    """Fit and subtract the wisps of one detector."""
+    """Find the wisp of each exposure of one detector."""
     return Step(
-        name="remove_wisps",
-        version=3,
-        function="cosmosaic.sky.corrections:remove_wisps",
+        name="measure_wisps",
+        version=1,
+        function="cosmosaic.sky.corrections:measure_wisps",
         inputs=(*exposures, template) if template else exposures,
         arguments=(solution, stem),
+    )
+
+
+@step_task("Subtract wisp", COMPUTING)
+def subtract_wisp(exposure: StoredObject, name: str, wisps: StepResult) -> Step:
+    """Subtract the wisp of one exposure."""
+    own = tuple(stored for stored in wisps.objects if stored.name == f"{name}{WISP_SUFFIX}")
+    return Step(
+        name="subtract_wisp",
+        version=1,
+        function="cosmosaic.sky.corrections:subtract_wisp",
+        inputs=(exposure, *own),
     )
 
 

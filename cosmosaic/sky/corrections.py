@@ -1,5 +1,6 @@
 """What is taken out of calibrated exposures before their sky is measured: 1/f stripes and wisps."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from cosmosaic.records import Made
 from cosmosaic.sky.cells import usable_pixels
 from cosmosaic.sky.flicker import flicker_pattern
 from cosmosaic.sky.patterns import pattern_image, read_patterns
-from cosmosaic.sky.solution import WispSolution
+from cosmosaic.sky.solution import WISP_SUFFIX, WispSolution
 from cosmosaic.sky.wisps import (
     FEWEST_EXPOSURES,
     Flags,
@@ -24,7 +25,9 @@ from cosmosaic.sky.wisps import (
     block_means,
     build_template,
     fit_template,
+    read_wisp,
     wisp_image,
+    write_wisp,
 )
 
 NO_WISP = WispFit(0.0, np.inf)
@@ -37,8 +40,8 @@ def remove_flicker(model: Any) -> None:
     model.meta.cal_step.clean_flicker_noise = "COMPLETE"
 
 
-def remove_wisps(paths: list[Path], solution: WispSolution, stem: str, folder: Path) -> Made:
-    """Fit a wisp template to the exposures of one detector and filter and subtract it.
+def measure_wisps(paths: list[Path], solution: WispSolution, stem: str, folder: Path) -> Made:
+    """Fit a wisp template to each exposure of one detector and filter.
 
     Parameters
     ----------
@@ -51,24 +54,48 @@ def remove_wisps(paths: list[Path], solution: WispSolution, stem: str, folder: P
     stem
         Name without extension of the table of amplitudes and of the template that was built.
     folder
-        Where the corrected ``_cal`` files, the template and the table (ECSV) go.
+        Where the template that was built and the table (ECSV) go, and ``<exposure>_wisp.npz`` of each exposure in
+        which the wisp is significant.
+
+    Raises
+    ------
+    ValueError
+        The template does not fit the exposures; the file is named.
     """
     exposures = [path for path in paths if path.name.endswith("_cal.fits")]
     given = [path for path in paths if path not in exposures]
     blocks = {path: _blocks_of(path) for path in exposures}
     template = _template(given, list(blocks.values()))
-    fits_of = {path: NO_WISP if template is None else fit_template(blocks[path], template) for path in exposures}
-    saved = [_without_wisp(path, template, fit, folder) for path, fit in fits_of.items()]
+    fits_of = {
+        exposure_name(path.name): NO_WISP if template is None else fit_template(block, template)
+        for path, block in blocks.items()
+    }
+    written = [] if template is None else _write_wisps(template, fits_of, folder)
     if template is not None and not given:
-        saved.append(_write_template(template, folder / f"{stem}.fits"))
-    rows = [
-        (name, *fit, fit.is_significant, solution.exposures[name])
-        for name, fit in ((exposure_name(path.name), fit) for path, fit in fits_of.items())
-    ]
+        written.append(_write_template(template, folder / f"{stem}.fits"))
+    rows = [(name, *fit, fit.is_significant, solution.exposures[name]) for name, fit in fits_of.items()]
     table = QTable(rows=rows, names=("exposure", "amplitude", "error", "subtracted", "sha256"))
     table.meta |= {"kept": solution.kept, "missing": list(solution.missing)}
     table.write(folder / f"{stem}.ecsv", format="ascii.ecsv", overwrite=True)
-    return Made([*saved, folder / f"{stem}.ecsv"], {"wisps_subtracted": float(sum(row[3] for row in rows))})
+    return Made([*written, folder / f"{stem}.ecsv"], {"wisps_significant": float(sum(row[3] for row in rows))})
+
+
+def subtract_wisp(paths: list[Path], folder: Path) -> Made:
+    """Subtract the wisp of one exposure.
+
+    Parameters
+    ----------
+    paths
+        A ``_cal`` file and, where its wisp is significant, its ``_wisp.npz``.
+    folder
+        Where the corrected file goes, under the same name.
+    """
+    path = next(path for path in paths if path.suffix == ".fits")
+    wisps = [read_wisp(other) for other in paths if other != path]
+    with datamodels.open(path) as model:
+        for wisp in wisps:
+            model.data -= wisp_image(wisp, model.data.shape)
+        return Made([save_model(model, folder / path.name)])
 
 
 def flatten_frame(paths: list[Path], trim_pixels: int, folder: Path) -> Made:
@@ -128,20 +155,17 @@ def _read_template(path: Path, shape: tuple[int, ...]) -> Floats:
     return image.reshape(shape[0], factor, shape[1], factor).mean(axis=(1, 3))
 
 
+def _write_wisps(template: Floats, fits_of: Mapping[str, WispFit], folder: Path) -> list[Path]:
+    # Wisps and not their strengths: an exposure's correction depends on nothing else, such as the template's header.
+    return [
+        write_wisp(fit.amplitude * template, folder / f"{name}{WISP_SUFFIX}")
+        for name, fit in fits_of.items()
+        if fit.is_significant
+    ]
+
+
 def _write_template(template: Floats, path: Path) -> Path:
     hdu = fits.ImageHDU(template.astype(np.float32), name="WISP")
     hdu.header["BUNIT"] = "MJy/sr"
     fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(path, overwrite=True)
     return path
-
-
-def _without_wisp(path: Path, template: Floats | None, fit: WispFit, folder: Path) -> Path:
-    with datamodels.open(path) as model:
-        _subtract(model, template, fit)
-        return save_model(model, folder / path.name)
-
-
-def _subtract(model: Any, template: Floats | None, fit: WispFit) -> None:
-    if template is None or not fit.is_significant:
-        return
-    model.data -= wisp_image(template, fit.amplitude, model.data.shape)

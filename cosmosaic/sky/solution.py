@@ -22,6 +22,8 @@ MASKED_SUFFIX = "_masked.npz"
 """Ending of those that leave out the user's mask of sources."""
 CLEARED_SUFFIX = "_cleared.npz"
 """Ending of those of an exposure as it goes into the mosaic."""
+WISP_SUFFIX = "_wisp.npz"
+"""Ending of the files with the wisp of an exposure."""
 USERS_LEVELS = "user"
 """The method whose levels are remembered by the user."""
 

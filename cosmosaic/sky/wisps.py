@@ -5,6 +5,7 @@ A template per detector and filter is given, or built from the survey's own expo
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -116,12 +117,22 @@ def fit_template(block: Floats, template: Floats) -> WispFit:
     return WispFit(amplitude, error)
 
 
-def wisp_image(template: Floats, amplitude: float, shape: tuple[int, int]) -> Floats:
-    """Spread a template over an exposure's pixels."""
+def wisp_image(wisp: Floats, shape: tuple[int, int]) -> Floats:
+    """Spread a wisp from blocks over an exposure's pixels."""
     y, x = ((np.arange(size) + 0.5) / BLOCK - 0.5 for size in shape)
-    return amplitude * ndimage.map_coordinates(
-        template, np.meshgrid(y, x, indexing="ij"), order=1, mode="nearest"
-    ).astype(np.float32)
+    return ndimage.map_coordinates(wisp, np.meshgrid(y, x, indexing="ij"), order=1, mode="nearest").astype(np.float32)
+
+
+def write_wisp(wisp: Floats, path: Path) -> Path:
+    """Write the wisp of one exposure: surface brightness of blocks, MJy/sr."""
+    np.savez_compressed(path, wisp=wisp.astype(np.float32))
+    return path
+
+
+def read_wisp(path: Path) -> Floats:
+    """Read what `write_wisp` wrote."""
+    with np.load(path) as stored:
+        return stored["wisp"]
 
 
 def _nanmedian(values: Floats) -> Floats:

@@ -7,10 +7,10 @@ from astropy.table import Table
 from jwst import datamodels
 from stdatamodels.jwst.datamodels.dqflags import pixel
 
-from cosmosaic.sky.corrections import flatten_frame, remove_flicker, remove_wisps
+from cosmosaic.sky.corrections import flatten_frame, measure_wisps, remove_flicker, subtract_wisp
 from cosmosaic.sky.masks import EXPOSURE_TIERS, source_mask
 from cosmosaic.sky.patterns import patterns_text, write_patterns
-from cosmosaic.sky.solution import WispSolution, read_wisps
+from cosmosaic.sky.solution import WISP_SUFFIX, WispSolution, read_wisps
 
 SIDE = 512
 RMS = 0.04
@@ -97,6 +97,13 @@ def found(paths, kept=False):
     return WispSolution(exposures=exposures, kept=kept, missing=("gone",))
 
 
+def clean(paths, made, folder):
+    """Subtract the wisps that were found."""
+    for path in paths:
+        name = path.name.removesuffix("_cal.fits")
+        subtract_wisp([path, *(each for each in made.paths if each.name == f"{name}{WISP_SUFFIX}")], folder)
+
+
 def left_of_the_wisp(path, before, wisp):
     with fits.open(path) as hdus, fits.open(before) as raw:
         taken = raw["SCI"].data - hdus["SCI"].data
@@ -105,8 +112,9 @@ def left_of_the_wisp(path, before, wisp):
 
 def test_wisps_go_by_the_surveys_own_template(with_wisps, tmp_path):
     paths, wisp, strengths = with_wisps
-    made = remove_wisps(paths, found(paths), "survey_nrcb4_wisp", tmp_path)
-    assert made.facts["wisps_subtracted"] == 4
+    made = measure_wisps(paths, found(paths), "survey_nrcb4_wisp", tmp_path)
+    clean(paths, made, tmp_path)
+    assert made.facts["wisps_significant"] == 4
     for path, strength in zip(paths, strengths, strict=True):
         taken, amplitude = left_of_the_wisp(tmp_path / path.name, path, wisp)
         # Where a wisp covers most of a frame, its own outskirts count as sky.
@@ -117,15 +125,16 @@ def test_wisps_go_by_the_surveys_own_template(with_wisps, tmp_path):
     assert all(table["error"] < 0.1)
 
 
-def test_an_exposure_that_is_added_leaves_the_others_as_they_were(with_wisps, tmp_path):
+def test_an_exposure_that_is_added_leaves_the_wisps_of_the_others_as_they_were(with_wisps, tmp_path):
     paths, _, strengths = with_wisps
     first, second = tmp_path / "first", tmp_path / "second"
     for folder in (first, second):
         folder.mkdir()
-    remove_wisps(paths[:3], found(paths), "wisp", first)
-    remove_wisps([*paths, first / "wisp.fits"], found(paths, kept=True), "wisp", second)
+    measure_wisps(paths[:3], found(paths), "wisp", first)
+    measure_wisps([*paths, first / "wisp.fits"], found(paths, kept=True), "wisp", second)
     for path in paths[:3]:
-        assert (second / path.name).read_bytes() == (first / path.name).read_bytes()
+        name = f"{path.name.removesuffix('_cal.fits')}{WISP_SUFFIX}"
+        assert (second / name).read_bytes() == (first / name).read_bytes()
     text = (second / "wisp.ecsv").read_text()
     assert Table.read(second / "wisp.ecsv")["amplitude"][3] == pytest.approx(strengths[3], rel=0.3)
     assert read_wisps(text) == found(paths, kept=True)
@@ -149,7 +158,7 @@ def test_a_template_of_the_user_is_fitted_with_its_error(with_wisps, tmp_path):
     paths, wisp, strengths = with_wisps
     template = tmp_path / "mine.fits"
     fits.ImageHDU(wisp.astype(np.float32)).writeto(template)
-    remove_wisps([*paths[:2], template], found(paths), "one_wisp", tmp_path)
+    measure_wisps([*paths[:2], template], found(paths), "one_wisp", tmp_path)
     table = Table.read(tmp_path / "one_wisp.ecsv")
     pulls = (np.array(table["amplitude"]) - strengths[:2]) / np.array(table["error"])
     assert np.abs(pulls).max() < 5
@@ -160,17 +169,18 @@ def test_without_a_wisp_nothing_is_subtracted(tmp_path):
     paths = [write(scene(20 + n, (60 * n, 35 * n)), tmp_path / f"exposure{n}_nrcb3_cal.fits") for n in range(4)]
     target = tmp_path / "out"
     target.mkdir()
-    made = remove_wisps(paths, found(paths), "wisp", target)
+    made = measure_wisps(paths, found(paths), "wisp", target)
+    clean(paths, made, target)
     with fits.open(paths[0]) as before, fits.open(target / paths[0].name) as after:
         assert np.abs(before["SCI"].data - after["SCI"].data).mean() < 0.01 * RMS
-    assert made.facts["wisps_subtracted"] <= 1
+    assert made.facts["wisps_significant"] <= 1
 
 
 def test_a_template_that_does_not_fit_is_refused_by_name(with_wisps, tmp_path):
     template = tmp_path / "odd.fits"
     fits.ImageHDU(np.ones((70, 30), np.float32)).writeto(template)
     with pytest.raises(ValueError, match=r"odd\.fits"):
-        remove_wisps([with_wisps[0][0], template], found(with_wisps[0]), "wisp", tmp_path)
+        measure_wisps([with_wisps[0][0], template], found(with_wisps[0]), "wisp", tmp_path)
 
 
 def test_patterns_leave_an_exposure_and_its_edges_are_flagged(tmp_path):
