@@ -25,6 +25,7 @@ from cosmosaic.solved import Moves
 from cosmosaic.summary import COLUMNS, write_run
 from cosmosaic.survey import Survey
 from cosmosaic.thumbnails import THUMBNAIL_SUFFIX
+from cosmosaic.workers import WorkerPlan
 from tasks.combine import BandFutures, MosaicFutures
 from tasks.leftovers import let_servers_give_way
 from tasks.run import Run, counted, plan_workers
@@ -63,8 +64,7 @@ KINDS = {
 def open_run(survey: Survey) -> Iterator[Run]:
     """Open a run; however it ends, it is in the run table and its child processes are stopped."""
     plan = plan_workers(survey)
-    workers.start(plan_of_one_worker(survey.resources, plan))
-    with open_runner(survey.resources, plan) as runner:
+    with open_runner(survey.resources, plan) as runner, _children(plan_of_one_worker(survey.resources, plan)):
         let_servers_give_way()
         run = Run(survey, plan, runner)
         try:
@@ -73,8 +73,16 @@ def open_run(survey: Survey) -> Iterator[Run]:
             run.wait()  # what is under way is looked up by the next run
             record_run(run, [], "Failed", f"{type(error).__name__}: {error}")
             raise
-        finally:
-            workers.stop_workers()
+
+
+@contextmanager
+def _children(plan: WorkerPlan) -> Iterator[None]:
+    """Start child processes, and stop them at the end."""
+    workers.start(plan)
+    try:
+        yield
+    finally:
+        workers.stop_workers()
 
 
 def finish_run(

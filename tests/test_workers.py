@@ -34,6 +34,19 @@ def test_children_of_plans_that_nobody_uses_any_more_end():
     workers.stop_workers()
 
 
+def test_children_start_before_there_is_work_and_without_being_waited_for():
+    workers.stop_workers()
+    plan = workers.plan_workers(1, 3.0, 60.0, None, {"CRDS_PATH": "begun"})
+    known = {child.pid for child in psutil.Process().children()}
+    workers.start(plan)
+    deadline = time.monotonic() + 20
+    while not {child.pid for child in psutil.Process().children()} - known:
+        assert time.monotonic() < deadline, "no child was started"
+        time.sleep(0.05)
+    assert workers.run(plan, children.environment, "CRDS_PATH").result == "begun"
+    workers.stop_workers()
+
+
 def test_work_happens_in_a_scratch_folder_that_is_removed(plan):
     folder, current = workers.run(plan, children.work_in).result
     assert Path(folder).resolve() == Path(current).resolve()
