@@ -79,7 +79,9 @@ def solve_levels(steps: list[Step], pedestals: Mapping[str, Level]) -> Solution:
 
     Two things are found with the levels, such that residuals have the size that their errors say (variance
     components): by how much the pedestals' errors fall short, which cannot know what light hides below the noise,
-    and the structure within detectors that makes the mean of a narrow overlap differ from that of its detector.
+    and the structure within detectors that makes the mean of a narrow overlap differ from that of its detector. Light
+    that stays at one place of a detector, as a slope or what a wisp left, makes all overlaps of a dither pattern
+    disagree with the levels alike, and no residual tells of it: the planes of single detectors do.
     Single measurements that disagree with the rest lose weight (Huber).
 
     Parameters
@@ -100,17 +102,28 @@ def solve_levels(steps: list[Step], pedestals: Mapping[str, Level]) -> Solution:
     partial = np.array([2.0 * (1.0 / step.fraction - 1.0) for step in steps] + [0.0] * len(names))
     is_pedestal = np.arange(len(observed)) >= len(steps)
 
-    scale, structure = 1.0, float(np.median(errors[is_pedestal]))
+    least = _least_structure(pedestals)
+    scale, structure = 1.0, max(least, float(np.median(errors[is_pedestal])))
     for _ in range(ITERATIONS):
         sigma = np.sqrt(np.where(is_pedestal, scale * errors, errors) ** 2 + structure**2 * partial)
         solution, covariance, pull, share = _weighted_solution(design, observed, sigma)
         scale *= _agreement(pull, share, is_pedestal, lowest=1.0 / scale)
-        structure *= _agreement(pull, share, ~is_pedestal, lowest=0.0)
+        structure = max(least, structure * _agreement(pull, share, ~is_pedestal, lowest=0.0))
     levels = {
         name: Level(float(value), float(np.sqrt(variance)))
         for name, value, variance in zip(names, solution, np.diag(covariance), strict=True)
     }
     return Solution(levels, connected_groups(names, steps), scale, structure)
+
+
+def _least_structure(pedestals: Mapping[str, Level]) -> float:
+    """Rms of the planes that single detectors have beyond what noise makes, MJy/sr."""
+    levels = pedestals.values()
+    tilt, error = (
+        float(np.median(values)) for values in zip(*((each.tilt, each.error) for each in levels), strict=True)
+    )
+    # Each of a plane's two slopes has the error of the mean, in units of the rms that it makes.
+    return float(np.sqrt(max(tilt**2 - 2.0 * error**2, 0.0)))
 
 
 def _weighted_solution(design: Floats, observed: Floats, sigma: Floats) -> tuple[Floats, Floats, Floats, Floats]:

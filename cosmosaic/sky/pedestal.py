@@ -12,11 +12,17 @@ Floats = NDArray[np.floating]
 Flags = NDArray[np.bool_]
 
 
+PLANE_RMS = 12.0**-0.5
+"""Of a plane over a detector, in units of its slope from edge to edge."""
+
+
 class Level(NamedTuple):
     """A sky level and its error, MJy/sr."""
 
     value: float
     error: float
+    tilt: float = 0.0
+    """Rms over the detector of the plane that was taken out to measure it; 0 where none was."""
 
 
 def pedestal(exposure: Exposure, used: Flags, blocks: NDArray[np.int64]) -> Level:
@@ -54,7 +60,7 @@ def pedestal(exposure: Exposure, used: Flags, blocks: NDArray[np.int64]) -> Leve
     centre, sigma = gaussian_mode(values - slopes[0] * x - slopes[1] * y)
     error = _block_error(values - slopes[0] * x - slopes[1] * y, blocks[used], centre, sigma)
     # The plane is zero in the detector's middle, which is where a whole detector's mean lies.
-    return Level(centre, error)
+    return Level(centre, error, float(np.hypot(*slopes)) * PLANE_RMS)
 
 
 def pedestals(survey: CellSurvey, sources: Flags) -> dict[str, Level]:

@@ -1,5 +1,7 @@
 """Levels of detectors: pedestals and overlaps."""
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 from sky.skies import PIXEL_RMS, make_survey
@@ -7,7 +9,7 @@ from sky.skies import PIXEL_RMS, make_survey
 from cosmosaic.sky.cells import NoSkyError
 from cosmosaic.sky.methods import clean, find_sources, solve_overlaps
 from cosmosaic.sky.mode import gaussian_mode
-from cosmosaic.sky.overlap import connected_groups, measure_steps, solve_levels
+from cosmosaic.sky.overlap import Step, connected_groups, measure_steps, solve_levels
 from cosmosaic.sky.pedestal import Level, pedestals
 from cosmosaic.sky.stripes import destripe
 
@@ -65,6 +67,23 @@ def test_planes_do_not_move_the_levels():
     found = errors(solve_overlaps(clean(make_survey(TRUE, own=tilt))).levels)
     # Taken for level differences of overlaps, they would make up to 3 % of a pixel's noise.
     assert np.abs(found).max() < 0.015
+
+
+def test_a_slope_that_stays_on_the_detector_is_no_level_that_grows_with_the_dither():
+    slope, places = 0.05 * PIXEL_RMS, dict(zip("abcd", (0.0, 0.25, 0.5, 0.75), strict=True))
+    noise = 0.002 * PIXEL_RMS
+    steps = [
+        Step(one, other, slope * (places[other] - places[one]), noise, 10**6, 1 - abs(places[one] - places[other]))
+        for one, other in combinations(places, 2)
+    ]
+
+    def range_of_levels(tilt):
+        solution = solve_levels(steps, {name: Level(0.0, noise, tilt) for name in places})
+        return np.ptp([level.value for level in solution.levels.values()]) / slope
+
+    # The overlaps agree upon a level that falls from exposure to exposure; the planes of the exposures tell why.
+    assert range_of_levels(tilt=0.0) > 0.6
+    assert range_of_levels(tilt=slope / np.sqrt(12)) < 0.1
 
 
 def test_held_out_blocks_do_not_count():
