@@ -185,8 +185,10 @@ def read(uri: str) -> bytes:
 def download(uri: str, path: Path) -> None:
     """Copy an object to a local file."""
     filesystem, remote_path = _locate(uri)
+    # In parts side by side, as s3fs fetches what is larger than 50 MB, a body that is cut is not asked for again.
+    details = {"max_concurrency": 1} if _is_s3(filesystem) else {}
     with _told(uri):
-        filesystem.get_file(remote_path, str(path))
+        filesystem.get_file(remote_path, str(path), **details)
 
 
 def upload(path: Path, uri: str, sha256: str, *, new: bool = False) -> None:

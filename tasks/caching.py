@@ -18,7 +18,7 @@ from prefect.runtime import task_run
 from cosmosaic import store
 from cosmosaic.steps import Step, StepResult, execute, is_intact
 from tasks.retries import Retries
-from tasks.run import Work
+from tasks.run import Given, Work
 
 
 def step_task(
@@ -38,13 +38,14 @@ def step_task(
     do = perform or (lambda step, work: execute(step, work.cache, work.workers))
 
     def decorate(describe: Callable[..., Step]) -> Task:
-        def body(parameters: dict[str, Any], work: Work) -> StepResult:
-            result = do(describe(**parameters), work)
+        def body(waiting: dict[str, Any], given: Given) -> StepResult:
+            result = do(describe(**waiting, **given.parameters), given.work)
             get_run_logger().info(f"{task_run.name}: {result.wall_s:.1f} s, {result.peak_mb:.0f} MB at the peak")
             return result
 
-        def key(context: TaskRunContext, given: dict[str, Any]) -> str:
-            return trusted_key(describe(**given["parameters"]), given["work"])
+        def key(context: TaskRunContext, inputs: dict[str, Any]) -> str:
+            waiting, given = inputs["waiting"], inputs["given"]
+            return trusted_key(describe(**waiting, **given.parameters), given.work)
 
         body.__name__, body.__doc__, body.__module__ = describe.__name__, describe.__doc__, describe.__module__
         return Task(

@@ -16,7 +16,6 @@ from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
 from prefect.states import State
 from prefect.task_runners import TaskRunner
-from prefect.utilities.annotations import quote
 from rich.console import Console
 
 from cosmosaic import references, remote, store, workers
@@ -99,6 +98,17 @@ class Work:
         return store.join(self.cache, "checksums")
 
 
+class Given:
+    """What a task need not wait for.
+
+    A class of its own: tuples, records and dataclasses Prefect searches for futures, field by field for each step.
+    """
+
+    def __init__(self, parameters: dict[str, Any], work: Work) -> None:
+        self.parameters = parameters
+        self.work = work
+
+
 class Run:
     """Submits tasks for one survey and keeps the ledger."""
 
@@ -125,8 +135,9 @@ class Run:
         named = copy.copy(self._stored(task))
         named.task_run_name = f"{task.name}: {label}"
         # Prefect asks the server for the state of each future that is a parameter itself, and not of those within one.
-        given = {name: value if _holds_future(value) else quote(value) for name, value in parameters.items()}
-        future: PrefectFuture = self._runner.submit(named, {"parameters": given, "work": quote(self.work)})
+        waiting = {name: value for name, value in parameters.items() if _holds_future(value)}
+        given = Given({name: value for name, value in parameters.items() if name not in waiting}, self.work)
+        future: PrefectFuture = self._runner.submit(named, {"waiting": waiting, "given": given})
         future.add_done_callback(lambda done: self._record(f"{task.name}: {label}", done))
         return future
 
@@ -217,7 +228,7 @@ def counted(number: int, thing: str) -> str:
 
 
 def _holds_future(value: Any) -> bool:
-    """Tell whether Prefect must look into a parameter; into the others it would, field by field, for each step."""
+    """Tell whether a parameter is to be waited for."""
     return isinstance(value, PrefectFuture) or (
         isinstance(value, tuple) and any(isinstance(item, PrefectFuture) for item in value)
     )

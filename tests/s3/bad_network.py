@@ -23,6 +23,7 @@ class BadNetwork:
     endpoint: str = ""
     fault_rate: float = 0.0
     seed: int = 0
+    kinds: tuple[str, ...] = FAULTS
     requests: int = 0
     bytes_down: int = 0
     faults: Counter = field(default_factory=Counter)
@@ -39,7 +40,7 @@ class BadNetwork:
             self.unsigned += not signed
             self.seen.append((method, path))
             draw = random.Random(f"{self.seed} {self.requests}")
-            fault = draw.choice(FAULTS) if draw.random() < self.fault_rate else ""
+            fault = draw.choice(self.kinds) if draw.random() < self.fault_rate else ""
             self.faults[fault] += 1
             return fault
 

@@ -285,6 +285,17 @@ def test_every_promise_holds_on_a_bad_network(network, bucket, tmp_path):
     assert all(network.faults[fault] for fault in ("500", "503", "slow", "cut"))
 
 
+def test_a_large_object_whose_body_is_cut_is_asked_for_again(network, bucket, tmp_path):
+    large = tmp_path / "large.npy"
+    large.write_bytes(bytes(120_000_000))
+    stored = store.publish(large, store.join(bucket, large.name))
+    (tmp_path / "back").mkdir()
+    # Half of all bodies are cut in the middle.
+    network.fault_rate, network.seed, network.kinds = 0.5, 1, ("cut",)
+    assert store.fetch(stored, tmp_path / "back").stat().st_size == 120_000_000
+    assert network.faults["cut"] > 0
+
+
 def test_a_public_bucket_is_read_without_keys(s3, bucket, file, monkeypatch, tmp_path):
     stored = store.publish(file, f"{bucket}/public.fits")
     with between(s3.port, sign=signer(s3)) as network:
