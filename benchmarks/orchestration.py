@@ -47,7 +47,7 @@ from flows.mosaic import mosaic  # noqa: E402
 from tasks.environment import prefect_defaults  # noqa: E402
 from tasks.leftovers import temporary_servers  # noqa: E402
 
-PAIRS = 5
+PAIRS = 3
 AT_ONCE = 6
 SMALL = {
     "detectors": ["NRCBLONG"],
