@@ -41,6 +41,7 @@ from cosmosaic.mosaic.kernel import SCIENCE, WEIGHT
 from cosmosaic.mosaic.noise import note_noise_factor
 from cosmosaic.mosaic.outliers import (
     OUTLIER,
+    LitBox,
     Reference,
     blot,
     flag_outliers,
@@ -146,24 +147,31 @@ def make_reference(paths: list[Path], tile: MosaicGrid, settings: OutlierSetting
     reached = covering(source.box for source in sources.values())
     # A pixel more on each side: what an exposure is compared with ends no earlier where others do.
     box = box_of(tile).padded(REFERENCE_MARGIN).intersection(reached.padded(1))
-    reference = Reference(box, *_median(members, thresholds, box))
+    lights = {source: LitBox(source.box) for source in sources.values()}
+    reference = Reference(box, *_median(members, thresholds, box, lights))
     return Made(
         [
-            write_reference(reference.under(source), folder / f"{name}_{tile.tile}_reference.npy")
+            write_reference(reference.under(lights[source]), folder / f"{name}_{tile.tile}_reference.npy")
             for name, source in sources.items()
         ]
     )
 
 
 def _median(
-    members: Mapping[str, Sequence[SumsFile]], thresholds: Mapping[str, float], box: Box
+    members: Mapping[str, Sequence[SumsFile]],
+    thresholds: Mapping[str, float],
+    box: Box,
+    lights: Mapping[SumsFile, LitBox],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return what exposures are compared with in a rectangle, and how many it is made of, strip by strip."""
+    """Return what exposures are compared with in a rectangle, and how many it is made of, strip by strip.
+
+    Where the light of each falls is noted on the way: the sums are large, and read once.
+    """
     image = np.full((box.height, box.width), np.nan, dtype=np.float32)
     depth = np.zeros((box.height, box.width), dtype=np.uint8)
     for bottom in range(0, box.height, ROWS_AT_ONCE):
         strip = Box(box.x, box.y + bottom, box.width, min(ROWS_AT_ONCE, box.height - bottom))
-        layers = [_group_strip(files, strip, thresholds[group]) for group, files in sorted(members.items())]
+        layers = [_group_strip(files, strip, thresholds[group], lights) for group, files in sorted(members.items())]
         cube = [layer for layer in layers if layer is not None]
         if cube:
             rows = slice(bottom, bottom + strip.height)
@@ -332,13 +340,16 @@ def _check_reach(exposure: Exposure, box: Box, tiles: Sequence[MosaicGrid]) -> N
         )
 
 
-def _group_strip(files: Sequence[SumsFile], strip: Box, threshold: float) -> np.ndarray | None:
+def _group_strip(
+    files: Sequence[SumsFile], strip: Box, threshold: float, lights: Mapping[SumsFile, LitBox]
+) -> np.ndarray | None:
     """Science of one exposure, all its detectors together, in a strip; NaN where its weight is low."""
     weight: np.ndarray | None = None
     for file in files:
         part = read_strip(file, strip)
         if part is None:
             continue
+        lights[file].add(part.planes)
         if weight is None:
             weight, science = np.zeros((2, strip.height, strip.width), dtype=np.float32)
         window = part.box.within(strip)

@@ -16,7 +16,6 @@ from scipy.ndimage import maximum_filter
 from stcal.outlier_detection.utils import compute_weight_threshold
 from stdatamodels.jwst.datamodels.dqflags import pixel
 
-from cosmosaic.mosaic.drizzle import SumsFile
 from cosmosaic.mosaic.kernel import WEIGHT
 from cosmosaic.mosaic.pixelmap import PixelMap
 from cosmosaic.mosaic.tiles import Box
@@ -39,17 +38,33 @@ class Reference(NamedTuple):
     depth: DepthImage
     """How many exposures it is made of, at most 255."""
 
-    def under(self, source: SumsFile) -> "Reference":
+    def under(self, light: "LitBox") -> "Reference":
         """Keep what one exposure is compared with: the pixels that its light reaches, and their neighbours."""
-        box = source.box.padded(1).intersection(self.box) if source.box.pixels else source.box
+        box = light.box.padded(1).intersection(self.box) if light.box.pixels else light.box
         if not box.pixels:
             return Reference(box, self.image[:0, :0], self.depth[:0, :0])
-        light = np.zeros((source.box.height + 2, source.box.width + 2), dtype=np.uint8)
-        light[1:-1, 1:-1] = source.rows(0, source.box.height)[..., WEIGHT] != 0
-        near = maximum_filter(light, size=3, mode="constant")[box.within(source.box.padded(1))] > 0
+        lit = np.pad(light.pixels, 1)
+        near = maximum_filter(lit, size=3, mode="constant")[box.within(light.box.padded(1))] > 0
         window = box.within(self.box)
         image, depth = np.where(near, self.image[window], np.float32(np.nan)), np.where(near, self.depth[window], 0)
         return Reference(box, image, depth.astype(np.uint8))
+
+
+class LitBox:
+    """Which pixels of a rectangle an exposure's light reaches, a bit for each; told strip by strip, from below."""
+
+    def __init__(self, box: Box) -> None:
+        self.box = box
+        self._strips: list[NDArray[np.uint8]] = []
+
+    def add(self, sums: FloatImage) -> None:
+        """Add the next rows, given the sums of all their pixels, shape ``(rows, width, planes)``."""
+        self._strips.append(np.packbits(sums[..., WEIGHT] != 0, axis=1))
+
+    @property
+    def pixels(self) -> NDArray[np.uint8]:
+        """1 where light falls, shape ``(height, width)``."""
+        return np.unpackbits(np.concatenate(self._strips), axis=1, count=self.box.width)
 
 
 def write_reference(reference: Reference, path: Path) -> Path:

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stcal.outlier_detection.utils import flag_resampled_crs
 
-from cosmosaic.mosaic.drizzle import Sums, SumsFile, write_sums
 from cosmosaic.mosaic.kernel import WEIGHT
 from cosmosaic.mosaic.outliers import (
+    LitBox,
     Reference,
     blot,
     flag_outliers,
@@ -104,14 +104,16 @@ def test_the_threshold_is_that_of_all_detectors_together() -> None:
 def test_an_exposure_is_shown_what_lies_under_it_and_no_more(tmp_path: Path) -> None:
     light = np.zeros((20, 30, 5), dtype=np.float32)
     light[5:15, 5:25, WEIGHT] = 1.0
-    file = SumsFile(write_sums(Sums(Box(100, 50, 30, 20), light), tmp_path / "a_e0n0_sums.npy"))
+    lit = LitBox(Box(100, 50, 30, 20))
+    for rows in (light[:8], light[8:]):
+        lit.add(rows)
     image, depth = np.ones((60, 60), np.float32), np.full((60, 60), 3, np.uint8)
-    before = Reference(Box(90, 40, 60, 60), image, depth).under(file)
+    before = Reference(Box(90, 40, 60, 60), image, depth).under(lit)
     assert np.isfinite(before.image).sum() == 12 * 22
     elsewhere, under = image.copy(), image.copy()
     elsewhere[:13], under[16, 20] = 2.0, 2.0
-    assert np.array_equal(Reference(Box(90, 40, 60, 60), elsewhere, depth).under(file).image, before.image, True)
-    assert not np.array_equal(Reference(Box(90, 40, 60, 60), under, depth).under(file).image, before.image, True)
+    assert np.array_equal(Reference(Box(90, 40, 60, 60), elsewhere, depth).under(lit).image, before.image, True)
+    assert not np.array_equal(Reference(Box(90, 40, 60, 60), under, depth).under(lit).image, before.image, True)
     again = read_reference(write_reference(before, tmp_path / "a_e0n0_reference.npy"))
     assert again.box == before.box
     np.testing.assert_array_equal(again.depth, before.depth)
