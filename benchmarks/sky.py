@@ -4,7 +4,7 @@ Levels are compared with the mean of all that a frame holds besides sources, aft
 stripes and wisps were taken, with what is left of that. The pixel rms is that of one exposure. The rms of a
 mosaic's pixels is the drizzled one at 30 mas, pixfrac 1: 0.65 of the pixel rms over the root of the depth.
 Gradients are scored on a field of their own, by the planes that a method leaves in its frames; the extended galaxy's
-profile by how much too bright the sky is that a method takes out within one, two and three half-light radii.
+profile by how much too bright the sky is that a method takes out, in three rings of a half-light radius each.
 """
 
 import argparse
