@@ -14,7 +14,7 @@ from cosmosaic.records import Association
 from cosmosaic.survey import Survey
 from tasks.combine import PRODUCT_ENDINGS
 from tasks.flatness import without_wisps
-from tasks.run import Work
+from tasks.run import Given, Work
 
 BAND, DETECTOR = "F150W", "NRCB4"
 SIDE = 512
@@ -33,7 +33,7 @@ class RunInPlace:
 
     def submit(self, task, label, **parameters):
         with disable_run_logger():
-            return task.fn(parameters, self.work)
+            return task.fn({}, Given(parameters, self.work))
 
     def publish(self, results):
         for stored in (each for result in results for each in result.objects):
