@@ -86,7 +86,7 @@ def measure_sky(
     digests = {exposure_of_cells(stored.name): stored.sha256 for stored in objects_of(*cells, *masked)}
     return Step(
         name="measure_sky",
-        version=6,
+        version=7,
         function="cosmosaic.sky.steps:measure_sky",
         inputs=(*objects_of(*cells, *masked), *cals_of(*exposures), *((table,) if table else ())),
         arguments=(keeping(request, earlier, digests), stem),
@@ -120,7 +120,7 @@ def judge_sky(
     table = tuple(stored for stored in objects_of(*(sky,) if sky else ()) if stored.name.endswith("_sky.ecsv"))
     return Step(
         name="judge_sky",
-        version=5,
+        version=6,
         function="cosmosaic.sky.judgement:judge_sky",
         inputs=(*objects_of(*before), *after, *table),
         arguments=(grid, tiles, stem),

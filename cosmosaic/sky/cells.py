@@ -89,6 +89,12 @@ class Exposure:
         return np.isfinite(self.mean)
 
     @cached_property
+    def from_middle(self) -> tuple[Floats, Floats]:
+        """Columns and rows as in ``detector_position``, counted from the middle of the usable cells."""
+        x, y = (position - np.mean(position[self.usable]) for position in self.detector_position)
+        return x, y
+
+    @cached_property
     def weight(self) -> Floats:
         """Weight of each cell in a stack, 0 where it has no mean.
 

@@ -20,6 +20,7 @@ from cosmosaic.sky.solution import SkySolution
 Floats = NDArray[np.floating]
 Flags = NDArray[np.bool_]
 Window = tuple[slice, slice]
+Position = tuple[float, float]
 
 FEWEST_OVERLAP_CELLS = 100
 """Overlaps of fewer cells (6400 pixels) are left out."""
@@ -30,6 +31,9 @@ differs between exposures by more than the noise."""
 ITERATIONS = 20
 HUBER_SIGMA = 2.0
 LARGEST_PULL = 4.0
+PART_ON_DETECTOR = 0.5, 0.5
+"""Part of the detectors' planes that stays on the detector, and its error, before the data have told it: somewhere
+between none and all."""
 
 
 class Step(NamedTuple):
@@ -45,6 +49,8 @@ class Step(NamedTuple):
     """Pixels of the smaller of the two sets."""
     fraction: float
     """Part of the smaller detector's cells that the overlap holds."""
+    middles: tuple[Position, Position]
+    """Mean x and y of the overlap from the middle of each exposure, in widths of a detector."""
 
 
 class Solution(NamedTuple):
@@ -58,6 +64,21 @@ class Solution(NamedTuple):
     structure: float
     """Rms of the light of single exposures (1/f noise, wisps) that a level is no model for, MJy/sr, such that an
     overlap's mean differs from its detector's by ``structure * sqrt(1 / fraction - 1)``."""
+    on_detector: float
+    """Part of the detectors' planes that stays on the detector; the rest is on the sky."""
+
+
+class _Measurements(NamedTuple):
+    """Steps, pedestals and what is known of the planes beforehand, one after the other."""
+
+    design: Floats
+    """By measurement and unknown: the levels, and the part of the planes that stays on the detector."""
+    observed: Floats
+    errors: Floats
+    partial: Floats
+    """Variance that structure within detectors adds, in units of its mean square."""
+    is_step: Flags
+    is_pedestal: Flags
 
 
 def measure_steps(survey: CellSurvey, cells: Flags) -> list[Step]:
@@ -77,11 +98,12 @@ def measure_steps(survey: CellSurvey, cells: Flags) -> list[Step]:
 def solve_levels(steps: list[Step], pedestals: Mapping[str, Level]) -> Solution:
     """Find the levels that fit all steps and pedestals best.
 
-    Two things are found with the levels, such that residuals have the size that their errors say (variance
+    Three things are found with the levels. Two are such that residuals have the size that their errors say (variance
     components): by how much the pedestals' errors fall short, which cannot know what light hides below the noise,
-    and the structure within detectors that makes the mean of a narrow overlap differ from that of its detector. Light
-    that stays at one place of a detector, as a slope or what a wisp left, makes all overlaps of a dither pattern
-    disagree with the levels alike, and no residual tells of it: the planes of single detectors do.
+    and the structure within detectors that makes the mean of a narrow overlap differ from that of its detector.
+    The third is the part of the planes of single detectors that stays on the detector. All overlaps of a dither
+    pattern agree with such a plane on levels that grow with the dither; pedestals agree likewise with a plane on the
+    sky. So it is known no better than the two agree with each other, and the levels' errors say so.
     Single measurements that disagree with the rest lose weight (Huber).
 
     Parameters
@@ -91,39 +113,45 @@ def solve_levels(steps: list[Step], pedestals: Mapping[str, Level]) -> Solution:
     pedestals
         Level of every exposure, which sets the zero.
     """
-    names = list(pedestals)
-    place = {name: index for index, name in enumerate(names)}
-    differences = np.zeros((len(steps), len(names)))
-    for row, step in enumerate(steps):
-        differences[row, place[step.first]], differences[row, place[step.second]] = 1.0, -1.0
-    design = np.concatenate([differences, np.eye(len(names))])
-    observed = np.array([step.difference for step in steps] + [pedestals[name].value for name in names])
-    errors = np.array([step.error for step in steps] + [pedestals[name].error for name in names])
-    partial = np.array([2.0 * (1.0 / step.fraction - 1.0) for step in steps] + [0.0] * len(names))
-    is_pedestal = np.arange(len(observed)) >= len(steps)
-
-    least = _least_structure(pedestals)
-    scale, structure = 1.0, max(least, float(np.median(errors[is_pedestal])))
+    names, known = list(pedestals), _measurements(steps, pedestals)
+    scale, structure = 1.0, float(np.median(known.errors[known.is_pedestal]))
     for _ in range(ITERATIONS):
-        sigma = np.sqrt(np.where(is_pedestal, scale * errors, errors) ** 2 + structure**2 * partial)
-        solution, covariance, pull, share = _weighted_solution(design, observed, sigma)
-        scale *= _agreement(pull, share, is_pedestal, lowest=1.0 / scale)
-        structure = max(least, structure * _agreement(pull, share, ~is_pedestal, lowest=0.0))
+        errors = np.where(known.is_pedestal, scale * known.errors, known.errors)
+        sigma = np.sqrt(errors**2 + structure**2 * known.partial)
+        solution, covariance, pull, share = _weighted_solution(known.design, known.observed, sigma)
+        scale *= _agreement(pull, share, known.is_pedestal, lowest=1.0 / scale)
+        structure *= _agreement(pull, share, known.is_step, lowest=0.0)
     levels = {
         name: Level(float(value), float(np.sqrt(variance)))
-        for name, value, variance in zip(names, solution, np.diag(covariance), strict=True)
+        for name, value, variance in zip(names, solution[:-1], np.diag(covariance)[:-1], strict=True)
     }
-    return Solution(levels, connected_groups(names, steps), scale, structure)
+    return Solution(levels, connected_groups(names, steps), scale, structure, float(solution[-1]))
 
 
-def _least_structure(pedestals: Mapping[str, Level]) -> float:
-    """Rms of the planes that single detectors have beyond what noise makes, MJy/sr."""
-    levels = pedestals.values()
-    tilt, error = (
-        float(np.median(values)) for values in zip(*((each.tilt, each.error) for each in levels), strict=True)
+def _measurements(steps: list[Step], pedestals: Mapping[str, Level]) -> _Measurements:
+    place = {name: index for index, name in enumerate(pedestals)}
+    last = len(steps) + len(place)
+    design = np.zeros((last + 1, len(place) + 1))
+    for row, step in enumerate(steps):
+        design[row, place[step.first]], design[row, place[step.second]] = 1.0, -1.0
+        design[row, -1] = _plane_step(step, pedestals)
+    design[len(steps) :] = np.eye(len(place) + 1)
+    known = [(step.difference, step.error) for step in steps]
+    known += [(level.value, level.error) for level in pedestals.values()]
+    observed, errors = np.array([*known, PART_ON_DETECTOR]).T
+    partial = np.zeros(last + 1)
+    partial[: len(steps)] = [2.0 * (1.0 / step.fraction - 1.0) for step in steps]
+    number = np.arange(last + 1)
+    is_step, is_last = number < len(steps), number == last
+    return _Measurements(design, observed, errors, partial, is_step, ~is_step & ~is_last)
+
+
+def _plane_step(step: Step, pedestals: Mapping[str, Level]) -> float:
+    """The step that the planes of both detectors would make if they stayed on them, MJy/sr."""
+    first, second = (
+        np.dot(pedestals[name].slopes, middle) for name, middle in zip(step[:2], step.middles, strict=True)
     )
-    # Each of a plane's two slopes has the error of the mean, in units of the rms that it makes.
-    return float(np.sqrt(max(tilt**2 - 2.0 * error**2, 0.0)))
+    return float(first - second)
 
 
 def _weighted_solution(design: Floats, observed: Floats, sigma: Floats) -> tuple[Floats, Floats, Floats, Floats]:
@@ -241,7 +269,13 @@ def _step(survey: CellSurvey, cells: Flags, first: Exposure, second: Exposure) -
     smaller = min(int(first.usable.sum()), int(second.usable.sum()))
     # What is masked within the overlap does not make it narrower.
     shared = int(np.count_nonzero(first.usable[a] & second.usable[b]))
-    return Step(first.name, second.name, value, error, pixels, shared / smaller)
+    middles = _middle(first, a, used, near), _middle(second, b, used, near)
+    return Step(first.name, second.name, value, error, pixels, shared / smaller, middles)
+
+
+def _middle(exposure: Exposure, window: Window, used: Flags, near: Flags) -> Position:
+    x, y = (float(np.mean(position[window][used][near])) for position in exposure.from_middle)
+    return x, y
 
 
 def _unclipped(difference: Floats, variance: Floats, kept: Flags) -> Flags:

@@ -12,17 +12,14 @@ Floats = NDArray[np.floating]
 Flags = NDArray[np.bool_]
 
 
-PLANE_RMS = 12.0**-0.5
-"""Of a plane over a detector, in units of its slope from edge to edge."""
-
-
 class Level(NamedTuple):
     """A sky level and its error, MJy/sr."""
 
     value: float
     error: float
-    tilt: float = 0.0
-    """Rms over the detector of the plane that was taken out to measure it; 0 where none was."""
+    slopes: tuple[float, float] = (0.0, 0.0)
+    """Along the detector's x and y from edge to edge, MJy/sr, of the plane that was taken out to measure it, without
+    what noise makes of them."""
 
 
 def pedestal(exposure: Exposure, used: Flags, blocks: NDArray[np.int64]) -> Level:
@@ -54,13 +51,14 @@ def pedestal(exposure: Exposure, used: Flags, blocks: NDArray[np.int64]) -> Leve
     used = used & exposure.usable
     if np.count_nonzero(used) < FEWEST_FOR_LEVEL:
         return Level(*gaussian_mode(exposure.mean[exposure.usable]))
-    x, y = exposure.detector_position
+    x, y = exposure.from_middle
     values, x, y = exposure.mean[used], x[used], y[used]
     slopes = _plane(values, x, y)
-    centre, sigma = gaussian_mode(values - slopes[0] * x - slopes[1] * y)
-    error = _block_error(values - slopes[0] * x - slopes[1] * y, blocks[used], centre, sigma)
-    # The plane is zero in the detector's middle, which is where a whole detector's mean lies.
-    return Level(centre, error, float(np.hypot(*slopes)) * PLANE_RMS)
+    flat = values - slopes[0] * x - slopes[1] * y
+    centre, sigma = gaussian_mode(flat)
+    error = _block_error(flat, blocks[used], centre, sigma)
+    # The plane is zero in the middle of the exposure's cells, which is where their mean lies.
+    return Level(centre, error, _beyond_noise(slopes, error * np.hypot(1 / x.std(), 1 / y.std())))
 
 
 def pedestals(survey: CellSurvey, sources: Flags) -> dict[str, Level]:
@@ -92,6 +90,12 @@ def _plane(values: Floats, x: Floats, y: Floats) -> Floats:
         spread = 1.4826 * np.median(np.abs(residual[kept] - centre))
         kept = np.abs(residual - centre) < 2.5 * spread
     return solution[:2]
+
+
+def _beyond_noise(slopes: Floats, noise: float) -> tuple[float, float]:
+    """Shrink slopes by what noise of a known length makes of them (James & Stein 1961)."""
+    part = max(0.0, 1.0 - float(noise**2 / np.sum(slopes**2)))
+    return part * float(slopes[0]), part * float(slopes[1])
 
 
 def _block_error(values: Floats, blocks: NDArray[np.int64], centre: float, sigma: float) -> float:

@@ -107,7 +107,7 @@ def _terms(exposure: Exposure) -> Floats:
 
 def _most_likely(matrix: Floats, right: Floats, levels: list[Level], spread: float) -> tuple[Floats, float]:
     """Solve for levels and slopes, shape ``(exposures, 3)``, and find the spread of the slopes."""
-    value, error, _ = np.array(levels).T
+    value, error = np.array([(level.value, level.error) for level in levels]).T
     expected, precision = np.zeros((2, len(levels), TERMS))
     expected[:, 0], precision[:, 0] = value, (LEVEL_SIGMA * error) ** -2.0
     for _ in range(ITERATIONS):
