@@ -7,6 +7,8 @@ from contextlib import contextmanager
 
 from prefect.logging.handlers import PrefectConsoleHandler
 from prefect.settings import (
+    PREFECT_API_URL,
+    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
     PREFECT_LOGGING_TO_API_BATCH_INTERVAL,
     PREFECT_SERVER_ANALYTICS_ENABLED,
     PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
@@ -37,6 +39,12 @@ DEFAULTS = {
     PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED: False,
 }
 
+ALONE = {
+    # Automations look for heartbeats, which a temporary server has none of; a run that ends waits a second for them.
+    PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
+}
+"""Where the user has named no server."""
+
 
 @contextmanager
 def prefect_defaults() -> Iterator[None]:
@@ -45,7 +53,8 @@ def prefect_defaults() -> Iterator[None]:
     mark_flow_process()
     os.environ.setdefault("DO_NOT_TRACK", "1")
     chosen = get_current_settings().to_environment_variables(exclude_unset=True)
-    missing = {setting: value for setting, value in DEFAULTS.items() if setting.name not in chosen}
+    defaults = DEFAULTS if PREFECT_API_URL.value() else DEFAULTS | ALONE
+    missing = {setting: value for setting, value in defaults.items() if setting.name not in chosen}
     _quiet_console()
     with temporary_settings(missing):
         yield
