@@ -44,7 +44,7 @@ from cosmosaic.sky.cells import (
     stack,
     usable_pixels,
 )
-from cosmosaic.sky.corrections import flatten_frame, measure_wisps, remove_flicker, subtract_wisp
+from cosmosaic.sky.corrections import measure_wisps, remove_flicker, subtract_wisp
 from cosmosaic.sky.methods import (
     METHODS,
     Sky,
@@ -56,7 +56,7 @@ from cosmosaic.sky.methods import (
     solve_overlaps,
     values_of,
 )
-from cosmosaic.sky.patterns import pattern_image, patterns_text, write_patterns
+from cosmosaic.sky.patterns import pattern_image
 from cosmosaic.sky.solution import WISP_SUFFIX, WispSolution
 from cosmosaic.sky.stripes import destripe
 from cosmosaic.sky.verdict import Verdict, make_judge, pure_noise, rank
@@ -191,11 +191,13 @@ def destriped(paths: list[Path], folder: Path, pool: Executor) -> None:
     survey = bin_exposures(paths)
     _, levels = find_sources(survey)
     _, stripes = destripe(survey, values_of(levels), ~bright_cells(survey, levels))
-    pairs = [
-        [path, write_patterns(patterns_text(stripes[name]), name, folder)]
-        for path, name in zip(paths, survey.names, strict=True)
-    ]
-    list(pool.map(flatten_frame, pairs, [0] * len(pairs), [folder] * len(pairs)))
+    list(pool.map(partial(_destriped, folder), paths, (stripes[name] for name in survey.names)))
+
+
+def _destriped(folder: Path, path: Path, stripes: list[Any]) -> None:
+    with datamodels.open(path) as model:
+        model.data -= pattern_image(stripes, usable_pixels(model))
+        save_model(model, folder / path.name)
 
 
 def score(sample: Sample, levels: dict[str, float]) -> dict[str, float]:

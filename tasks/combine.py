@@ -69,7 +69,7 @@ def combine_band(calibrated: CalibratedBand, windows: Windows, mask: SourceMask 
     aligned = align_band(association, cals, cleaned, frames, run)
     sky = measure_band(association, aligned.exposures, frames, windows.whole, mask, run)
     footprints = {name: frames[name].footprint for name in association.members}
-    given = BandInput(association, sky.exposures, sky.levels, windows, footprints, sky.grid)
+    given = BandInput(association, aligned.exposures, sky.levels, windows, footprints, sky.grid)
     tiles = windows.tiles or make_plan(footprints, windows.whole).tiles
     combined = ENGINES[survey.engine](given, partial(judge_band, association, sky, tiles, run), run)
     of_band = tuple(future for future in (aligned.solution, sky.levels, combined.verdict, *wisps) if future)

@@ -114,6 +114,7 @@ def in_tiles(band: BandInput, judge: Judge, run: Run) -> Combined:
             exposure=band.exposures[name],
             name=name,
             levels=band.levels,
+            trim_pixels=survey.sky.trim_pixels,
             tiles=plan.tiles_of_frame[name],
             settings=survey.drizzle,
         )

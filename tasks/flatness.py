@@ -22,7 +22,6 @@ from tasks.run import Run
 from tasks.sky import (
     bin_frame,
     bin_masked_frame,
-    flatten_frame,
     judge_sky,
     measure_sky,
     measure_wisps,
@@ -40,8 +39,6 @@ Solution = TypeVar("Solution")
 class SkyFutures:
     """The sky of one filter, as it is being measured."""
 
-    exposures: Exposures
-    """Flattened where that is asked for; the levels are still in."""
     cells: tuple[PrefectFuture, ...]
     levels: PrefectFuture | None
     earlier: SkySolution | None
@@ -105,14 +102,14 @@ def measure_band(
     mask: SourceMask | None,
     run: Run,
 ) -> SkyFutures:
-    """Submit the steps that find the sky of each exposure and take out what varies over it."""
+    """Submit the steps that find the sky of each exposure."""
     settings, band = run.survey.sky, association.band
     cell_grid = cell_lattice(grid, detector_pixel_arcsec(association.filter))
     cells = tuple(
         run.submit(bin_frame, name, exposure=exposures[name], name=name, grid=cell_grid) for name in association.members
     )
     if settings.method == "none" and not settings.changes_pixels:
-        return SkyFutures(exposures, cells, None, None, cell_grid)
+        return SkyFutures(cells, None, None, cell_grid)
     # The verdict judges all light, whatever the mask.
     masked = tuple(
         run.submit(bin_masked_frame, name, exposure=exposures[name], name=name, mask=mask.stored, grid=cell_grid)
@@ -141,13 +138,7 @@ def measure_band(
         earlier=None if run.survey.solve_anew else earlier,
         stem=stem,
     )
-    if not settings.changes_pixels:
-        return SkyFutures(exposures, cells, levels, earlier, cell_grid)
-    flat = {
-        name: run.submit(flatten_frame, name, exposure=exposures[name], name=name, sky=levels, settings=settings)
-        for name in association.members
-    }
-    return SkyFutures(flat, cells, levels, earlier, cell_grid)
+    return SkyFutures(cells, levels, earlier, cell_grid)
 
 
 def published_solution(stem: str, run: Run) -> SkySolution | None:

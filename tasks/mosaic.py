@@ -6,7 +6,7 @@ from cosmosaic.steps import Step, StepResult
 from cosmosaic.survey import DrizzleSettings, OutlierSettings, SkySettings
 from tasks.caching import step_task
 from tasks.retries import COMPUTING
-from tasks.sky import FLAG_AND_BIN, Exposure, cals_of
+from tasks.sky import FLAG_AND_BIN, Exposure, cals_of, patterns_of
 
 
 @step_task("Outliers", COMPUTING)
@@ -19,12 +19,13 @@ def flag_outliers(
     cells: MosaicGrid,
 ) -> Step:
     """Take the sky out and flag what differs from exposure to exposure, and bin what goes into the mosaic."""
+    cals = cals_of(*exposures)
     given = (dict(levels.facts) if levels else None, sky, outliers, drizzle)
     return Step(
         name="flag_outliers",
-        version=3,
+        version=4,
         function=FLAG_AND_BIN,
-        inputs=cals_of(*exposures),
+        inputs=(*cals, *patterns_of(levels, *(exposure_name(stored.name) for stored in cals))),
         arguments=("cosmosaic.mosaic.jwst_engine:flag_outliers", given, cells),
     )
 

@@ -25,8 +25,8 @@ from cosmosaic.survey import Survey
 from tasks.progress import Progress
 from tasks.runners import plan_of_one_worker
 
-STEPS_PER_FRAME = 6
-"""Stage 1, Stage 2, cells, flattening, drizzle and outliers."""
+STEPS_PER_FRAME = 5
+"""Stage 1, Stage 2, cells, drizzle and outliers."""
 
 STEPS_PER_FILTER = 12
 """Association, sky and its page, tiles, mosaic, catalogue, preview, publication, roughly: a progress bar is no more."""

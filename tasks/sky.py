@@ -1,6 +1,7 @@
 """The sky of the exposures of one filter: cleaned, measured, taken out, judged."""
 
 from cosmosaic.records import MosaicGrid, StoredObject
+from cosmosaic.sky.patterns import PATTERNS_SUFFIX
 from cosmosaic.sky.solution import (
     CLEARED_SUFFIX,
     WISP_SUFFIX,
@@ -11,7 +12,6 @@ from cosmosaic.sky.solution import (
     keeping,
 )
 from cosmosaic.steps import Step, StepResult, objects_of
-from cosmosaic.survey import SkySettings
 from tasks.caching import step_task
 from tasks.retries import COMPUTING
 
@@ -93,19 +93,6 @@ def measure_sky(
     )
 
 
-@step_task("Flatten", COMPUTING)
-def flatten_frame(exposure: Exposure, name: str, sky: StepResult, settings: SkySettings) -> Step:
-    """Subtract what varies over one exposure, and trim its edges."""
-    patterns = tuple(stored for stored in sky.objects if stored.name == f"{name}_patterns.json")
-    return Step(
-        name="flatten_frame",
-        version=1,
-        function="cosmosaic.sky.corrections:flatten_frame",
-        inputs=(exposure_of(exposure, name), *patterns),
-        arguments=(settings.trim_pixels,),
-    )
-
-
 @step_task("Verdict", COMPUTING)
 def judge_sky(
     before: Results,
@@ -130,6 +117,12 @@ def judge_sky(
 def exposure_of(exposure: Exposure, name: str) -> StoredObject:
     """Return the ``_cal`` file of an exposure."""
     return next(stored for stored in cals_of(exposure) if stored.name.startswith(f"{name}_"))
+
+
+def patterns_of(sky: StepResult | None, *names: str) -> tuple[StoredObject, ...]:
+    """Return what was found that varies over some exposures; those without are left out."""
+    wanted = {f"{name}{PATTERNS_SUFFIX}" for name in names}
+    return tuple(stored for stored in objects_of(*(sky,) if sky else ()) if stored.name in wanted)
 
 
 def cals_of(*exposures: Exposure) -> tuple[StoredObject, ...]:

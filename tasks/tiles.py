@@ -5,7 +5,7 @@ from cosmosaic.steps import Step, StepResult, objects_of
 from cosmosaic.survey import DrizzleSettings, OutlierSettings, SkySettings, Survey
 from tasks.caching import step_task
 from tasks.retries import COMPUTING
-from tasks.sky import FLAG_AND_BIN, Exposure, exposure_of
+from tasks.sky import FLAG_AND_BIN, Exposure, exposure_of, patterns_of
 
 
 @step_task("Drizzle", COMPUTING)
@@ -13,16 +13,17 @@ def drizzle_frame(
     exposure: Exposure,
     name: str,
     levels: StepResult | None,
+    trim_pixels: int,
     tiles: tuple[MosaicGrid, ...],
     settings: DrizzleSettings,
 ) -> Step:
-    """Drizzle one exposure into the tiles it reaches."""
+    """Drizzle one exposure into the tiles it reaches, without its sky."""
     return Step(
         name="drizzle_frame",
-        version=3,
+        version=4,
         function="cosmosaic.mosaic.engine:drizzle_frame",
-        inputs=(exposure_of(exposure, name),),
-        arguments=(_level(levels, name), tiles, settings),
+        inputs=(exposure_of(exposure, name), *patterns_of(levels, name)),
+        arguments=(_level(levels, name), trim_pixels, tiles, settings),
     )
 
 
@@ -52,10 +53,11 @@ def flag_frame(
     given = (_level(levels, name), tiles, settings.sky, settings.outliers, settings.drizzle)
     return Step(
         name="flag_frame",
-        version=3,
+        version=4,
         function=FLAG_AND_BIN,
         inputs=(
             exposure_of(exposure, name),
+            *patterns_of(levels, name),
             *_ending(parts, "_map.npy"),
             *(stored for stored in _ending(parts, "_reference.npy") if stored.name.startswith(f"{name}_")),
         ),
@@ -68,9 +70,9 @@ def keep_frame(exposure: Exposure, name: str, levels: StepResult | None, sky: Sk
     """Take the sky out of an exposure that is not searched for outliers, and bin what goes into the mosaic."""
     return Step(
         name="keep_frame",
-        version=2,
+        version=3,
         function=FLAG_AND_BIN,
-        inputs=(exposure_of(exposure, name),),
+        inputs=(exposure_of(exposure, name), *patterns_of(levels, name)),
         arguments=("cosmosaic.mosaic.engine:keep_frame", (_level(levels, name), sky), cells),
     )
 

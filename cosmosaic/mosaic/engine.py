@@ -55,6 +55,7 @@ from cosmosaic.mosaic.planes import ROWS_AT_ONCE
 from cosmosaic.mosaic.tiles import Box, box_of, covering, lattice
 from cosmosaic.records import Made, MosaicGrid
 from cosmosaic.sky.keywords import note_verdict
+from cosmosaic.sky.patterns import patterns_among
 from cosmosaic.survey import DrizzleSettings, OutlierSettings, SkySettings
 
 REFERENCE_MARGIN = 1
@@ -70,16 +71,23 @@ class FootprintError(ValueError):
 
 
 def drizzle_frame(
-    paths: list[Path], level: float, tiles: tuple[MosaicGrid, ...], settings: DrizzleSettings, folder: Path
+    paths: list[Path],
+    level: float,
+    trim_pixels: int,
+    tiles: tuple[MosaicGrid, ...],
+    settings: DrizzleSettings,
+    folder: Path,
 ) -> Made:
     """Drizzle one exposure into the tiles it reaches.
 
     Parameters
     ----------
     paths
-        The ``_cal`` file.
+        The ``_cal`` file and, where it has any, its ``_patterns.json``.
     level
         Its sky in MJy/sr.
+    trim_pixels
+        Width of the border of the detector that is left out.
     tiles
         All tiles that its footprint touches.
     settings
@@ -93,8 +101,7 @@ def drizzle_frame(
     FootprintError
         The exposure reaches beyond the tiles.
     """
-    (path,) = paths
-    exposure = read_exposure(path, level)
+    exposure = _flat_exposure(paths, level, trim_pixels)
     samples = sampled_map(exposure.wcs, lattice(tiles[0]), exposure.shape)
     mapped, reach = _placed(samples, exposure.shape, settings)
     _check_reach(exposure, reach, tiles)
@@ -193,20 +200,22 @@ def flag_frame(
     Parameters
     ----------
     paths
-        The ``_cal`` file, and the exposure's ``_map.npy`` and ``_reference.npy`` files.
+        The ``_cal`` file, and the exposure's ``_patterns.json``, where it has any, ``_map.npy`` and ``_reference.npy``
+        files.
     level
         Its sky in MJy/sr.
     tiles
         All tiles that its footprint touches.
     sky, outliers, drizzle
-        Whether the sky leaves the ``_crf`` file; thresholds; as it was drizzled.
+        Whether the sky leaves the ``_crf`` file, and width of the border that is left out; thresholds; as it was
+        drizzled.
     folder
         Gets ``<exposure>_crf.fits`` and, for each tile, ``<exposure>_<tile>_patch.npy``.
     """
     path = next(path for path in paths if path.suffix == ".fits")
     places = next(path for path in paths if path.name.endswith("_map.npy"))
     references = [path for path in paths if path.name.endswith("_reference.npy")]
-    exposure = read_exposure(path, level)
+    exposure = _flat_exposure(paths, level, sky.trim_pixels)
     mapped, reach = _placed(np.load(places), exposure.shape, drizzle)
     blotted, depths = blot(_merged(references, reach), mapped)
     flagged = flag_outliers(exposure.sci, exposure.err, blotted, depths, outliers.snr, outliers.scale)
@@ -228,16 +237,16 @@ def keep_frame(paths: list[Path], level: float, sky: SkySettings, folder: Path) 
     Parameters
     ----------
     paths
-        The ``_cal`` file.
+        The ``_cal`` file and, where it has any, its ``_patterns.json``.
     level
         Its sky in MJy/sr.
     sky
-        Whether the sky leaves the file.
+        Whether the sky leaves the file, and width of the border that is left out.
     folder
         Gets ``<exposure>_crf.fits``.
     """
-    (path,) = paths
-    exposure = read_exposure(path, level)
+    path = next(path for path in paths if path.suffix == ".fits")
+    exposure = _flat_exposure(paths, level, sky.trim_pixels)
     return Made([write_flagged(path, exposure, level, sky, folder / f"{exposure.name}_crf.fits", "SKIPPED")])
 
 
@@ -301,6 +310,12 @@ def read_summaries(paths: Sequence[Path]) -> list[FrameSummary]:
     """Read the exposures' summaries among some files, sorted by name."""
     files = sorted(path for path in paths if path.name.endswith("_summary.json"))
     return [FrameSummary.model_validate_json(path.read_text()) for path in files]
+
+
+def _flat_exposure(paths: Sequence[Path], level: float, trim_pixels: int) -> Exposure:
+    """Read an exposure without its sky, its patterns and its edges."""
+    path = next(path for path in paths if path.suffix == ".fits")
+    return read_exposure(path, level, patterns_among(paths), trim_pixels)
 
 
 def _placed(samples: np.ndarray, shape: tuple[int, int], settings: DrizzleSettings) -> tuple[PixelMap, Box]:

@@ -1,6 +1,7 @@
 """One calibrated exposure as the mosaic engine needs it: read without jwst's data models, which take seconds."""
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -15,10 +16,10 @@ from stdatamodels.jwst.datamodels.dqflags import pixel
 from cosmosaic.exposures import exposure_name
 from cosmosaic.mosaic.kernel import Light
 from cosmosaic.mosaic.planes import Change, FloatRows, copy_changed
+from cosmosaic.quality import UNUSABLE, border, is_usable
+from cosmosaic.sky.patterns import pattern_image
 from cosmosaic.survey import SkySettings
 
-UNUSABLE = pixel["DO_NOT_USE"] | pixel["NON_SCIENCE"]
-"""Pixels that jwst's resample step leaves out (its ``GOOD_BITS``)."""
 GROUP_KEYWORDS = ("PROGRAM", "OBSERVTN", "VISIT", "VISITGRP", "SEQ_ID", "ACT_ID", "EXPOSURE")
 """What the detectors of one exposure share: jwst's ``group_id``."""
 LAYOUT_KEYWORDS = ("SIMPLE", "XTENSION", "BITPIX", "NAXIS", "NAXIS1", "NAXIS2", "EXTEND", "PCOUNT", "GCOUNT")
@@ -45,6 +46,8 @@ class Exposure:
     dq: NDArray[np.uint32]
     tree: bytes
     """ASDF with the WCS in it."""
+    pattern: FloatImage | None
+    """What was taken out of SCI beside the level, MJy/sr."""
     header: fits.Header
     """Of the primary HDU."""
     sci_header: fits.Header
@@ -68,8 +71,10 @@ class ExposureError(ValueError):
     """A file is no calibrated exposure that can be combined."""
 
 
-def read_exposure(path: Path, level: float = 0.0) -> Exposure:
-    """Read a calibrated exposure and subtract its sky.
+def read_exposure(
+    path: Path, level: float = 0.0, patterns: Sequence[NDArray[np.floating]] = (), trim_pixels: int = 0
+) -> Exposure:
+    """Read a calibrated exposure, subtract its sky and flag its edges.
 
     Pixels without a finite value in any plane become DO_NOT_USE, as jwst's ``match_nans_and_flags`` has it.
 
@@ -79,6 +84,10 @@ def read_exposure(path: Path, level: float = 0.0) -> Exposure:
         ``_cal`` file.
     level
         Sky in MJy/sr.
+    patterns
+        What varies over the exposure (`cosmosaic.sky.patterns`), MJy/sr; the level stays what it is.
+    trim_pixels
+        Width of the border of the detector that becomes DO_NOT_USE.
 
     Raises
     ------
@@ -91,7 +100,11 @@ def read_exposure(path: Path, level: float = 0.0) -> Exposure:
         dq = _taken(hdus["DQ"], np.uint32)
         header, sci_header = hdus[0].header.copy(), hdus["SCI"].header.copy()
         tree = bytes(hdus["ASDF"].data.tobytes())
+    pattern = pattern_image(patterns, is_usable(planes["SCI"], planes["ERR"], dq)) if len(patterns) else None
+    dq[border(dq.shape, trim_pixels)] |= np.uint32(pixel["DO_NOT_USE"])
     _match_flags(planes, dq)
+    if pattern is not None:
+        planes["SCI"] -= pattern
     if level:
         planes["SCI"] -= np.float32(level)
     return Exposure(
@@ -102,6 +115,7 @@ def read_exposure(path: Path, level: float = 0.0) -> Exposure:
         variances=(planes["VAR_POISSON"], planes["VAR_RNOISE"], planes["VAR_FLAT"]),
         dq=dq,
         tree=tree,
+        pattern=pattern,
         header=header,
         sci_header=sci_header,
     )
@@ -162,18 +176,24 @@ def write_flagged(
     header["BKGLEVEL"] = (level, "Computed constant background level")
     header["BKGSUB"] = (sky.subtract, "Has background been subtracted from data?")
     header["BKGMETH"] = (sky.method, "Background computation method")
-    changes: dict[str, Change] = dict.fromkeys(PLANES, partial(_blanked, exposure.dq, None))
-    if sky.subtract and level:
-        changes["SCI"] = partial(_blanked, exposure.dq, np.float32(level))
+    changes: dict[str, Change] = dict.fromkeys(PLANES, partial(_blanked, exposure.dq))
+    changes["SCI"] = partial(_cleared, exposure, np.float32(level if sky.subtract else 0.0))
     # FITS holds unsigned integers as signed ones with an offset of 2**31.
     changes["DQ"] = lambda rows, _: (exposure.dq[rows] ^ np.uint32(1 << 31)).astype(">u4")
     return copy_changed(source, target, header, changes)
 
 
-def _blanked(dq: NDArray[np.uint32], taken_out: np.float32 | None, rows: slice, values: FloatRows) -> FloatRows:
-    """Blank unusable pixels, and take a level out."""
-    if taken_out is not None:
-        values -= taken_out
+def _cleared(exposure: Exposure, level: np.float32, rows: slice, values: FloatRows) -> FloatRows:
+    """Take pattern and level out, and blank unusable pixels."""
+    if exposure.pattern is not None:
+        values -= exposure.pattern[rows]
+    if level:
+        values -= level
+    return _blanked(exposure.dq, rows, values)
+
+
+def _blanked(dq: NDArray[np.uint32], rows: slice, values: FloatRows) -> FloatRows:
+    """Blank unusable pixels."""
     values[(dq[rows] & pixel["DO_NOT_USE"]) > 0] = np.nan
     return values
 

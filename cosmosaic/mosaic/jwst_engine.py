@@ -5,13 +5,17 @@ from typing import Any
 
 from jwst.outlier_detection import OutlierDetectionStep
 from jwst.resample import ResampleStep
+from stdatamodels.jwst.datamodels.dqflags import pixel
 
 from cosmosaic.exposures import exposure_name, open_exposures, save_exposures
 from cosmosaic.mosaic.grid import resample_parameters
 from cosmosaic.mosaic.noise import note_noise_factor
 from cosmosaic.provenance import save_model
+from cosmosaic.quality import border
 from cosmosaic.records import Made, MosaicGrid
+from cosmosaic.sky.cells import usable_pixels
 from cosmosaic.sky.keywords import note_verdict
+from cosmosaic.sky.patterns import PATTERNS_SUFFIX, pattern_image, read_patterns
 from cosmosaic.survey import DrizzleSettings, OutlierSettings, SkySettings
 
 FEWEST_GROUPS = 3
@@ -26,16 +30,16 @@ def flag_outliers(
     drizzle: DrizzleSettings,
     folder: Path,
 ) -> Made:
-    """Apply the sky levels and flag what differs from exposure to exposure.
+    """Take the sky out and flag what differs from exposure to exposure.
 
     Parameters
     ----------
     paths
-        ``_cal`` files of one filter.
+        ``_cal`` files of one filter, and ``_patterns.json`` of those that have any.
     levels
         Sky in MJy/sr by the exposure's name, where it was measured.
     sky
-        Whether the level is subtracted or only recorded.
+        Whether the level is subtracted or only recorded, and width of the border that becomes DO_NOT_USE.
     outliers
         Thresholds.
     drizzle
@@ -43,9 +47,10 @@ def flag_outliers(
     folder
         Where the ``_crf`` files go.
     """
-    library = open_exposures(paths, folder.parent)
+    patterns = {path.name.removesuffix(PATTERNS_SUFFIX): path for path in paths if path.suffix == ".json"}
+    library = open_exposures([path for path in paths if path.suffix == ".fits"], folder.parent)
     if levels is not None:
-        _apply_levels(library, levels, sky)
+        _take_out(library, levels, patterns, sky)
     if outliers.enabled and len(library.group_names) >= FEWEST_GROUPS:
         library = _detect(library, outliers, drizzle)
     return Made(save_exposures(library, "_crf", folder))
@@ -93,10 +98,14 @@ def drizzle_mosaic(
     return Made([path])
 
 
-def _apply_levels(library: Any, levels: dict[str, float], sky: SkySettings) -> None:
+def _take_out(library: Any, levels: dict[str, float], patterns: dict[str, Path], sky: SkySettings) -> None:
     with library:
         for model in library:
-            level = levels[exposure_name(model.meta.filename)]
+            name = exposure_name(model.meta.filename)
+            if name in patterns:
+                model.data -= pattern_image(read_patterns(patterns[name]), usable_pixels(model))
+            model.dq[border(model.dq.shape, sky.trim_pixels)] |= pixel["DO_NOT_USE"]
+            level = levels[name]
             # Level and state go together: resample subtracts a level that is not marked as subtracted.
             model.meta.background.level = level
             model.meta.background.subtracted = sky.subtract

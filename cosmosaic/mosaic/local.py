@@ -90,9 +90,21 @@ class _Work(NamedTuple):
     submit: Callable[..., Future[Made]]
 
     def drizzle(self) -> Files:
-        tiles, settings = self.plan.tiles_of_frame, self.settings.drizzle
+        tiles, sky, settings = self.plan.tiles_of_frame, self.settings.sky, self.settings.drizzle
         return _collect(
-            (name, self.submit(do_unit, "drizzle_frame", [path], self.levels[name], tiles[name], settings, self.parts))
+            (
+                name,
+                self.submit(
+                    do_unit,
+                    "drizzle_frame",
+                    [path],
+                    self.levels[name],
+                    sky.trim_pixels,
+                    tiles[name],
+                    settings,
+                    self.parts,
+                ),
+            )
             for name, path in self.exposures.items()
         )
 

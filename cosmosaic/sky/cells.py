@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from scipy.interpolate import RectBivariateSpline
 
 from cosmosaic.exposures import exposure_name
-from cosmosaic.mosaic.exposure import UNUSABLE
 from cosmosaic.mosaic.grid import sky_to_pixel, survey_grid
 from cosmosaic.mosaic.tiles import CELL_PIXELS, Box, box_of, cell_lattice, read_footprint, window_of
+from cosmosaic.quality import is_usable
 from cosmosaic.records import Made, MosaicGrid
 from cosmosaic.sky.masks import grown
 from cosmosaic.sky.solution import CELLS_SUFFIX, MASKED_SUFFIX
@@ -358,7 +358,7 @@ def _bin_pixels(model: Any, good: Flags, grid: MosaicGrid) -> Exposure:
 
 def usable_pixels(model: Any) -> Flags:
     """Pixels with a value and an error that are not flagged DO_NOT_USE or NON_SCIENCE."""
-    return np.isfinite(model.data) & np.isfinite(model.err) & (model.err > 0) & ((model.dq & UNUSABLE) == 0)
+    return is_usable(model.data, model.err, model.dq)
 
 
 def source_pixels(path: Path, wcs: Any, shape: tuple[int, int]) -> Flags:

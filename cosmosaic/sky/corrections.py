@@ -8,18 +8,15 @@ import numpy as np
 from astropy.io import fits
 from astropy.table import QTable
 from jwst import datamodels
-from stdatamodels.jwst.datamodels.dqflags import pixel
 
 from cosmosaic.exposures import exposure_name
 from cosmosaic.provenance import save_model
 from cosmosaic.records import Made
 from cosmosaic.sky.cells import usable_pixels
 from cosmosaic.sky.flicker import flicker_pattern
-from cosmosaic.sky.patterns import pattern_image, read_patterns
 from cosmosaic.sky.solution import WISP_SUFFIX, WispSolution
 from cosmosaic.sky.wisps import (
     FEWEST_EXPOSURES,
-    Flags,
     Floats,
     WispFit,
     block_means,
@@ -96,35 +93,6 @@ def subtract_wisp(paths: list[Path], folder: Path) -> Made:
         for wisp in wisps:
             model.data -= wisp_image(wisp, model.data.shape)
         return Made([save_model(model, folder / path.name)])
-
-
-def flatten_frame(paths: list[Path], trim_pixels: int, folder: Path) -> Made:
-    """Subtract the patterns of one exposure, and flag its edges.
-
-    Parameters
-    ----------
-    paths
-        A ``_cal`` file and, where it has any, its ``_patterns.json``.
-    trim_pixels
-        Width of the border of the detector that becomes DO_NOT_USE.
-    folder
-        Where the corrected file goes, under the same name; its sky level stays what it was.
-    """
-    path = next(path for path in paths if path.suffix == ".fits")
-    patterns = [nodes for other in paths if other != path for nodes in read_patterns(other)]
-    with datamodels.open(path) as model:
-        usable = usable_pixels(model)
-        image = pattern_image(patterns, usable)
-        model.data -= image
-        model.dq[border(usable.shape, trim_pixels)] |= pixel["DO_NOT_USE"]
-        return Made([save_model(model, folder / path.name)], {"patterns_rms": float(image[usable].std())})
-
-
-def border(shape: tuple[int, ...], width: int) -> Flags:
-    """The pixels within some pixels of an image's edge."""
-    edge = np.ones(shape, dtype=bool)
-    edge[width : shape[0] - width, width : shape[1] - width] = False
-    return edge
 
 
 def _blocks_of(path: Path) -> Floats:

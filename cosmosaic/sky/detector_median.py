@@ -3,7 +3,7 @@
 import numpy as np
 from astropy.stats import sigma_clip
 
-from cosmosaic.mosaic.exposure import UNUSABLE
+from cosmosaic.quality import UNUSABLE
 from cosmosaic.sky.cells import NoSkyError
 
 CLIP_SIGMA = 3.0

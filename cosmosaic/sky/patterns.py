@@ -42,11 +42,19 @@ def pattern_at(nodes: Floats, x: Floats, y: Floats) -> Floats:
     return ndimage.map_coordinates(padded, places, order=1, mode="nearest")
 
 
-def pattern_image(patterns: Sequence[Floats], usable: Flags) -> Floats:
+def pattern_image(patterns: Sequence[Floats], usable: Flags) -> NDArray[np.float32]:
     """Spread patterns over an exposure's pixels, with zero mean over the usable ones: levels stay what they were."""
-    y, x = np.meshgrid(*((np.arange(size) + 0.5) / size - 0.5 for size in usable.shape), indexing="ij")
-    image = np.sum([pattern_at(np.asarray(nodes), x, y) for nodes in patterns], axis=0)
+    image = np.zeros(usable.shape)
+    for nodes in patterns:
+        rows, columns = (_weights(size, pixels) for size, pixels in zip(nodes.shape, usable.shape, strict=True))
+        image += rows.T @ nodes @ columns
     return (image - image[usable].mean()).astype(np.float32)
+
+
+def _weights(size: int, pixels: int) -> Floats:
+    """What each of some nodes along one side of the detector gives to each pixel, shape ``(size, pixels)``."""
+    position = (np.arange(pixels) + 0.5) / pixels - 0.5
+    return np.stack([pattern_at(node[:, None], np.zeros(pixels), position) for node in np.eye(size)])
 
 
 def without_patterns(survey: CellSurvey, patterns: Mapping[str, Sequence[Floats]]) -> CellSurvey:
@@ -74,6 +82,11 @@ def write_patterns(text: str, name: str, folder: Path) -> Path:
     path = folder / f"{name}{PATTERNS_SUFFIX}"
     path.write_text(text)
     return path
+
+
+def patterns_among(paths: Sequence[Path]) -> list[Floats]:
+    """Read the patterns of an exposure from what is among some files; none where there are none."""
+    return [nodes for path in paths if path.name.endswith(PATTERNS_SUFFIX) for nodes in read_patterns(path)]
 
 
 def read_patterns(path: Path) -> list[Floats]:

@@ -40,8 +40,8 @@ def test_a_new_frame_costs_its_own_steps_and_those_it_touches(impatient, after_e
     assert run["name"] == "small: 3 frames, 1 filter"
     states = impatient.task_runs(run["id"])
     first, second, new = (frame.name.removesuffix("_uncal.fits") for frame in impatient.frames)
-    # Levels that were solved stay, so that the frames that had them are not flattened again.
-    for step in ("Stage 1", "Stage 2", "Cells", "Flatten"):
+    # Levels that were solved stay, so that the frames that had them are not drizzled again.
+    for step in ("Stage 1", "Stage 2", "Cells", "Drizzle"):
         assert states[f"{step}: {new}"] == "Completed"
         assert {states[f"{step}: {old}"] for old in (first, second)} == {"Cached"}
     assert states["Mosaic: F444W"] == "Completed"

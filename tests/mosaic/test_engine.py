@@ -16,7 +16,8 @@ from jwst.resample.resample import ResampleImage
 from stdatamodels.jwst.datamodels.dqflags import pixel
 
 from cosmosaic.exposures import exposure_name, open_exposures
-from cosmosaic.mosaic.engine import FootprintError, drizzle_frame
+from cosmosaic.mosaic import jwst_engine
+from cosmosaic.mosaic.engine import FootprintError, drizzle_frame, keep_frame
 from cosmosaic.mosaic.exposure import ExposureError, read_exposure
 from cosmosaic.mosaic.grid import GridError, resample_parameters, survey_grid
 from cosmosaic.mosaic.local import MosaicSettings, make_mosaic
@@ -26,6 +27,7 @@ from cosmosaic.mosaic.tiles import Box, make_plan, read_footprint, tiles_of, win
 from cosmosaic.records import MosaicGrid
 from cosmosaic.simulate.plan import plan_frames
 from cosmosaic.simulate.survey import simulate_frame, survey_scene
+from cosmosaic.sky.patterns import patterns_text, write_patterns
 from cosmosaic.survey import (
     DrizzleSettings,
     FilterPair,
@@ -221,12 +223,41 @@ def test_the_mosaic_carries_the_headers_of_its_exposures(mosaic: Path, frames: l
     assert set(table["DETECTOR"]) == {"NRCB1"}
 
 
+@pytest.mark.parametrize("engine", ["tiles", "jwst"])
+def test_patterns_leave_an_exposure_and_its_edges_are_flagged(frames: list[Path], tmp_path: Path, engine: str) -> None:
+    stripes, width, level = 0.1 * np.sin(np.arange(16.0))[:, None], 5, 0.2
+    name = exposure_name(frames[0].name)
+    paths = [frames[0], write_patterns(patterns_text([stripes]), name, tmp_path)]
+    sky, folder = SkySettings(trim_pixels=width), tmp_path / "crf"
+    folder.mkdir()
+    if engine == "tiles":
+        (crf,) = keep_frame(paths, level, sky, folder).paths
+    else:
+        off = OutlierSettings(enabled=False)
+        (crf,) = jwst_engine.flag_outliers(paths, {name: level}, sky, off, DrizzleSettings(), folder).paths
+    inner = np.s_[width:-width, width:-width]
+    with fits.open(frames[0]) as before, fits.open(crf) as after:
+        taken = (before["SCI"].data - after["SCI"].data)[inner]
+        flagged = (after["DQ"].data & pixel["DO_NOT_USE"]) > 0
+        was_flagged = (before["DQ"].data & pixel["DO_NOT_USE"]) > 0
+    rows = np.nanmean(taken, axis=1)
+    assert np.nanmax(np.abs(taken - rows[:, None])) < 1e-6
+    # Each stripe is ten rows high.
+    expected = np.interp(np.arange(len(flagged)), 10 * np.arange(16) + 4.5, stripes[:, 0])[width:-width]
+    assert np.std(rows - expected) < 1e-5
+    # Taken over all usable pixels, edges included, the level is what it was.
+    assert np.mean(rows - expected) == pytest.approx(level - stripes.mean(), abs=0.002)
+    assert np.array_equal(flagged[inner], was_flagged[inner])
+    flagged[inner] = True
+    assert flagged.all()
+
+
 def test_a_frame_that_lies_elsewhere_than_it_says_is_named(
     frames: list[Path], window: MosaicGrid, tmp_path: Path
 ) -> None:
     far = window.model_copy(update={"crpix": (window.crpix[0] + 4096, window.crpix[1])})
     with pytest.raises(FootprintError, match=exposure_name(frames[0].name)):
-        drizzle_frame([frames[0]], 0.0, tiles_of(far, 512), DrizzleSettings(), tmp_path)
+        drizzle_frame([frames[0]], 0.0, 0, tiles_of(far, 512), DrizzleSettings(), tmp_path)
 
 
 def test_a_frame_with_a_wild_wcs_is_named_before_memory_is_asked_for(
@@ -234,7 +265,7 @@ def test_a_frame_with_a_wild_wcs_is_named_before_memory_is_asked_for(
 ) -> None:
     monkeypatch.setattr("cosmosaic.mosaic.engine.sampled_map", lambda *given: 500.0 * sampled_map(*given))
     with pytest.raises(FootprintError, match=exposure_name(frames[0].name)):
-        drizzle_frame([frames[0]], 0.0, tiles_of(window, 512), DrizzleSettings(), tmp_path)
+        drizzle_frame([frames[0]], 0.0, 0, tiles_of(window, 512), DrizzleSettings(), tmp_path)
 
 
 def test_a_frame_beside_the_mosaic_is_named_by_the_plan(frames: list[Path], window: MosaicGrid) -> None:

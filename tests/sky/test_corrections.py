@@ -5,11 +5,9 @@ import pytest
 from astropy.io import fits
 from astropy.table import Table
 from jwst import datamodels
-from stdatamodels.jwst.datamodels.dqflags import pixel
 
-from cosmosaic.sky.corrections import flatten_frame, measure_wisps, remove_flicker, subtract_wisp
+from cosmosaic.sky.corrections import measure_wisps, remove_flicker, subtract_wisp
 from cosmosaic.sky.masks import EXPOSURE_TIERS, source_mask
-from cosmosaic.sky.patterns import patterns_text, write_patterns
 from cosmosaic.sky.solution import WISP_SUFFIX, WispSolution, read_wisps
 
 SIDE = 512
@@ -181,24 +179,6 @@ def test_a_template_that_does_not_fit_is_refused_by_name(with_wisps, tmp_path):
     fits.ImageHDU(np.ones((70, 30), np.float32)).writeto(template)
     with pytest.raises(ValueError, match=r"odd\.fits"):
         measure_wisps([with_wisps[0][0], template], found(with_wisps[0]), "wisp", tmp_path)
-
-
-def test_patterns_leave_an_exposure_and_its_edges_are_flagged(tmp_path):
-    stripes = 0.1 * RMS * np.sin(np.arange(16.0))[:, None]
-    path = write(np.full((SIDE, SIDE), SKY), tmp_path / "exposure_nrcb1_cal.fits")
-    target = tmp_path / "out"
-    target.mkdir()
-    (made,) = flatten_frame(
-        [path, write_patterns(patterns_text([stripes]), "exposure_nrcb1", tmp_path)], 5, target
-    ).paths
-    with datamodels.open(made) as model:
-        taken = SKY - model.data[16::32, 100]
-        assert model.data[5:-5, 5:-5].mean() == pytest.approx(SKY, abs=1e-4)
-        flagged = (model.dq & pixel["DO_NOT_USE"]) > 0
-    assert np.corrcoef(taken, stripes[:, 0])[0, 1] > 0.99
-    assert flagged.sum() == SIDE**2 - (SIDE - 10) ** 2
-    assert flagged[0].all()
-    assert not flagged[5:-5, 5:-5].any()
 
 
 def test_a_mask_covers_faint_outskirts_and_little_of_the_empty_sky():

@@ -46,6 +46,14 @@ def test_patterns_on_disk_and_on_pixels_leave_the_level(tmp_path):
     np.testing.assert_allclose(middle, (stripes[:3, 0] - stripes[0, 0]), atol=0.05)
 
 
+def test_patterns_on_pixels_are_what_they_are_at_the_pixels_places():
+    nodes = np.random.default_rng(2).standard_normal((5, 3))
+    y, x = np.meshgrid((np.arange(80) + 0.5) / 80 - 0.5, (np.arange(70) + 0.5) / 70 - 0.5, indexing="ij")
+    expected = pattern_at(nodes, x, y)
+    image = pattern_image([nodes], np.full((80, 70), True))
+    np.testing.assert_allclose(image, expected - expected.mean(), atol=1e-6)
+
+
 def test_a_plane_on_one_exposure_is_found_and_the_level_kept():
     def tilt(number, x, y):
         return 0.3 * PIXEL_RMS * x * (number == 2)

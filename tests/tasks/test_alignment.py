@@ -61,7 +61,7 @@ def executed(observed, step):
 def test_only_the_new_frame_is_aligned_and_drizzled(grown):
     assert grown.added.failed == {}
     assert executed(grown.added, "Alignment") == {BAND}
-    for step in ("Align", "Cells", "Flatten", "Drizzle"):
+    for step in ("Align", "Cells", "Drizzle"):
         assert executed(grown.added, step) == {grown.name_of_late}, step
 
 

@@ -57,7 +57,7 @@ def combination(small):
     observed = small.run()
     per_tile = tiles(observed, "Reference") | tiles(observed, "Combine")
     assert len(per_tile) >= 2
-    per_frame = {label for step in ("Cells", "Flatten", "Drizzle", "Outliers") for label in every(small, step)}
+    per_frame = {label for step in ("Cells", "Drizzle", "Outliers") for label in every(small, step)}
     return OF_THE_BAND | per_tile | per_frame
 
 
@@ -88,7 +88,7 @@ def test_a_parameter_of_the_catalogue_runs_the_catalogue_alone(settled):
 
 
 def test_a_parameter_of_the_drizzle_leaves_calibration_and_sky_alone(settled):
-    sky = {f"Sky: {BAND}"} | every(settled, "Cells") | every(settled, "Flatten")
+    sky = {f"Sky: {BAND}"} | every(settled, "Cells")
     expected = combination(settled) - {f"Association: {BAND}"} - sky
     assert but_picture(settled.run(drizzle={"pixfrac": 0.9}).executed) == but_picture(expected)
 
@@ -109,9 +109,7 @@ def test_a_frame_replaced_under_its_name_is_calibrated_again_alone(settled):
         os.utime(changed, ns=(status.st_atime_ns, status.st_mtime_ns))
         assert changed.stat().st_size == status.st_size
         name = names(settled)[1]
-        others = {
-            label for step in ("Cells", "Flatten", "Drizzle") for label in every(settled, step) - {f"{step}: {name}"}
-        }
+        others = {label for step in ("Cells", "Drizzle") for label in every(settled, step) - {f"{step}: {name}"}}
         expected = {f"Stage 1: {name}", f"Stage 2: {name}"} | everything - others
         assert but_picture(settled.run().executed) == but_picture(expected)
     finally:

@@ -54,8 +54,8 @@ def executed(observed, step):
     }
 
 
-def test_only_the_new_frame_is_flattened_and_drizzled(grown):
-    for step in ("Stage 1", "Stage 2", "Cells", "Flatten", "Drizzle"):
+def test_only_the_new_frame_is_measured_and_drizzled(grown):
+    for step in ("Stage 1", "Stage 2", "Cells", "Drizzle"):
         assert executed(grown.added, step) == {grown.name_of_late}, step
 
 
