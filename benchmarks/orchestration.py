@@ -3,9 +3,11 @@
     python benchmarks/orchestration.py --json orchestration.json
 
 The synthetic demo survey is run from raw frames to products: by the flow with its temporary server, and by the same
-library calls made directly, in the same order and on as many child processes, without Prefect; in turn, `PAIRS` times.
-`overhead_pct` is the median difference in wall time, the flow's start apart; `overhead_cpu_s` what flow process and
-server use beyond the process that makes the calls directly; `startup_s` is what `python flows/mosaic.py` takes beyond
+library calls made directly, in the same order and on as many child processes, without Prefect; after one run that does
+not count, in pairs, in one order and then in the other, since what runs first after a clean-up is slower.
+`overhead_pct` is the mean difference in wall time, the flow's start apart, `overhead_error_pct` the standard error over
+twos of pairs; `overhead_cpu_s` what flow process and server use beyond the process that makes the calls directly;
+`startup_s` is what `python flows/mosaic.py` takes beyond
 its run when all is cached. Then six surveys run at once on one server with PostgreSQL, which is needed for it; `failed`
 counts those that did not complete.
 """
@@ -22,8 +24,8 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from statistics import median
-from typing import Any
+from statistics import mean, stdev
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -47,7 +49,7 @@ from flows.mosaic import mosaic  # noqa: E402
 from tasks.environment import prefect_defaults  # noqa: E402
 from tasks.leftovers import temporary_servers  # noqa: E402
 
-PAIRS = 3
+PAIRS = 8
 AT_ONCE = 6
 SMALL = {
     "detectors": ["NRCBLONG"],
@@ -55,6 +57,13 @@ SMALL = {
     "subarray": "SUB160",
     "groups": 3,
 }
+
+
+class Cost(NamedTuple):
+    """Wall and CPU seconds of a run."""
+
+    wall_s: float
+    cpu_s: float
 
 
 class Calls:
@@ -111,15 +120,15 @@ def survey_of(observed: Path, folder: Path) -> Survey:
     )
 
 
-def run_flow(survey: Survey) -> tuple[float, float, Calls]:
-    """Run the flow in this process; return wall and CPU time after its start, and its library calls."""
+def run_flow(survey: Survey) -> tuple[Cost, Calls]:
+    """Run the flow in this process; return what it cost after its start, and its library calls."""
     with prefect_defaults(), recorded() as calls:
         state = mosaic(survey, return_state=True)
         wall = time.perf_counter() - calls.started
         cpu = cpu_around_steps() - calls.cpu_before
     if not state.is_completed():
         raise RuntimeError(str(state))
-    return wall, cpu, calls
+    return Cost(wall, cpu), calls
 
 
 def cpu_around_steps() -> float:
@@ -127,8 +136,8 @@ def cpu_around_steps() -> float:
     return time.process_time() + sum(sum(server.cpu_times()[:2]) for server in temporary_servers())
 
 
-def run_directly(survey: Survey, calls: Calls) -> tuple[float, float]:
-    """Make the same library calls, each as soon as what it needs is there; return wall and CPU time."""
+def run_directly(survey: Survey, calls: Calls) -> Cost:
+    """Make the same library calls, each as soon as what it needs is there; return what they cost."""
     resources, target = survey.resources, store.absolute_uri(survey.url("cache"))
     start, cpu_before = time.perf_counter(), time.process_time()
     plan = workers.plan_workers(
@@ -155,7 +164,7 @@ def run_directly(survey: Survey, calls: Calls) -> tuple[float, float]:
     record_use(target, "direct", survey.name, {result.key for _, result, _ in calls.made})
     wall, cpu = time.perf_counter() - start, time.process_time() - cpu_before
     workers.stop_workers()
-    return wall, cpu
+    return Cost(wall, cpu)
 
 
 def measure_startup(observed: Path, folder: Path) -> float:
@@ -241,17 +250,33 @@ def measure_at_once(work: Path) -> dict[str, Any]:
 def measure_overhead(work: Path) -> dict[str, Any]:
     """Run the demo survey by the flow and directly, then once more by the command, when all is cached."""
     demo = simulate(work / "demo", dict(os.environ), {})
-    pairs = []
-    for number in range(PAIRS):
-        flow_s, flow_cpu_s, calls = run_flow(survey_of(demo, work / f"flow{number}"))
-        direct_s, direct_cpu_s = run_directly(survey_of(demo, work / f"direct{number}"), calls)
-        shutil.rmtree(work / f"direct{number}")
-        pairs.append((100 * (flow_s / direct_s - 1), flow_cpu_s - direct_cpu_s, flow_s, direct_s))
-        print(f"flow {flow_s:.1f} s, directly {direct_s:.1f} s", flush=True)
-    names = ("overhead_pct", "overhead_cpu_s", "flow_s", "direct_s")
-    figures = {name: round(median(values), 1) for name, values in zip(names, zip(*pairs, strict=True), strict=True)}
-    startup_s = round(measure_startup(demo, work / "flow0"), 1)
-    return figures | {"pairs": PAIRS, "steps": len(calls.made), "startup_s": startup_s}
+    calls = run_flow(survey_of(demo, work / "first"))[1]
+    pairs = [measure_pair(demo, work, calls, number % 2 == 0) for number in range(PAIRS)]
+    overheads = [100 * (flow.wall_s / direct.wall_s - 1) for flow, direct in pairs]
+    both_orders = [mean(overheads[first : first + 2]) for first in range(0, PAIRS, 2)]
+    return {
+        "overhead_pct": round(mean(both_orders), 1),
+        "overhead_error_pct": round(stdev(both_orders) / len(both_orders) ** 0.5, 1),
+        "overhead_cpu_s": round(mean(flow.cpu_s - direct.cpu_s for flow, direct in pairs), 1),
+        "flow_s": round(mean(flow.wall_s for flow, _ in pairs), 1),
+        "direct_s": round(mean(direct.wall_s for _, direct in pairs), 1),
+        "pairs": PAIRS,
+        "steps": len(calls.made),
+        "startup_s": round(measure_startup(demo, work / "first"), 1),
+    }
+
+
+def measure_pair(demo: Path, work: Path, calls: Calls, flow_first: bool) -> tuple[Cost, Cost]:
+    """Run the demo survey by the flow and directly; return what each cost."""
+    by_flow, directly = survey_of(demo, work / "flow"), survey_of(demo, work / "direct")
+    costs = {}
+    for is_flow in (flow_first, not flow_first):
+        costs[is_flow] = run_flow(by_flow)[0] if is_flow else run_directly(directly, calls)
+    for survey in (by_flow, directly):
+        shutil.rmtree(survey.store)
+    flow, direct = costs[True], costs[False]
+    print(f"flow {flow.wall_s:.1f} s, directly {direct.wall_s:.1f} s", flush=True)
+    return flow, direct
 
 
 PARTS = {"overhead": measure_overhead, "at-once": measure_at_once}

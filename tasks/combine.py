@@ -96,10 +96,11 @@ def _finished(
     stem, label, mosaic, members = (
         given.stem(window), given.label(window), combined.mosaics[window.tile], given.members(window)
     )  # fmt: skip
-    preview = run.submit(preview_mosaic, label, mosaic=mosaic, stem=stem)
-    made, catalog = [mosaic, preview], None
+    made, catalog = [mosaic], None
     # The whole may be too large for any memory; named tiles are for that.
     if window != given.windows.whole or not given.windows.tiles:
+        # The longest first: nothing else may be left to do beside the last one.
+        catalog = _catalog(mosaic, given.association.band, label, stem, run)
         footprints = {name: given.footprints[name] for name in members}
         made.append(
             run.submit(
@@ -112,7 +113,7 @@ def _finished(
                 stem=stem,
             )
         )
-        catalog = _catalog(mosaic, given.association.band, label, stem, run)
+    made.append(run.submit(preview_mosaic, label, mosaic=mosaic, stem=stem))
     made += [future for future in (catalog, *others) if future]
     published = run.submit(publish_objects, label, objects=tuple(made), target=run.products, endings=PRODUCT_ENDINGS)
     return MosaicFutures(window, members, stem, mosaic, catalog, published)
