@@ -14,7 +14,6 @@ from prefect.settings import (
     PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
     PREFECT_SERVER_SERVICES_EVENT_PERSISTER_ENABLED,
     PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE,
-    PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL,
     PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE,
     PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED,
     get_current_settings,
@@ -32,7 +31,6 @@ DEFAULTS = {
     # One by one, the states of the tasks cost the server three times the CPU seconds, which the steps want.
     PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE: 100,
     PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE: 100,
-    PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL: 1.0,
     # Runs, states, logs and artifacts are kept; the feed of events, a third of the server's work, has no reader, and
     # nobody leaves automations to a server that ends with the run.
     PREFECT_SERVER_SERVICES_EVENT_PERSISTER_ENABLED: False,

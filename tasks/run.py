@@ -3,6 +3,8 @@
 import copy
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -124,7 +126,8 @@ class Run:
         for written in (self.work.cache, self.products):
             store.clean(written)
         self._runner = runner
-        self._storage = result_storage(self.work.results)
+        # Several requests to the server; frames are looked for meanwhile.
+        self._storage = ThreadPoolExecutor(1).submit(copy_context().run, result_storage, self.work.results)
         self._tasks: dict[str, Task] = {}
         self._progress = Progress(survey.name)
 
@@ -144,7 +147,7 @@ class Run:
     def _stored(self, task: Task) -> Task:
         """Return the task that keeps its records in this run's store; made once, since Prefect inspects its source."""
         if task.name not in self._tasks:
-            self._tasks[task.name] = task.with_options(result_storage=self._storage)
+            self._tasks[task.name] = task.with_options(result_storage=self._storage.result())
         return self._tasks[task.name]
 
     def results(self, futures: dict[str, PrefectFuture]) -> dict[str, StepResult]:
