@@ -194,11 +194,6 @@ class SkySettings(Settings):
         """Whether the method looks at the exposures' pixels, not only at means of cells."""
         return self.method == "auto" or self.method in get_args(PixelMethod)
 
-    @property
-    def changes_pixels(self) -> bool:
-        """Whether more than a level is done to an exposure."""
-        return self.slow_stripes or self.trim_pixels > 0 or self.method in ("overlap-planes", "surface")
-
     @model_validator(mode="after")
     def _levels_for_user(self) -> Self:
         if (self.method == "user") != (self.levels is not None):

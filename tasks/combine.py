@@ -99,7 +99,7 @@ def _finished(
     made, catalog = [mosaic], None
     # The whole may be too large for any memory; named tiles are for that.
     if window != given.windows.whole or not given.windows.tiles:
-        # The longest first: nothing else may be left to do beside the last one.
+        # The longest first, so that it does not run alone at the end.
         catalog = _catalog(mosaic, given.association.band, label, stem, run)
         footprints = {name: given.footprints[name] for name in members}
         made.append(

@@ -28,7 +28,7 @@ def compare_methods(
     """Measure the sky by all methods and rank them."""
     return Step(
         name="compare_methods",
-        version=2,
+        version=3,
         function="cosmosaic.sky.comparison:compare_methods",
         inputs=(
             *objects_of(*cells),

@@ -38,7 +38,7 @@ DEFAULTS = {
 }
 
 ALONE = {
-    # Automations look for heartbeats, which a temporary server has none of; a run that ends waits a second for them.
+    # They serve automations, and a temporary server has none; a run's end waits up to a second for their thread.
     PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
 }
 """Where the user has named no server."""

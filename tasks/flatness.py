@@ -108,7 +108,7 @@ def measure_band(
     cells = tuple(
         run.submit(bin_frame, name, exposure=exposures[name], name=name, grid=cell_grid) for name in association.members
     )
-    if settings.method == "none" and not settings.changes_pixels:
+    if settings.method == "none" and not settings.slow_stripes:
         return SkyFutures(cells, None, None, cell_grid)
     # The verdict judges all light, whatever the mask.
     masked = tuple(

@@ -133,9 +133,9 @@ class Run:
 
     def submit(self, task: Task, label: str, **parameters: Any) -> PrefectFuture:
         """Submit a step's task; it starts when the futures among its parameters are done."""
+        named = copy.copy(self._stored(task))
         with self.ledger.lock:
             self.ledger.submitted += 1
-        named = copy.copy(self._stored(task))
         named.task_run_name = f"{task.name}: {label}"
         # Prefect asks the server for the state of each future that is a parameter itself, and not of those within one.
         waiting = {name: value for name, value in parameters.items() if _holds_future(value)}

@@ -1,9 +1,9 @@
 """The sky of the exposures of one filter: cleaned, measured, taken out, judged."""
 
 from cosmosaic.records import MosaicGrid, StoredObject
-from cosmosaic.sky.patterns import PATTERNS_SUFFIX
 from cosmosaic.sky.solution import (
     CLEARED_SUFFIX,
+    PATTERNS_SUFFIX,
     WISP_SUFFIX,
     SkyRequest,
     SkySolution,

@@ -3,7 +3,10 @@
 import dataclasses
 import inspect
 import pkgutil
+import subprocess
+import sys
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 
@@ -75,6 +78,13 @@ def test_every_step_names_a_function_that_exists():
         function = pkgutil.resolve_name(name)
         assert next(iter(inspect.signature(function).parameters)) == "paths"
         assert list(inspect.signature(function).parameters)[-1] == "folder"
+
+
+def test_the_process_of_a_flow_spares_itself_the_import_of_jwst():
+    told = "import sys, flows.mosaic; print('jwst' in sys.modules)"
+    root = Path(__file__).parents[1]
+    shown = subprocess.run([sys.executable, "-c", told], check=True, capture_output=True, text=True, cwd=root)
+    assert shown.stdout.strip() == "False"
 
 
 def test_plans_are_hashable_so_that_pools_are_shared():

@@ -47,7 +47,7 @@ class Exposure:
     tree: bytes
     """ASDF with the WCS in it."""
     pattern: FloatImage | None
-    """What was taken out of SCI beside the level, MJy/sr."""
+    """What was taken out of SCI besides the level, MJy/sr."""
     header: fits.Header
     """Of the primary HDU."""
     sci_header: fits.Header

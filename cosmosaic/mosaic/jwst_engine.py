@@ -11,11 +11,11 @@ from cosmosaic.exposures import exposure_name, open_exposures, save_exposures
 from cosmosaic.mosaic.grid import resample_parameters
 from cosmosaic.mosaic.noise import note_noise_factor
 from cosmosaic.provenance import save_model
-from cosmosaic.quality import border
+from cosmosaic.quality import border, is_usable
 from cosmosaic.records import Made, MosaicGrid
-from cosmosaic.sky.cells import usable_pixels
 from cosmosaic.sky.keywords import note_verdict
-from cosmosaic.sky.patterns import PATTERNS_SUFFIX, pattern_image, read_patterns
+from cosmosaic.sky.patterns import pattern_image, read_patterns
+from cosmosaic.sky.solution import PATTERNS_SUFFIX
 from cosmosaic.survey import DrizzleSettings, OutlierSettings, SkySettings
 
 FEWEST_GROUPS = 3
@@ -49,7 +49,7 @@ def flag_outliers(
     """
     patterns = {path.name.removesuffix(PATTERNS_SUFFIX): path for path in paths if path.suffix == ".json"}
     library = open_exposures([path for path in paths if path.suffix == ".fits"], folder.parent)
-    if levels is not None:
+    if levels is not None or sky.trim_pixels:
         _take_out(library, levels, patterns, sky)
     if outliers.enabled and len(library.group_names) >= FEWEST_GROUPS:
         library = _detect(library, outliers, drizzle)
@@ -98,21 +98,26 @@ def drizzle_mosaic(
     return Made([path])
 
 
-def _take_out(library: Any, levels: dict[str, float], patterns: dict[str, Path], sky: SkySettings) -> None:
+def _take_out(library: Any, levels: dict[str, float] | None, patterns: dict[str, Path], sky: SkySettings) -> None:
     with library:
         for model in library:
             name = exposure_name(model.meta.filename)
             if name in patterns:
-                model.data -= pattern_image(read_patterns(patterns[name]), usable_pixels(model))
+                usable = is_usable(model.data, model.err, model.dq)
+                model.data -= pattern_image(read_patterns(patterns[name]), usable)
             model.dq[border(model.dq.shape, sky.trim_pixels)] |= pixel["DO_NOT_USE"]
-            level = levels[name]
-            # Level and state go together: resample subtracts a level that is not marked as subtracted.
-            model.meta.background.level = level
-            model.meta.background.subtracted = sky.subtract
-            model.meta.background.method = sky.method
-            if sky.subtract:
-                model.data -= level
+            if levels is not None:
+                _subtract_level(model, levels[name], sky)
             library.shelve(model)
+
+
+def _subtract_level(model: Any, level: float, sky: SkySettings) -> None:
+    # Level and state go together: resample subtracts a level that is not marked as subtracted.
+    model.meta.background.level = level
+    model.meta.background.subtracted = sky.subtract
+    model.meta.background.method = sky.method
+    if sky.subtract:
+        model.data -= level
 
 
 def _detect(library: Any, outliers: OutlierSettings, drizzle: DrizzleSettings) -> Any:

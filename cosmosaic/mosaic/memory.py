@@ -85,8 +85,9 @@ def peak_mb(shape: tuple[int, int], tile_pixels: int, input_over_output_scale: f
     # Turned by 45 degrees a frame's box is twice its area.
     box = 2 * frame * input_over_output_scale**2
     sums = min(tile_pixels**2, box) * SUM_BYTES
-    # Planes and weight, errors and flags, pixel map; then the same without errors and flags, and what is left out.
-    drizzling = frame * (5 * 4 + 2 * 4 + 2 * 8) + 2 * sums
-    flagging = max(frame * (7 * 4 + 2 * 8 + 8) + box * 5, frame * (6 * 4 + 2 * 8 + 6) + 2 * sums)
+    # Planes and weight, errors, flags and pattern, pixel map; then without errors, flags and pattern, and what is left
+    # out.
+    drizzling = frame * (5 * 4 + 3 * 4 + 2 * 8) + 2 * sums
+    flagging = max(frame * (8 * 4 + 2 * 8 + 8) + box * 5, frame * (6 * 4 + 2 * 8 + 6) + 2 * sums)
     combining = tile_pixels**2 * (MOSAIC_BYTES + SUM_BYTES)
     return BASE_MB + max(drizzling, flagging, combining) / 1e6

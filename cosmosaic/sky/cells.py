@@ -25,6 +25,7 @@ from cosmosaic.mosaic.tiles import CELL_PIXELS, Box, box_of, cell_lattice, read_
 from cosmosaic.quality import is_usable
 from cosmosaic.records import Made, MosaicGrid
 from cosmosaic.sky.masks import grown
+from cosmosaic.sky.patterns import pattern_at
 from cosmosaic.sky.solution import CELLS_SUFFIX, MASKED_SUFFIX
 from cosmosaic.sky.source_masks import mask_image
 from cosmosaic.survey import GridSettings
@@ -89,10 +90,15 @@ class Exposure:
         return np.isfinite(self.mean)
 
     @cached_property
-    def from_middle(self) -> tuple[Floats, Floats]:
-        """Columns and rows as in ``detector_position``, counted from the middle of the usable cells."""
-        x, y = (position - np.mean(position[self.usable]) for position in self.detector_position)
+    def middle(self) -> tuple[float, float]:
+        """Mean column and row of the usable cells, as in ``detector_position``."""
+        x, y = (float(np.mean(position[self.usable])) for position in self.detector_position)
         return x, y
+
+    def from_middle(self, cells: Flags) -> tuple[Floats, Floats]:
+        """Columns and rows of some cells, counted from the middle of the usable ones, in widths of a detector."""
+        (x, y), (x0, y0) = self.detector_position, self.middle
+        return x[cells] - x0, y[cells] - y0
 
     @cached_property
     def weight(self) -> Floats:
@@ -438,6 +444,21 @@ def sums_on_detector(exposure: Exposure, values: Floats, used: Flags, parts: int
     )
     index, shape = y * parts + x, (parts, parts)
     return _sums(index, values[used], shape), _sums(index, None, shape)
+
+
+def without_patterns(survey: CellSurvey, patterns: Mapping[str, Sequence[Floats]]) -> CellSurvey:
+    """Subtract patterns from the exposures' cells; their mean levels stay what they were."""
+    exposures, light = (
+        tuple(_without(each, patterns.get(each.name, ())) for each in some) for some in (survey.exposures, survey.light)
+    )
+    return CellSurvey(survey.grid, exposures, light)
+
+
+def _without(exposure: Exposure, patterns: Sequence[Floats]) -> Exposure:
+    x, y = (np.nan_to_num(position) for position in exposure.detector_position)
+    image = sum((pattern_at(nodes, x, y) for nodes in patterns), np.zeros(x.shape))
+    shift = np.sum(image * exposure.pixels) / np.sum(exposure.pixels)
+    return replace(exposure, mean=exposure.mean - (image - shift))
 
 
 def stack(survey: CellSurvey, levels: Mapping[str, float]) -> Floats:

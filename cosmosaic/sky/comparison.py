@@ -7,9 +7,8 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from cosmosaic.records import Made, MosaicGrid
-from cosmosaic.sky.cells import CellSurvey, read_cells, stack
+from cosmosaic.sky.cells import CellSurvey, read_cells, stack, without_patterns
 from cosmosaic.sky.methods import Sky, SkyInputs, measure, values_of
-from cosmosaic.sky.patterns import without_patterns
 from cosmosaic.sky.pictures import draw_skies
 from cosmosaic.sky.solution import CELLS_SUFFIX
 from cosmosaic.sky.verdict import Verdict, rank

@@ -31,9 +31,6 @@ differs between exposures by more than the noise."""
 ITERATIONS = 20
 HUBER_SIGMA = 2.0
 LARGEST_PULL = 4.0
-PART_ON_DETECTOR = 0.5, 0.5
-"""Part of the detectors' planes that stays on the detector, and its error, before the data have told it: somewhere
-between none and all."""
 
 
 class Step(NamedTuple):
@@ -64,21 +61,6 @@ class Solution(NamedTuple):
     structure: float
     """Rms of the light of single exposures (1/f noise, wisps) that a level is no model for, MJy/sr, such that an
     overlap's mean differs from its detector's by ``structure * sqrt(1 / fraction - 1)``."""
-    on_detector: float
-    """Part of the detectors' planes that stays on the detector; the rest is on the sky."""
-
-
-class _Measurements(NamedTuple):
-    """Steps, pedestals and what is known of the planes beforehand, one after the other."""
-
-    design: Floats
-    """By measurement and unknown: the levels, and the part of the planes that stays on the detector."""
-    observed: Floats
-    errors: Floats
-    partial: Floats
-    """Variance that structure within detectors adds, in units of its mean square."""
-    is_step: Flags
-    is_pedestal: Flags
 
 
 def measure_steps(survey: CellSurvey, cells: Flags) -> list[Step]:
@@ -98,12 +80,11 @@ def measure_steps(survey: CellSurvey, cells: Flags) -> list[Step]:
 def solve_levels(steps: list[Step], pedestals: Mapping[str, Level]) -> Solution:
     """Find the levels that fit all steps and pedestals best.
 
-    Three things are found with the levels. Two are such that residuals have the size that their errors say (variance
-    components): by how much the pedestals' errors fall short, which cannot know what light hides below the noise,
-    and the structure within detectors that makes the mean of a narrow overlap differ from that of its detector.
-    The third is the part of the planes of single detectors that stays on the detector. All overlaps of a dither
-    pattern agree with such a plane on levels that grow with the dither; pedestals agree likewise with a plane on the
-    sky. So it is known no better than the two agree with each other, and the levels' errors say so.
+    The level of an exposure is the mean over all of it, and an overlap's mean differs from that by the plane of the
+    exposure at the overlap's middle, wherever the light comes from: without it all overlaps of a dither pattern agree
+    on levels that grow with the dither. Two things are found with the levels, such that residuals have the size that
+    their errors say (variance components): by how much the pedestals' errors fall short, which cannot know what light
+    hides below the noise, and the structure within detectors beyond planes.
     Single measurements that disagree with the rest lose weight (Huber).
 
     Parameters
@@ -113,45 +94,49 @@ def solve_levels(steps: list[Step], pedestals: Mapping[str, Level]) -> Solution:
     pedestals
         Level of every exposure, which sets the zero.
     """
-    names, known = list(pedestals), _measurements(steps, pedestals)
-    scale, structure = 1.0, float(np.median(known.errors[known.is_pedestal]))
+    names = list(pedestals)
+    place = {name: index for index, name in enumerate(names)}
+    differences = np.zeros((len(steps), len(names)))
+    for row, step in enumerate(steps):
+        differences[row, place[step.first]], differences[row, place[step.second]] = 1.0, -1.0
+    design = np.concatenate([differences, np.eye(len(names))])
+    planes = _planes(pedestals)
+    measured = [_between_means(step, planes) for step in steps]
+    measured += [(level.value, level.error) for level in pedestals.values()]
+    observed, errors = np.array(measured).T
+    partial = np.array([2.0 * (1.0 / step.fraction - 1.0) for step in steps] + [0.0] * len(names))
+    is_pedestal = np.arange(len(observed)) >= len(steps)
+
+    scale, structure = 1.0, float(np.median(errors[is_pedestal]))
     for _ in range(ITERATIONS):
-        errors = np.where(known.is_pedestal, scale * known.errors, known.errors)
-        sigma = np.sqrt(errors**2 + structure**2 * known.partial)
-        solution, covariance, pull, share = _weighted_solution(known.design, known.observed, sigma)
-        scale *= _agreement(pull, share, known.is_pedestal, lowest=1.0 / scale)
-        structure *= _agreement(pull, share, known.is_step, lowest=0.0)
+        sigma = np.sqrt(np.where(is_pedestal, scale * errors, errors) ** 2 + structure**2 * partial)
+        solution, covariance, pull, share = _weighted_solution(design, observed, sigma)
+        scale *= _agreement(pull, share, is_pedestal, lowest=1.0 / scale)
+        structure *= _agreement(pull, share, ~is_pedestal, lowest=0.0)
     levels = {
         name: Level(float(value), float(np.sqrt(variance)))
-        for name, value, variance in zip(names, solution[:-1], np.diag(covariance)[:-1], strict=True)
+        for name, value, variance in zip(names, solution, np.diag(covariance), strict=True)
     }
-    return Solution(levels, connected_groups(names, steps), scale, structure, float(solution[-1]))
+    return Solution(levels, connected_groups(names, steps), scale, structure)
 
 
-def _measurements(steps: list[Step], pedestals: Mapping[str, Level]) -> _Measurements:
-    place = {name: index for index, name in enumerate(pedestals)}
-    last = len(steps) + len(place)
-    design = np.zeros((last + 1, len(place) + 1))
-    for row, step in enumerate(steps):
-        design[row, place[step.first]], design[row, place[step.second]] = 1.0, -1.0
-        design[row, -1] = _plane_step(step, pedestals)
-    design[len(steps) :] = np.eye(len(place) + 1)
-    known = [(step.difference, step.error) for step in steps]
-    known += [(level.value, level.error) for level in pedestals.values()]
-    observed, errors = np.array([*known, PART_ON_DETECTOR]).T
-    partial = np.zeros(last + 1)
-    partial[: len(steps)] = [2.0 * (1.0 / step.fraction - 1.0) for step in steps]
-    number = np.arange(last + 1)
-    is_step, is_last = number < len(steps), number == last
-    return _Measurements(design, observed, errors, partial, is_step, ~is_step & ~is_last)
+def _planes(pedestals: Mapping[str, Level]) -> dict[str, tuple[Floats, Floats]]:
+    """Slopes of exposures and their variances, held by the slopes' own spread over the survey (empirical Bayes)."""
+    slopes = np.array([level.slopes for level in pedestals.values()])
+    variance = np.array([level.slope_errors for level in pedestals.values()]) ** 2
+    # What hardly knows its slopes has no say in how large they are.
+    weight = (1.0 + variance / (np.median(variance) or 1.0)) ** -2.0
+    spread = max(float(np.average(slopes**2 - variance, weights=weight)), 0.0)
+    part = spread / np.maximum(spread + variance, np.finfo(float).tiny)
+    return dict(zip(pedestals, zip(part * slopes, part * variance, strict=True), strict=True))
 
 
-def _plane_step(step: Step, pedestals: Mapping[str, Level]) -> float:
-    """The step that the planes of both detectors would make if they stayed on them, MJy/sr."""
-    first, second = (
-        np.dot(pedestals[name].slopes, middle) for name, middle in zip(step[:2], step.middles, strict=True)
-    )
-    return float(first - second)
+def _between_means(step: Step, planes: Mapping[str, tuple[Floats, Floats]]) -> tuple[float, float]:
+    """The step between the means of two whole exposures, and its error."""
+    (first, first_variance), (second, second_variance) = planes[step.first], planes[step.second]
+    a, b = np.array(step.middles)
+    variance = step.error**2 + first_variance @ a**2 + second_variance @ b**2
+    return step.difference - float(first @ a - second @ b), float(np.sqrt(variance))
 
 
 def _weighted_solution(design: Floats, observed: Floats, sigma: Floats) -> tuple[Floats, Floats, Floats, Floats]:
@@ -274,8 +259,8 @@ def _step(survey: CellSurvey, cells: Flags, first: Exposure, second: Exposure) -
 
 
 def _middle(exposure: Exposure, window: Window, used: Flags, near: Flags) -> Position:
-    x, y = (float(np.mean(position[window][used][near])) for position in exposure.from_middle)
-    return x, y
+    (x, y), (x0, y0) = exposure.detector_position, exposure.middle
+    return float(np.mean(x[window][used][near])) - x0, float(np.mean(y[window][used][near])) - y0
 
 
 def _unclipped(difference: Floats, variance: Floats, kept: Flags) -> Flags:

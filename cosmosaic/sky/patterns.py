@@ -4,15 +4,14 @@ Nodes lie in the middles of equal parts of the detector: 64 by 1 are stripes alo
 """
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from cosmosaic.sky.cells import CellSurvey, Exposure
+from cosmosaic.sky.solution import PATTERNS_SUFFIX
 
 Floats = NDArray[np.floating]
 Flags = NDArray[np.bool_]
@@ -21,7 +20,6 @@ Patterns = dict[str, list[Floats]]
 
 DIGITS = 8
 """Decimals of the values in MJy/sr that are kept, a ten-thousandth of a pixel's noise."""
-PATTERNS_SUFFIX = "_patterns.json"
 
 
 def pattern_at(nodes: Floats, x: Floats, y: Floats) -> Floats:
@@ -55,21 +53,6 @@ def _weights(size: int, pixels: int) -> Floats:
     """What each of some nodes along one side of the detector gives to each pixel, shape ``(size, pixels)``."""
     position = (np.arange(pixels) + 0.5) / pixels - 0.5
     return np.stack([pattern_at(node[:, None], np.zeros(pixels), position) for node in np.eye(size)])
-
-
-def without_patterns(survey: CellSurvey, patterns: Mapping[str, Sequence[Floats]]) -> CellSurvey:
-    """Subtract patterns from the exposures' cells; their mean levels stay what they were."""
-    exposures, light = (
-        tuple(_without(each, patterns.get(each.name, ())) for each in some) for some in (survey.exposures, survey.light)
-    )
-    return CellSurvey(survey.grid, exposures, light)
-
-
-def _without(exposure: Exposure, patterns: Sequence[Floats]) -> Exposure:
-    x, y = (np.nan_to_num(position) for position in exposure.detector_position)
-    image = sum((pattern_at(nodes, x, y) for nodes in patterns), np.zeros(x.shape))
-    shift = np.sum(image * exposure.pixels) / np.sum(exposure.pixels)
-    return replace(exposure, mean=exposure.mean - (image - shift))
 
 
 def patterns_text(patterns: Sequence[Floats]) -> str:

@@ -10,6 +10,10 @@ from cosmosaic.sky.mode import LOWER_SIGMA, gaussian_mode
 
 Floats = NDArray[np.floating]
 Flags = NDArray[np.bool_]
+Slopes = tuple[float, float]
+
+EVEN_SPREAD, LEAST_SPREAD = 12.0**-0.5, 0.01
+"""Rms distance of cells from their middle along one axis, in widths of a detector: of a whole one, and of a strip."""
 
 
 class Level(NamedTuple):
@@ -17,9 +21,9 @@ class Level(NamedTuple):
 
     value: float
     error: float
-    slopes: tuple[float, float] = (0.0, 0.0)
-    """Along the detector's x and y from edge to edge, MJy/sr, of the plane that was taken out to measure it, without
-    what noise makes of them."""
+    slopes: Slopes = (0.0, 0.0)
+    """Along the detector's x and y from edge to edge, MJy/sr, of the plane that was taken out to measure it."""
+    slope_errors: Slopes = (0.0, 0.0)
 
 
 def pedestal(exposure: Exposure, used: Flags, blocks: NDArray[np.int64]) -> Level:
@@ -50,15 +54,18 @@ def pedestal(exposure: Exposure, used: Flags, blocks: NDArray[np.int64]) -> Leve
         )
     used = used & exposure.usable
     if np.count_nonzero(used) < FEWEST_FOR_LEVEL:
-        return Level(*gaussian_mode(exposure.mean[exposure.usable]))
-    x, y = exposure.from_middle
-    values, x, y = exposure.mean[used], x[used], y[used]
+        centre, error = gaussian_mode(exposure.mean[exposure.usable])
+        return Level(centre, error, slope_errors=(error / EVEN_SPREAD, error / EVEN_SPREAD))
+    x, y = exposure.from_middle(used)
+    values = exposure.mean[used]
     slopes = _plane(values, x, y)
     flat = values - slopes[0] * x - slopes[1] * y
     centre, sigma = gaussian_mode(flat)
     error = _block_error(flat, blocks[used], centre, sigma)
+    # A narrow strip tells nothing of a slope across it.
+    slope_errors = error / np.maximum([x.std(), y.std()], LEAST_SPREAD)
     # The plane is zero in the middle of the exposure's cells, which is where their mean lies.
-    return Level(centre, error, _beyond_noise(slopes, error * np.hypot(1 / x.std(), 1 / y.std())))
+    return Level(centre, error, _pair(slopes), _pair(slope_errors))
 
 
 def pedestals(survey: CellSurvey, sources: Flags) -> dict[str, Level]:
@@ -92,10 +99,9 @@ def _plane(values: Floats, x: Floats, y: Floats) -> Floats:
     return solution[:2]
 
 
-def _beyond_noise(slopes: Floats, noise: float) -> tuple[float, float]:
-    """Shrink slopes by what noise of a known length makes of them (James & Stein 1961)."""
-    part = max(0.0, 1.0 - float(noise**2 / np.sum(slopes**2)))
-    return part * float(slopes[0]), part * float(slopes[1])
+def _pair(values: Floats) -> Slopes:
+    x, y = values.tolist()
+    return x, y
 
 
 def _block_error(values: Floats, blocks: NDArray[np.int64], centre: float, sigma: float) -> float:

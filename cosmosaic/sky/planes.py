@@ -13,9 +13,9 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from cosmosaic.sky.cells import CellSurvey, Exposure, differences
+from cosmosaic.sky.cells import CellSurvey, Exposure, differences, without_patterns
 from cosmosaic.sky.overlap import common_window
-from cosmosaic.sky.patterns import Patterns, without_patterns
+from cosmosaic.sky.patterns import Patterns
 from cosmosaic.sky.pedestal import Level
 
 Floats = NDArray[np.floating]
@@ -33,7 +33,7 @@ LEAST_OVERLAP = 0.25
 FIRST_SPREAD = 0.05
 """Of the slopes, in units of the pixel rms, before the data have told it."""
 TERMS = 3
-"""Unknowns of an exposure: level in its middle, slopes along x and y over its width."""
+"""Unknowns of an exposure: level in the middle of its cells, slopes along x and y over a detector's width."""
 
 
 def detilt(survey: CellSurvey, levels: Mapping[str, Level], cells: Flags) -> tuple[CellSurvey, Patterns]:
@@ -101,7 +101,10 @@ def _normal_equations(survey: CellSurvey, used: Mapping[str, Flags]) -> tuple[Fl
 
 
 def _terms(exposure: Exposure) -> Floats:
-    x, y = (np.nan_to_num(position) for position in exposure.detector_position)
+    x, y = (
+        np.nan_to_num(position) - middle
+        for position, middle in zip(exposure.detector_position, exposure.middle, strict=True)
+    )
     return np.stack([np.ones_like(x), x, y])
 
 

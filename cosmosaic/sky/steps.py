@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from cosmosaic.records import Made
-from cosmosaic.sky.cells import read_cells
+from cosmosaic.sky.cells import read_cells, without_patterns
 from cosmosaic.sky.comparison import choose_method
 from cosmosaic.sky.methods import METHODS, Sky, SkyInputs, bright_cells, find_sources, measure, values_of
 from cosmosaic.sky.overlap import tied
-from cosmosaic.sky.patterns import Patterns, patterns_text, without_patterns, write_patterns
+from cosmosaic.sky.patterns import Patterns, patterns_text, write_patterns
 from cosmosaic.sky.pedestal import Level
 from cosmosaic.sky.solution import (
     CELLS_SUFFIX,

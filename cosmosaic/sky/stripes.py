@@ -9,8 +9,8 @@ cannot be told from the sky.
 import numpy as np
 from numpy.typing import NDArray
 
-from cosmosaic.sky.cells import CellSurvey, Exposure, differences
-from cosmosaic.sky.patterns import Patterns, without_patterns
+from cosmosaic.sky.cells import CellSurvey, Exposure, differences, without_patterns
+from cosmosaic.sky.patterns import Patterns
 
 Floats = NDArray[np.floating]
 Flags = NDArray[np.bool_]

@@ -19,10 +19,18 @@ from scipy import ndimage
 
 from cosmosaic.mosaic.tiles import Box, box_of
 from cosmosaic.records import STATES, MosaicGrid, State
-from cosmosaic.sky.cells import CELL_PIXELS, CellSurvey, Exposure, cut, differences, stack, sums_on_detector
+from cosmosaic.sky.cells import (
+    CELL_PIXELS,
+    CellSurvey,
+    Exposure,
+    cut,
+    differences,
+    stack,
+    sums_on_detector,
+    without_patterns,
+)
 from cosmosaic.sky.methods import Levels, Sky, bright_cells, find_sources, values_of
 from cosmosaic.sky.overlap import Step, measure_steps, solve_levels
-from cosmosaic.sky.patterns import without_patterns
 from cosmosaic.sky.pedestal import pedestals
 from cosmosaic.sky.planes import detilt
 from cosmosaic.sky.stripes import destripe

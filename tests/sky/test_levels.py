@@ -97,8 +97,9 @@ def test_planes_do_not_lend_trust_to_pedestals_that_disagree():
     wrong = dict(zip("abc", (-0.007, 0.013, -0.006), strict=True))
     pedestals = {name: Level(off * PIXEL_RMS, error, (slope, 0.0)) for name, off in wrong.items()}
     solution = solve_levels(steps_between(places, slope, error), pedestals)
-    # The overlaps agree with each other, and the planes explain but a hundredth of a pixel's noise of any step.
-    assert np.std([level.value for level in solution.levels.values()]) < 0.004 * PIXEL_RMS
+    # The overlaps agree with each other as soon as the planes are known; the pedestals scatter by 0.009.
+    assert np.std([level.value for level in solution.levels.values()]) < 0.002 * PIXEL_RMS
+    assert solution.pedestal_scale > 2
 
 
 def test_held_out_blocks_do_not_count():
@@ -158,3 +159,9 @@ def test_an_exposure_without_data_is_an_error_that_names_it():
     survey.exposures[0].mean[:] = np.nan
     with pytest.raises(NoSkyError, match="exposure0"):
         pedestals(survey, np.zeros(survey.grid.shape, dtype=bool))
+
+
+def test_where_there_are_no_planes_the_noise_of_slopes_moves_no_level():
+    found = [errors(solve_overlaps(clean(make_survey(TRUE, seed=seed, galaxies=0))).levels) for seed in range(8)]
+    # Taken as they are measured, slopes would make it 0.21 % of a pixel's noise.
+    assert np.mean([each.std() for each in found]) < 0.0018

@@ -93,6 +93,35 @@ def test_a_parameter_of_the_drizzle_leaves_calibration_and_sky_alone(settled):
     assert but_picture(settled.run(drizzle={"pixfrac": 0.9}).executed) == but_picture(expected)
 
 
+@pytest.mark.parametrize("engine", ["tiles", "jwst"])
+def test_edges_and_stripes_leave_the_exposures_that_are_combined(settled, engine):
+    before = settled.run(engine=engine)
+    trimmed = settled.run(engine=engine, sky={"trim_pixels": 8})
+    striped = settled.run(engine=engine, sky={"slow_stripes": False})
+    assert crf_of(trimmed) != crf_of(before) != crf_of(striped)
+    unmeasured = {f"Sky: {BAND}"} | every(settled, "Cells")
+    assert not trimmed.executed & unmeasured
+    assert striped.executed & unmeasured <= {f"Sky: {BAND}"}
+    if engine == "tiles":
+        assert every(settled, "Drizzle") | every(settled, "Outliers") <= trimmed.executed & striped.executed
+
+
+def crf_of(observed):
+    """Bytes of the pixels of the first exposure that went into the mosaic."""
+    (path, *_) = sorted(
+        path for paths in observed.objects.values() for path in paths if path.name.endswith("_crf.fits")
+    )
+    return fits.getdata(path, "SCI").tobytes() + fits.getdata(path, "DQ").tobytes()
+
+
+def test_a_run_that_finds_no_place_for_its_results_ends_and_says_why(small, monkeypatch):
+    def refused(url):
+        raise OSError("the server refuses the block")
+
+    monkeypatch.setattr("tasks.run.result_storage", refused)
+    assert small.run().state == "Failed"
+
+
 def test_without_outlier_detection_the_exposures_are_not_drizzled_again(settled):
     changed = settled.run(outliers={"enabled": False})
     assert every(settled, "Keep") <= changed.executed
