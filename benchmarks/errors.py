@@ -9,7 +9,7 @@ pixels, and of sums over blocks of 8 x 8, over what the errors (added in quadrat
 import numpy as np
 from scipy.ndimage import binary_erosion
 
-from cosmosaic.mosaic.kernel import READ_NOISE, SCIENCE, WEIGHT, Drop, Light, drizzle_square
+from cosmosaic.drizzle.kernel import READ_NOISE, SCIENCE, WEIGHT, Drop, Light, drizzle_square
 
 SIDE = 96
 BLOCK = 8

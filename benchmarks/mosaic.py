@@ -35,9 +35,9 @@ from astropy.io import fits
 
 from cosmosaic.mosaic.local import MosaicSettings, make_mosaic
 from cosmosaic.mosaic.memory import Resources, fit_memory
+from cosmosaic.processes.workers import give_freed_memory_back
 from cosmosaic.records import Made
 from cosmosaic.survey import DrizzleSettings, GridSettings, OutlierSettings
-from cosmosaic.workers import give_freed_memory_back
 
 DITHERS = ((-4.1, -3.2), (0.4, 0.3), (3.9, 3.1), (-1.3, 2.2))
 SHORT = ("NRCA1", "NRCA2", "NRCA3", "NRCA4")
@@ -76,7 +76,7 @@ def simulate(size: str, work: Path) -> Path:
     folder = work / size
     if (folder / "levels.json").exists():
         return folder
-    from cosmosaic.mosaic.exposure import read_exposure
+    from cosmosaic.drizzle.exposure import read_exposure
     from cosmosaic.simulate.survey import simulate_survey
     from cosmosaic.sky.detector_median import clipped_median
 
@@ -89,9 +89,9 @@ def simulate(size: str, work: Path) -> Path:
 
 def inputs_of(folder: Path) -> tuple[list[Path], dict[str, float], Any]:
     """Return frames, sky levels and the grid that all engines fill."""
-    from cosmosaic.exposures import exposure_name
-    from cosmosaic.mosaic.grid import survey_grid
-    from cosmosaic.mosaic.tiles import read_footprint
+    from cosmosaic.exposures.library import exposure_name
+    from cosmosaic.geometry.grid import survey_grid
+    from cosmosaic.geometry.windows import read_footprint
 
     frames = sorted((folder / "raw").glob("*_cal.fits"))
     footprints = {exposure_name(frame.name): read_footprint(frame) for frame in frames}
@@ -210,8 +210,8 @@ def run_jwst(folder: Path, output: Path) -> None:
     from jwst.outlier_detection import OutlierDetectionStep
     from jwst.resample import ResampleStep
 
-    from cosmosaic.exposures import exposure_name
-    from cosmosaic.mosaic.grid import resample_parameters
+    from cosmosaic.exposures.library import exposure_name
+    from cosmosaic.geometry.grid import resample_parameters
 
     frames, levels, grid = inputs_of(folder)
     members = [{"expname": str(frame), "exptype": "science"} for frame in frames]
@@ -239,8 +239,8 @@ def run_reference(folder: Path, output: Path) -> None:
     """Drizzle the engine's own crf files with jwst's resample step, to compare the pixels."""
     from jwst.resample import ResampleStep
 
-    from cosmosaic.exposures import open_exposures
-    from cosmosaic.mosaic.grid import resample_parameters
+    from cosmosaic.exposures.library import open_exposures
+    from cosmosaic.geometry.grid import resample_parameters
 
     grid = inputs_of(folder)[2]
     crf = sorted((output.parent / "ours" / "parts").glob("*_crf.fits"))
@@ -266,7 +266,7 @@ def run_swarp(folder: Path, output: Path) -> None:
         names.append(frame.name)
     rows, columns = grid.shape
     middle = (columns / 2 - 0.5, rows / 2 - 0.5)
-    from cosmosaic.mosaic.grid import pixel_to_sky
+    from cosmosaic.geometry.grid import pixel_to_sky
 
     ra, dec = pixel_to_sky(grid, [middle])[0]
     options = {

@@ -36,18 +36,22 @@ from production import POOL, Production  # noqa: E402
 from s3_server import S3Server  # noqa: E402
 from services import postgresql, prefect_server, process_worker  # noqa: E402
 
-import tasks.caching  # noqa: E402
 import tasks.publish  # noqa: E402
-import tasks.report  # noqa: E402
-from cosmosaic import frames, references, steps, store, workers  # noqa: E402
-from cosmosaic.references import SIMULATED_CONTEXT  # noqa: E402
-from cosmosaic.retention import record_use  # noqa: E402
-from cosmosaic.steps import Step, StepResult  # noqa: E402
-from cosmosaic.summary import read_runs, write_run  # noqa: E402
+import tasks.runtime.caching  # noqa: E402
+import tasks.runtime.report  # noqa: E402
+from cosmosaic.calibrate import references  # noqa: E402
+from cosmosaic.calibrate.references import SIMULATED_CONTEXT  # noqa: E402
+from cosmosaic.exposures import frames  # noqa: E402
+from cosmosaic.processes import workers  # noqa: E402
+from cosmosaic.run_table import read_runs, write_run  # noqa: E402
+from cosmosaic.steps import step as steps  # noqa: E402
+from cosmosaic.steps.retention import record_use  # noqa: E402
+from cosmosaic.steps.step import Step, StepResult  # noqa: E402
+from cosmosaic.storage import store  # noqa: E402
 from cosmosaic.survey import Survey  # noqa: E402
 from flows.mosaic import mosaic  # noqa: E402
-from tasks.environment import prefect_defaults  # noqa: E402
-from tasks.leftovers import temporary_servers  # noqa: E402
+from tasks.runtime.environment import prefect_defaults  # noqa: E402
+from tasks.runtime.leftovers import temporary_servers  # noqa: E402
 
 PAIRS = 8
 AT_ONCE = 6
@@ -81,7 +85,7 @@ class Calls:
 @contextmanager
 def recorded() -> Iterator[Calls]:
     """Note the library calls that tasks make."""
-    calls, run = Calls(), tasks.report.Run
+    calls, run = Calls(), tasks.runtime.report.Run
 
     class Watched(run):
         def __init__(self, *arguments: Any) -> None:
@@ -102,13 +106,17 @@ def recorded() -> Iterator[Calls]:
         calls.rows = rows
         write_run(rows, *arguments)
 
-    tasks.report.Run, tasks.caching.execute, tasks.publish.publish = Watched, execute, publish
-    tasks.report.write_run = write_rows
+    tasks.runtime.report.Run, tasks.runtime.caching.execute, tasks.publish.publish = Watched, execute, publish
+    tasks.runtime.report.write_run = write_rows
     try:
         yield calls
     finally:
-        tasks.report.Run, tasks.caching.execute, tasks.publish.publish = run, steps.execute, steps.publish
-        tasks.report.write_run = write_run
+        tasks.runtime.report.Run, tasks.runtime.caching.execute, tasks.publish.publish = (
+            run,
+            steps.execute,
+            steps.publish,
+        )
+        tasks.runtime.report.write_run = write_run
 
 
 def survey_of(observed: Path, folder: Path) -> Survey:

@@ -21,11 +21,11 @@ from astropy.table import Table
 from scipy.ndimage import binary_dilation
 from stdatamodels.jwst.datamodels.dqflags import pixel
 
-from cosmosaic.exposures import exposure_name
-from cosmosaic.mosaic.exposure import read_exposure
-from cosmosaic.mosaic.grid import survey_grid
+from cosmosaic.drizzle.exposure import read_exposure
+from cosmosaic.exposures.library import exposure_name
+from cosmosaic.geometry.grid import survey_grid
+from cosmosaic.geometry.windows import read_footprint
 from cosmosaic.mosaic.local import MosaicSettings, make_mosaic
-from cosmosaic.mosaic.tiles import read_footprint
 from cosmosaic.simulate.survey import simulate_survey
 from cosmosaic.survey import FilterPair, GridSettings, OutlierSettings, SimulationSettings
 

@@ -25,16 +25,10 @@ from jwst import datamodels
 from scipy import ndimage
 from sky_fields import Field, FrameTruth, crowded_field, make_field, random_field, sparse_field, tilted_field
 
-from cosmosaic.catalog.mosaic import measure_mosaic, write_catalog
-from cosmosaic.detector import clean_flicker_noise
-from cosmosaic.exposures import exposure_name
-from cosmosaic.filters import WISP_DETECTORS
-from cosmosaic.mosaic.grid import survey_grid
-from cosmosaic.mosaic.local import MosaicSettings, make_mosaic
-from cosmosaic.mosaic.tiles import lattice, read_footprint
-from cosmosaic.provenance import save_model
-from cosmosaic.simulate.references import CRDS_CONTEXT, write_crds_cache
-from cosmosaic.sky.cells import (
+from cosmosaic.artefacts.corrections import measure_wisps, remove_flicker, subtract_wisp
+from cosmosaic.calibrate.stages import clean_flicker_noise
+from cosmosaic.catalogue.measure import measure_mosaic, write_catalog
+from cosmosaic.cells.cells import (
     CellSurvey,
     bin_exposure,
     bin_exposures,
@@ -44,7 +38,14 @@ from cosmosaic.sky.cells import (
     stack,
     usable_pixels,
 )
-from cosmosaic.sky.corrections import measure_wisps, remove_flicker, subtract_wisp
+from cosmosaic.exposures.library import exposure_name
+from cosmosaic.exposures.patterns import pattern_image
+from cosmosaic.geometry.grid import survey_grid
+from cosmosaic.geometry.windows import lattice, read_footprint
+from cosmosaic.mosaic.local import MosaicSettings, make_mosaic
+from cosmosaic.nircam import WISP_DETECTORS
+from cosmosaic.provenance import save_model
+from cosmosaic.simulate.references import CRDS_CONTEXT, write_crds_cache
 from cosmosaic.sky.methods import (
     METHODS,
     Sky,
@@ -56,11 +57,10 @@ from cosmosaic.sky.methods import (
     solve_overlaps,
     values_of,
 )
-from cosmosaic.sky.patterns import pattern_image
 from cosmosaic.sky.solution import WISP_SUFFIX, WispSolution
 from cosmosaic.sky.stripes import destripe
-from cosmosaic.sky.verdict import Verdict, make_judge, pure_noise, rank
 from cosmosaic.survey import CatalogSettings, GridSettings
+from cosmosaic.verdict.verdict import Verdict, make_judge, pure_noise, rank
 
 DEFAULT = "overlap"
 DRIZZLE_NOISE = 0.65

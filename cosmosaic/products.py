@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from cosmosaic.associations import association_json
-from cosmosaic.catalog import measure_mosaic, write_catalog
-from cosmosaic.exposures import exposure_name
-from cosmosaic.preview import write_colour_composite, write_preview, write_weight_preview
+from cosmosaic.catalogue import measure_mosaic, write_catalog
+from cosmosaic.exposures.associations import association_json
+from cosmosaic.exposures.library import exposure_name
+from cosmosaic.preview.pictures import write_colour_composite, write_preview, write_weight_preview
+from cosmosaic.preview.thumbnails import write_thumbnail
 from cosmosaic.records import Association, Made
 from cosmosaic.survey import CatalogSettings
-from cosmosaic.thumbnails import write_thumbnail
 
 
 def write_association(paths: list[Path], association: Association, folder: Path) -> Made:

@@ -11,7 +11,7 @@ from prefect.states import Completed, State
 
 from cosmosaic.survey import Survey
 from tasks.cleanup import clean_cache
-from tasks.command import main
+from tasks.runtime.command import main
 
 
 @flow(name="cleanup", flow_run_name="cleanup {survey.name}")

@@ -11,11 +11,11 @@ from prefect.states import State
 
 from cosmosaic.survey import Survey
 from tasks.calibrate import calibrated_bands
-from tasks.command import main
 from tasks.compare import compare_band
 from tasks.frames import survey_frames
 from tasks.grid import named_tiles, survey_grids
-from tasks.report import finish_run, open_run
+from tasks.runtime.command import main
+from tasks.runtime.report import finish_run, open_run
 from tasks.simulate import simulate_survey
 
 

@@ -13,11 +13,11 @@ from prefect.states import State
 from cosmosaic.survey import Survey
 from tasks.calibrate import calibrated_bands
 from tasks.combine import combine_band, composite
-from tasks.command import main
 from tasks.frames import survey_frames
 from tasks.grid import named_tiles, survey_grids
 from tasks.page import sky_page
-from tasks.report import finish_run, open_run
+from tasks.runtime.command import main
+from tasks.runtime.report import finish_run, open_run
 from tasks.simulate import simulate_survey
 from tasks.source_masks import source_masks
 

@@ -10,8 +10,8 @@ from prefect import flow
 from prefect.states import Completed, State
 
 from cosmosaic.survey import Survey
-from tasks.command import main
-from tasks.report import open_run
+from tasks.runtime.command import main
+from tasks.runtime.report import open_run
 from tasks.simulate import simulate_survey
 
 

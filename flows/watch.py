@@ -10,7 +10,7 @@ from prefect import flow
 from prefect.states import Completed, State
 
 from cosmosaic.survey import Survey
-from tasks.command import main
+from tasks.runtime.command import main
 from tasks.watch import tell_of_arrivals
 
 

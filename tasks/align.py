@@ -5,8 +5,7 @@ from dataclasses import dataclass
 
 from prefect.futures import PrefectFuture
 
-from cosmosaic import store
-from cosmosaic.align.solution import (
+from cosmosaic.astrometry.solution import (
     CORRECTION_SUFFIX,
     Alignment,
     AlignRequest,
@@ -14,14 +13,15 @@ from cosmosaic.align.solution import (
     needed_exposures,
     read_alignment,
 )
-from cosmosaic.exposures import exposure_name
-from cosmosaic.filters import star_fwhm_pixels
+from cosmosaic.exposures.library import exposure_name
+from cosmosaic.nircam import star_fwhm_pixels
 from cosmosaic.records import Association, Frame, StoredObject
-from cosmosaic.steps import Step, StepResult
-from tasks.caching import step_task
+from cosmosaic.steps.step import Step, StepResult
+from cosmosaic.storage import store
 from tasks.flatness import Exposures, holders, missing_of, published
-from tasks.retries import COMPUTING
-from tasks.run import Run
+from tasks.runtime.caching import step_task
+from tasks.runtime.retries import COMPUTING
+from tasks.runtime.run import Run
 from tasks.sky import Exposure, cals_of, exposure_of
 
 
@@ -50,7 +50,7 @@ def solve_alignment(
     return Step(
         name="solve_alignment",
         version=1,
-        function="cosmosaic.align.steps:solve_alignment",
+        function="cosmosaic.astrometry.align:solve_alignment",
         inputs=(*(needed[name] for name in names), *((catalog,) if catalog else ())),
         arguments=(request, stem),
     )
@@ -62,7 +62,7 @@ def align_exposure(exposure: Exposure, name: str, solution: StepResult) -> Step:
     return Step(
         name="align_exposure",
         version=1,
-        function="cosmosaic.align.steps:align_exposure",
+        function="cosmosaic.astrometry.align:align_exposure",
         inputs=(
             exposure_of(exposure, name),
             next(stored for stored in solution.objects if stored.name == f"{name}{CORRECTION_SUFFIX}"),

@@ -1,9 +1,9 @@
 """Association files."""
 
 from cosmosaic.records import Association, StoredObject
-from cosmosaic.steps import Step
-from tasks.caching import step_task
-from tasks.retries import COMPUTING
+from cosmosaic.steps.step import Step
+from tasks.runtime.caching import step_task
+from tasks.runtime.retries import COMPUTING
 
 
 @step_task("Association", COMPUTING)

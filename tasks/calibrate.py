@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 from prefect.futures import PrefectFuture
 
-from cosmosaic import store
-from cosmosaic.associations import make_associations
-from cosmosaic.frames import FoundFrames
+from cosmosaic.exposures.associations import make_associations
+from cosmosaic.exposures.frames import FoundFrames
 from cosmosaic.records import Association, Frame, Reference, StoredObject
+from cosmosaic.storage import store
 from tasks.exposures import calibrate_ramp, calibrate_rate
 from tasks.frames import resolve_references
-from tasks.run import Run
+from tasks.runtime.run import Run
 
 
 @dataclass(frozen=True)

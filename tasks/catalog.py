@@ -1,9 +1,9 @@
 """The catalogue of one mosaic."""
 
-from cosmosaic.steps import Step, StepResult
+from cosmosaic.steps.step import Step, StepResult
 from cosmosaic.survey import CatalogSettings
-from tasks.caching import step_task
-from tasks.retries import COMPUTING
+from tasks.runtime.caching import step_task
+from tasks.runtime.retries import COMPUTING
 
 
 @step_task("Catalogue", COMPUTING)

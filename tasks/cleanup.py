@@ -3,8 +3,9 @@
 from prefect import get_run_logger, task
 from prefect.artifacts import create_table_artifact
 
-from cosmosaic import retention, store
-from cosmosaic.retention import Unused
+from cosmosaic.steps import retention
+from cosmosaic.steps.retention import Unused
+from cosmosaic.storage import store
 from cosmosaic.survey import Survey
 
 LISTED = 1000

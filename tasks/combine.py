@@ -5,9 +5,9 @@ from functools import partial
 
 from prefect.futures import PrefectFuture
 
-from cosmosaic import store
-from cosmosaic.mosaic.tiles import make_plan
+from cosmosaic.geometry.windows import make_plan
 from cosmosaic.records import Association, MosaicGrid, Windows
+from cosmosaic.storage import store
 from tasks.align import AlignmentFutures, align_band
 from tasks.associations import write_association
 from tasks.calibrate import CalibratedBand
@@ -17,7 +17,7 @@ from tasks.engines import ENGINES, BandInput, Combined
 from tasks.flatness import SkyFutures, holders, judge_band, measure_band, without_wisps
 from tasks.preview import composite_mosaics, preview_mosaic
 from tasks.publish import publish_objects
-from tasks.run import Run
+from tasks.runtime.run import Run
 from tasks.source_masks import SourceMask
 
 PRODUCT_ENDINGS = (

@@ -4,18 +4,18 @@ from typing import get_args
 
 from prefect.futures import PrefectFuture
 
-from cosmosaic.exposures import exposure_name
-from cosmosaic.filters import detector_pixel_arcsec
-from cosmosaic.mosaic.tiles import cell_lattice, make_plan
+from cosmosaic.exposures.library import exposure_name
+from cosmosaic.geometry.windows import cell_lattice, make_plan
+from cosmosaic.nircam import detector_pixel_arcsec
 from cosmosaic.records import MosaicGrid
-from cosmosaic.steps import Step, StepResult, objects_of
+from cosmosaic.steps.step import Step, StepResult, objects_of
 from cosmosaic.survey import SkyMethod
-from tasks.caching import step_task
 from tasks.calibrate import CalibratedBand
 from tasks.flatness import holders, without_wisps
 from tasks.publish import publish_objects
-from tasks.retries import COMPUTING
-from tasks.run import Run
+from tasks.runtime.caching import step_task
+from tasks.runtime.retries import COMPUTING
+from tasks.runtime.run import Run
 from tasks.sky import Exposure, bin_frame, cals_of
 
 METHODS = tuple(method for method in get_args(SkyMethod) if method not in ("user", "auto"))
@@ -29,7 +29,7 @@ def compare_methods(
     return Step(
         name="compare_methods",
         version=3,
-        function="cosmosaic.sky.comparison:compare_methods",
+        function="cosmosaic.comparison.comparison:compare_methods",
         inputs=(
             *objects_of(*cells),
             *(stored for stored in cals_of(*exposures) if exposure_name(stored.name) in names),

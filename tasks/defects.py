@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 
-from cosmosaic.mosaic.grid import Footprint
+from cosmosaic.geometry.grid import Footprint
 from cosmosaic.records import MosaicGrid
-from cosmosaic.steps import Step, StepResult
-from tasks.caching import step_task
-from tasks.retries import COMPUTING
+from cosmosaic.steps.step import Step, StepResult
+from tasks.runtime.caching import step_task
+from tasks.runtime.retries import COMPUTING
 
 
 @step_task("Defects", COMPUTING)

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 
 from prefect.futures import PrefectFuture
 
-from cosmosaic.filters import detector_pixel_arcsec
-from cosmosaic.mosaic.grid import Footprint, overlaps
+from cosmosaic.geometry.grid import Footprint, overlaps
+from cosmosaic.geometry.windows import Plan, box_of, make_plan
 from cosmosaic.mosaic.memory import TILE_SIDES, fit_memory, tile_sides
-from cosmosaic.mosaic.tiles import Plan, box_of, make_plan
+from cosmosaic.nircam import detector_pixel_arcsec
 from cosmosaic.records import Association, MosaicGrid, Windows
 from tasks.flatness import Exposures, holders
 from tasks.mosaic import drizzle_mosaic, flag_outliers
-from tasks.run import Run
+from tasks.runtime.run import Run
 from tasks.tiles import assemble_mosaic, combine_tile, drizzle_frame, flag_frame, keep_frame, make_reference
 
 DETECTOR_SHAPE = (2048, 2048)

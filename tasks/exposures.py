@@ -1,11 +1,11 @@
 """Stages 1 and 2 for one exposure."""
 
+from cosmosaic.calibrate.references import STAGE1_KINDS, STAGE2_KINDS
 from cosmosaic.records import Frame, Reference, StoredObject
-from cosmosaic.references import STAGE1_KINDS, STAGE2_KINDS
-from cosmosaic.steps import Step, StepResult, objects_of
+from cosmosaic.steps.step import Step, StepResult, objects_of
 from cosmosaic.survey import ExposureSettings, FlickerCorrection
-from tasks.caching import step_task
-from tasks.retries import COMPUTING
+from tasks.runtime.caching import step_task
+from tasks.runtime.retries import COMPUTING
 
 
 @step_task("Stage 1", COMPUTING)
@@ -19,7 +19,7 @@ def calibrate_ramp(
     return Step(
         name="calibrate_ramp",
         version=3,
-        function="cosmosaic.detector:calibrate_ramp",
+        function="cosmosaic.calibrate.stages:calibrate_ramp",
         inputs=(frame.object, gain_map) if gain_map else (frame.object,),
         # The correction of 1/f noise, which Stage 2 begins with, is no part of Stage 1.
         arguments=(settings.model_copy(update={"flicker_noise": "none"}), frame.detector),
@@ -35,7 +35,7 @@ def calibrate_rate(
     return Step(
         name="calibrate_rate",
         version=3,
-        function="cosmosaic.detector:calibrate_rate",
+        function="cosmosaic.calibrate.stages:calibrate_rate",
         inputs=objects_of(rate),
         arguments=(flicker_noise,),
         references=tuple(reference for reference in references if reference.kind in STAGE2_KINDS),

@@ -6,9 +6,8 @@ from typing import TypeVar
 
 from prefect.futures import PrefectFuture
 
-from cosmosaic import store
-from cosmosaic.filters import WISP_DETECTORS, detector_pixel_arcsec
-from cosmosaic.mosaic.tiles import cell_lattice
+from cosmosaic.geometry.windows import cell_lattice
+from cosmosaic.nircam import WISP_DETECTORS, detector_pixel_arcsec
 from cosmosaic.records import Association, Frame, MosaicGrid, StoredObject
 from cosmosaic.sky.solution import (
     MaskedSkyRequest,
@@ -18,7 +17,8 @@ from cosmosaic.sky.solution import (
     read_solution,
     read_wisps,
 )
-from tasks.run import Run
+from cosmosaic.storage import store
+from tasks.runtime.run import Run
 from tasks.sky import (
     bin_frame,
     bin_masked_frame,

@@ -5,16 +5,18 @@ from typing import Any
 from prefect import task
 from prefect.artifacts import create_table_artifact
 
-from cosmosaic import frames, store, workers
-from cosmosaic.associations import read_association, select_frames
-from cosmosaic.frames import FoundFrames
-from cosmosaic.mosaic.grid import GridError
-from cosmosaic.mosaic.tiles import touched_tiles
+from cosmosaic.calibrate.references import ResolvedReferences
+from cosmosaic.calibrate.references import resolve_references as resolve
+from cosmosaic.exposures import frames
+from cosmosaic.exposures.associations import read_association, select_frames
+from cosmosaic.exposures.frames import FoundFrames
+from cosmosaic.geometry.grid import GridError
+from cosmosaic.geometry.windows import touched_tiles
+from cosmosaic.processes import workers
 from cosmosaic.records import Frame, MosaicGrid
-from cosmosaic.references import ResolvedReferences
-from cosmosaic.references import resolve_references as resolve
-from tasks.retries import STORING
-from tasks.run import Run, Work, counted
+from cosmosaic.storage import store
+from tasks.runtime.retries import STORING
+from tasks.runtime.run import Run, Work, counted
 
 ARTIFACT_COLUMNS = ["uri", "level", "detector", "filter", "exposure_time_s", "status", "reason", "warnings"]
 
@@ -46,7 +48,7 @@ def asked_frames(found: FoundFrames, association: str | None) -> FoundFrames:
 
     Raises
     ------
-    cosmosaic.associations.AssociationError
+    cosmosaic.exposures.associations.AssociationError
         A member was not found, or the members are of several filters.
     """
     if association is None:
@@ -59,7 +61,7 @@ def frames_in_tiles(found: FoundFrames, tiles: tuple[MosaicGrid, ...]) -> FoundF
 
     Raises
     ------
-    cosmosaic.mosaic.grid.GridError
+    cosmosaic.geometry.grid.GridError
         No frame reaches any.
     """
     if not tiles:

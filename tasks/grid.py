@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable
 
-from cosmosaic import store
-from cosmosaic.filters import is_long_wavelength
-from cosmosaic.frames import light_filter
-from cosmosaic.mosaic.grid import survey_grid
-from cosmosaic.mosaic.tiles import clipped_to, in_larger_pixels, read_tiles
+from cosmosaic.exposures.frames import light_filter
+from cosmosaic.geometry.grid import survey_grid
+from cosmosaic.geometry.windows import clipped_to, in_larger_pixels, read_tiles
+from cosmosaic.nircam import is_long_wavelength
 from cosmosaic.records import Frame, MosaicGrid, Windows
+from cosmosaic.storage import store
 from cosmosaic.survey import Survey
 
 Tiles = tuple[MosaicGrid, ...]
@@ -18,7 +18,7 @@ def named_tiles(survey: Survey) -> Tiles:
 
     Raises
     ------
-    cosmosaic.mosaic.grid.GridError
+    cosmosaic.geometry.grid.GridError
         The table is not fit for use.
     """
     source = survey.grid.tiles

@@ -1,11 +1,11 @@
 """Combination of the exposures of one filter: outliers, then drizzle."""
 
-from cosmosaic.exposures import exposure_name
+from cosmosaic.exposures.library import exposure_name
 from cosmosaic.records import MosaicGrid
-from cosmosaic.steps import Step, StepResult
+from cosmosaic.steps.step import Step, StepResult
 from cosmosaic.survey import DrizzleSettings, OutlierSettings, SkySettings
-from tasks.caching import step_task
-from tasks.retries import COMPUTING
+from tasks.runtime.caching import step_task
+from tasks.runtime.retries import COMPUTING
 from tasks.sky import FLAG_AND_BIN, Exposure, cals_of, patterns_of
 
 

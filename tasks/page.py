@@ -2,12 +2,12 @@
 
 from prefect.futures import PrefectFuture
 
-from cosmosaic.steps import Step, StepResult
-from tasks.caching import step_task
+from cosmosaic.steps.step import Step, StepResult
 from tasks.combine import BandFutures
 from tasks.publish import publish_objects
-from tasks.retries import COMPUTING
-from tasks.run import Run
+from tasks.runtime.caching import step_task
+from tasks.runtime.retries import COMPUTING
+from tasks.runtime.run import Run
 
 PAGE_ENDINGS = ("_verdict.ecsv", "_tiles.ecsv", "_skies.png", "_skyplots.png")
 
@@ -18,7 +18,7 @@ def write_page(verdicts: tuple[StepResult, ...], name: str, bands: tuple[str, ..
     return Step(
         name="write_page",
         version=3,
-        function="cosmosaic.sky.page:write_page",
+        function="cosmosaic.verdict.page:write_page",
         inputs=tuple(
             stored for verdict in verdicts for stored in verdict.objects if stored.name.endswith(PAGE_ENDINGS)
         ),

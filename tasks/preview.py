@@ -1,8 +1,8 @@
 """Pictures of mosaics."""
 
-from cosmosaic.steps import Step, StepResult
-from tasks.caching import step_task
-from tasks.retries import COMPUTING
+from cosmosaic.steps.step import Step, StepResult
+from tasks.runtime.caching import step_task
+from tasks.runtime.retries import COMPUTING
 
 
 @step_task("Preview", COMPUTING)

@@ -1,9 +1,9 @@
 """Products under their final names."""
 
 from cosmosaic.records import StoredObject
-from cosmosaic.steps import Step, StepResult, objects_of, publish
-from tasks.caching import step_task
-from tasks.retries import STORING
+from cosmosaic.steps.step import Step, StepResult, objects_of, publish
+from tasks.runtime.caching import step_task
+from tasks.runtime.retries import STORING
 
 
 @step_task("Publish", STORING, perform=lambda step, work: publish(step, work.workers.scratch))

@@ -2,12 +2,12 @@
 
 from cosmosaic.records import StoredObject
 from cosmosaic.simulate.plan import PlannedFrame, plan_frames
-from cosmosaic.steps import Step
-from cosmosaic.store import absolute_uri, checksum
+from cosmosaic.steps.step import Step
+from cosmosaic.storage.store import absolute_uri, checksum
 from cosmosaic.survey import SimulationSettings
-from tasks.caching import step_task
-from tasks.retries import COMPUTING
-from tasks.run import Run
+from tasks.runtime.caching import step_task
+from tasks.runtime.retries import COMPUTING
+from tasks.runtime.run import Run
 
 
 @step_task("Simulate references", COMPUTING)

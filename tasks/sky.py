@@ -11,14 +11,14 @@ from cosmosaic.sky.solution import (
     exposure_of_cells,
     keeping,
 )
-from cosmosaic.steps import Step, StepResult, objects_of
-from tasks.caching import step_task
-from tasks.retries import COMPUTING
+from cosmosaic.steps.step import Step, StepResult, objects_of
+from tasks.runtime.caching import step_task
+from tasks.runtime.retries import COMPUTING
 
 Exposure = StepResult | StoredObject
 """The ``_cal`` file of an exposure, or a result that holds it."""
 Results = tuple[StepResult, ...]
-FLAG_AND_BIN = "cosmosaic.sky.cleared:flag_and_bin"
+FLAG_AND_BIN = "cosmosaic.outliers.cleared:flag_and_bin"
 """What flags exposures by an engine's function and bins them for the verdict."""
 
 
@@ -30,7 +30,7 @@ def measure_wisps(
     return Step(
         name="measure_wisps",
         version=1,
-        function="cosmosaic.sky.corrections:measure_wisps",
+        function="cosmosaic.artefacts.corrections:measure_wisps",
         inputs=(*exposures, template) if template else exposures,
         arguments=(solution, stem),
     )
@@ -43,7 +43,7 @@ def subtract_wisp(exposure: StoredObject, name: str, wisps: StepResult) -> Step:
     return Step(
         name="subtract_wisp",
         version=1,
-        function="cosmosaic.sky.corrections:subtract_wisp",
+        function="cosmosaic.artefacts.corrections:subtract_wisp",
         inputs=(exposure, *own),
     )
 
@@ -54,7 +54,7 @@ def bin_frame(exposure: Exposure, name: str, grid: MosaicGrid) -> Step:
     return Step(
         name="bin_frame",
         version=1,
-        function="cosmosaic.sky.cells:bin_frame",
+        function="cosmosaic.cells.cells:bin_frame",
         inputs=(exposure_of(exposure, name),),
         arguments=(grid,),
     )
@@ -66,7 +66,7 @@ def bin_masked_frame(exposure: Exposure, name: str, mask: StoredObject, grid: Mo
     return Step(
         name="bin_masked_frame",
         version=1,
-        function="cosmosaic.sky.cells:bin_masked_frame",
+        function="cosmosaic.cells.cells:bin_masked_frame",
         inputs=(exposure_of(exposure, name), mask),
         arguments=(grid,),
     )
@@ -87,7 +87,7 @@ def measure_sky(
     return Step(
         name="measure_sky",
         version=7,
-        function="cosmosaic.sky.steps:measure_sky",
+        function="cosmosaic.sky.measure:measure_sky",
         inputs=(*objects_of(*cells, *masked), *cals_of(*exposures), *((table,) if table else ())),
         arguments=(keeping(request, earlier, digests), stem),
     )
@@ -108,7 +108,7 @@ def judge_sky(
     return Step(
         name="judge_sky",
         version=6,
-        function="cosmosaic.sky.judgement:judge_sky",
+        function="cosmosaic.verdict.judgement:judge_sky",
         inputs=(*objects_of(*before), *after, *table),
         arguments=(grid, tiles, stem),
     )

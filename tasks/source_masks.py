@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from cosmosaic import store
-from cosmosaic.mosaic.grid import Footprint
+from cosmosaic.cells.source_masks import SETTING, SourceMaskError, reached_frames
+from cosmosaic.geometry.grid import Footprint
 from cosmosaic.records import Frame, StoredObject
-from cosmosaic.sky.source_masks import SETTING, SourceMaskError, reached_frames
-from tasks.run import Run
+from cosmosaic.storage import store
+from tasks.runtime.run import Run
 
 
 class SourceMask(NamedTuple):
@@ -23,7 +23,7 @@ def source_masks(frames: tuple[Frame, ...], run: Run) -> dict[str, SourceMask]:
 
     Raises
     ------
-    cosmosaic.sky.source_masks.SourceMaskError
+    cosmosaic.cells.source_masks.SourceMaskError
         A mask is not fit for use, or this run would write over it.
     FileNotFoundError
         There is no such mask.

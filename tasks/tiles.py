@@ -1,10 +1,10 @@
 """The mosaic engine: each exposure and each tile is a step of its own, so that a new frame costs what it touches."""
 
 from cosmosaic.records import MosaicGrid, StoredObject
-from cosmosaic.steps import Step, StepResult, objects_of
+from cosmosaic.steps.step import Step, StepResult, objects_of
 from cosmosaic.survey import DrizzleSettings, OutlierSettings, SkySettings, Survey
-from tasks.caching import step_task
-from tasks.retries import COMPUTING
+from tasks.runtime.caching import step_task
+from tasks.runtime.retries import COMPUTING
 from tasks.sky import FLAG_AND_BIN, Exposure, exposure_of, patterns_of
 
 

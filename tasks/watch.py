@@ -4,9 +4,10 @@ from prefect import task
 from prefect.client.orchestration import get_client
 from prefect.events import Event, Resource
 
-from cosmosaic import arrivals, store
+from cosmosaic.exposures import arrivals
+from cosmosaic.storage import store
 from cosmosaic.survey import Survey
-from tasks.retries import STORING
+from tasks.runtime.retries import STORING
 
 ARRIVED = "cosmosaic.frame.arrived"
 """The event that triggers a run; its resource is the frame's URI."""

@@ -12,7 +12,7 @@ import pytest
 from astropy.table import QTable, Table
 from s3_server import S3Server, install, serve
 
-from cosmosaic import workers
+from cosmosaic.processes import workers
 
 ROOT = Path(__file__).parents[1]
 REUSED = os.environ.get("COSMOSAIC_TEST_DEMO")

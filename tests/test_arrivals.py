@@ -2,7 +2,7 @@
 
 import pytest
 
-from cosmosaic.arrivals import find_arrivals, memory_uri, remember
+from cosmosaic.exposures.arrivals import find_arrivals, memory_uri, remember
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 from jwst.associations import load_asn
 from jwst.associations.asn_from_list import Main as AsnFromList
 
-from cosmosaic.associations import (
+from cosmosaic.exposures.associations import (
     AssociationError,
     association_json,
     check_same_band,

@@ -18,7 +18,7 @@ from jwst import datamodels
 from PIL import Image
 from scipy import ndimage
 
-from cosmosaic.summary import COLUMNS
+from cosmosaic.run_table import COLUMNS
 
 pytestmark = pytest.mark.slow
 

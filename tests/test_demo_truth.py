@@ -20,10 +20,10 @@ from truth import (
     true_frame,
 )
 
-from cosmosaic import workers
-from cosmosaic.catalog import CatalogFlag
-from cosmosaic.gain import GainMapError
-from cosmosaic.mosaic.grid import survey_grid
+from cosmosaic.calibrate.gain import GainMapError
+from cosmosaic.catalogue import CatalogFlag
+from cosmosaic.geometry.grid import survey_grid
+from cosmosaic.processes import workers
 from cosmosaic.simulate.instrument import FULL_WINDOW, detector_maps
 from cosmosaic.survey import ExposureSettings, GridSettings, SimulationSettings
 

@@ -8,7 +8,7 @@ import pytest
 from astropy.io import fits
 from conftest import run_flow
 
-from cosmosaic.summary import read_runs
+from cosmosaic.run_table import read_runs
 
 pytestmark = pytest.mark.slow
 

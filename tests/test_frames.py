@@ -12,7 +12,7 @@ from astropy.io import fits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cosmosaic.frames import (
+from cosmosaic.exposures.frames import (
     BLOCK_BYTES,
     MAX_HEADER_BLOCKS,
     FrameError,
@@ -21,7 +21,7 @@ from cosmosaic.frames import (
     frame_table,
     read_header,
 )
-from cosmosaic.mosaic.grid import separations_deg, unit_vectors
+from cosmosaic.geometry.grid import separations_deg, unit_vectors
 
 RA, DEC = 150.1, 2.2
 SHAPES = {"uncal": (1, 2, 8, 10), "rate": (8, 10), "cal": (8, 10)}

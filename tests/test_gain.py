@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from cosmosaic import gain
-from cosmosaic.gain import GainMapError, check_gain_map
+from cosmosaic.calibrate import gain
+from cosmosaic.calibrate.gain import GainMapError, check_gain_map
 
 SHAPE = (16, 16)
 

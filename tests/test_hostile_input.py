@@ -9,8 +9,8 @@ import pytest
 from astropy.io import fits
 from test_frames import frame_bytes, put
 
-from cosmosaic import store
-from cosmosaic.frames import find_frames
+from cosmosaic.exposures.frames import find_frames
+from cosmosaic.storage import store
 
 LONGEST_REASON = 600
 

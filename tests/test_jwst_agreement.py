@@ -15,10 +15,10 @@ from jwst.associations.asn_from_list import asn_from_list
 from jwst.associations.lib.rules_level3_base import DMS_Level3_Base
 from truth import drizzle
 
-from cosmosaic import workers
-from cosmosaic.associations import AssociationError
-from cosmosaic.frames import FoundFrames, find_frames
-from cosmosaic.mosaic.grid import pixel_to_sky, survey_grid
+from cosmosaic.exposures.associations import AssociationError
+from cosmosaic.exposures.frames import FoundFrames, find_frames
+from cosmosaic.geometry.grid import pixel_to_sky, survey_grid
+from cosmosaic.processes import workers
 from cosmosaic.survey import GridSettings
 from tasks.frames import asked_frames
 

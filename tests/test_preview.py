@@ -9,8 +9,7 @@ from astropy.wcs import WCS
 from matplotlib.image import imread
 from numpy.typing import NDArray
 
-from cosmosaic import preview
-from cosmosaic.preview import (
+from cosmosaic.preview.pictures import (
     FOOTER,
     GAP_COLOUR,
     block_mean,
@@ -20,6 +19,7 @@ from cosmosaic.preview import (
     write_preview,
     write_weight_preview,
 )
+from cosmosaic.preview import pictures as preview
 
 SIGMA = 0.01
 

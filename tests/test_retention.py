@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from cosmosaic.retention import DAY_S, find_unused, record_use
+from cosmosaic.steps.retention import DAY_S, find_unused, record_use
 
 KEYS = {name: name[0] * 32 for name in ("a", "b", "c")}
 
@@ -32,7 +32,7 @@ def age(path, days):
 def used(cache, monkeypatch, *, days_ago, run, survey, keys):
     moment = time.time() - days_ago * DAY_S
     with monkeypatch.context() as patch:
-        patch.setattr("cosmosaic.retention.time.time", lambda: moment)
+        patch.setattr("cosmosaic.steps.retention.time.time", lambda: moment)
         record_use(str(cache), run, survey, {KEYS[name] for name in keys})
 
 

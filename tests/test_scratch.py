@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from cosmosaic import scratch, store, workers
+from cosmosaic.processes import workers
 from cosmosaic.records import StoredObject
+from cosmosaic.storage import scratch, store
 
 HOLDER = """
 import sys, time
-from cosmosaic.scratch import open_scratch
+from cosmosaic.storage.scratch import open_scratch
 print(open_scratch(sys.argv[1], "step")[0], flush=True)
 time.sleep(60)
 """

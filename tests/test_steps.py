@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 
 import tasks
-from cosmosaic import steps, store, workers
+from cosmosaic.processes import workers
 from cosmosaic.records import Reference, StoredObject
-from cosmosaic.steps import Step
+from cosmosaic.steps import step as steps
+from cosmosaic.steps.step import Step
+from cosmosaic.storage import store
 from cosmosaic.survey import DrizzleSettings
 
 FRAME = StoredObject(uri="/raw/a_uncal.fits", sha256="1" * 64, size=10)

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from cosmosaic import store
+from cosmosaic.storage import store
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from cosmosaic.thumbnails import THUMBNAIL_PIXELS, write_thumbnail
+from cosmosaic.preview.thumbnails import THUMBNAIL_PIXELS, write_thumbnail
 
 
 def test_a_large_preview_becomes_a_small_picture_of_the_same_sky(tmp_path):

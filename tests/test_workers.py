@@ -8,7 +8,7 @@ import children
 import psutil
 import pytest
 
-from cosmosaic import workers
+from cosmosaic.processes import workers
 
 
 @pytest.fixture(scope="module")

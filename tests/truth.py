@@ -119,7 +119,7 @@ def true_frame(name: str, settings: SimulationSettings, scene: Table) -> TrueFra
 
 def simulate_and_calibrate(name, settings, scene, exposures, target, folder):
     """In a child process: a frame of a survey at level ``rate`` and ``cal``, in ``target``."""
-    from cosmosaic.detector import calibrate_ramp, calibrate_rate
+    from cosmosaic.calibrate.stages import calibrate_ramp, calibrate_rate
     from cosmosaic.simulate.survey import simulate_frame
 
     true = true_frame(name, settings, scene)
@@ -131,7 +131,7 @@ def simulate_and_calibrate(name, settings, scene, exposures, target, folder):
 
 def calibrate_with_gain(ramp, gain_map, exposures, detector, target, folder):
     """In a child process: the rate that a ramp has with a user's gain map."""
-    from cosmosaic.detector import calibrate_ramp
+    from cosmosaic.calibrate.stages import calibrate_ramp
 
     target.mkdir()
     (rate,) = calibrate_ramp([ramp, gain_map], exposures, detector, target).paths

@@ -16,10 +16,10 @@ from stcal.alignment import combine_sregions
 from stdatamodels.jwst.datamodels import ImageModel
 from stdatamodels.jwst.datamodels import open as open_model
 
-from cosmosaic.mosaic.drizzle import Patch, Sums, SumsFile, read_patch
-from cosmosaic.mosaic.planes import ROWS_AT_ONCE
-from cosmosaic.mosaic.tiles import Box, box_of, covering
-from cosmosaic.mosaic.wcs import grid_wcs
+from cosmosaic.drizzle.sums import Patch, Sums, SumsFile, read_patch
+from cosmosaic.exposures.planes import ROWS_AT_ONCE
+from cosmosaic.geometry.wcs import grid_wcs
+from cosmosaic.geometry.windows import Box, box_of, covering
 from cosmosaic.provenance import order_asdf_history, save_model
 from cosmosaic.records import MosaicGrid, Record
 from cosmosaic.survey import DrizzleSettings

@@ -11,7 +11,7 @@ from matplotlib.path import Path as Polygon
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from cosmosaic.mosaic.grid import Footprint, pixel_to_sky, sky_to_pixel
+from cosmosaic.geometry.grid import Footprint, pixel_to_sky, sky_to_pixel
 from cosmosaic.records import Made, MosaicGrid
 
 Flags = NDArray[np.bool_]

@@ -17,15 +17,9 @@ from pathlib import Path
 import numpy as np
 from stcal.resample.utils import compute_mean_pixel_area
 
-from cosmosaic.mosaic.assembly import (
-    FrameSummary,
-    combine,
-    read_strip,
-    scale_ratio,
-    write_mosaic,
-    write_tile,
-)
-from cosmosaic.mosaic.drizzle import (
+from cosmosaic.drizzle.exposure import Exposure, keywords, light_of, read_exposure, write_flagged
+from cosmosaic.drizzle.kernel import SCIENCE, WEIGHT
+from cosmosaic.drizzle.sums import (
     SumsFile,
     cropped,
     drizzle_exposure,
@@ -36,10 +30,20 @@ from cosmosaic.mosaic.drizzle import (
     write_patch,
     write_sums,
 )
-from cosmosaic.mosaic.exposure import Exposure, keywords, light_of, read_exposure, write_flagged
-from cosmosaic.mosaic.kernel import SCIENCE, WEIGHT
+from cosmosaic.exposures.patterns import patterns_among
+from cosmosaic.exposures.planes import ROWS_AT_ONCE
+from cosmosaic.geometry.pixelmap import PixelMap, sampled_map, whole_map
+from cosmosaic.geometry.windows import Box, box_of, covering, lattice
+from cosmosaic.mosaic.assembly import (
+    FrameSummary,
+    combine,
+    read_strip,
+    scale_ratio,
+    write_mosaic,
+    write_tile,
+)
 from cosmosaic.mosaic.noise import note_noise_factor
-from cosmosaic.mosaic.outliers import (
+from cosmosaic.outliers.flags import (
     OUTLIER,
     LitBox,
     Reference,
@@ -50,13 +54,9 @@ from cosmosaic.mosaic.outliers import (
     weight_threshold,
     write_reference,
 )
-from cosmosaic.mosaic.pixelmap import PixelMap, sampled_map, whole_map
-from cosmosaic.mosaic.planes import ROWS_AT_ONCE
-from cosmosaic.mosaic.tiles import Box, box_of, covering, lattice
 from cosmosaic.records import Made, MosaicGrid
-from cosmosaic.sky.keywords import note_verdict
-from cosmosaic.sky.patterns import patterns_among
 from cosmosaic.survey import DrizzleSettings, OutlierSettings, SkySettings
+from cosmosaic.verdict.keywords import note_verdict
 
 REFERENCE_MARGIN = 1
 """Windows reach this many pixels beyond their tile: an exposure is compared with the four pixels around each of its

@@ -7,16 +7,16 @@ from jwst.outlier_detection import OutlierDetectionStep
 from jwst.resample import ResampleStep
 from stdatamodels.jwst.datamodels.dqflags import pixel
 
-from cosmosaic.exposures import exposure_name, open_exposures, save_exposures
-from cosmosaic.mosaic.grid import resample_parameters
+from cosmosaic.dq import border, is_usable
+from cosmosaic.exposures.library import exposure_name, open_exposures, save_exposures
+from cosmosaic.exposures.patterns import pattern_image, read_patterns
+from cosmosaic.geometry.grid import resample_parameters
 from cosmosaic.mosaic.noise import note_noise_factor
 from cosmosaic.provenance import save_model
-from cosmosaic.quality import border, is_usable
 from cosmosaic.records import Made, MosaicGrid
-from cosmosaic.sky.keywords import note_verdict
-from cosmosaic.sky.patterns import pattern_image, read_patterns
 from cosmosaic.sky.solution import PATTERNS_SUFFIX
 from cosmosaic.survey import DrizzleSettings, OutlierSettings, SkySettings
+from cosmosaic.verdict.keywords import note_verdict
 
 FEWEST_GROUPS = 3
 """With two exposures the median is their mean: a cosmic ray is missed, or makes a hole in both."""

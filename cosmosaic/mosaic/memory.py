@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from cosmosaic.mosaic.tiles import DEFAULT_TILE_PIXELS, tiles_of
+from cosmosaic.geometry.windows import DEFAULT_TILE_PIXELS, tiles_of
 from cosmosaic.records import MosaicGrid
 
 BASE_MB = 400.0

@@ -8,7 +8,7 @@ from astropy.io import fits
 from astropy.stats import mad_std
 from numpy.typing import NDArray
 
-from cosmosaic.mosaic.planes import Plane, find_planes
+from cosmosaic.exposures.planes import Plane, find_planes
 
 SOURCE_SIGMA = 4.0
 """Pixels this far from the sky are left out of its scatter."""

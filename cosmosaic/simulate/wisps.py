@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from cosmosaic.filters import WISP_DETECTORS
+from cosmosaic.nircam import WISP_DETECTORS
 from cosmosaic.simulate.plan import PlannedFrame
 from cosmosaic.simulate.truth import generator_of
 from cosmosaic.survey import SimulationSettings

@@ -3,8 +3,8 @@
 import numpy as np
 from astropy.stats import sigma_clip
 
-from cosmosaic.quality import UNUSABLE
-from cosmosaic.sky.cells import NoSkyError
+from cosmosaic.cells.cells import NoSkyError
+from cosmosaic.dq import UNUSABLE
 
 CLIP_SIGMA = 3.0
 MAXIMUM_ITERATIONS = 25

@@ -9,17 +9,17 @@ import numpy as np
 from astropy.table import Table
 from jwst import datamodels
 
-from cosmosaic.exposures import exposure_name
-from cosmosaic.sky.cells import CellSurvey, Flags, stack
+from cosmosaic.cells.cells import CellSurvey, Flags, stack
+from cosmosaic.exposures.library import exposure_name
+from cosmosaic.exposures.patterns import Patterns
 from cosmosaic.sky.detector_median import clipped_median
-from cosmosaic.sky.masks import CELL_TIERS, source_mask
 from cosmosaic.sky.overlap import Solution, measure_steps, solve_levels
-from cosmosaic.sky.patterns import Patterns
 from cosmosaic.sky.pedestal import Level, pedestals
 from cosmosaic.sky.planes import detilt
 from cosmosaic.sky.skymatch import measure_with_skymatch
 from cosmosaic.sky.stripes import destripe
 from cosmosaic.sky.surface import mosaic_surface
+from cosmosaic.source_light import CELL_TIERS, source_mask
 
 Levels = dict[str, Level]
 
@@ -70,7 +70,7 @@ def measure(method: str, inputs: SkyInputs) -> Sky:
     ------
     UnknownMethodError
         There is no such method.
-    cosmosaic.sky.cells.NoSkyError
+    cosmosaic.cells.cells.NoSkyError
         An exposure has no sky to measure.
     """
     if method not in METHODS:

@@ -5,8 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cosmosaic.sky.cells import FEWEST_FOR_LEVEL, CellSurvey, Exposure, NoSkyError
-from cosmosaic.sky.mode import LOWER_SIGMA, gaussian_mode
+from cosmosaic.cells.cells import FEWEST_FOR_LEVEL, CellSurvey, Exposure, NoSkyError
+from cosmosaic.statistics import LOWER_SIGMA, gaussian_mode
 
 Floats = NDArray[np.floating]
 Flags = NDArray[np.bool_]

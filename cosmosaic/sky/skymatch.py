@@ -5,7 +5,7 @@ from pathlib import Path
 from jwst.datamodels import ModelLibrary
 from jwst.skymatch import SkyMatchStep
 
-from cosmosaic.exposures import exposure_name, open_exposures
+from cosmosaic.exposures.library import exposure_name, open_exposures
 
 
 def measure_with_skymatch(paths: list[Path], method: str, folder: Path, *, per_detector: bool) -> dict[str, float]:

@@ -2,15 +2,15 @@
 
 Light on the sky cancels in that difference, so what is taken out of an exposure cannot be a galaxy's halo; what all
 exposures have in common stays. The alternation of stacking and correcting is the destriping of microwave maps
-(Delabrouille 1998, A&AS 127, 555). It sees the drifts that are too slow for `cosmosaic.sky.flicker`, where they
+(Delabrouille 1998, A&AS 127, 555). It sees the drifts that are too slow for `cosmosaic.artefacts.flicker`, where they
 cannot be told from the sky.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cosmosaic.sky.cells import CellSurvey, Exposure, differences, without_patterns
-from cosmosaic.sky.patterns import Patterns
+from cosmosaic.cells.cells import CellSurvey, Exposure, differences, without_patterns
+from cosmosaic.exposures.patterns import Patterns
 
 Floats = NDArray[np.floating]
 Flags = NDArray[np.bool_]

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from cosmosaic.sky.cells import CellSurvey, Exposure, stack, sums_on_detector
-from cosmosaic.sky.masks import grown, smooth_background
-from cosmosaic.sky.patterns import Patterns
+from cosmosaic.cells.cells import CellSurvey, Exposure, stack, sums_on_detector
+from cosmosaic.exposures.patterns import Patterns
+from cosmosaic.source_light import grown, smooth_background
 
 Floats = NDArray[np.floating]
 Flags = NDArray[np.bool_]

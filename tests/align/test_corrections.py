@@ -9,11 +9,18 @@ from astropy.table import QTable, Table
 from jwst.tweakreg.utils import adjust_wcs
 from stdatamodels.jwst import datamodels
 
-from cosmosaic import workers
-from cosmosaic.align import steps
-from cosmosaic.align.solution import NO_CORRECTION, AlignedExposure, AlignRequest, Correction, keeping, read_alignment
-from cosmosaic.exposures import exposure_name
-from cosmosaic.filters import star_fwhm_pixels
+from cosmosaic.astrometry import align as steps
+from cosmosaic.astrometry.solution import (
+    NO_CORRECTION,
+    AlignedExposure,
+    AlignRequest,
+    Correction,
+    keeping,
+    read_alignment,
+)
+from cosmosaic.exposures.library import exposure_name
+from cosmosaic.nircam import star_fwhm_pixels
+from cosmosaic.processes import workers
 from cosmosaic.survey import AlignSettings
 
 pytestmark = pytest.mark.slow

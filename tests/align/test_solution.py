@@ -5,7 +5,7 @@ import io
 import numpy as np
 import pytest
 
-from cosmosaic.align.solution import (
+from cosmosaic.astrometry.solution import (
     NO_CORRECTION,
     AlignedExposure,
     Alignment,

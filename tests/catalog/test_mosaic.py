@@ -12,8 +12,8 @@ from astropy.table import QTable
 from astropy.wcs import WCS
 from scenes import Scene
 
-from cosmosaic.catalog import MosaicCatalog, measure_mosaic, write_catalog
-from cosmosaic.catalog.photometry import column_specs
+from cosmosaic.catalogue import MosaicCatalog, measure_mosaic, write_catalog
+from cosmosaic.catalogue.photometry import column_specs
 from cosmosaic.survey import CatalogSettings
 
 

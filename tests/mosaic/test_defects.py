@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from astropy.table import Table
 
+from cosmosaic.geometry.grid import pixel_to_sky
 from cosmosaic.mosaic.defects import exposure_table, hole_table, thin_table
-from cosmosaic.mosaic.grid import pixel_to_sky
 from cosmosaic.records import MosaicGrid
 
 GRID = MosaicGrid(

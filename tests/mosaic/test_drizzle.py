@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cosmosaic.mosaic.drizzle import (
+from cosmosaic.drizzle.kernel import WEIGHT, Light
+from cosmosaic.drizzle.sums import (
     Patch,
     Sums,
     SumsFile,
@@ -18,9 +19,8 @@ from cosmosaic.mosaic.drizzle import (
     write_patch,
     write_sums,
 )
-from cosmosaic.mosaic.kernel import WEIGHT, Light
-from cosmosaic.mosaic.pixelmap import PixelMap
-from cosmosaic.mosaic.tiles import Box
+from cosmosaic.geometry.pixelmap import PixelMap
+from cosmosaic.geometry.windows import Box
 from cosmosaic.survey import DrizzleSettings
 
 SHAPE = (50, 60)

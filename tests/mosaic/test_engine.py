@@ -15,20 +15,20 @@ from jwst import datamodels
 from jwst.resample.resample import ResampleImage
 from stdatamodels.jwst.datamodels.dqflags import pixel
 
-from cosmosaic.exposures import exposure_name, open_exposures
+from cosmosaic.dq import is_usable
+from cosmosaic.drizzle.exposure import ExposureError, read_exposure
+from cosmosaic.exposures.library import exposure_name, open_exposures
+from cosmosaic.exposures.patterns import pattern_image, patterns_text, write_patterns
+from cosmosaic.geometry.grid import GridError, resample_parameters, survey_grid
+from cosmosaic.geometry.pixelmap import sampled_map
+from cosmosaic.geometry.windows import Box, make_plan, read_footprint, tiles_of, window_of
 from cosmosaic.mosaic import jwst_engine
 from cosmosaic.mosaic.engine import FootprintError, drizzle_frame, keep_frame
-from cosmosaic.mosaic.exposure import ExposureError, read_exposure
-from cosmosaic.mosaic.grid import GridError, resample_parameters, survey_grid
 from cosmosaic.mosaic.local import MosaicSettings, make_mosaic
 from cosmosaic.mosaic.memory import SMALL_MOSAIC_PIXELS, fit_memory, peak_mb, tile_sides
-from cosmosaic.mosaic.pixelmap import sampled_map
-from cosmosaic.mosaic.tiles import Box, make_plan, read_footprint, tiles_of, window_of
-from cosmosaic.quality import is_usable
 from cosmosaic.records import MosaicGrid
 from cosmosaic.simulate.plan import plan_frames
 from cosmosaic.simulate.survey import simulate_frame, survey_scene
-from cosmosaic.sky.patterns import pattern_image, patterns_text, write_patterns
 from cosmosaic.survey import (
     DrizzleSettings,
     FilterPair,
@@ -127,7 +127,7 @@ def test_given_the_same_flags_the_pixels_are_those_of_jwst(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # Exact pixel maps: at the rim of so small a frame a pixel in a hundred has next to no weight.
-    monkeypatch.setattr("cosmosaic.mosaic.pixelmap.TOLERANCE_PIXELS", 0.0)
+    monkeypatch.setattr("cosmosaic.geometry.pixelmap.TOLERANCE_PIXELS", 0.0)
     drizzle = DrizzleSettings(weight_type=weight_type, pixfrac=0.9)
     ours = made(frames, levels, window, tmp_path, drizzle=drizzle, tile_pixels=200)
     crf = sorted((tmp_path / "parts").glob("*_crf.fits"))

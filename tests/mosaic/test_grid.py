@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stcal.alignment.util import wcs_from_sregions
 
-from cosmosaic.mosaic.grid import (
+from cosmosaic.geometry.grid import (
     GridError,
     directions,
     overlaps,
@@ -20,7 +20,7 @@ from cosmosaic.mosaic.grid import (
     sky_to_plane,
     survey_grid,
 )
-from cosmosaic.mosaic.wcs import grid_wcs, wcs_header
+from cosmosaic.geometry.wcs import grid_wcs, wcs_header
 from cosmosaic.records import MosaicGrid
 from cosmosaic.survey import GridSettings
 

@@ -6,7 +6,7 @@ from drizzle.resample import Drizzle
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cosmosaic.mosaic.kernel import (
+from cosmosaic.drizzle.kernel import (
     POISSON,
     READ_NOISE,
     SCIENCE,

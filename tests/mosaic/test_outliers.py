@@ -9,8 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stcal.outlier_detection.utils import flag_resampled_crs
 
-from cosmosaic.mosaic.kernel import WEIGHT
-from cosmosaic.mosaic.outliers import (
+from cosmosaic.drizzle.kernel import WEIGHT
+from cosmosaic.geometry.pixelmap import PixelMap
+from cosmosaic.geometry.windows import Box
+from cosmosaic.outliers.flags import (
     LitBox,
     Reference,
     blot,
@@ -20,8 +22,6 @@ from cosmosaic.mosaic.outliers import (
     weight_threshold,
     write_reference,
 )
-from cosmosaic.mosaic.pixelmap import PixelMap
-from cosmosaic.mosaic.tiles import Box
 
 SNR, SCALE = (5.0, 4.0), (1.2, 0.7)
 

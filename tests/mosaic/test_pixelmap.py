@@ -5,8 +5,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from cosmosaic.mosaic.grid import pixel_to_sky
-from cosmosaic.mosaic.pixelmap import PixelMap, exact_map, sampled_map, whole_map
+from cosmosaic.geometry.grid import pixel_to_sky
+from cosmosaic.geometry.pixelmap import PixelMap, exact_map, sampled_map, whole_map
 from cosmosaic.records import MosaicGrid
 
 GRID = MosaicGrid(

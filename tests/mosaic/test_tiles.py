@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cosmosaic.mosaic.grid import GridError, pixel_to_sky, plane_to_sky, sky_to_pixel, survey_grid
-from cosmosaic.mosaic.tiles import (
+from cosmosaic.geometry.grid import GridError, pixel_to_sky, plane_to_sky, sky_to_pixel, survey_grid
+from cosmosaic.geometry.windows import (
     Box,
     box_of,
     clipped_to,

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import s3fs
 
-from cosmosaic import remote
+from cosmosaic.storage import remote
 
 PACKAGES = ("swift", "setuptools")
 ACCESS_KEY, SECRET_KEY = "survey:astronomer", "a-secret-that-must-not-be-seen"

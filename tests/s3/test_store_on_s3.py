@@ -15,8 +15,9 @@ from botocore.awsrequest import AWSRequest
 from s3_server import forget_stores
 from test_frames import put
 
-from cosmosaic import frames, remote, store
+from cosmosaic.exposures import frames
 from cosmosaic.records import StoredObject
+from cosmosaic.storage import remote, store
 
 OBJECTS = int(os.environ.get("COSMOSAIC_OBJECTS", "1200"))
 """Objects to list, a thousand at once; `COSMOSAIC_OBJECTS=10000` takes some minutes, for the server writes slowly."""

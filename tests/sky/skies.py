@@ -5,8 +5,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from cosmosaic.cells.cells import CELL_PIXELS, CellSurvey, Exposure
 from cosmosaic.records import MosaicGrid
-from cosmosaic.sky.cells import CELL_PIXELS, CellSurvey, Exposure
 
 SIDE = 96
 """Cells along each side of an exposure."""

@@ -6,9 +6,9 @@ from astropy.io import fits
 from astropy.table import Table
 from jwst import datamodels
 
-from cosmosaic.sky.corrections import measure_wisps, remove_flicker, subtract_wisp
-from cosmosaic.sky.masks import EXPOSURE_TIERS, source_mask
+from cosmosaic.artefacts.corrections import measure_wisps, remove_flicker, subtract_wisp
 from cosmosaic.sky.solution import WISP_SUFFIX, WispSolution, read_wisps
+from cosmosaic.source_light import EXPOSURE_TIERS, source_mask
 
 SIDE = 512
 RMS = 0.04

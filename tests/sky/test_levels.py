@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from sky.skies import PIXEL_RMS, make_survey
 
-from cosmosaic.sky.cells import NoSkyError
+from cosmosaic.cells.cells import NoSkyError
 from cosmosaic.sky.methods import clean, find_sources, solve_overlaps
-from cosmosaic.sky.mode import gaussian_mode
 from cosmosaic.sky.overlap import Step, connected_groups, measure_steps, solve_levels
 from cosmosaic.sky.pedestal import Level, pedestals
 from cosmosaic.sky.stripes import destripe
+from cosmosaic.statistics import gaussian_mode
 
 TRUE = 0.3 + PIXEL_RMS * np.array([0.0, 0.3, -0.2, 0.1, 0.25, -0.3, 0.15, -0.1])
 

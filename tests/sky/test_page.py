@@ -14,11 +14,11 @@ from PIL import Image
 from programs import require_browser
 from sky.skies import GRID, PIXEL_RMS, make_survey
 
-from cosmosaic.mosaic.tiles import Box, lattice, tile_name, window_of
-from cosmosaic.sky.cells import write_cells
-from cosmosaic.sky.judgement import judge_sky
+from cosmosaic.cells.cells import write_cells
+from cosmosaic.geometry.windows import Box, lattice, tile_name, window_of
 from cosmosaic.sky.methods import clean, solve_overlaps
-from cosmosaic.sky.page import write_page
+from cosmosaic.verdict.judgement import judge_sky
+from cosmosaic.verdict.page import write_page
 
 TRUE = 0.3 + PIXEL_RMS * np.array([0.0, 0.3, -0.2, 0.1, 0.25, -0.3, 0.15, -0.1])
 LARGEST_BYTES = 3_000_000

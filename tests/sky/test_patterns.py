@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 from sky.skies import GRID, OFFSETS, PIXEL_RMS, make_survey, scene
 
-from cosmosaic.mosaic.tiles import lattice
-from cosmosaic.sky.cells import gather, read_cells, stack, without_patterns, write_cells
-from cosmosaic.sky.methods import METHODS, SkyInputs, find_sources, values_of
-from cosmosaic.sky.patterns import (
+from cosmosaic.cells.cells import gather, read_cells, stack, without_patterns, write_cells
+from cosmosaic.exposures.patterns import (
     pattern_at,
     pattern_image,
     patterns_text,
     read_patterns,
     write_patterns,
 )
+from cosmosaic.geometry.windows import lattice
+from cosmosaic.sky.methods import METHODS, SkyInputs, find_sources, values_of
 from cosmosaic.sky.planes import detilt
 from cosmosaic.survey import SkyMethod
 

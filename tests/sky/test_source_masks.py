@@ -7,13 +7,13 @@ import pytest
 from astropy.io import fits
 from jwst import datamodels
 
-from cosmosaic.mosaic.grid import pixel_to_sky, sky_to_pixel
-from cosmosaic.mosaic.tiles import cell_lattice
-from cosmosaic.mosaic.wcs import grid_wcs, wcs_header
+from cosmosaic.cells.cells import bin_frame, bin_masked_frame, read_cells, source_pixels
+from cosmosaic.cells.source_masks import SourceMaskError, reached_frames
+from cosmosaic.geometry.grid import pixel_to_sky, sky_to_pixel
+from cosmosaic.geometry.wcs import grid_wcs, wcs_header
+from cosmosaic.geometry.windows import cell_lattice
 from cosmosaic.records import MosaicGrid
-from cosmosaic.sky.cells import bin_frame, bin_masked_frame, read_cells, source_pixels
 from cosmosaic.sky.methods import clean, find_sources, solve_overlaps
-from cosmosaic.sky.source_masks import SourceMaskError, reached_frames
 
 SIDE = 384
 RMS = 0.04

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-import tasks.report
-from cosmosaic.references import SIMULATED_CONTEXT
+import tasks.runtime.report
+from cosmosaic.calibrate.references import SIMULATED_CONTEXT
 from cosmosaic.survey import FilterPair, ReferenceSettings, SimulationSettings, Survey
 from flows.mosaic import mosaic
 
@@ -72,13 +72,13 @@ class SmallSurvey:
 def observe(survey: Survey) -> Observed:
     runs = []
 
-    class Watched(tasks.report.Run):
+    class Watched(tasks.runtime.report.Run):
         def __init__(self, *arguments) -> None:
             super().__init__(*arguments)
             runs.append(self)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tasks.report, "Run", Watched)
+        patch.setattr(tasks.runtime.report, "Run", Watched)
         state = mosaic(survey, return_state=True)
     if not runs:
         raise state.result(raise_on_failure=False)

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from small_survey import BAND, SIMULATION, new_survey
 
-from cosmosaic.align.solution import moves, read_alignment
+from cosmosaic.astrometry.solution import moves, read_alignment
 from cosmosaic.survey import Survey
 from flows.simulate import simulate
 

@@ -11,7 +11,7 @@ from astropy.io import fits
 from small_survey import BAND
 
 import tasks.preview
-from cosmosaic.steps import Step
+from cosmosaic.steps.step import Step
 
 pytestmark = [pytest.mark.slow, pytest.mark.server]
 
@@ -118,7 +118,7 @@ def test_a_run_that_finds_no_place_for_its_results_ends_and_says_why(small, monk
     def refused(url):
         raise OSError("the server refuses the block")
 
-    monkeypatch.setattr("tasks.run.result_storage", refused)
+    monkeypatch.setattr("tasks.runtime.run.result_storage", refused)
     assert small.run().state == "Failed"
 
 

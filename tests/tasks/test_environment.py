@@ -9,7 +9,7 @@ from prefect.settings import (
     temporary_settings,
 )
 
-from tasks.environment import prefect_defaults
+from tasks.runtime.environment import prefect_defaults
 
 
 @pytest.mark.parametrize(("server", "beats"), [(None, False), ("http://127.0.0.1:1/api", True)])

@@ -7,12 +7,12 @@ import sys
 import psutil
 import pytest
 
-from tasks.leftovers import GIVING_WAY, SERVER, end_orphaned_servers, let_servers_give_way
+from tasks.runtime.leftovers import GIVING_WAY, SERVER, end_orphaned_servers, let_servers_give_way
 
 SLEEP = "import time; time.sleep(60)"
 FLOW = f"""
 import subprocess, sys
-from tasks.leftovers import mark_flow_process
+from tasks.runtime.leftovers import mark_flow_process
 mark_flow_process()
 print(subprocess.Popen([sys.executable, "-c", "{SLEEP}", "{SERVER}"]).pid, flush=True)
 {SLEEP}

@@ -8,8 +8,8 @@ from astropy.table import Table
 from jwst import datamodels
 from small_survey import BAND
 
-from cosmosaic.mosaic.grid import sky_to_pixel, survey_grid
-from cosmosaic.mosaic.tiles import box_of, lattice, read_footprint
+from cosmosaic.geometry.grid import sky_to_pixel, survey_grid
+from cosmosaic.geometry.windows import box_of, lattice, read_footprint
 from cosmosaic.survey import GridSettings
 
 pytestmark = [pytest.mark.slow, pytest.mark.server]

@@ -5,11 +5,11 @@ import inspect
 import pytest
 from prefect.states import Failed
 
-from cosmosaic.frames import FrameError
-from cosmosaic.scratch import ScratchError
-from cosmosaic.store import AlteredObjectError
-from cosmosaic.workers import LostChildError, WorkerError
-from tasks.retries import COMPUTING, STORING
+from cosmosaic.exposures.frames import FrameError
+from cosmosaic.processes.workers import LostChildError, WorkerError
+from cosmosaic.storage.scratch import ScratchError
+from cosmosaic.storage.store import AlteredObjectError
+from tasks.runtime.retries import COMPUTING, STORING
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from astropy.io import fits
 from astropy.table import QTable
 from small_survey import BAND, new_survey
 
-from cosmosaic.sky.source_masks import SourceMaskError
+from cosmosaic.cells.source_masks import SourceMaskError
 from flows.mosaic import mosaic
 
 pytestmark = [pytest.mark.slow, pytest.mark.server]

@@ -9,12 +9,13 @@ from astropy.table import Table
 from jwst import datamodels
 from prefect.logging import disable_run_logger
 
-from cosmosaic import store, workers
+from cosmosaic.processes import workers
 from cosmosaic.records import Association
+from cosmosaic.storage import store
 from cosmosaic.survey import Survey
 from tasks.combine import PRODUCT_ENDINGS
 from tasks.flatness import without_wisps
-from tasks.run import Given, Work
+from tasks.runtime.run import Given, Work
 
 BAND, DETECTOR = "F150W", "NRCB4"
 SIDE = 512

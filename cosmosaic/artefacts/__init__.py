@@ -1,0 +1,1 @@
+"""What detectors leave in exposures: 1/f noise and wisps."""

@@ -1,0 +1,139 @@
+"""What is taken out of calibrated exposures before their sky is measured: 1/f stripes and wisps."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from astropy.io import fits
+from astropy.table import QTable
+from jwst import datamodels
+
+from cosmosaic.artefacts.flicker import flicker_pattern
+from cosmosaic.artefacts.wisps import (
+    FEWEST_EXPOSURES,
+    Floats,
+    WispFit,
+    block_means,
+    build_template,
+    fit_template,
+    read_wisp,
+    wisp_image,
+    write_wisp,
+)
+from cosmosaic.cells.cells import usable_pixels
+from cosmosaic.exposures.library import exposure_name
+from cosmosaic.provenance import save_model
+from cosmosaic.records import Made
+from cosmosaic.sky.solution import WISP_SUFFIX, WispSolution
+
+NO_WISP = WispFit(0.0, np.inf)
+
+
+def remove_flicker(model: Any) -> None:
+    """Subtract the 1/f stripes of a count-rate or calibrated image, in place."""
+    usable = usable_pixels(model)
+    model.data -= flicker_pattern(model.data, usable, int(model.meta.exposure.noutputs or 1))
+    model.meta.cal_step.clean_flicker_noise = "COMPLETE"
+
+
+def measure_wisps(paths: list[Path], solution: WispSolution, stem: str, folder: Path) -> Made:
+    """Fit a wisp template to each exposure of one detector and filter.
+
+    Parameters
+    ----------
+    paths
+        ``_cal`` files, and the template where there is one, whose first image is a full frame or has the exposures'
+        shape: the user's, or that of an earlier run. Without, the exposures make one themselves, if there are three
+        or more.
+    solution
+        The exposures, and whether the template is an earlier run's.
+    stem
+        Name without extension of the table of amplitudes and of the template that was built.
+    folder
+        Where the template that was built and the table (ECSV) go, and ``<exposure>_wisp.npz`` of each exposure in
+        which the wisp is significant.
+
+    Raises
+    ------
+    ValueError
+        The template does not fit the exposures; the file is named.
+    """
+    exposures = [path for path in paths if path.name.endswith("_cal.fits")]
+    given = [path for path in paths if path not in exposures]
+    blocks = {path: _blocks_of(path) for path in exposures}
+    template = _template(given, list(blocks.values()))
+    fits_of = {
+        exposure_name(path.name): NO_WISP if template is None else fit_template(block, template)
+        for path, block in blocks.items()
+    }
+    written = [] if template is None else _write_wisps(template, fits_of, folder)
+    if template is not None and not given:
+        written.append(_write_template(template, folder / f"{stem}.fits"))
+    rows = [(name, *fit, fit.is_significant, solution.exposures[name]) for name, fit in fits_of.items()]
+    table = QTable(rows=rows, names=("exposure", "amplitude", "error", "subtracted", "sha256"))
+    table.meta |= {"kept": solution.kept, "missing": list(solution.missing)}
+    table.write(folder / f"{stem}.ecsv", format="ascii.ecsv", overwrite=True)
+    return Made([*written, folder / f"{stem}.ecsv"], {"wisps_significant": float(sum(row[3] for row in rows))})
+
+
+def subtract_wisp(paths: list[Path], folder: Path) -> Made:
+    """Subtract the wisp of one exposure.
+
+    Parameters
+    ----------
+    paths
+        A ``_cal`` file and, where its wisp is significant, its ``_wisp.npz``.
+    folder
+        Where the corrected file goes, under the same name.
+    """
+    path = next(path for path in paths if path.suffix == ".fits")
+    wisps = [read_wisp(other) for other in paths if other != path]
+    with datamodels.open(path) as model:
+        for wisp in wisps:
+            model.data -= wisp_image(wisp, model.data.shape)
+        return Made([save_model(model, folder / path.name)])
+
+
+def _blocks_of(path: Path) -> Floats:
+    with datamodels.open(path) as model:
+        return block_means(model.data, usable_pixels(model))
+
+
+def _template(given: list[Path], blocks: list[Floats]) -> Floats | None:
+    if given:
+        return _read_template(given[0], blocks[0].shape)
+    if len(blocks) < FEWEST_EXPOSURES:
+        return None
+    # As it is when it is read again: an exposure that was corrected with it stays what it is.
+    template = build_template(blocks).astype(np.float32).astype(float)
+    return template if template.any() else None
+
+
+def _read_template(path: Path, shape: tuple[int, ...]) -> Floats:
+    with fits.open(path) as hdus:
+        image = next(np.asarray(hdu.data, dtype=float) for hdu in hdus if hdu.is_image and hdu.data is not None)
+    if image.shape == shape:
+        return image
+    factor = image.shape[0] // shape[0]
+    if factor < 1 or image.shape != (shape[0] * factor, shape[1] * factor):
+        raise ValueError(
+            f"{path}: template of shape {image.shape} does not fit exposures of {shape} blocks of 8 pixels"
+        )
+    return image.reshape(shape[0], factor, shape[1], factor).mean(axis=(1, 3))
+
+
+def _write_wisps(template: Floats, fits_of: Mapping[str, WispFit], folder: Path) -> list[Path]:
+    # Wisps and not their strengths: an exposure's correction depends on nothing else, such as the template's header.
+    return [
+        write_wisp(fit.amplitude * template, folder / f"{name}{WISP_SUFFIX}")
+        for name, fit in fits_of.items()
+        if fit.is_significant
+    ]
+
+
+def _write_template(template: Floats, path: Path) -> Path:
+    hdu = fits.ImageHDU(template.astype(np.float32), name="WISP")
+    hdu.header["BUNIT"] = "MJy/sr"
+    fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(path, overwrite=True)
+    return path

@@ -1,0 +1,94 @@
+"""1/f noise of the readout electronics: stripes along rows, and columns, taken out of a count-rate image.
+
+A fast stand-in for jwst's ``clean_flicker_noise``, after the row corrections of public NIRCam reductions (Schlawin
+et al. 2020, AJ 160, 231; Bagley et al. 2023, ApJL 946, L12). What is new is that each stripe is subtracted only as
+far as it exceeds its own noise (Wiener), so a row that a galaxy fills is left alone; and that slow drifts, which look
+like extended light within a part of a row, are told from it by the median of the whole row: few sources fill half of
+one.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cosmosaic.source_light import COMPACT_TIERS, smooth_background, source_mask
+
+Floats = NDArray[np.floating]
+Flags = NDArray[np.bool_]
+
+BACKGROUND_BOX = 64
+"""Light that varies more slowly than this many pixels is background: noise only as far as whole rows share it."""
+SAMPLING = 8
+"""The smooth background is looked at in every so many columns."""
+STEEPEST = 2.0
+"""Rms of the slope of a drift in units of that of its waves, by chance; a steeper one is the sky's."""
+CLIP_SIGMA = 3.0
+FEWEST_PIXELS = 32
+
+
+def flicker_pattern(image: Floats, usable: Flags, outputs: int) -> Floats:
+    """Estimate the stripes of an image.
+
+    Parameters
+    ----------
+    image
+        Count rates or surface brightness, shape ``(ny, nx)``, rows along the fast readout direction (as in every
+        NIRCam image).
+    usable
+        Pixels with good data, same shape.
+    outputs
+        Amplifiers that share the columns evenly: 4 for a full frame, 1 for the subarrays.
+
+    Returns
+    -------
+    ndarray
+        The stripes, same shape and unit, with zero mean: the sky level stays what it was.
+    """
+    data = np.where(usable, image, np.nan)
+    background = smooth_background(data, _sources(data), BACKGROUND_BOX)
+    masked = _sources(data - background) | ~usable
+    background = smooth_background(data, masked, BACKGROUND_BOX)
+    residual = np.where(masked, np.nan, data - background)
+    noise = 1.4826 * np.nanmedian(np.abs(residual))
+    residual[np.abs(residual) > CLIP_SIGMA * noise] = np.nan
+
+    pattern = np.broadcast_to(_stripes(residual, noise, axis=1)[:, None], residual.shape).copy()
+    width = residual.shape[1] // outputs
+    if outputs > 1:
+        for start in range(0, residual.shape[1], width):
+            amplifier = slice(start, start + width)
+            pattern[:, amplifier] += _stripes(residual[:, amplifier] - pattern[:, amplifier], noise, axis=1)[:, None]
+    pattern += _stripes(residual - pattern, noise, axis=0)[None, :]
+    pattern += _drift(np.where(masked, np.nan, background))[:, None]
+    return (pattern - pattern[usable].mean()).astype(image.dtype)
+
+
+def _sources(data: Floats) -> Flags:
+    return source_mask(data, COMPACT_TIERS)
+
+
+def _drift(background: Floats) -> Floats:
+    """What the background of whole rows shares, NaN where there are sources, but for a slope that is the sky's.
+
+    The slope of 1/f noise is hardly larger than its other slow waves: every octave of frequency has the same power.
+    """
+    sampled = background[:, ::SAMPLING]
+    enough = np.isfinite(sampled).sum(axis=1) >= FEWEST_PIXELS // SAMPLING
+    if np.count_nonzero(enough) < 2:
+        return np.zeros(len(background))
+    row = np.arange(len(background))
+    drift = np.interp(row, row[enough], np.nanmedian(sampled[enough], axis=1))
+    slope = np.polyval(np.polyfit(row, drift, 1), row)
+    waves = drift - slope
+    return waves if np.std(slope) > STEEPEST * np.std(waves) else drift - drift.mean()
+
+
+def _stripes(residual: Floats, noise: float, axis: int) -> Floats:
+    """Mean along an axis, each scaled by its expected share of signal."""
+    number = np.isfinite(residual).sum(axis=axis)
+    mean = np.nansum(residual, axis=axis) / np.maximum(number, 1)
+    enough = number >= FEWEST_PIXELS
+    if not enough.any():
+        return np.zeros_like(mean)
+    own_noise = noise**2 / np.maximum(number, 1)
+    signal = max(float(np.mean(mean[enough] ** 2 - own_noise[enough])), 0.0)
+    return np.where(enough, mean * signal / (signal + own_noise), 0.0)

@@ -1,0 +1,167 @@
+"""The steps that find the corrections of one filter's exposures, and that put each into its exposure."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from jwst import datamodels
+from jwst.tweakreg import TweakRegStep
+
+from cosmosaic.astrometry.solution import (
+    CORRECTION_SUFFIX,
+    AlignedExposure,
+    Alignment,
+    AlignRequest,
+    Correction,
+    alignment_table,
+)
+from cosmosaic.astrometry.stars import (
+    BRIGHTEST,
+    CLIP_SIGMA,
+    CLIPPINGS,
+    ROUNDNESS,
+    SEARCH_RADIUS_ARCSEC,
+    SHARPNESS,
+    align_to_stars,
+    find_stars,
+    star_catalog,
+)
+from cosmosaic.astrometry.wcs import correct_exposure, corrected, correction_between
+from cosmosaic.exposures.library import exposure_name, open_exposures
+from cosmosaic.provenance import save_model
+from cosmosaic.records import Made
+
+TOO_FEW = "too few stars in common. Lower align.snr_threshold or align.minimum_objects, or set align.enabled to false"
+
+
+class AlignmentError(RuntimeError):
+    """The exposures could not be aligned."""
+
+
+def solve_alignment(paths: list[Path], request: AlignRequest, stem: str, folder: Path) -> Made:
+    """Find the corrections of exposures by the stars they share with others, or with a reference catalogue.
+
+    Parameters
+    ----------
+    paths
+        ``_cal`` files of the exposures that are to be aligned, and of those with known corrections that they overlap
+        with; with a reference catalogue of the user's own, its file comes last.
+    request
+        How, and what is known already.
+    stem
+        Name of the table without extension.
+    folder
+        Where the table of all corrections goes (ECSV), and ``<exposure>_correction.json`` of each exposure.
+
+    Raises
+    ------
+    AlignmentError
+        There are too few stars in common.
+    """
+    exposures = {exposure_name(path.name): path for path in paths if path.name.endswith("_cal.fits")}
+    own_catalog = [str(path) for path in paths if path not in exposures.values()]
+    reference = own_catalog[0] if own_catalog else request.settings.reference_catalog or ""
+    found = _corrections(exposures, reference, request, folder.parent)
+    known = {one.name: one for one in request.kept}
+    alignment = Alignment(
+        asked=request.asked,
+        missing=request.missing,
+        exposures=tuple(
+            known.get(name) or AlignedExposure(name=name, sha256=sha256, kept=False, correction=found[name])
+            for name, sha256 in request.exposures.items()
+        ),
+    )
+    table = folder / f"{stem}.ecsv"
+    alignment_table(alignment).write(table, format="ascii.ecsv")
+    return Made([table, *(_write(one, folder) for one in alignment.exposures)])
+
+
+def align_exposure(paths: list[Path], folder: Path) -> Made:
+    """Correct the WCS of one exposure.
+
+    Parameters
+    ----------
+    paths
+        A ``_cal`` file and its ``_correction.json``.
+    folder
+        Where the corrected file goes, under the same name.
+    """
+    path, correction = sorted(paths, key=lambda each: each.suffix)
+    with datamodels.open(path) as model:
+        correct_exposure(model, Correction.model_validate_json(correction.read_text()))
+        return Made([save_model(model, folder / path.name)])
+
+
+def _corrections(
+    exposures: Mapping[str, Path], reference: str, request: AlignRequest, folder: Path
+) -> dict[str, Correction]:
+    """Return the corrections of the new exposures."""
+    new = {name: exposures[name] for name in request.new}
+    if not new:
+        return {}
+    if not request.kept:
+        return _by_tweakreg(new, reference, request, folder)
+    correctors = find_stars(exposures, request, folder)
+    neighbours = [corrected(correctors.pop(one.name), one.correction) for one in request.kept if one.name in correctors]
+    found = align_to_stars(correctors, star_catalog(neighbours), request)
+    failed = [name for name in new if name not in found]
+    if failed and reference:
+        return _by_tweakreg(new, reference, request, folder)
+    if failed:
+        raise AlignmentError(
+            f"{len(failed)} of {len(new)} new exposures ({failed[0]}, ...) could not be aligned to the "
+            f"{len(request.kept)} that were aligned before: {TOO_FEW}, or set solve_anew to true"
+        )
+    return found
+
+
+def _by_tweakreg(
+    exposures: Mapping[str, Path], reference: str, request: AlignRequest, folder: Path
+) -> dict[str, Correction]:
+    """Align exposures to each other, and all of them together to a reference catalogue where there is one."""
+    settings = request.settings
+    aligned = TweakRegStep.call(
+        open_exposures(list(exposures.values()), folder),
+        starfinder="iraf",
+        snr_threshold=settings.snr_threshold,
+        kernel_fwhm=request.fwhm_pixels,
+        minobj=settings.minimum_objects,
+        brightest=BRIGHTEST,
+        sharplo=SHARPNESS[0],
+        sharphi=SHARPNESS[1],
+        roundlo=ROUNDNESS[0],
+        roundhi=ROUNDNESS[1],
+        fitgeometry=settings.fit,
+        nclip=CLIPPINGS,
+        sigma=CLIP_SIGMA,
+        searchrad=SEARCH_RADIUS_ARCSEC,
+        separation=2 * settings.tolerance_arcsec,
+        tolerance=settings.tolerance_arcsec,
+        use2dhist=True,
+        expand_refcat=True,
+        abs_refcat=reference,
+        abs_minobj=settings.minimum_objects,
+        abs_fitgeometry=settings.fit,
+        abs_searchrad=SEARCH_RADIUS_ARCSEC,
+        abs_separation=2 * settings.tolerance_arcsec,
+        abs_tolerance=settings.tolerance_arcsec,
+        in_memory=False,
+    )
+    states, found = {}, {}
+    with aligned:
+        for model, (name, path) in zip(aligned, exposures.items(), strict=True):
+            states[name] = model.meta.cal_step.tweakreg
+            with datamodels.open(path) as before:
+                found[name] = correction_between(before.meta.wcs, model.meta.wcs)
+            aligned.shelve(model, modify=False)
+    failed = [name for name, state in states.items() if state != "COMPLETE"]
+    if failed:
+        raise AlignmentError(
+            f"{len(failed)} of {len(states)} exposures could not be aligned ({failed[0]}, ...): {TOO_FEW}"
+        )
+    return found
+
+
+def _write(exposure: AlignedExposure, folder: Path) -> Path:
+    path = folder / f"{exposure.name}{CORRECTION_SUFFIX}"
+    path.write_text(exposure.correction.model_dump_json())
+    return path

@@ -1,0 +1,1 @@
+"""Stages 1 and 2, and the reference files they need."""

@@ -1,0 +1,154 @@
+"""Calibration reference files: which CRDS context, which files, and the sha256 of each."""
+
+import hashlib
+import os
+from functools import lru_cache
+from pathlib import Path
+
+from cosmosaic.exposures import frames
+from cosmosaic.processes import workers
+from cosmosaic.records import Frame, Record, Reference
+from cosmosaic.storage import store
+from cosmosaic.survey import Survey
+
+STAGE1_KINDS = (
+    "mask",
+    "saturation",
+    "superbias",
+    "ipc",
+    "refpix",
+    "sirskernel",
+    "linearity",
+    "dark",
+    "readnoise",
+    "gain",
+    "flat",
+)
+"""Reference types that jwst's Detector1Pipeline asks for on NIRCam images."""
+
+STAGE2_KINDS = ("distortion", "filteroffset", "flat", "photom", "area")
+"""Reference types that jwst's Image2Pipeline asks for on NIRCam images, resample left out."""
+
+SIMULATED_CONTEXT = "jwst_0001.pmap"
+"""CRDS context of a synthetic survey's own cache."""
+
+CACHE_VARIABLE = "COSMOSAIC_CRDS_CACHE"
+"""Environment variable of the children: URL of a CRDS cache that is to be copied to the local disk."""
+
+NOT_APPLICABLE = "NOT FOUND n/a"
+
+
+class NoReferenceError(RuntimeError):
+    """CRDS has no usable reference file for a frame."""
+
+
+def crds_environment(survey: Survey) -> dict[str, str]:
+    """Return the CRDS_* variables of the child processes; an empty value unsets a variable.
+
+    A synthetic survey uses its own cache and none of the user's settings. CRDS reads local files only: of a cache
+    on a remote store the children make a copy before they use it, see `localise_cache`.
+    """
+    if survey.is_synthetic:
+        users = {name: "" for name in os.environ if name.startswith("CRDS_")}
+        cache = store.absolute_uri(survey.url("crds"))
+        place = {CACHE_VARIABLE: cache, "CRDS_PATH": ""} if store.is_remote(cache) else {"CRDS_PATH": cache}
+        return {**users, **place, "CRDS_CONTEXT": SIMULATED_CONTEXT, "CRDS_READONLY_CACHE": "1"}
+    given = {
+        "CRDS_PATH": survey.references.crds_path,
+        "CRDS_CONTEXT": survey.references.crds_context,
+        "CRDS_SERVER_URL": survey.references.crds_server_url,
+    }
+    return {name: value for name, value in given.items() if value}
+
+
+def localise_cache(shared: Path | None) -> None:
+    """Copy a CRDS cache on a remote store to the local disk (in a child process) and let CRDS use the copy.
+
+    Parameters
+    ----------
+    shared
+        Scratch folder that the children of one machine share; the copy is made by the first, checked by the others.
+    """
+    source = os.environ.get(CACHE_VARIABLE)
+    if not source or shared is None:
+        return
+    copy = shared / "crds"
+    store.mirror(source, copy)
+    os.environ["CRDS_PATH"] = str(copy)
+    # What was checked once is used until the process ends: CRDS keeps it in memory as well.
+    del os.environ[CACHE_VARIABLE]
+
+
+class ResolvedReferences(Record):
+    """The reference files that frames will be calibrated with, by the frame's URI."""
+
+    found: dict[str, tuple[Reference, ...]]
+    """Sorted by type."""
+    missing: dict[str, str]
+    """Why there are none, for the frames that CRDS has no file for."""
+
+
+def resolve_references(asked: tuple[Frame, ...], folder: Path) -> ResolvedReferences:
+    """Ask CRDS which reference files the steps ahead will use for each frame (in a child process).
+
+    Parameters
+    ----------
+    asked
+        Frames; an ``uncal`` frame needs the types of Stage 1 and 2, a ``rate`` frame those of Stage 2.
+    folder
+        Scratch folder of this call, not used.
+
+    Raises
+    ------
+    SystemExit
+        CRDS has neither a cache nor a server.
+    """
+    localise_cache(workers.shared_folder())
+    found, missing = {}, {}
+    for frame in asked:
+        try:
+            found[frame.object.uri] = _references_of(frame)
+        except NoReferenceError as error:
+            missing[frame.object.uri] = str(error)
+    return ResolvedReferences(found=found, missing=missing)
+
+
+def _references_of(frame: Frame) -> tuple[Reference, ...]:
+    import crds
+    from crds.core.exceptions import CrdsError
+
+    kinds = sorted({*STAGE1_KINDS, *STAGE2_KINDS} if frame.level == "uncal" else STAGE2_KINDS)
+    try:
+        found = crds.getreferences(_crds_parameters(frame.object.uri), reftypes=kinds, observatory="jwst")
+    except CrdsError as error:
+        raise NoReferenceError(
+            f"CRDS has no reference files for {frame.object.uri} ({frame.detector} {frame.filter} "
+            f"{frame.subarray}) in context {os.environ.get('CRDS_CONTEXT', 'of the server')}: {error}"
+        ) from error
+    usable = {kind: path for kind, path in found.items() if NOT_APPLICABLE not in path}
+    return tuple(
+        Reference(kind=kind, name=Path(path).name, path=path, sha256=_hash_file(path, *_size_and_time(path)))
+        for kind, path in sorted(usable.items())
+    )
+
+
+def _crds_parameters(uri: str) -> dict[str, str | int | float | bool]:
+    from astropy.io import fits
+    from stdatamodels.jwst.datamodels import JwstDataModel
+
+    with store.open_object(uri) as stream:
+        primary = fits.PrimaryHDU(header=frames.read_header(stream).primary)
+    with JwstDataModel(fits.HDUList([primary])) as model:
+        return model.get_crds_parameters()
+
+
+def _size_and_time(path: str) -> tuple[int, int]:
+    status = Path(path).stat()
+    return status.st_size, status.st_mtime_ns
+
+
+@lru_cache(maxsize=4096)
+def _hash_file(path: str, size: int, modified_ns: int) -> str:
+    """Hash a reference file once per path, size and modification time."""
+    with Path(path).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,118 @@
+"""Stages 1 and 2 of the jwst package for one exposure: ramps to count rates to surface brightness.
+
+Every parameter that matters is set here; parameter references of CRDS are not consulted.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from jwst import datamodels
+from jwst.clean_flicker_noise import CleanFlickerNoiseStep
+from jwst.pipeline import Detector1Pipeline, Image2Pipeline
+
+from cosmosaic.artefacts.corrections import remove_flicker
+from cosmosaic.calibrate.gain import check_gain_map
+from cosmosaic.exposures.library import exposure_name
+from cosmosaic.provenance import save_model
+from cosmosaic.records import Made
+from cosmosaic.survey import ExposureSettings, FlickerCorrection
+
+
+def calibrate_ramp(paths: list[Path], settings: ExposureSettings, detector: str, folder: Path) -> Made:
+    """Run Detector1 on one ramp (Stage 1).
+
+    Parameters
+    ----------
+    paths
+        The ``_uncal`` file and, optionally, the user's gain map for its detector.
+    settings
+        Cosmic rays.
+    detector
+        The detector that the gain map must be of, e.g. ``NRCB1``.
+    folder
+        Where the ``_rate`` file (DN/s) goes.
+
+    Raises
+    ------
+    cosmosaic.calibrate.gain.GainMapError
+        The gain map cannot be used for this detector.
+    """
+    ramp, *gain_maps = paths
+    for gain_map in gain_maps:
+        check_gain_map(gain_map, detector)
+    steps = _stage1_parameters(settings, gain_maps[0] if gain_maps else None)
+    model = Detector1Pipeline.call(str(ramp), steps=steps, save_results=False, save_calibrated_ramp=False)
+    return Made([save_model(model, folder / f"{exposure_name(ramp.name)}_rate.fits")])
+
+
+def calibrate_rate(paths: list[Path], flicker_noise: FlickerCorrection, folder: Path) -> Made:
+    """Take 1/f noise out of one count-rate image, and run Image2 on it without its resample step (Stage 2).
+
+    Parameters
+    ----------
+    paths
+        The ``_rate`` file.
+    flicker_noise
+        Correction of 1/f noise; an image that was corrected before is left as it is.
+    folder
+        Where the ``_cal`` file (MJy/sr) goes.
+    """
+    (rate,) = paths
+    steps = {
+        "bkg_subtract": {"skip": True},
+        "assign_wcs": {"skip": False},
+        "flat_field": {"skip": False},
+        "photom": {"skip": False},
+        # The mosaic is made from the cal frames; a resampled single exposure costs more than all the rest.
+        "resample": {"skip": True},
+    }
+    with datamodels.open(str(rate)) as opened:
+        (model,) = Image2Pipeline.call(_without_flicker_noise(opened, flicker_noise), steps=steps, save_results=False)
+    return Made([save_model(model, folder / f"{exposure_name(rate.name)}_cal.fits")])
+
+
+def _stage1_parameters(settings: ExposureSettings, gain_map: Path | None) -> dict[str, dict[str, Any]]:
+    # The gain is read by three steps, each of its own accord: one of them alone would mix two gains.
+    gain = {"override_gain": str(gain_map)} if gain_map else {}
+    return {
+        # One exposure per process: more cores inside a step make it slower.
+        "jump": {
+            "rejection_threshold": settings.jump_rejection_sigma,
+            "expand_large_events": settings.expand_large_events,
+            "maximum_cores": "1",
+            **gain,
+        },
+        "ramp_fit": {"algorithm": "OLS_C", "suppress_one_group": False, "maximum_cores": "1", **gain},
+        "gain_scale": gain,
+        "persistence": {"skip": True},
+        # On the count rate, in Stage 2: see `clean_flicker_noise`.
+        "clean_flicker_noise": {"skip": True},
+    }
+
+
+def _without_flicker_noise(rate: Any, correction: FlickerCorrection) -> Any:
+    if correction == "none" or rate.meta.cal_step.clean_flicker_noise == "COMPLETE":
+        return rate
+    if correction == "fast":
+        remove_flicker(rate)
+        return rate
+    return clean_flicker_noise(rate, apply_flat_field=True)
+
+
+def clean_flicker_noise(rate: Any, *, apply_flat_field: bool) -> Any:
+    """Take 1/f noise out of a count-rate image, row by row of the readout, with jwst's step.
+
+    Inside Detector1 the step cleans differences of groups. Those are whole DN where the reads of a group are averaged
+    on board, and so are their medians: the sky, a few DN a group, moves by up to half a DN and the stripes stay.
+    """
+    return CleanFlickerNoiseStep.call(
+        rate,
+        skip=False,
+        fit_method="median",
+        fit_by_channel=True,
+        background_method="median",
+        mask_science_regions=False,
+        apply_flat_field=apply_flat_field,
+        # Clipped at 2 sigma, jwst's default, the sky's skewed distribution shifts its level by 1 %.
+        n_sigma=3.0,
+    )

@@ -1,0 +1,1 @@
+"""Exposures on one coarse lattice of the sky: means over cells a few pixels wide."""

@@ -1,0 +1,1 @@
+"""All sky methods on the same exposures, ranked."""

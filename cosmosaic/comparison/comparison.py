@@ -1,0 +1,88 @@
+"""All sky methods on the same exposures: ranked by the verdict, drawn side by side."""
+
+from pathlib import Path
+
+import numpy as np
+from astropy.table import Table
+from numpy.typing import NDArray
+
+from cosmosaic.cells.cells import CellSurvey, read_cells, stack, without_patterns
+from cosmosaic.records import Made, MosaicGrid
+from cosmosaic.sky.methods import Sky, SkyInputs, measure, values_of
+from cosmosaic.sky.solution import CELLS_SUFFIX
+from cosmosaic.verdict.pictures import draw_skies
+from cosmosaic.verdict.verdict import Verdict, rank
+
+CANDIDATES = ("overlap", "pedestal", "median")
+"""What `choose_method` chooses from: a level for each detector, and nothing that could take light from the sky."""
+DIGITS = 4
+
+
+def choose_method(inputs: SkyInputs) -> tuple[str, Sky, dict[str, float]]:
+    """Measure the sky by several methods and take the one that the verdict ranks first.
+
+    Returns
+    -------
+    method
+        Its name.
+    sky
+        What it found.
+    scores
+        Of all candidates, see `cosmosaic.verdict.verdict.Verdict.score`.
+    """
+    skies = {method: measure(method, inputs) for method in CANDIDATES}
+    ranking = rank(inputs.survey, skies)
+    winner = ranking[0][0]
+    return winner, skies[winner], {method: round(verdict.score, DIGITS) for method, verdict in ranking}
+
+
+def compare_methods(paths: list[Path], methods: tuple[str, ...], grid: MosaicGrid, stem: str, folder: Path) -> Made:
+    """Measure the sky of some exposures by all methods and rank these.
+
+    Parameters
+    ----------
+    paths
+        ``_cells.npz`` and ``_cal`` files of exposures of one filter.
+    methods
+        Keys of `cosmosaic.sky.methods.METHODS`.
+    grid
+        The lattice that the cells lie on.
+    stem
+        Name of the products without ending.
+    folder
+        Gets ``_compare.ecsv``, a row for each method, best first, and ``_compare.png``, their skies at one stretch.
+    """
+    cells = [path for path in paths if path.name.endswith(CELLS_SUFFIX)]
+    survey = read_cells(cells, grid)
+    inputs = SkyInputs(survey, [path for path in paths if path not in cells], None, folder.parent)
+    skies = {method: measure(method, inputs) for method in methods}
+    ranking = rank(survey, skies)
+    table = folder / f"{stem}_compare.ecsv"
+    comparison_table(ranking).write(table, format="ascii.ecsv")
+    picture = folder / f"{stem}_compare.png"
+    draw_skies({method: _sky(survey, skies[method]) for method, _ in ranking}, picture)
+    return Made([table, picture], {method: verdict.score for method, verdict in ranking})
+
+
+def comparison_table(ranking: list[tuple[str, Verdict]]) -> Table:
+    """Write a ranking as a table, best first; figures in per cent of the rms of one pixel in one exposure."""
+    verdicts = [verdict for _, verdict in ranking]
+    columns = {
+        "method": [method for method, _ in ranking],
+        "state": [verdict.state for verdict in verdicts],
+        "levels": [round(verdict.score, DIGITS) for verdict in verdicts],
+        "levels_error": [round(verdict.score_error, DIGITS) for verdict in verdicts],
+        "steps": [round(verdict.steps, DIGITS) for verdict in verdicts],
+        "steps_in_errors": [round(verdict.steps_in_errors, DIGITS) for verdict in verdicts],
+        "aperture_growth": [round(verdict.growth, DIGITS) for verdict in verdicts],
+    }
+    for place, figure in enumerate(verdicts[0].figures):
+        columns[figure.name] = [round(verdict.figures[place].value, DIGITS) for verdict in verdicts]
+    columns["words"] = ["; ".join(verdict.reasons) for verdict in verdicts]
+    return Table(columns)
+
+
+def _sky(survey: CellSurvey, sky: Sky) -> NDArray[np.floating]:
+    """What a method leaves about its median: some leave in what all exposures share, which the figure zero tells."""
+    brightness = stack(without_patterns(survey, sky.patterns), values_of(sky.levels))
+    return 100.0 / survey.pixel_rms * (brightness - np.nanmedian(brightness))

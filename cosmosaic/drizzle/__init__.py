@@ -1,0 +1,1 @@
+"""One exposure drizzled onto the survey's pixel lattice."""

@@ -1,0 +1,280 @@
+"""Drizzle of one exposure into sums, tile by tile.
+
+What is kept is not a mean but its sums, so that mosaics are made by adding files in one order, and a frame is
+drizzled once for outlier detection and mosaic alike.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from drizzle.resample import Drizzle
+from numba import njit
+from numpy.typing import NDArray
+
+from cosmosaic.drizzle.kernel import PLANES, POISSON, SCIENCE, WEIGHT, Drop, Light, drizzle_square
+from cosmosaic.geometry.pixelmap import PixelMap
+from cosmosaic.geometry.windows import Box
+from cosmosaic.survey import DrizzleSettings
+
+FloatImage = NDArray[np.float32]
+
+SMALLEST_PIXFRAC = 0.01
+"""Below this the package takes the square kernel for the point kernel."""
+REACH_PIXELS = {"square": 1.5, "turbo": 1.5, "point": 1.0, "gaussian": 2.0, "lanczos3": 4.0}
+"""How far from an input pixel's centre its light can fall, in the larger of input and output pixels."""
+
+
+@dataclass
+class Sums:
+    """What an exposure adds to a rectangle of the pixel lattice."""
+
+    box: Box
+    planes: FloatImage
+    """Of each pixel weight, weight x science and, unless errors are left out, weight x sigma or weight**2 x variance of
+    three variances, shape ``(height, width, 5 or 2)``: side by side in memory, because they are added together."""
+
+
+def frame_box(pixel_map: PixelMap, reach: float) -> Box:
+    """Return the lattice pixels that an exposure may reach.
+
+    Parameters
+    ----------
+    pixel_map
+        Of the exposure; pixels without a place on the lattice (NaN) do not count.
+    reach
+        How far beyond the pixels' centres light may fall, in output pixels.
+    """
+    low_x, high_x, low_y, high_y = pixel_map.bounds
+    left, bottom = int(np.floor(low_x.min() - reach)), int(np.floor(low_y.min() - reach))
+    right, top = int(np.ceil(high_x.max() + reach)), int(np.ceil(high_y.max() + reach))
+    return Box(left, bottom, right - left + 1, top - bottom + 1)
+
+
+def output_reach(pixel_map: PixelMap, settings: DrizzleSettings) -> float:
+    """Return how far from its centre an input pixel's light can fall, in output pixels."""
+    return REACH_PIXELS[settings.kernel] * max(1.0, _input_pixel_side(pixel_map))
+
+
+def drizzle_exposure(light: Light, pixel_map: PixelMap, box: Box, settings: DrizzleSettings) -> Sums:
+    """Drizzle an exposure into a rectangle of the lattice.
+
+    Science is averaged with the given weights. Of the variances sigma is averaged, to be squared afterwards, as
+    `stcal.resample.Resample` has it, or the variance is drizzled with squared weights.
+
+    Parameters
+    ----------
+    light
+        Its planes, and the weight of each pixel: 0 for those that are not to be used.
+    pixel_map
+        Lattice pixel of each input pixel's centre.
+    box
+        Rectangle to fill; nothing outside is computed.
+    settings
+        Kernel, pixel fraction and kind of errors.
+    """
+    planes = np.zeros((box.height, box.width, PLANES[settings.errors]), dtype=np.float32)
+    reach = output_reach(pixel_map, settings)
+    blocks = _blocks_that_reach(pixel_map, box, reach)
+    if blocks.any() and box.pixels:
+        if settings.kernel == "square" and settings.pixfrac >= SMALLEST_PIXFRAC:
+            drizzle_square(
+                light,
+                (pixel_map.x, pixel_map.y),
+                Drop(settings.pixfrac, reach, settings.errors == "propagated"),
+                blocks,
+                (box.x, box.y),
+                planes,
+            )
+        else:
+            drizzle_with_package(light, pixel_map, settings, Sums(box, planes))
+    return Sums(box, planes)
+
+
+def drizzle_with_package(light: Light, pixel_map: PixelMap, settings: DrizzleSettings, sums: Sums) -> None:
+    """Fill sums with the drizzle package's own C code, plane by plane; it has all kernels."""
+    pixmap = np.stack([pixel_map.x - sums.box.x, pixel_map.y - sums.box.y], axis=2)
+    ratio = 1.0 / _input_pixel_side(pixel_map)
+    propagated = settings.errors == "propagated"
+    variances = (light.poisson, light.read_noise, light.flat) if settings.errors != "none" else ()
+    sources = [light.sci] + ([] if propagated else [np.sqrt(variance) for variance in variances])
+    for plane, source in enumerate(sources, start=SCIENCE):
+        drizzle = Drizzle(
+            kernel=settings.kernel,
+            fillval=0.0,
+            fillval2=0.0,
+            out_shape=sums.planes.shape[:2],
+            disable_ctx=True,
+        )
+        drizzle.add_image(
+            source,
+            exptime=1.0,
+            pixmap=pixmap,
+            data2=list(variances) if propagated else None,
+            pixel_scale_ratio=ratio,
+            weight_map=light.weight,
+            pixfrac=settings.pixfrac,
+            in_units="cps",
+        )
+        sums.planes[..., plane] = drizzle.out_img * drizzle.out_wht
+        sums.planes[..., WEIGHT] = drizzle.out_wht
+    if propagated:
+        for plane, variance in enumerate(drizzle.out_img2, start=POISSON):
+            sums.planes[..., plane] = variance * drizzle.out_wht**2
+
+
+def patches(
+    light: Light, flagged: NDArray[np.bool_], pixel_map: PixelMap, boxes: Sequence[Box], settings: DrizzleSettings
+) -> Iterator["Patch"]:
+    """Yield what becomes of the sums in each rectangle when flagged pixels are left out.
+
+    Only output pixels that a flagged pixel touched change. They are drizzled afresh from all unflagged pixels within
+    reach: subtracting the flagged ones would lose the precision of float32 under a bright cosmic ray.
+
+    Parameters
+    ----------
+    light, pixel_map, boxes, settings
+        As the sums were drizzled.
+    flagged
+        Pixels to leave out, shape ``(ny, nx)``.
+    """
+    left_out = light._replace(weight=np.where(flagged, light.weight, np.float32(0.0)))
+    weight_alone = settings.model_copy(update={"errors": "none"})
+    touched = [_reached(left_out, pixel_map, box, weight_alone) for box in boxes]
+    del left_out
+    # An output pixel that a flagged pixel touched, and any input pixel that touches it too, lie within twice the reach.
+    reach = int(np.ceil(2 * REACH_PIXELS[settings.kernel] * max(1.0, 1.0 / _input_pixel_side(pixel_map))))
+    kept = light._replace(weight=_unflagged_near(flagged, light.weight, reach))
+    for box, indices in zip(boxes, touched, strict=True):
+        afresh = drizzle_exposure(kept, pixel_map, box, settings).planes
+        yield Patch(box, indices, afresh.reshape(-1, afresh.shape[2])[indices])
+
+
+@njit(cache=True, nogil=True)
+def _unflagged_near(flagged: NDArray[np.bool_], weight: FloatImage, reach: int) -> FloatImage:
+    """Keep the weights of unflagged pixels within a square around a flagged one; 0 elsewhere."""
+    rows, columns = flagged.shape
+    near = np.zeros((rows, columns), dtype=np.float32)
+    for j in range(rows):
+        for i in range(columns):
+            if not flagged[j, i]:
+                continue
+            for row in range(max(j - reach, 0), min(j + reach + 1, rows)):
+                for column in range(max(i - reach, 0), min(i + reach + 1, columns)):
+                    if not flagged[row, column]:
+                        near[row, column] = weight[row, column]
+    return near
+
+
+def _reached(light: Light, pixel_map: PixelMap, box: Box, settings: DrizzleSettings) -> NDArray[np.int32]:
+    """Return the flat indices of a rectangle's pixels that light falls on."""
+    weight = drizzle_exposure(light, pixel_map, box, settings).planes[..., WEIGHT]
+    return np.flatnonzero(weight).astype(np.int32)
+
+
+def cropped(sums: Sums) -> Sums:
+    """Cut the empty margins off; where nothing was drizzled an empty rectangle is left."""
+    covered = sums.planes[..., WEIGHT] != 0
+    rows, columns = np.flatnonzero(covered.any(axis=1)), np.flatnonzero(covered.any(axis=0))
+    if rows.size == 0:
+        return Sums(Box(sums.box.x, sums.box.y, 0, 0), sums.planes[:0, :0])
+    bottom, top, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
+    box = Box(sums.box.x + int(left), sums.box.y + int(bottom), int(right - left), int(top - bottom))
+    return Sums(box, sums.planes[bottom:top, left:right])
+
+
+def write_sums(sums: Sums, path: Path) -> Path:
+    """Write sums: two arrays one after the other in numpy's format, the rectangle and what is in it."""
+    with path.open("wb") as file:
+        np.save(file, np.array(sums.box, dtype=np.int64))
+        header = {"descr": "<f4", "fortran_order": False, "shape": sums.planes.shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        # A copy of all would double the memory.
+        for rows in _strips(sums.planes):
+            file.write(np.ascontiguousarray(rows, dtype="<f4").data)
+    return path
+
+
+class SumsFile:
+    """Sums in a file, of which rows are read as they are needed."""
+
+    def __init__(self, path: Path) -> None:
+        with path.open("rb") as file:
+            x, y, width, height = np.load(file).tolist()
+            np.lib.format.read_magic(file)
+            self._planes = np.lib.format.read_array_header_1_0(file)[0][2]
+            self._start = file.tell()
+        self._path = path
+        self.box = Box(x, y, width, height)
+
+    def rows(self, bottom: int, top: int) -> FloatImage:
+        """Read rows ``bottom`` to ``top`` (exclusive), counted within the rectangle, shape ``(n, width, planes)``."""
+        length = self.box.width * self._planes
+        values = np.fromfile(self._path, np.float32, length * (top - bottom), offset=self._start + 4 * length * bottom)
+        return values.reshape(top - bottom, self.box.width, self._planes)
+
+
+@dataclass
+class Patch:
+    """What replaces a few pixels of sums."""
+
+    box: Box
+    indices: NDArray[np.int32]
+    """Flat indices within the rectangle, ascending, shape ``(N,)``."""
+    values: FloatImage
+    """New sums, shape ``(N, 5)``."""
+
+    def within(self, box: Box) -> "Patch":
+        """Count the pixels within a smaller rectangle that holds them all."""
+        rows, columns = np.divmod(self.indices, max(self.box.width, 1))
+        indices = (rows + self.box.y - box.y) * box.width + columns + self.box.x - box.x
+        return Patch(box, indices.astype(np.int32), self.values)
+
+
+def write_patch(patch: Patch, path: Path) -> Path:
+    """Write a patch: rectangle, indices and values, one after the other in numpy's format."""
+    with path.open("wb") as file:
+        np.save(file, np.array(patch.box, dtype=np.int64))
+        np.save(file, patch.indices)
+        np.save(file, patch.values)
+    return path
+
+
+def read_patch(path: Path) -> Patch:
+    """Read what `write_patch` wrote."""
+    with path.open("rb") as file:
+        return Patch(Box(*np.load(file).tolist()), np.load(file), np.load(file))
+
+
+def weight_samples(sums: Sums, tile: Box, stride: int = 48) -> FloatImage:
+    """Return the weights in a tile on a coarse lattice, to judge an exposure's typical weight by."""
+    common = sums.box.intersection(tile)
+    weights = sums.planes[common.within(sums.box)][-common.y % stride :: stride, -common.x % stride :: stride, WEIGHT]
+    return weights[weights > 0]
+
+
+def _input_pixel_side(pixel_map: PixelMap) -> float:
+    """Side of an input pixel in output pixels, from the middle of the frame."""
+    rows, columns = (n // 2 for n in pixel_map.x.shape)
+    corner = np.s_[rows : rows + 2, columns : columns + 2]
+    x, y = pixel_map.x[corner], pixel_map.y[corner]
+    area = (x[0, 1] - x[0, 0]) * (y[1, 0] - y[0, 0]) - (x[1, 0] - x[0, 0]) * (y[0, 1] - y[0, 0])
+    return float(np.sqrt(abs(area)))
+
+
+def _strips(planes: FloatImage, height: int = 64) -> Iterator[FloatImage]:
+    for bottom in range(0, planes.shape[0], height):
+        yield planes[bottom : bottom + height]
+
+
+def _blocks_that_reach(pixel_map: PixelMap, box: Box, reach: float) -> NDArray[np.bool_]:
+    """Tell which blocks of input pixels may reach a rectangle."""
+    low_x, high_x, low_y, high_y = pixel_map.bounds
+    inside: NDArray[np.bool_] = (
+        (low_x < box.x + box.width + reach)
+        & (high_x > box.x - 1 - reach)
+        & (low_y < box.y + box.height + reach)
+        & (high_y > box.y - 1 - reach)
+    )
+    return inside

@@ -1,0 +1,1 @@
+"""What lies under the raw prefix: headers, exposures, tables, associations."""

@@ -1,0 +1,1 @@
+"""Sphere, pixel grid, windows, WCS: the ground floor."""

@@ -1,0 +1,323 @@
+"""Tiles: square windows of the survey's pixel lattice, the units of memory, of work and of caching.
+
+Lattice pixels are counted from the tangent point: pixel (0, 0) is the one up and right of it. The tiles are
+anchored there too, the middle one about it, so that they stay what they are when frames are added.
+"""
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from astropy.io import fits
+from astropy.io.ascii import InconsistentTableError
+from astropy.table import Table
+
+from cosmosaic.geometry.grid import Footprint, GridError, overlaps
+from cosmosaic.records import MosaicGrid
+from cosmosaic.survey import GridSettings
+
+DEFAULT_TILE_PIXELS = 1024
+TILE_COLUMNS = ("name", "crpix_x", "crpix_y", "nx", "ny")
+TILE_SIZES = ("nx", "ny")
+"""Of a user's table of tiles."""
+TILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*")
+"""What can be part of a product's name."""
+WHOLE = "full"
+"""Name of the window that holds all."""
+CELL_PIXELS = 8
+"""Width in detector pixels of the cells that sky levels are measured on."""
+
+
+class Box(NamedTuple):
+    """A rectangle of lattice pixels."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+    def intersection(self, other: "Box") -> "Box":
+        """Return the common part; its width or height is 0 where there is none."""
+        x, y = max(self.x, other.x), max(self.y, other.y)
+        width = min(self.x + self.width, other.x + other.width) - x
+        height = min(self.y + self.height, other.y + other.height) - y
+        return Box(x, y, max(width, 0), max(height, 0))
+
+    def within(self, other: "Box") -> tuple[slice, slice]:
+        """Return the rows and columns that the rectangle, a part of another, has in the other's array."""
+        x, y = self.x - other.x, self.y - other.y
+        return slice(y, y + self.height), slice(x, x + self.width)
+
+    def padded(self, width: int) -> "Box":
+        """Return the rectangle with so many more pixels on each side."""
+        return Box(self.x - width, self.y - width, self.width + 2 * width, self.height + 2 * width)
+
+    @property
+    def pixels(self) -> int:
+        """Number of pixels."""
+        return self.width * self.height
+
+
+def covering(boxes: Iterable[Box]) -> Box:
+    """Return the smallest rectangle that holds some others; empty ones do not count."""
+    filled = [box for box in boxes if box.pixels]
+    if not filled:
+        return Box(0, 0, 0, 0)
+    left, bottom = min(box.x for box in filled), min(box.y for box in filled)
+    right, top = max(box.x + box.width for box in filled), max(box.y + box.height for box in filled)
+    return Box(left, bottom, right - left, top - bottom)
+
+
+def lattice(grid: MosaicGrid) -> MosaicGrid:
+    """Return the grid whose 0-based pixels are the lattice's own numbers; its shape means nothing."""
+    return grid.model_copy(update={"crpix": (-0.5, -0.5), "shape": (1, 1), "tile": "lattice"})
+
+
+def cell_lattice(grid: MosaicGrid, detector_pixel_arcsec: float) -> MosaicGrid:
+    """Return the lattice of cells for sky work that belongs to a survey's pixel grid; its shape means nothing."""
+    scale_mas = round(1000 * CELL_PIXELS * detector_pixel_arcsec)
+    return lattice(grid).model_copy(update={"pixel_scale_mas": float(scale_mas)})
+
+
+def box_of(window: MosaicGrid) -> Box:
+    """Return the lattice pixels of a window.
+
+    Raises
+    ------
+    ValueError
+        The tangent point does not fall on a corner of its pixels.
+    """
+    origin = [-(value + 0.5) for value in window.crpix]
+    if any(value != round(value) for value in origin):
+        raise ValueError(
+            f"tile {window.tile}: crpix {window.crpix} does not put the tangent point on a corner of four pixels; "
+            f"0-based crpix must end in .5"
+        )
+    rows, columns = window.shape
+    return Box(int(origin[0]), int(origin[1]), columns, rows)
+
+
+def window_of(grid: MosaicGrid, box: Box, name: str) -> MosaicGrid:
+    """Return a rectangle of the lattice as a window of the grid."""
+    return grid.model_copy(
+        update={"crpix": (-box.x - 0.5, -box.y - 0.5), "shape": (box.height, box.width), "tile": name}
+    )
+
+
+def tiles_of(window: MosaicGrid, size: int = DEFAULT_TILE_PIXELS) -> tuple[MosaicGrid, ...]:
+    """Return the tiles that a window needs, row by row; they are whole, and may reach beyond it.
+
+    Parameters
+    ----------
+    window
+        What is to be covered.
+    size
+        Side of a tile in pixels.
+    """
+    box, half = box_of(window), size // 2
+    columns = range(math.floor((box.x + half) / size), math.ceil((box.x + half + box.width) / size))
+    rows = range(math.floor((box.y + half) / size), math.ceil((box.y + half + box.height) / size))
+    return tuple(
+        window_of(window, Box(column * size - half, row * size - half, size, size), tile_name(column, row))
+        for row in rows
+        for column in columns
+    )
+
+
+def tile_name(column: int, row: int) -> str:
+    """Name a tile by its place in the lattice: ``e0n1`` is the one above that about the tangent point."""
+    return f"{'w' if column < 0 else 'e'}{abs(column)}{'s' if row < 0 else 'n'}{abs(row)}"
+
+
+def touched_tiles(tiles: Iterable[MosaicGrid], footprint: Footprint) -> tuple[MosaicGrid, ...]:
+    """Return the tiles that a frame can put light into, judged by its footprint alone."""
+    return tuple(tile for tile in tiles if overlaps(tile, footprint))
+
+
+def read_tiles(text: str, source: str, settings: GridSettings) -> tuple[MosaicGrid, ...]:
+    """Read the windows that a user names.
+
+    Tiles may overlap: they are windows of one lattice, and their common pixels are the same.
+
+    Parameters
+    ----------
+    text
+        A table in ECSV or CSV: ``name``; ``crpix_x`` and ``crpix_y``, the 0-based pixel of the tangent point, as
+        jwst's resample takes it (CRPIX of a FITS header minus 1); ``nx`` and ``ny``, columns and rows.
+    source
+        Its name, whose ending tells the format.
+    settings
+        The grid, in whose pixels tiles are counted.
+
+    Raises
+    ------
+    cosmosaic.geometry.grid.GridError
+        The table cannot be read, lacks a column or has no row; a name occurs twice or cannot be part of a file's; a
+        tangent point is not on a corner of four pixels, or a size is no positive number; a tile has more pixels than
+        ``settings.largest_mpix`` allows, or does not nest in pixels ``settings.long_wavelength_factor`` times larger.
+    """
+    if settings.tangent_ra is None or settings.tangent_dec is None:
+        raise GridError(f"{source}: tiles are counted from a tangent point; give grid.tangent_ra and grid.tangent_dec")
+    tiles: list[MosaicGrid] = []
+    for row in _tile_rows(text, source):
+        tile = MosaicGrid(
+            tangent_ra=settings.tangent_ra,
+            tangent_dec=settings.tangent_dec,
+            rotation=settings.rotation,
+            pixel_scale_mas=settings.pixel_scale_mas,
+            crpix=(row["crpix_x"], row["crpix_y"]),
+            shape=(int(row["ny"]), int(row["nx"])),
+            tile=row["name"],
+        )
+        _check_tile(tile, settings, source)
+        if tile.tile in {other.tile for other in tiles}:
+            raise GridError(f"{source}: tile {tile.tile} is defined twice; give each a name of its own")
+        tiles.append(tile)
+    return tuple(tiles)
+
+
+def in_larger_pixels(window: MosaicGrid, factor: int) -> MosaicGrid:
+    """Return the same window in pixels a whole factor larger, which must nest in it.
+
+    0-based reference pixels relate as ``(c + 0.5) / factor - 0.5``.
+    """
+    rows, columns = window.shape
+    x, y = ((value + 0.5) / factor - 0.5 for value in window.crpix)
+    return window.model_copy(
+        update={
+            "crpix": (x, y),
+            "shape": (rows // factor, columns // factor),
+            "pixel_scale_mas": window.pixel_scale_mas * factor,
+        }
+    )
+
+
+def clipped_to(window: MosaicGrid, tiles: Sequence[MosaicGrid]) -> MosaicGrid:
+    """Return the part of a window that lies in the smallest rectangle around some tiles."""
+    around = covering(box_of(tile) for tile in tiles)
+    return window_of(window, box_of(window).intersection(around), window.tile)
+
+
+def read_footprint(path: Path) -> list[tuple[float, float]]:
+    """Read the corners (RA, Dec) in degrees from a file's S_REGION.
+
+    Raises
+    ------
+    cosmosaic.geometry.grid.GridError
+        It is no polygon.
+    """
+    region = str(fits.getval(path, "S_REGION", "SCI"))
+    numbers = [float(word) for word in region.split()[2:]]
+    if len(numbers) < 6 or len(numbers) % 2:
+        raise GridError(f"{path}: S_REGION is {region!r}, which is no polygon")
+    return list(zip(numbers[::2], numbers[1::2], strict=True))
+
+
+class Plan(NamedTuple):
+    """What is to be done."""
+
+    tiles: tuple[MosaicGrid, ...]
+    """Tiles that an exposure reaches, row by row."""
+    tiles_of_frame: dict[str, tuple[MosaicGrid, ...]]
+    frames_of_tile: dict[str, tuple[str, ...]]
+    """Names of exposures, sorted, by the tile's name."""
+
+    def companions(self, tile: MosaicGrid) -> tuple[str, ...]:
+        """Return all detectors of the exposures that reach a tile: weights are judged by the whole exposure."""
+        exposures = {_exposure_of(name) for name in self.frames_of_tile[tile.tile]}
+        return tuple(name for name in self.tiles_of_frame if _exposure_of(name) in exposures)
+
+
+def make_plan(footprints: Mapping[str, Footprint], window: MosaicGrid, size: int = DEFAULT_TILE_PIXELS) -> Plan:
+    """Find out which exposures reach which tiles, by footprints alone.
+
+    Parameters
+    ----------
+    footprints
+        Corners (RA, Dec) in degrees by the exposure's name.
+    window
+        The mosaic.
+    size
+        Side of a tile in pixels.
+
+    Raises
+    ------
+    cosmosaic.geometry.grid.GridError
+        An exposure lies outside the mosaic.
+    """
+    tiles = tiles_of(window, size)
+    tiles_of_frame = {name: touched_tiles(tiles, footprint) for name, footprint in sorted(footprints.items())}
+    outside = [name for name, touched in tiles_of_frame.items() if not touched]
+    if outside:
+        raise GridError(
+            f"{', '.join(outside)}: no light falls on the mosaic of {window.shape[0]} x {window.shape[1]} pixels; take "
+            f"it away, or make the mosaic larger"
+        )
+    frames_of_tile: dict[str, tuple[str, ...]] = {}
+    for name, touched in tiles_of_frame.items():
+        for tile in touched:
+            frames_of_tile[tile.tile] = (*frames_of_tile.get(tile.tile, ()), name)
+    return Plan(tuple(tile for tile in tiles if tile.tile in frames_of_tile), tiles_of_frame, frames_of_tile)
+
+
+def _exposure_of(name: str) -> str:
+    """``jw01727001001_02101_00001_nrcb1`` without the detector."""
+    return name.rsplit("_", 1)[0]
+
+
+def _tile_rows(text: str, source: str) -> list[dict[str, Any]]:
+    kind = "csv" if source.endswith(".csv") else "ecsv"
+    try:
+        table = Table.read(text.splitlines(), format=f"ascii.{kind}")
+    except (ValueError, InconsistentTableError) as error:
+        raise GridError(f"{source}: no table in {kind.upper()} ({error})") from error
+    missing = [name for name in TILE_COLUMNS if name not in table.colnames]
+    if missing:
+        raise GridError(f"{source}: no column {', '.join(missing)}; a table of tiles has {', '.join(TILE_COLUMNS)}")
+    if not len(table):
+        raise GridError(f"{source}: no tile is in it; add a row for each")
+    rows = []
+    for row in table:
+        name = str(row["name"])
+        numbers = {column: _number(row[column], column, name, source) for column in TILE_COLUMNS[1:]}
+        rows.append({"name": name} | numbers)
+    return rows
+
+
+def _number(value: Any, column: str, name: str, source: str) -> float:
+    try:
+        number = math.nan if value is np.ma.masked else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number) or (column in TILE_SIZES and not number.is_integer()):
+        whole = "a whole number" if column in TILE_SIZES else "a number"
+        raise GridError(f"{source}: tile {name} has {column} = {value}; give {whole} of pixels")
+    return number
+
+
+def _check_tile(tile: MosaicGrid, settings: GridSettings, source: str) -> None:
+    name, (rows, columns), factor = tile.tile, tile.shape, settings.long_wavelength_factor
+    if not TILE_NAME.fullmatch(name) or name == WHOLE:
+        raise GridError(
+            f"{source}: {name!r} cannot name a tile; use letters, digits, '.' and '-', and not {WHOLE!r}, which is the "
+            f"whole mosaic"
+        )
+    if rows < 1 or columns < 1:
+        raise GridError(f"{source}: tile {name} has nx = {columns}, ny = {rows} pixels; give it a size")
+    if rows * columns > 1e6 * settings.largest_mpix:
+        raise GridError(
+            f"{source}: tile {name} has {rows * columns / 1e6:.0f} megapixels, more than grid.largest_mpix = "
+            f"{settings.largest_mpix:g}; make it smaller, or raise grid.largest_mpix"
+        )
+    try:
+        box = box_of(tile)
+    except ValueError as error:
+        raise GridError(f"{source}: {error}") from error
+    if any(edge % factor for edge in box):
+        raise GridError(
+            f"{source}: tile {name} (crpix {tile.crpix}, nx {columns}, ny {rows}) does not nest in pixels {factor} "
+            f"times larger; let crpix + 0.5 and its size be multiples of grid.long_wavelength_factor = {factor}"
+        )

@@ -1,0 +1,1 @@
+"""Cosmic rays that Stage 1 missed, found by comparing exposures."""

@@ -1,0 +1,144 @@
+"""The run table: one row per product and run, over all runs of a survey.
+
+Each run writes one file of its own, so that runs side by side lose nothing; the table over all of them is
+made anew from these files. ``python -m cosmosaic.run_table URL`` prints it.
+"""
+
+import argparse
+import io
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from cosmosaic.records import StoredObject
+from cosmosaic.storage import store
+
+COLUMNS = (
+    "run_id",
+    "flow_run_id",
+    "survey",
+    "state",
+    "error",
+    "start",
+    "end",
+    "wall_s",
+    "cpu_s",
+    "peak_mb",
+    "steps_executed",
+    "steps_cached",
+    "steps_failed",
+    "kind",
+    "filter",
+    "tile",
+    "frames",
+    "frames_sha256",
+    "frames_refused",
+    "exposure_time_s",
+    "parameters_sha256",
+    "cosmosaic_version",
+    "jwst_version",
+    "crds_context",
+    "sky_median_mjy_sr",
+    "sky_rms_mjy_sr",
+    "sky_verdict",
+    "sky_step_pct",
+    "sky_steps_pct",
+    "sky_levels_pct",
+    "sky_zero_pct",
+    "sky_rows_pct",
+    "sky_columns_pct",
+    "sky_detector_pct",
+    "sky_halo_pct",
+    "sky_growth_pct",
+    "sky_moved_mjy_sr",
+    "align_moved_mas",
+    "noise_factor",
+    "depth_5sigma_ab",
+    "sources",
+    "product",
+    "sha256",
+    "size",
+)
+"""Columns of the run table, in order."""
+
+TEXT_COLUMNS = frozenset(
+    {
+        "run_id", "flow_run_id", "survey", "state", "error", "start", "end", "kind", "filter", "tile", "frames",
+        "frames_sha256", "parameters_sha256", "cosmosaic_version", "jwst_version", "crds_context", "product", "sha256",
+        "sky_verdict",
+    }
+)  # fmt: skip
+
+
+def run_frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """Return rows as a table with all columns, in order and of fixed types.
+
+    Raises
+    ------
+    KeyError
+        A row has a column that the run table does not know.
+    """
+    unknown = {name for row in rows for name in row} - set(COLUMNS)
+    if unknown:
+        raise KeyError(f"the run table has no columns {sorted(unknown)}")
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    types = {name: "string" if name in TEXT_COLUMNS else "float64" for name in COLUMNS}
+    return table.astype(types)
+
+
+def write_run(rows: list[dict[str, Any]], products: str, run_id: str) -> StoredObject:
+    """Write one run's rows to ``<products>/runs/<run_id>.parquet``, then the table over all runs.
+
+    Returns
+    -------
+    StoredObject
+        The table over all runs, ``<products>/summary.parquet``; ``summary.csv`` lies beside it.
+    """
+    with tempfile.TemporaryDirectory(prefix="cosmosaic-summary-") as folder:
+        _publish(run_frame(rows), store.join(products, "runs", run_id), ".parquet", Path(folder))
+        table = read_runs(products)
+        _publish(table, store.join(products, "summary"), ".csv", Path(folder))
+        return _publish(table, store.join(products, "summary"), ".parquet", Path(folder))
+
+
+def read_runs(products: str) -> pd.DataFrame:
+    """Read the rows of all runs, in the order the runs started."""
+    files = list(store.list_objects(store.join(products, "runs"), "*.parquet"))
+    tables = [pd.read_parquet(io.BytesIO(store.read_bytes(listed.uri))) for listed in files]
+    if not tables:
+        return run_frame([])
+    return pd.concat(tables, ignore_index=True).sort_values(["start", "run_id"], kind="stable", ignore_index=True)
+
+
+def _publish(table: pd.DataFrame, stem: str, suffix: str, folder: Path) -> StoredObject:
+    path = folder / f"table{suffix}"
+    if suffix == ".csv":
+        table.to_csv(path, index=False)
+    else:
+        table.to_parquet(path, index=False)
+    return store.publish(path, stem + suffix)
+
+
+def main() -> None:
+    """Print the run table of a survey."""
+    parser = argparse.ArgumentParser(prog="python -m cosmosaic.run_table", description="Print a survey's run table.")
+    parser.add_argument("url", help="the survey's products folder or URL, e.g. demo/products or s3://bucket/products")
+    parser.add_argument("--all", action="store_true", help="all columns instead of the most useful ones")
+    arguments = parser.parse_args()
+    table = read_runs(arguments.url)
+    if table.empty:
+        parser.exit(1, f"no runs are recorded under {arguments.url}\n")
+    shown = table if arguments.all else table[_SHORT].assign(product=table["product"].str.rsplit("/", n=1).str[-1])
+    print(shown.to_string(index=False, float_format=lambda value: f"{value:.6g}", na_rep="-"))
+
+
+_SHORT = [
+    "start", "state", "steps_executed", "steps_cached", "wall_s", "kind", "filter", "exposure_time_s",
+    "depth_5sigma_ab", "sources", "sky_verdict", "product", "size",
+]  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,151 @@
+"""Masks of sources for sky work: tiers of detection, from compact cores to the faint outskirts of galaxies.
+
+Each tier smooths the image, detects what stands out at that scale, and grows it. Tiered masks are common practice
+in NIRCam surveys (Bagley et al. 2023, ApJL 946, L12); noise and zero of each tier come from its own image here, so
+that correlated noise does not count as sources.
+"""
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from astropy.io import fits
+from numpy.typing import NDArray
+from photutils.segmentation import detect_sources
+from photutils.utils.exceptions import NoDetectionsWarning
+from scipy import ndimage
+
+from cosmosaic.statistics import gaussian_mode
+
+Floats = NDArray[np.floating]
+Flags = NDArray[np.bool_]
+
+SAMPLE = 200_000
+"""Pixels that zero and noise of a tier are measured on."""
+
+
+class Tier(NamedTuple):
+    """One scale of detection; all lengths in pixels of the image."""
+
+    smoothing: float
+    """Sigma of the Gaussian; 0 for none."""
+    threshold: float
+    """In sigma of the smoothed image."""
+    minimum_pixels: int
+    grow: float
+    """Radius by which detections are enlarged."""
+
+
+EXPOSURE_TIERS = (Tier(1.5, 3.0, 6, 5.0), Tier(5.0, 3.0, 40, 8.0), Tier(15.0, 3.0, 300, 16.0))
+"""For single exposures in detector pixels."""
+COMPACT_TIERS = EXPOSURE_TIERS[:2]
+"""Leave in what is wider than about an arcsecond: light of the detector's own, as wisps and stripes are."""
+CELL_TIERS = (Tier(0.0, 3.0, 1, 1.5), Tier(1.0, 2.5, 4, 1.5), Tier(3.0, 2.5, 20, 2.0))
+"""For stacks on cells of eight detector pixels; deeper and wider than the exposures' by the number of pixels."""
+
+
+def source_mask(image: Floats, tiers: Sequence[Tier], zero: Floats | float | None = None) -> Flags:
+    """Find the pixels that hold light of sources.
+
+    Parameters
+    ----------
+    image
+        Shape ``(ny, nx)``, NaN where there are no data.
+    tiers
+        Scales of detection.
+    zero
+        Background, a number or an image; left out, the mode of each tier's smoothed image.
+
+    Returns
+    -------
+    ndarray of bool
+        True where there are sources, same shape.
+    """
+    usable = np.isfinite(image)
+    data = np.where(usable, image - (0.0 if zero is None else zero), 0.0).astype(np.float32)
+    mask = np.zeros(image.shape, dtype=bool)
+    for tier in tiers:
+        mask |= _detected(data, usable, tier, measure_zero=zero is None)
+    return mask
+
+
+def smooth_background(image: Floats, mask: Flags, box: int) -> Floats:
+    """Estimate light that varies over more than a few boxes.
+
+    Clipped means of boxes, empty boxes filled from their neighbours, median of 3 by 3 boxes, cubic spline between.
+
+    Parameters
+    ----------
+    image
+        Shape ``(ny, nx)``, NaN where there are no data.
+    mask
+        Pixels to leave out, same shape.
+    box
+        Side of the boxes in pixels.
+    """
+    ny, nx = image.shape
+    rows, columns = -(-ny // box), -(-nx // box)
+    padded = np.full((rows * box, columns * box), np.nan, dtype=np.float32)
+    padded[:ny, :nx] = np.where(mask, np.nan, image)
+    pixels = padded.reshape(rows, box, columns, box).swapaxes(1, 2).reshape(rows, columns, box * box)
+    means = _clipped_means(pixels)
+    means = ndimage.median_filter(_filled(means), size=3, mode="nearest")
+    y, x = ((np.arange(size) + 0.5) / box - 0.5 for size in (ny, nx))
+    order = min(3, rows - 1, columns - 1)
+    along_y = ndimage.map_coordinates(
+        means, np.meshgrid(y, np.arange(columns), indexing="ij"), order=max(order, 1), mode="nearest"
+    )
+    return ndimage.map_coordinates(
+        along_y, np.meshgrid(np.arange(ny), x, indexing="ij"), order=max(order, 1), mode="nearest"
+    ).astype(np.float32)
+
+
+def grown(mask: Flags, radius: float) -> Flags:
+    """Enlarge a mask by a radius in pixels."""
+    if radius <= 0 or not mask.any():
+        return mask
+    return ndimage.distance_transform_edt(~mask) <= radius
+
+
+def write_mask(mask: Flags, header: fits.Header, path: Path) -> Path:
+    """Write a mask as an image that can be looked at: 1 where there are sources, 0 elsewhere."""
+    hdu = fits.ImageHDU(mask.astype(np.uint8), header=header, name="SOURCES")
+    fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(path, overwrite=True)
+    return path
+
+
+def _detected(data: Floats, usable: Flags, tier: Tier, *, measure_zero: bool) -> Flags:
+    smoothed = data
+    if tier.smoothing > 0:
+        weight = ndimage.gaussian_filter(usable.astype(np.float32), tier.smoothing, truncate=3.0)
+        smoothed = ndimage.gaussian_filter(data, tier.smoothing, truncate=3.0) / np.maximum(weight, 0.1)
+    values = smoothed[usable]
+    centre, sigma = gaussian_mode(values[:: max(1, values.size // SAMPLE)].astype(float))
+    zero = centre if measure_zero else 0.0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NoDetectionsWarning)
+        found = detect_sources(smoothed, zero + tier.threshold * sigma, tier.minimum_pixels, mask=~usable)
+    if found is None:
+        return np.zeros(usable.shape, dtype=bool)
+    return grown(found.data > 0, tier.grow)
+
+
+def _clipped_means(pixels: Floats) -> Floats:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        for _ in range(3):
+            mean, spread = np.nanmean(pixels, axis=-1), np.nanstd(pixels, axis=-1)
+            pixels = np.where(np.abs(pixels - mean[..., None]) < 3 * spread[..., None], pixels, np.nan)
+        mean = np.nanmean(pixels, axis=-1)
+    mean[np.isfinite(pixels).sum(axis=-1) < 0.1 * pixels.shape[-1]] = np.nan
+    return mean
+
+
+def _filled(means: Floats) -> Floats:
+    missing = ~np.isfinite(means)
+    if missing.all():
+        return np.zeros_like(means)
+    nearest = ndimage.distance_transform_edt(missing, return_distances=False, return_indices=True)
+    return means[tuple(nearest)]

@@ -1,0 +1,1 @@
+"""Is the sky flat? Measured, judged, shown."""

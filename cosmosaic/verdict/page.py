@@ -1,0 +1,181 @@
+"""The page that answers whether a survey's sky is flat: one HTML file that needs nothing but itself."""
+
+import io
+from base64 import b64encode
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from astropy.table import Table
+from PIL import Image
+
+from cosmosaic.records import STATES, Made
+from cosmosaic.verdict.verdict import LIMITS, MEANINGS
+
+VERDICT, TILES, SKIES, PLOTS = "_verdict.ecsv", "_tiles.ecsv", "_skies.png", "_skyplots.png"
+WIDEST_PIXELS = 1100
+JPEG_QUALITY = 72
+
+STYLE = """
+body{font:15px/1.5 system-ui,sans-serif;color:#1c2730;background:#f6f7f8;margin:0}
+main{max-width:1120px;margin:0 auto;padding:24px 20px 60px}
+h1{font-size:26px;margin:0 0 4px}h2{font-size:20px;margin:0}
+section{background:#fff;border:1px solid #dde2e6;border-radius:8px;padding:18px 20px;margin:22px 0}
+header.band{display:flex;gap:12px;align-items:center;flex-wrap:wrap}
+.state{border-radius:999px;padding:2px 12px;font-weight:600;color:#fff}
+.pass{background:#2c7a4b}.look{background:#b3700f}.fail{background:#b3261e}
+table{border-collapse:collapse;margin:12px 0;font-size:14px;width:100%}
+th,td{text-align:left;padding:4px 10px 4px 0;border-bottom:1px solid #e7eaed;vertical-align:top}
+td.number,th.number{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
+.wide{overflow-x:auto}img{max-width:100%;height:auto;display:block;margin:10px 0}
+ul.reasons{margin:8px 0}.quiet{color:#5b6872}a{color:#1f5f8b}
+"""
+
+
+def write_page(paths: list[Path], name: str, bands: tuple[str, ...], stems: tuple[str, ...], folder: Path) -> Made:
+    """Write a survey's verdict as a page: pictures before and after at one stretch, plots, tables, links.
+
+    Parameters
+    ----------
+    paths
+        ``_verdict.ecsv``, ``_tiles.ecsv``, ``_skies.png`` and ``_skyplots.png`` of each filter, filter by filter.
+    name
+        The survey.
+    bands
+        The filters, in the same order.
+    stems
+        Names of their mosaics without suffix and extension, for the links.
+    folder
+        Gets ``<survey>_sky.html``; links are relative to the products' folder.
+    """
+    # What is nowhere in particular is masked in ECSV.
+    tables, by_tile = (
+        [Table.read(path, format="ascii.ecsv").filled("") for path in paths if path.name.endswith(ending)]
+        for ending in (VERDICT, TILES)
+    )
+    pictures = [[path for path in paths if path.name.endswith(ending)] for ending in (SKIES, PLOTS)]
+    products = [path.name.removesuffix(VERDICT) for path in paths if path.name.endswith(VERDICT)]
+    sections = [
+        _section(band, table, tiles, images, _links(stem, product))
+        for band, table, tiles, images, stem, product in zip(
+            bands, tables, by_tile, zip(*pictures, strict=True), stems, products, strict=True
+        )
+    ]
+    states = [table.meta["state"] for table in tables]
+    page = folder / f"{name}_sky.html"
+    page.write_text(_document(name, states, sections), encoding="utf-8")
+    return Made([page])
+
+
+def _document(name: str, states: list[str], sections: list[str]) -> str:
+    counts = ", ".join(f"{states.count(state)} {state}" for state in STATES if state in states)
+    order: list[str] = list(STATES)
+    worst = max(states, key=order.index)
+    meanings = "".join(f"<tr><td>{escape(key)}</td><td>{escape(words)}</td></tr>" for key, words in MEANINGS.items())
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{escape(name)}: is the sky flat?</title><style>{STYLE}</style></head><body><main>
+<h1>{escape(name)}: is the sky flat?</h1>
+<p><span class="state {worst}">{worst}</span> {len(states)} filters: {counts}.
+<span class="quiet">All figures are in per cent of the rms of one pixel in one exposure.</span></p>
+{"".join(sections)}
+<section><h2>What the figures mean</h2><table>{meanings}</table></section>
+</main></body></html>
+"""
+
+
+def _section(band: str, table: Table, tiles: Table, images: tuple[Path, ...], links: str) -> str:
+    state = table.meta["state"]
+    reasons = "".join(f"<li>{escape(str(row['words']))}</li>" for row in table if row["state"] != "pass")
+    said = f'<ul class="reasons">{reasons}</ul>' if reasons else '<p class="quiet">Nothing stands out.</p>'
+    skies, plots = (
+        _embedded(path, words) for path, words in zip(images, (f"{band} sky", f"{band} plots"), strict=True)
+    )
+    return f"""<section id="{escape(band)}"><header class="band"><h2>{escape(band)}</h2>
+<span class="state {state}">{state}</span><span class="quiet">method {escape(table.meta["method"])}; before:
+{escape(table.meta["state_before"])}</span></header>
+{said}{skies}
+<div class="wide">{_figures(table)}</div>{plots}<div class="wide">{_apertures(table)}</div>
+<div class="wide">{_tiles(tiles)}</div>
+<p>{links}</p></section>
+"""
+
+
+def _figures(table: Table) -> str:
+    rows = "".join(
+        f"<tr><td>{escape(str(row['figure']))}</td>{_number(row['before'])}"
+        f'<td class="number">{row["after"]:.2f} ± {row["error"]:.2f}</td>{_number(row["noise"])}'
+        f'<td class="number">{LIMITS[row["figure"]].look:g} / {LIMITS[row["figure"]].fail:g}</td>'
+        f'<td>{escape(str(row["where"]))}</td><td><span class="state {row["state"]}">{row["state"]}</span></td></tr>'
+        for row in table
+    )
+    heads = ("figure", "before", "after", "pure noise", "look / fail above", "where", "verdict")
+    return _table(heads, rows, {"before", "after", "pure noise", "look / fail above"})
+
+
+def _apertures(table: Table) -> str:
+    rows = ""
+    for when in ("before", "after", "noise"):
+        facts = table.meta[when]
+        scatter = "".join(_number(each["scatter_pct"]) for each in facts["apertures"])
+        rows += (
+            f"<tr><td>{when}</td>{_number(facts['steps_pct'])}{_number(facts['steps_in_errors'])}"
+            f"{_number(facts['levels_pct'])}{scatter}{_number(facts['aperture_growth'])}</tr>"
+        )
+    sides = [f"scatter {each['cells']}x{each['cells']}" for each in table.meta["after"]["apertures"]]
+    heads = ("", "rms step", "in errors", "rms level", *sides, "growth / sqrt N")
+    return _table(heads, rows, set(heads[1:]))
+
+
+def _tiles(table: Table) -> str:
+    """What the tiles have, worst first; the figures that a part of a mosaic is looked at for."""
+    shown = [name for name in LIMITS if name in table.colnames]
+    order: list[str] = list(STATES)
+    rows = "".join(
+        f'<tr><td>{escape(str(row["tile"]))}</td><td class="number">{row["exposures"]}</td>'
+        f"<td>{escape(str(row['state_before']))}</td>"
+        f"{''.join(_with_error(row[name], row[f'{name}_error']) for name in shown)}"
+        f'<td><span class="state {row["state"]}">{row["state"]}</span></td></tr>'
+        for row in sorted(table, key=lambda row: -order.index(row["state"]))
+    )
+    return _table(("tile", "exposures", "before", *shown, "verdict"), rows, {"exposures", *shown})
+
+
+def _table(heads: tuple[str, ...], rows: str, numeric: set[str]) -> str:
+    top = "".join(f"<th{' class=number' if head in numeric else ''}>{escape(head)}</th>" for head in heads)
+    return f"<table><tr>{top}</tr>{rows}</table>"
+
+
+def _number(value: Any) -> str:
+    return f'<td class="number">{"-" if value is None else f"{float(value):.2f}"}</td>'
+
+
+def _with_error(value: float, error: float) -> str:
+    return f'<td class="number">{f"{value:.2f} ± {error:.2f}" if np.isfinite(error) else "-"}</td>'
+
+
+def _links(stem: str, product: str) -> str:
+    targets = {
+        "mosaic": f"{stem}_i2d.fits",
+        "preview": f"{stem}.png",
+        "catalogue": f"{stem}_cat.ecsv",
+        "defects": f"{stem}_defects.ecsv",
+        "sky levels": f"{product}_sky.ecsv",
+        "mask of sources": f"{product}_skymask.fits",
+        "this table": f"{product}{VERDICT}",
+        "tiles": f"{product}{TILES}",
+    }
+    return " · ".join(f'<a href="{escape(target)}">{label}</a>' for label, target in targets.items())
+
+
+def _embedded(path: Path, words: str) -> str:
+    with Image.open(path) as picture:
+        small = picture.convert("RGB")
+    small.thumbnail((WIDEST_PIXELS, 2 * WIDEST_PIXELS))
+    buffer = io.BytesIO()
+    small.save(buffer, format="JPEG", quality=JPEG_QUALITY)
+    data = b64encode(buffer.getvalue()).decode()
+    return (
+        f'<img alt="{escape(words)}" width="{small.width}" height="{small.height}" src="data:image/jpeg;base64,{data}">'
+    )

@@ -1,0 +1,1 @@
+"""The plumbing of a run: submission, caching, retries, progress, servers, command line, report."""

@@ -1,0 +1,69 @@
+"""The command line of a flow: settings in, exit code out."""
+
+import os
+import sys
+
+from prefect import Flow
+from prefect.states import State
+from pydantic import ValidationError
+
+from cosmosaic.survey import load_survey
+from tasks.runtime.environment import prefect_defaults
+from tasks.runtime.report import FAILED_IN_PART
+from tasks.runtime.run import check_stores, describe_failure
+
+SUCCESS, FAILURE, USAGE, PART = 0, 1, 2, 3
+
+
+def main(flow: Flow, arguments: list[str]) -> int:
+    """Run a flow with the settings of a command line.
+
+    Returns
+    -------
+    int
+        0 when everything was made, 1 when nothing was, 2 for wrong settings, 3 when the rest was made without
+        what failed.
+    """
+    try:
+        survey = load_survey(arguments)
+    except ValidationError as error:
+        return _complain(_explain(error))
+    except (FileNotFoundError, ValueError) as error:
+        return _complain(str(error))
+    try:
+        check_stores(survey)
+    except OSError as refused:
+        return _complain(f"failed: {refused}", FAILURE)
+    try:
+        with prefect_defaults():
+            state: State = flow(survey, return_state=True)  # type: ignore[assignment]
+    except RuntimeError as unreachable:
+        return _complain(_explain_server(unreachable), FAILURE)
+    if state.is_completed():
+        return SUCCESS
+    if state.name == FAILED_IN_PART:
+        return PART
+    return _complain(f"failed: {describe_failure(state)}", FAILURE)
+
+
+def _complain(text: str, code: int = USAGE) -> int:
+    print(text, file=sys.stderr)
+    return code
+
+
+def _explain_server(error: RuntimeError) -> str:
+    url = os.environ.get("PREFECT_API_URL")
+    if not url or url.rstrip("/") not in str(error):
+        raise error
+    return (
+        f"the Prefect server at PREFECT_API_URL={url} cannot be reached ({error}). Start it with "
+        "`prefect server start`, or unset PREFECT_API_URL to use a temporary server"
+    )
+
+
+def _explain(error: ValidationError) -> str:
+    lines = [
+        f"  {'.'.join(map(str, fault['loc'])) or 'survey'}: {fault['msg']} (given: {fault['input']!r})"
+        for fault in error.errors()
+    ]
+    return "\n".join(["the settings cannot be used:", *lines, "`--help` lists every setting with its bounds"])

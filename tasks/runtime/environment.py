@@ -1,0 +1,66 @@
+"""Defaults for the Prefect that a command line starts: quiet, patient with a slow start, no telemetry."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from prefect.logging.handlers import PrefectConsoleHandler
+from prefect.settings import (
+    PREFECT_API_URL,
+    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+    PREFECT_LOGGING_TO_API_BATCH_INTERVAL,
+    PREFECT_SERVER_ANALYTICS_ENABLED,
+    PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
+    PREFECT_SERVER_SERVICES_EVENT_PERSISTER_ENABLED,
+    PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE,
+    PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE,
+    PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED,
+    get_current_settings,
+    temporary_settings,
+)
+
+from tasks.runtime.leftovers import end_orphaned_servers, mark_flow_process
+
+DEFAULTS = {
+    # The first start on a fresh machine has no compiled modules and took over 30 s.
+    PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: 120,
+    PREFECT_SERVER_ANALYTICS_ENABLED: False,
+    # Each batch of log lines is a request.
+    PREFECT_LOGGING_TO_API_BATCH_INTERVAL: 5.0,
+    # One by one, the states of the tasks cost the server three times the CPU seconds, which the steps want.
+    PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE: 100,
+    PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE: 100,
+    # Runs, states, logs and artifacts are kept; the feed of events, a third of the server's work, has no reader, and
+    # nobody leaves automations to a server that ends with the run.
+    PREFECT_SERVER_SERVICES_EVENT_PERSISTER_ENABLED: False,
+    PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED: False,
+}
+
+ALONE = {
+    # They serve automations, and a temporary server has none; a run's end waits up to a second for their thread.
+    PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
+}
+"""Where the user has named no server."""
+
+
+@contextmanager
+def prefect_defaults() -> Iterator[None]:
+    """Apply the defaults to what the user has not set."""
+    end_orphaned_servers()
+    mark_flow_process()
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    chosen = get_current_settings().to_environment_variables(exclude_unset=True)
+    defaults = DEFAULTS if PREFECT_API_URL.value() else DEFAULTS | ALONE
+    missing = {setting: value for setting, value in defaults.items() if setting.name not in chosen}
+    _quiet_console()
+    with temporary_settings(missing):
+        yield
+
+
+def _quiet_console() -> None:
+    """Keep Prefect's log off the terminal: the run prints its own progress and failures. The UI still has it all."""
+    level = os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, PrefectConsoleHandler):
+            handler.setLevel(level)

@@ -1,0 +1,63 @@
+"""Where the tasks of a run are executed: in threads of the flow's process, or on the workers of a Dask cluster."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from prefect.context import FlowRunContext
+from prefect.task_runners import TaskRunner
+
+from cosmosaic.processes.workers import WorkerPlan
+from cosmosaic.survey import ResourceSettings
+
+
+@contextmanager
+def open_runner(resources: ResourceSettings, plan: WorkerPlan) -> Iterator[TaskRunner[Any]]:
+    """Give the task runner that the settings ask for, until the context ends.
+
+    Raises
+    ------
+    RuntimeError
+        Called outside of a flow, or for Dask and prefect-dask is not installed.
+    OSError
+        No Dask scheduler answers at ``resources.scheduler``.
+    """
+    if resources.runner == "dask":
+        with _dask_runner(resources.scheduler, plan) as runner:
+            yield runner
+        return
+    flow = FlowRunContext.get()
+    if flow is None:
+        raise RuntimeError("a run can be opened in a flow alone")
+    yield flow.task_runner
+
+
+def plan_of_one_worker(resources: ResourceSettings, plan: WorkerPlan) -> WorkerPlan:
+    """Return the child processes of each process that executes tasks.
+
+    A Dask worker executes one task at a time (start it with one thread) in a single child process.
+    """
+    if resources.runner == "local":
+        return plan
+    return replace(plan, processes=1, memory_gb=plan.memory_gb / plan.processes)
+
+
+@contextmanager
+def _dask_runner(scheduler: str | None, plan: WorkerPlan) -> Iterator[TaskRunner[Any]]:
+    try:
+        import dask
+        from prefect_dask import DaskTaskRunner
+    except ImportError as missing:
+        raise RuntimeError(
+            "resources.runner is dask: `pip install 'cosmosaic[dask]'` here and on the workers"
+        ) from missing
+    if scheduler:
+        with DaskTaskRunner(address=scheduler) as runner:
+            yield runner
+        return
+    # A step's work is done in a child process of the worker, which a daemonic process may not have.
+    with dask.config.set({"distributed.worker.daemon": False}):
+        cluster = {"n_workers": plan.processes, "threads_per_worker": 1, "dashboard_address": None}
+        with DaskTaskRunner(cluster_kwargs=cluster) as runner:
+            yield runner
