@@ -32,11 +32,12 @@ import yaml
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), *(str(ROOT / "tests" / part) for part in ("", "deployments", "s3"))]
 
-from production import POOL, Production  # noqa: E402
-from s3_server import S3Server  # noqa: E402
-from services import postgresql, prefect_server, process_worker  # noqa: E402
-
 import tasks.publish  # noqa: E402
+from cosmosaic.steps.step import Step, StepResult  # noqa: E402
+from support.production import POOL, Production  # noqa: E402
+from support.s3_server import S3Server  # noqa: E402
+from support.services import postgresql, prefect_server, process_worker  # noqa: E402
+
 import tasks.runtime.caching  # noqa: E402
 import tasks.runtime.report  # noqa: E402
 from cosmosaic.calibrate import references  # noqa: E402
@@ -46,7 +47,6 @@ from cosmosaic.processes import workers  # noqa: E402
 from cosmosaic.run_table import read_runs, write_run  # noqa: E402
 from cosmosaic.steps import step as steps  # noqa: E402
 from cosmosaic.steps.retention import record_use  # noqa: E402
-from cosmosaic.steps.step import Step, StepResult  # noqa: E402
 from cosmosaic.storage import store  # noqa: E402
 from cosmosaic.survey import Survey  # noqa: E402
 from flows.mosaic import mosaic  # noqa: E402

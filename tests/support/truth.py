@@ -141,6 +141,7 @@ def calibrate_with_gain(ramp, gain_map, exposures, detector, target, folder):
 def drizzle(exposures, grid, target, folder):
     """In a child process: exposures on a grid, with the default settings; the sky stays in."""
     from cosmosaic.mosaic.jwst_engine import drizzle_mosaic
+
     from cosmosaic.survey import DrizzleSettings
 
     target.mkdir()
