@@ -42,7 +42,7 @@ from cosmosaic.exposures.library import exposure_name
 from cosmosaic.exposures.patterns import pattern_image
 from cosmosaic.geometry.grid import survey_grid
 from cosmosaic.geometry.windows import lattice, read_footprint
-from cosmosaic.mosaic.local import MosaicSettings, make_mosaic
+from cosmosaic.mosaic.alone import make_mosaic
 from cosmosaic.nircam import WISP_DETECTORS
 from cosmosaic.provenance import save_model
 from cosmosaic.simulate.references import CRDS_CONTEXT, write_crds_cache
@@ -59,7 +59,7 @@ from cosmosaic.sky.methods import (
 )
 from cosmosaic.sky.solution import WISP_SUFFIX, WispSolution
 from cosmosaic.sky.stripes import destripe
-from cosmosaic.survey import CatalogSettings, GridSettings
+from cosmosaic.survey import CatalogSettings, GridSettings, Survey
 from cosmosaic.verdict.verdict import Verdict, make_judge, pure_noise, rank
 
 DEFAULT = "overlap"
@@ -471,10 +471,10 @@ def second_pass(sample: Sample, folder: Path, pool: Executor) -> dict[str, dict[
     first = values_of(sample.sky_of(DEFAULT, folder).levels)
     window = survey_grid(GridSettings(), {path.name: read_footprint(path) for path in sample.paths})
     made = folder / f"{sample.field.name}-second"
-    mosaic = make_mosaic(sample.paths, first, window, MosaicSettings(), "first", made, pool)[0]
+    mosaic = make_mosaic(sample.paths, first, window, Survey(name="first", raw="given"), made, pool)[0]
     mask = write_catalog(measure_mosaic(mosaic, CatalogSettings(), "F150W"), made, "first").segments
     cells = lattice(sample.survey.grid)
-    masked = read_cells([bin_masked_frame([path, mask], cells, made).paths[0] for path in sample.paths], cells)
+    masked = read_cells([bin_masked_frame(path, mask, cells, made).files["cells"] for path in sample.paths], cells)
     survey = replace(masked, light=sample.survey.exposures)
     second = values_of(replace(sample, survey=survey).sky_of(DEFAULT, folder).levels)
     figures = {"first": score(sample, first), "second": score(sample, second)}

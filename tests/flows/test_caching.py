@@ -10,6 +10,8 @@ import pytest
 from astropy.io import fits
 from support.small_survey import BAND
 
+from cosmosaic.preview.steps import DrawMosaic
+
 pytestmark = [pytest.mark.slow, pytest.mark.server]
 
 OF_THE_BAND = {
