@@ -26,6 +26,7 @@ from scipy import ndimage
 from sky_fields import Field, FrameTruth, crowded_field, make_field, random_field, sparse_field, tilted_field
 
 from cosmosaic.artefacts.corrections import measure_wisps, remove_flicker, subtract_wisp
+from cosmosaic.artefacts.solution import WispSolution
 from cosmosaic.calibrate.stages import clean_flicker_noise
 from cosmosaic.catalogue.measure import measure_mosaic, write_catalog
 from cosmosaic.cells.cells import (
@@ -57,7 +58,6 @@ from cosmosaic.sky.methods import (
     solve_overlaps,
     values_of,
 )
-from cosmosaic.sky.solution import WISP_SUFFIX, WispSolution
 from cosmosaic.sky.stripes import destripe
 from cosmosaic.survey import CatalogSettings, GridSettings, Survey
 from cosmosaic.verdict.verdict import Verdict, make_judge, pure_noise, rank
@@ -181,9 +181,9 @@ def without_wisps(paths: list[Path], folder: Path, pool: Executor) -> None:
 def _without_wisps(folder: Path, detector: str, paths: list[Path]) -> None:
     exposures = {exposure_name(path.name): path for path in paths}
     nobody = WispSolution(exposures=dict.fromkeys(exposures, ""), kept=False)
-    made = measure_wisps(paths, nobody, f"{detector.lower()}_wisp", folder).paths
+    wisps = measure_wisps(exposures, None, nobody, f"{detector.lower()}_wisp", folder).files["wisps"]
     for name, path in exposures.items():
-        subtract_wisp([path, *(each for each in made if each.name == f"{name}{WISP_SUFFIX}")], folder)
+        subtract_wisp(path, wisps.get(name), folder)
 
 
 def destriped(paths: list[Path], folder: Path, pool: Executor) -> None:
