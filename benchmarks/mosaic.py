@@ -35,7 +35,7 @@ from astropy.io import fits
 
 from cosmosaic.mosaic.local import MosaicSettings, make_mosaic
 from cosmosaic.mosaic.memory import Resources, fit_memory
-from cosmosaic.processes.workers import give_freed_memory_back
+from cosmosaic.processes.workers import keep_freed_memory, return_freed_memory
 from cosmosaic.records import Made
 from cosmosaic.survey import DrizzleSettings, GridSettings, OutlierSettings
 
@@ -106,10 +106,28 @@ def fitted(folder: Path) -> Resources:
 
 @contextlib.contextmanager
 def workers(resources: Resources) -> Iterator[Executor]:
-    """Start worker processes."""
+    """Start worker processes, which treat memory as those of the main job do."""
     context = get_context("spawn")
-    with ProcessPoolExecutor(resources.processes, context, initializer=give_freed_memory_back) as executor:
-        yield executor
+    with ProcessPoolExecutor(resources.processes, context, initializer=keep_freed_memory) as executor:
+        yield Returning(executor)
+
+
+class Returning(Executor):
+    """Returns the memory that a unit freed to the system after each unit."""
+
+    def __init__(self, inner: Executor) -> None:
+        self._inner = inner
+
+    def submit(self, function: Callable[..., Any], /, *arguments: Any) -> Future[Any]:
+        """Do one unit."""
+        return self._inner.submit(_do_and_return_memory, function, *arguments)
+
+
+def _do_and_return_memory(function: Callable[..., Any], *arguments: Any) -> Any:
+    try:
+        return function(*arguments)
+    finally:
+        return_freed_memory()
 
 
 def run_ours(folder: Path, output: Path) -> None:

@@ -105,7 +105,13 @@ def test_peak_memory_is_that_of_the_call(plan):
 
 
 def test_a_process_does_not_grow_with_its_work(plan):
-    assert workers.run(plan, children.grow).result < 4e6
+    before = workers.run(plan, children.memory).result
+    workers.run(plan, children.use_planes_of_all_sizes)
+    assert workers.run(plan, children.memory).result - before < 4e6
+
+
+def test_freed_memory_is_reused_during_a_call(plan):
+    assert workers.run(plan, children.page_faults_of_reuse).result < 100
 
 
 def test_errors_keep_their_type_and_text(plan):
