@@ -35,7 +35,7 @@ from astropy.io import fits
 
 from cosmosaic.mosaic.local import MosaicSettings, make_mosaic
 from cosmosaic.mosaic.memory import Resources, fit_memory
-from cosmosaic.processes.workers import keep_freed_memory, return_freed_memory
+from cosmosaic.processes.memory import keep_freed_memory, return_freed_memory
 from cosmosaic.records import Made
 from cosmosaic.survey import DrizzleSettings, GridSettings, OutlierSettings
 
