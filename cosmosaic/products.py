@@ -5,7 +5,8 @@ from pathlib import Path
 from cosmosaic.catalogue import measure_mosaic, write_catalog
 from cosmosaic.exposures.associations import association_json
 from cosmosaic.exposures.library import exposure_name
-from cosmosaic.preview.pictures import write_colour_composite, write_preview, write_weight_preview
+from cosmosaic.preview.composite import write_colour_composite
+from cosmosaic.preview.mosaic import write_preview, write_weight_preview
 from cosmosaic.preview.thumbnails import write_thumbnail
 from cosmosaic.records import Association, Made
 from cosmosaic.survey import CatalogSettings
