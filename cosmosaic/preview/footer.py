@@ -79,11 +79,13 @@ def draw_colour_bar(figure: Figure, name: str, ticks: NDArray[np.floating], labe
 
 
 def write_text(figure: Figure, x: float, y: float, words: str, colour: Any, size: float = 8.5) -> None:
+    """Write words into the footer; the place is in pixels from the lower left."""
     width, height = figure.get_size_inches() * DPI
     figure.text(x / width, y / height, words, color=colour, fontsize=size, va="baseline")
 
 
 def size_text(mosaic: Mosaic, zoom: Zoom) -> str:
+    """Return the size of a mosaic on the sky and of its pixels in words."""
     rows, columns = (length * mosaic.pixel_scale / 60 for length in mosaic.shape)
     pixel = f"{1000 * mosaic.pixel_scale:.4g} mas pixels"
     shown = f", shown {zoom.block} × {zoom.block}" if zoom.block > 1 else ""
@@ -91,4 +93,5 @@ def size_text(mosaic: Mosaic, zoom: Zoom) -> str:
 
 
 def save(figure: Figure, png: Path) -> None:
+    """Write a picture without the name and version of the program, which would change its bytes."""
     figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})

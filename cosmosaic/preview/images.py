@@ -17,7 +17,9 @@ SMALLEST_SIDE = 700
 ROWS_AT_A_TIME = 512
 """Mosaic rows in memory at a time."""
 RGB = NDArray[np.float64]
+"""Red, green and blue from 0 to 1, shape ``(ny, nx, 3)``."""
 Plane = NDArray[np.float32]
+"""A mosaic's plane in picture pixels."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,13 @@ def _strip_mean(strip: Plane, factor: int) -> Plane:
 
 
 def describe(path: Path) -> Mosaic:
+    """Read what a mosaic's headers say.
+
+    Raises
+    ------
+    ValueError
+        The file has no SCI extension.
+    """
     with fits.open(path, memmap=True) as hdus:
         if "SCI" not in hdus:
             raise ValueError(f"{path}: no extension SCI; give a mosaic (_i2d.fits)")
@@ -90,7 +99,13 @@ def describe(path: Path) -> Mosaic:
 
 
 def read_plane(mosaic: Mosaic, extension: str, zoom: Zoom) -> Plane:
-    """Read one plane in picture pixels; NaN where there are no data."""
+    """Read one plane in picture pixels; NaN where there are no data.
+
+    Raises
+    ------
+    ValueError
+        The mosaic has no such extension, or no pixel of it has data.
+    """
     with fits.open(mosaic.path, memmap=True) as hdus:
         if extension not in hdus:
             raise ValueError(f"{mosaic.path}: no extension {extension}; give a mosaic (_i2d.fits)")
