@@ -25,9 +25,9 @@ from cosmosaic.exposures.library import exposure_name
 from cosmosaic.exposures.patterns import pattern_at
 from cosmosaic.geometry.grid import sky_to_pixel, survey_grid
 from cosmosaic.geometry.windows import CELL_PIXELS, Box, box_of, cell_lattice, read_footprint, window_of
-from cosmosaic.records import Made, MosaicGrid
-from cosmosaic.sky.solution import CELLS_SUFFIX, MASKED_SUFFIX
+from cosmosaic.records import MosaicGrid
 from cosmosaic.source_light import grown
+from cosmosaic.steps.result import Made
 from cosmosaic.survey import GridSettings
 
 Floats = NDArray[np.floating]
@@ -178,12 +178,12 @@ def bin_exposures(paths: Sequence[Path]) -> CellSurvey:
     return gather(exposures, grid)
 
 
-def bin_frame(paths: list[Path], grid: MosaicGrid, folder: Path) -> Made:
+def bin_frame(exposure: Path, grid: MosaicGrid, folder: Path) -> Made:
     """Bring one exposure onto the survey's lattice of cells.
 
     Parameters
     ----------
-    paths
+    exposure
         A ``_cal`` file.
     grid
         From `cell_lattice`.
@@ -195,21 +195,22 @@ def bin_frame(paths: list[Path], grid: MosaicGrid, folder: Path) -> Made:
     NoSkyError
         The exposure has no usable pixel; the file is named.
     """
-    (path,) = paths
-    with datamodels.open(path) as model:
-        exposure = bin_exposure(model, grid)
-    return Made([write_cells(exposure, folder / f"{exposure.name}{CELLS_SUFFIX}")])
+    with datamodels.open(exposure) as model:
+        binned = bin_exposure(model, grid)
+    return Made(cells=write_cells(binned, folder / f"{binned.name}_cells.npz"))
 
 
-def bin_masked_frame(paths: list[Path], grid: MosaicGrid, folder: Path) -> Made:
+def bin_masked_frame(exposure: Path, mask: Path, grid: MosaicGrid, folder: Path) -> Made:
     """Bring what one exposure has outside of known sources onto the survey's lattice of cells.
 
     An exposure that they fill comes with all its light, as without a mask, of which a pedestal is an upper limit.
 
     Parameters
     ----------
-    paths
-        A ``_cal`` file, and a mask of sources (`cosmosaic.cells.source_masks`).
+    exposure
+        A ``_cal`` file.
+    mask
+        A mask of sources (`cosmosaic.cells.source_masks`).
     grid
         From `cell_lattice`.
     folder
@@ -222,14 +223,13 @@ def bin_masked_frame(paths: list[Path], grid: MosaicGrid, folder: Path) -> Made:
     cosmosaic.cells.source_masks.SourceMaskError
         The mask is none.
     """
-    path, mask = paths
-    with datamodels.open(path) as model:
-        exposure, usable = bin_exposure(model, grid), usable_pixels(model)
+    with datamodels.open(exposure) as model:
+        binned, usable = bin_exposure(model, grid), usable_pixels(model)
         free = usable & ~source_pixels(mask, model.meta.wcs, usable.shape)
-        outside = _bin_pixels(model, free, grid) if free.any() else exposure
+        outside = _bin_pixels(model, free, grid) if free.any() else binned
     if np.count_nonzero(outside.usable) >= FEWEST_FOR_LEVEL:
-        exposure = outside
-    return Made([write_cells(exposure, folder / f"{exposure.name}{MASKED_SUFFIX}")])
+        binned = outside
+    return Made(cells=write_cells(binned, folder / f"{binned.name}_masked.npz"))
 
 
 def write_cells(exposure: Exposure, path: Path) -> Path:

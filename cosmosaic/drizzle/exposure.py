@@ -18,7 +18,7 @@ from cosmosaic.drizzle.kernel import Light
 from cosmosaic.exposures.library import exposure_name
 from cosmosaic.exposures.patterns import pattern_image
 from cosmosaic.exposures.planes import Change, FloatRows, copy_changed
-from cosmosaic.survey import SkySettings
+from cosmosaic.survey import SkyTreatment
 
 GROUP_KEYWORDS = ("PROGRAM", "OBSERVTN", "VISIT", "VISITGRP", "SEQ_ID", "ACT_ID", "EXPOSURE")
 """What the detectors of one exposure share: jwst's ``group_id``."""
@@ -153,7 +153,7 @@ def measurement_time(header: fits.Header) -> float:
 
 
 def write_flagged(
-    source: Path, exposure: Exposure, level: float, sky: SkySettings, target: Path, outlier_step: str
+    source: Path, exposure: Exposure, level: float, treatment: SkyTreatment, target: Path, outlier_step: str
 ) -> Path:
     """Write a ``_crf`` file: the ``_cal`` file with other sky, flags and blanked pixels.
 
@@ -163,8 +163,8 @@ def write_flagged(
         The ``_cal`` file that the exposure was read from.
     exposure
         With its final flags.
-    level, sky
-        Sky in MJy/sr, whether it is taken out of SCI or only recorded, and how it was measured.
+    level, treatment
+        Sky in MJy/sr, whether it is subtracted from SCI or only recorded, and how it was measured.
     target
         The file to write.
     outlier_step
@@ -174,10 +174,10 @@ def write_flagged(
     header["FILENAME"] = target.name
     header["S_OUTLIR"] = (outlier_step, "Outlier Detection")
     header["BKGLEVEL"] = (level, "Computed constant background level")
-    header["BKGSUB"] = (sky.subtract, "Has background been subtracted from data?")
-    header["BKGMETH"] = (sky.method, "Background computation method")
+    header["BKGSUB"] = (treatment.subtract, "Has background been subtracted from data?")
+    header["BKGMETH"] = (treatment.method, "Background computation method")
     changes: dict[str, Change] = dict.fromkeys(PLANES, partial(_blanked, exposure.dq))
-    changes["SCI"] = partial(_cleared, exposure, np.float32(level if sky.subtract else 0.0))
+    changes["SCI"] = partial(_cleared, exposure, np.float32(level if treatment.subtract else 0.0))
     # FITS holds unsigned integers as signed ones with an offset of 2**31.
     changes["DQ"] = lambda rows, _: (exposure.dq[rows] ^ np.uint32(1 << 31)).astype(">u4")
     return copy_changed(source, target, header, changes)

@@ -3,8 +3,10 @@
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 from cosmosaic.records import Association, Frame, Record
+from cosmosaic.steps.result import Made
 from cosmosaic.storage.store import open_object
 
 LARGEST_FILE_BYTES = 1 << 26
@@ -86,6 +88,13 @@ def association_json(association: Association, member_files: Mapping[str, str]) 
         ],
     }
     return json.dumps(document, indent=4) + "\n"
+
+
+def write_association(cals: Mapping[str, Path], association: Association, folder: Path) -> Made:
+    """Write the association of one filter for the ``_cal`` files of its members."""
+    path = folder / f"{association.product_name}_asn.json"
+    path.write_text(association_json(association, {name: cal.name for name, cal in cals.items()}))
+    return Made(association=path)
 
 
 def read_association(uri: str) -> AssociationFile:

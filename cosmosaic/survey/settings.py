@@ -152,6 +152,17 @@ class AlignSettings(Settings):
     that are added go onto the stars of those that were aligned to it."""
 
 
+class SkyTreatment(Settings):
+    """What of the sky settings decides an exposure as it goes into the mosaic."""
+
+    method: str
+    """How the level was measured."""
+    subtract: bool
+    """Whether the level is subtracted, or only recorded."""
+    trim_pixels: int
+    """Width in pixels of the border that is not used."""
+
+
 class SkySettings(Settings):
     """The sky background of each exposure."""
 
@@ -178,6 +189,11 @@ class SkySettings(Settings):
     """Width in pixels of the border of each detector that is not used."""
     subtract: bool = True
     """Take the level out of the crf frames; off, it is recorded there and taken out when the mosaic is made."""
+
+    @property
+    def treatment(self) -> SkyTreatment:
+        """What of the settings decides an exposure as it goes into the mosaic."""
+        return SkyTreatment(method=self.method, subtract=self.subtract, trim_pixels=self.trim_pixels)
 
     @property
     def needs_pixels(self) -> bool:

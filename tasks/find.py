@@ -10,13 +10,13 @@ from cosmosaic.calibrate.references import resolve_references as resolve
 from cosmosaic.exposures import frames
 from cosmosaic.exposures.associations import read_association, select_frames
 from cosmosaic.exposures.frames import FoundFrames
-from cosmosaic.geometry.grid import GridError
-from cosmosaic.geometry.windows import touched_tiles
+from cosmosaic.exposures.windows import frames_in_tiles
 from cosmosaic.processes import workers
 from cosmosaic.records import Frame, MosaicGrid
 from cosmosaic.storage import store
+from tasks.runtime.caching import Work
 from tasks.runtime.retries import STORING
-from tasks.runtime.run import Run, Work, counted
+from tasks.runtime.run import Run, counted
 
 ARTIFACT_COLUMNS = ["uri", "level", "detector", "filter", "exposure_time_s", "status", "reason", "warnings"]
 
@@ -43,43 +43,11 @@ def resolve_references(found: tuple[Frame, ...], work: Work) -> ResolvedReferenc
     return workers.run(work.workers, resolve, found).result
 
 
-def asked_frames(found: FoundFrames, association: str | None) -> FoundFrames:
-    """Keep the members of the user's association file alone; all frames where none is named.
-
-    Raises
-    ------
-    cosmosaic.exposures.associations.AssociationError
-        A member was not found, or the members are of several filters.
-    """
-    if association is None:
-        return found
-    return FoundFrames(tuple(select_frames(found.frames, read_association(association), association)), found.refused)
-
-
-def frames_in_tiles(found: FoundFrames, tiles: tuple[MosaicGrid, ...]) -> FoundFrames:
-    """Keep the frames that reach a tile that the user named; all frames where none is named.
-
-    Raises
-    ------
-    cosmosaic.geometry.grid.GridError
-        No frame reaches any.
-    """
-    if not tiles:
-        return found
-    inside = tuple(frame for frame in found.frames if touched_tiles(tiles, frame.footprint))
-    if found.frames and not inside:
-        raise GridError(
-            f"none of {len(found.frames)} frames reaches any of the {len(tiles)} tiles of grid.tiles; check the tiles' "
-            f"crpix, grid.tangent_ra, grid.tangent_dec and grid.rotation"
-        )
-    return FoundFrames(inside, found.refused)
-
-
 def survey_frames(run: Run, tiles: tuple[MosaicGrid, ...]) -> FoundFrames:
     """Find the frames of a run's survey that reach the tiles, and say which were refused, and why."""
-    everywhere = find_frames(store.absolute_uri(run.survey.url("raw")), run.survey.filters, run.work.checksums)
-    asked = asked_frames(everywhere, run.survey.association)
-    found = frames_in_tiles(asked, tiles)
+    everywhere = find_frames(store.absolute_uri(run.survey.url("raw")), run.survey.filters, run.checksums)
+    asked = _asked(everywhere, run.survey.association)
+    found = FoundFrames(frames_in_tiles(asked.frames, tiles), asked.refused)
     run.name_after(found)
     if len(found.frames) < len(asked.frames):
         run.note(f"{counted(len(asked.frames) - len(found.frames), 'frame')} left out: they reach no tile")
@@ -90,3 +58,10 @@ def survey_frames(run: Run, tiles: tuple[MosaicGrid, ...]) -> FoundFrames:
         for warning in frame.warnings:
             run.note(f"warning {frame.name}: {warning}")
     return found
+
+
+def _asked(found: FoundFrames, association: str | None) -> FoundFrames:
+    """Keep the members of the user's association file alone; all frames where none is named."""
+    if association is None:
+        return found
+    return FoundFrames(tuple(select_frames(found.frames, read_association(association), association)), found.refused)
