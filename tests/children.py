@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from cosmosaic.records import Made
+from cosmosaic.steps.result import Made
 
 
 def environment(name, folder):

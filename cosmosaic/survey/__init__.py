@@ -23,6 +23,7 @@ from cosmosaic.survey.settings import (
     SimulationSettings,
     SkyMethod,
     SkySettings,
+    SkyTreatment,
     Survey,
     WispTemplate,
 )
@@ -49,6 +50,7 @@ __all__ = [
     "SimulationSettings",
     "SkyMethod",
     "SkySettings",
+    "SkyTreatment",
     "Survey",
     "WispTemplate",
     "load_survey",
