@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from astropy.io import fits
 
-from cosmosaic.geometry.grid import directions, footprint_centre, median_direction, plane_to_sky, separations_deg
+from cosmosaic.geometry.sphere import directions, footprint_centre, median_direction, plane_to_sky, separations_deg
 from cosmosaic.records import Frame, RefusedFrame, StoredObject
 from cosmosaic.storage.store import LONGEST_NAME, ListedObject, checksum, is_plain_name, list_objects, open_object, stat
 

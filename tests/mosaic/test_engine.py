@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
+from cosmosaic.mosaic.engine import FootprintError, drizzle_frame, keep_frame
+from cosmosaic.mosaic.local import MosaicSettings, make_mosaic
 from jwst import datamodels
 from jwst.resample.resample import ResampleImage
 from stdatamodels.jwst.datamodels.dqflags import pixel
@@ -19,12 +21,11 @@ from cosmosaic.dq import is_usable
 from cosmosaic.drizzle.exposure import ExposureError, read_exposure
 from cosmosaic.exposures.library import exposure_name, open_exposures
 from cosmosaic.exposures.patterns import pattern_image, patterns_text, write_patterns
-from cosmosaic.geometry.grid import GridError, resample_parameters, survey_grid
+from cosmosaic.geometry.grid import resample_parameters, survey_grid
 from cosmosaic.geometry.pixelmap import sampled_map
+from cosmosaic.geometry.sphere import GridError
 from cosmosaic.geometry.windows import Box, make_plan, read_footprint, tiles_of, window_of
 from cosmosaic.mosaic import jwst_engine
-from cosmosaic.mosaic.engine import FootprintError, drizzle_frame, keep_frame
-from cosmosaic.mosaic.local import MosaicSettings, make_mosaic
 from cosmosaic.mosaic.memory import SMALL_MOSAIC_PIXELS, fit_memory, peak_mb, tile_sides
 from cosmosaic.records import MosaicGrid
 from cosmosaic.simulate.plan import plan_frames
