@@ -32,9 +32,10 @@ from typing import Any
 import numpy as np
 import psutil
 from astropy.io import fits
-
 from cosmosaic.mosaic.local import MosaicSettings, make_mosaic
+
 from cosmosaic.mosaic.memory import Resources, fit_memory
+from cosmosaic.nircam import FULL_FRAME, LONG_PIXEL_ARCSEC, SHORT_PIXEL_ARCSEC
 from cosmosaic.processes.memory import keep_freed_memory, return_freed_memory
 from cosmosaic.records import Made
 from cosmosaic.survey import DrizzleSettings, GridSettings, OutlierSettings
@@ -49,7 +50,6 @@ MEMORY_GB = 1.9
 """For the workers; the process that waits for them is the rest of 2 GB."""
 SAMPLING_S = 0.05
 """Peaks last for a few tenths of a second."""
-SHORT_PIXEL_ARCSEC, LONG_PIXEL_ARCSEC = 0.031, 0.063
 
 
 def settings_of(size: str) -> Any:
@@ -101,7 +101,7 @@ def inputs_of(folder: Path) -> tuple[list[Path], dict[str, float], Any]:
 def fitted(folder: Path) -> Resources:
     """Cut the work to fit the memory, as the main job does."""
     scale = LONG_PIXEL_ARCSEC if folder.name == "lw" else SHORT_PIXEL_ARCSEC
-    return fit_memory(MEMORY_GB, PROCESSES, (2048, 2048), 1000.0 * scale / GridSettings().pixel_scale_mas)
+    return fit_memory(MEMORY_GB, PROCESSES, FULL_FRAME, 1000.0 * scale / GridSettings().pixel_scale_mas)
 
 
 @contextlib.contextmanager

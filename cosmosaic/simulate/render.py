@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage, special
 
 from cosmosaic.geometry.interpolation import LATTICE_STEP_PIXELS, LatticeSplines
+from cosmosaic.nircam import DRAWN_LONG_PIXEL_ARCSEC, DRAWN_SHORT_PIXEL_ARCSEC, is_long_wavelength_detector
 from cosmosaic.simulate.geometry import (
     frame_shape,
     local_jacobian,
@@ -23,12 +24,10 @@ from cosmosaic.simulate.geometry import (
     true_attitude,
     v3_position_angle,
 )
-from cosmosaic.simulate.instrument import is_long_wavelength
 from cosmosaic.simulate.plan import PlannedFrame
 from cosmosaic.simulate.psf import PASSBANDS, effective_psf
 from cosmosaic.simulate.scene import TRUNCATION_RADII
 
-PIXEL_SCALE_ARCSEC = {"short": 0.031, "long": 0.063}
 """Mean pixel scales of NIRCam's channels."""
 
 FAINTEST_WING_NJY = 3e-3
@@ -245,7 +244,7 @@ def _stamps(frame: PlannedFrame, scene: Table) -> Iterator[_Stamp]:
     x, y = sky_to_pixel(frame, attitude, ra, dec)
     outside = np.hypot(np.maximum(0, np.maximum(-x, x - nx + 1)), np.maximum(0, np.maximum(-y, y - ny + 1)))
     position_angle = v3_position_angle(attitude, ra, dec)
-    pixel_scale = PIXEL_SCALE_ARCSEC["long" if is_long_wavelength(frame.detector) else "short"]
+    pixel_scale = DRAWN_LONG_PIXEL_ARCSEC if is_long_wavelength_detector(frame.detector) else DRAWN_SHORT_PIXEL_ARCSEC
     for index in np.flatnonzero(np.isfinite(x)):
         row = scene[int(index)]
         flux = float(row[f"flux_{frame.filter}"])

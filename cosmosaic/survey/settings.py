@@ -4,10 +4,12 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from cosmosaic.nircam import DETECTOR_PATTERN
+
 FilterName = Annotated[str, Field(pattern=r"^F\d{3}[WMN]2?$")]
 BandName = Annotated[str, Field(pattern=r"^F\d{3}[WMN]2?(-[A-Z0-9]+)?$")]
 """A filter, with the pupil where it holds a second element: F150W or F444W-F470N."""
-DetectorName = Annotated[str, Field(pattern=r"^NRC([AB][1-4]|[AB]LONG)$")]
+DetectorName = Annotated[str, Field(pattern=f"^{DETECTOR_PATTERN}$")]
 PixelMethod = Literal[
     "median",
     "local",
