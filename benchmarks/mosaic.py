@@ -35,7 +35,8 @@ from astropy.io import fits
 
 from cosmosaic.mosaic.alone import make_mosaic
 from cosmosaic.mosaic.memory import Resources, fit_memory
-from cosmosaic.processes.workers import give_freed_memory_back
+from cosmosaic.nircam import FULL_FRAME, LONG_PIXEL_ARCSEC, SHORT_PIXEL_ARCSEC
+from cosmosaic.processes.memory import keep_freed_memory, return_freed_memory
 from cosmosaic.steps.declaration import Step
 from cosmosaic.steps.files import stored_in
 from cosmosaic.steps.result import StepResult
@@ -51,7 +52,6 @@ MEMORY_GB = 1.9
 """For the workers; the process that waits for them is the rest of 2 GB."""
 SAMPLING_S = 0.05
 """Peaks last for a few tenths of a second."""
-SHORT_PIXEL_ARCSEC, LONG_PIXEL_ARCSEC = 0.031, 0.063
 
 
 def settings_of(size: str) -> Any:
@@ -103,15 +103,33 @@ def inputs_of(folder: Path) -> tuple[list[Path], dict[str, float], Any]:
 def fitted(folder: Path) -> Resources:
     """Cut the work to fit the memory, as the main job does."""
     scale = LONG_PIXEL_ARCSEC if folder.name == "lw" else SHORT_PIXEL_ARCSEC
-    return fit_memory(MEMORY_GB, PROCESSES, (2048, 2048), 1000.0 * scale / GridSettings().pixel_scale_mas)
+    return fit_memory(MEMORY_GB, PROCESSES, FULL_FRAME, 1000.0 * scale / GridSettings().pixel_scale_mas)
 
 
 @contextlib.contextmanager
 def workers(resources: Resources) -> Iterator[Executor]:
-    """Start worker processes."""
+    """Start worker processes, which treat memory as those of the main job do."""
     context = get_context("spawn")
-    with ProcessPoolExecutor(resources.processes, context, initializer=give_freed_memory_back) as executor:
-        yield executor
+    with ProcessPoolExecutor(resources.processes, context, initializer=keep_freed_memory) as executor:
+        yield Returning(executor)
+
+
+class Returning(Executor):
+    """Returns the memory that a unit freed to the system after each unit."""
+
+    def __init__(self, inner: Executor) -> None:
+        self._inner = inner
+
+    def submit(self, function: Callable[..., Any], /, *arguments: Any) -> Future[Any]:
+        """Do one unit."""
+        return self._inner.submit(_do_and_return_memory, function, *arguments)
+
+
+def _do_and_return_memory(function: Callable[..., Any], *arguments: Any) -> Any:
+    try:
+        return function(*arguments)
+    finally:
+        return_freed_memory()
 
 
 def run_ours(folder: Path, output: Path) -> None:

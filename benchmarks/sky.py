@@ -44,7 +44,7 @@ from cosmosaic.exposures.patterns import pattern_image
 from cosmosaic.geometry.grid import survey_grid
 from cosmosaic.geometry.windows import lattice, read_footprint
 from cosmosaic.mosaic.alone import make_mosaic
-from cosmosaic.nircam import WISP_DETECTORS
+from cosmosaic.nircam import DRAWN_SHORT_PIXEL_ARCSEC, WISP_DETECTORS
 from cosmosaic.provenance import save_model
 from cosmosaic.simulate.references import CRDS_CONTEXT, write_crds_cache
 from cosmosaic.sky.methods import (
@@ -69,7 +69,7 @@ HALF_LIGHT_AREA_ARCSEC2 = np.pi * 4.0**2 * 0.8
 ARCSEC2_PER_SR = (180 * 3600 / np.pi) ** 2
 RANKED = ("none", "local-per-detector", "global+match", "median", "pedestal", "overlap")
 ORDER = (*RANKED[::-1], *(method for method in METHODS if method not in (*RANKED, "user")))
-GALAXY_RADIUS_PIXELS = 4.0 / 0.031
+GALAXY_RADIUS_PIXELS = 4.0 / DRAWN_SHORT_PIXEL_ARCSEC
 PROFILE_RADII = 3
 PLANE_STEP = 4
 """Every so many rows and columns tell the plane of a frame."""

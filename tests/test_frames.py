@@ -21,7 +21,7 @@ from cosmosaic.exposures.frames import (
     frame_table,
     read_header,
 )
-from cosmosaic.geometry.grid import separations_deg, unit_vectors
+from cosmosaic.geometry.sphere import separations_deg, unit_vectors
 
 RA, DEC = 150.1, 2.2
 SHAPES = {"uncal": (1, 2, 8, 10), "rate": (8, 10), "cal": (8, 10)}

@@ -17,13 +17,13 @@ from astropy.io import fits
 from astropy.wcs.utils import proj_plane_pixel_area
 from jwst import datamodels
 from numpy.typing import NDArray
-from scipy.interpolate import RectBivariateSpline
 
 from cosmosaic.cells.source_masks import mask_image
 from cosmosaic.dq import is_usable
 from cosmosaic.exposures.library import exposure_name
 from cosmosaic.exposures.patterns import pattern_at
 from cosmosaic.geometry.grid import sky_to_pixel, survey_grid
+from cosmosaic.geometry.interpolation import LATTICE_STEP_PIXELS, LatticeSplines
 from cosmosaic.geometry.windows import CELL_PIXELS, Box, box_of, cell_lattice, read_footprint, window_of
 from cosmosaic.records import MosaicGrid
 from cosmosaic.source_light import grown
@@ -41,7 +41,6 @@ FEWEST_CELLS = 1000
 """Of an exposure in a part of the survey: 8 by 8 arcsec in the short-wavelength channel."""
 FEWEST_FOR_LEVEL = 50
 """Cells of an exposure, outside of sources, that tell its level."""
-SPLINE_STEP_PIXELS = 32
 HOLD_OUT = 2
 """One in ``HOLD_OUT**2`` blocks of cells is kept from every solution, to score it on."""
 BLOCK_CELLS = 16
@@ -408,14 +407,13 @@ def nearest_pixels(
     to_pixel
         Converts directions (RA, Dec) in degrees to 0-based pixels (x, y) of the other image; shape ``(N, 2)`` both.
     """
-    nodes = [np.arange(-SPLINE_STEP_PIXELS, size + 2 * SPLINE_STEP_PIXELS, SPLINE_STEP_PIXELS) for size in shape]
-    y, x = np.meshgrid(*(node.astype(float) for node in nodes), indexing="ij")
+    step = LATTICE_STEP_PIXELS
+    rows, columns = (np.arange(-step, size + 2 * step, step, dtype=float) for size in shape)
+    y, x = np.meshgrid(rows, columns, indexing="ij")
     sky = np.stack(wcs(x.ravel(), y.ravel(), with_bounding_box=False), axis=1)
     on_grid = to_pixel(sky).T.reshape(2, *y.shape)
-    column, row = (
-        np.rint(RectBivariateSpline(*nodes, values)(np.arange(shape[0]), np.arange(shape[1]))).astype(np.int64)
-        for values in on_grid
-    )
+    positions = LatticeSplines(rows, columns, on_grid)(*map(np.arange, shape))
+    column, row = (np.rint(position).astype(np.int64) for position in positions)
     return row, column
 
 

@@ -7,7 +7,7 @@ from cosmosaic.cells.files import Cells, SourceMaskImage
 from cosmosaic.cells.source_masks import SETTING, SourceMaskError, reached_frames
 from cosmosaic.exposures.band import Band, Exposures
 from cosmosaic.exposures.files import Cal
-from cosmosaic.geometry.grid import Footprint
+from cosmosaic.geometry.sphere import Footprint
 from cosmosaic.geometry.windows import cell_lattice
 from cosmosaic.nircam import detector_pixel_arcsec
 from cosmosaic.records import Frame, MosaicGrid

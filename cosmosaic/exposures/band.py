@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from cosmosaic.exposures.files import Cal
-from cosmosaic.geometry.grid import Footprint
+from cosmosaic.geometry.sphere import Footprint
 from cosmosaic.records import Association, Frame
 
 Exposures = Mapping[str, Cal]

@@ -16,7 +16,13 @@ import numpy as np
 import pandas as pd
 from astropy.io import fits
 
-from cosmosaic.geometry.grid import directions, footprint_centre, median_direction, plane_to_sky, separations_deg
+from cosmosaic.geometry.sphere import directions, footprint_centre, median_direction, plane_to_sky, separations_deg
+from cosmosaic.nircam import (
+    DETECTOR_PATTERN,
+    LARGEST_LONG_PIXEL_ARCSEC,
+    LARGEST_SHORT_PIXEL_ARCSEC,
+    is_long_wavelength_detector,
+)
 from cosmosaic.records import Frame, RefusedFrame, StoredObject
 from cosmosaic.storage.store import LONGEST_NAME, ListedObject, checksum, is_plain_name, list_objects, open_object, stat
 
@@ -71,11 +77,8 @@ EXTENSIONS_OF_LEVEL = {
 """Extensions without which a frame cannot be processed: a file cut between two of them looks whole otherwise."""
 AXES_OF_LEVEL = {"uncal": 4, "rate": 2, "cal": 2}
 UNIT_OF_LEVEL = {"uncal": "DN", "rate": "DN/S", "cal": "MJY/SR"}
-DETECTOR_PATTERN = re.compile(r"NRC([AB][1-4]|[AB]LONG)")
 FILTER_PATTERN = re.compile(r"F\d{3}[WMN]2?")
 
-PIXEL_ARCSEC_SHORT, PIXEL_ARCSEC_LONG = 0.0312, 0.0630
-"""Largest nominal pixel of the short- and long-wavelength detectors (SIAF), where S_REGION is missing."""
 LARGEST_FOOTPRINT_DEG = 0.2
 FAR_DEG = 1.0
 """A frame farther than this from the median of all frames has a wrong pointing or belongs to another survey."""
@@ -383,7 +386,7 @@ def _describe(listed: ListedObject) -> Frame:
         observation=_text(primary, "OBSERVTN").zfill(3),
         visit=_text(primary, "VISIT").zfill(3),
         exposure=_exposure_identifier(primary),
-        detector=_matched(primary, "DETECTOR", DETECTOR_PATTERN, "a NIRCam detector"),
+        detector=_matched(primary, "DETECTOR", re.compile(DETECTOR_PATTERN), "a NIRCam detector"),
         filter=_matched(primary, "FILTER", FILTER_PATTERN, "a filter to make images with"),
         pupil=_pupil(primary),
         subarray=_text(primary, "SUBARRAY"),
@@ -521,7 +524,8 @@ def _nominal_corners(primary: fits.Header, sci: fits.Header) -> tuple[tuple[floa
     Offsets (x, y) on the ideal frame turn to (east, north) by the angle ROLL_REF + V3I_YANG and the parity
     (JWST-STScI-001550, "Description and use of the JWST science instrument aperture file").
     """
-    pixel = PIXEL_ARCSEC_LONG if _text(primary, "DETECTOR").endswith("LONG") else PIXEL_ARCSEC_SHORT
+    is_long = is_long_wavelength_detector(_text(primary, "DETECTOR"))
+    pixel = LARGEST_LONG_PIXEL_ARCSEC if is_long else LARGEST_SHORT_PIXEL_ARCSEC
     columns, rows = _size(sci, "NAXIS1", None), _size(sci, "NAXIS2", None)
     reference_x = _number(sci, "CRPIX1") if _value(sci, "CRPIX1") is not None else 0.5 * (columns + 1)
     reference_y = _number(sci, "CRPIX2") if _value(sci, "CRPIX2") is not None else 0.5 * (rows + 1)

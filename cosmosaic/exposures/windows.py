@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 
 from cosmosaic.exposures.frames import light_filter
-from cosmosaic.geometry.grid import GridError, survey_grid
+from cosmosaic.geometry.grid import survey_grid
+from cosmosaic.geometry.sphere import GridError
 from cosmosaic.geometry.windows import clipped_to, in_larger_pixels, read_tiles, touched_tiles
 from cosmosaic.nircam import is_long_wavelength
 from cosmosaic.records import Frame, MosaicGrid, Windows
@@ -16,7 +17,7 @@ def named_tiles(survey: Survey) -> tuple[MosaicGrid, ...]:
 
     Raises
     ------
-    cosmosaic.geometry.grid.GridError
+    cosmosaic.geometry.sphere.GridError
         The table is not fit for use.
     """
     source = survey.grid.tiles
@@ -28,7 +29,7 @@ def frames_in_tiles(frames: tuple[Frame, ...], tiles: tuple[MosaicGrid, ...]) ->
 
     Raises
     ------
-    cosmosaic.geometry.grid.GridError
+    cosmosaic.geometry.sphere.GridError
         No frame reaches any.
     """
     if not tiles:

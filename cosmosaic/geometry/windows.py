@@ -15,7 +15,8 @@ from astropy.io import fits
 from astropy.io.ascii import InconsistentTableError
 from astropy.table import Table
 
-from cosmosaic.geometry.grid import Footprint, GridError, overlaps
+from cosmosaic.geometry.grid import overlaps
+from cosmosaic.geometry.sphere import Footprint, GridError
 from cosmosaic.records import MosaicGrid
 from cosmosaic.survey import GridSettings
 
@@ -154,7 +155,7 @@ def read_tiles(text: str, source: str, settings: GridSettings) -> tuple[MosaicGr
 
     Raises
     ------
-    cosmosaic.geometry.grid.GridError
+    cosmosaic.geometry.sphere.GridError
         The table cannot be read, lacks a column or has no row; a name occurs twice or cannot be part of a file's; a
         tangent point is not on a corner of four pixels, or a size is no positive number; a tile has more pixels than
         ``settings.largest_mpix`` allows, or does not nest in pixels ``settings.long_wavelength_factor`` times larger.
@@ -206,7 +207,7 @@ def read_footprint(path: Path) -> list[tuple[float, float]]:
 
     Raises
     ------
-    cosmosaic.geometry.grid.GridError
+    cosmosaic.geometry.sphere.GridError
         It is no polygon.
     """
     region = str(fits.getval(path, "S_REGION", "SCI"))
@@ -245,7 +246,7 @@ def make_plan(footprints: Mapping[str, Footprint], window: MosaicGrid, size: int
 
     Raises
     ------
-    cosmosaic.geometry.grid.GridError
+    cosmosaic.geometry.sphere.GridError
         An exposure lies outside the mosaic.
     """
     tiles = tiles_of(window, size)

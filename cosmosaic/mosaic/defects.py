@@ -11,7 +11,8 @@ from matplotlib.path import Path as Polygon
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from cosmosaic.geometry.grid import Footprint, pixel_to_sky, sky_to_pixel
+from cosmosaic.geometry.grid import pixel_to_sky, sky_to_pixel
+from cosmosaic.geometry.sphere import Footprint
 from cosmosaic.records import MosaicGrid
 from cosmosaic.steps.result import Made
 

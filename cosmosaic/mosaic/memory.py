@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from cosmosaic.geometry.windows import DEFAULT_TILE_PIXELS, tiles_of
+from cosmosaic.nircam import FULL_FRAME
 from cosmosaic.records import MosaicGrid, Windows
 
 BASE_MB = 400.0
@@ -16,7 +17,6 @@ SUM_BYTES = 5 * 4
 """Of a pixel of an exposure's sums."""
 MOSAIC_BYTES = 7 * 4
 """Of a pixel of a finished tile."""
-DETECTOR_SHAPE = (2048, 2048)
 """Rows and columns of the largest exposures."""
 
 
@@ -117,4 +117,4 @@ def side_of_tiles(windows: Windows, detector_pixel_arcsec: float, worker_gb: flo
     # Named tiles are each made again by themselves.
     sides = (given,) if given else TILE_SIDES if windows.tiles else tile_sides(windows.whole)
     scale = 1000.0 * detector_pixel_arcsec / windows.whole.pixel_scale_mas
-    return fit_memory(worker_gb, 1, DETECTOR_SHAPE, scale, sides).tile_pixels
+    return fit_memory(worker_gb, 1, FULL_FRAME, scale, sides).tile_pixels

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from cosmosaic.drizzle.steps import Summary, Sums
 from cosmosaic.exposures.files import Cal
-from cosmosaic.geometry.grid import Footprint
+from cosmosaic.geometry.sphere import Footprint
 from cosmosaic.outliers.steps import Crf, Patch
 from cosmosaic.records import MosaicGrid
 from cosmosaic.steps.declaration import Outputs, Step

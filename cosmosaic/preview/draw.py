@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from cosmosaic.preview.pictures import write_colour_composite, write_preview, write_weight_preview
+from cosmosaic.preview.composite import write_colour_composite
+from cosmosaic.preview.mosaic import write_preview, write_weight_preview
 from cosmosaic.preview.thumbnails import write_thumbnail
 from cosmosaic.steps.result import Made
 

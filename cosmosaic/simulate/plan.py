@@ -5,8 +5,9 @@ from itertools import product
 
 import numpy as np
 
+from cosmosaic.nircam import DICHROIC_UM, is_long_wavelength_detector
 from cosmosaic.records import Record
-from cosmosaic.simulate.instrument import FRAME_TIME_S, READOUT_PATTERNS, is_long_wavelength
+from cosmosaic.simulate.instrument import FRAME_TIME_S, READOUT_PATTERNS
 from cosmosaic.simulate.psf import PASSBANDS
 from cosmosaic.simulate.siaf import aperture_name, nircam_apertures
 from cosmosaic.survey import FilterPair, Pointing, SimulationSettings
@@ -18,7 +19,6 @@ SIMULATED_START = datetime(2023, 1, 5, 12, 0, 0)
 DITHER_OVERHEAD_S = 60.0
 """From the end of an exposure to the start of the next."""
 
-_LONGEST_SHORT_WAVELENGTH_UM = 2.4
 _MOST_OBSERVATIONS = 999
 _MOST_FILTER_PAIRS = 99
 
@@ -153,7 +153,7 @@ def _plan_frame(settings: SimulationSettings, exposure: _Exposure, detector: str
         activity=activity,
         exposure=exposure_number,
         detector=detector,
-        filter=exposure.filters.long if is_long_wavelength(detector) else exposure.filters.short,
+        filter=exposure.filters.long if is_long_wavelength_detector(detector) else exposure.filters.short,
         pupil="CLEAR",
         aperture=aperture_name(detector, settings.subarray),
         subarray=settings.subarray,
@@ -195,7 +195,7 @@ def _check(settings: SimulationSettings) -> None:
             f" file names count {_MOST_OBSERVATIONS} and {_MOST_FILTER_PAIRS - 1}"
         )
     short, long = (
-        {name for name, band in PASSBANDS.items() if (band.pivot_um < _LONGEST_SHORT_WAVELENGTH_UM) is is_short}
+        {name for name, band in PASSBANDS.items() if (band.pivot_um < DICHROIC_UM) is is_short}
         for is_short in (True, False)
     )
     for pair in settings.filter_pairs:

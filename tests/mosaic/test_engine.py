@@ -20,8 +20,9 @@ from cosmosaic.drizzle.exposure import ExposureError, read_exposure
 from cosmosaic.drizzle.units import FootprintError, drizzle_exposure
 from cosmosaic.exposures.library import exposure_name, open_exposures
 from cosmosaic.exposures.patterns import pattern_image, patterns_text, write_exposure_sky
-from cosmosaic.geometry.grid import GridError, resample_parameters, survey_grid
+from cosmosaic.geometry.grid import resample_parameters, survey_grid
 from cosmosaic.geometry.pixelmap import sampled_map
+from cosmosaic.geometry.sphere import GridError
 from cosmosaic.geometry.windows import Box, cell_lattice, make_plan, read_footprint, tiles_of, window_of
 from cosmosaic.mosaic.alone import make_mosaic
 from cosmosaic.mosaic.memory import SMALL_MOSAIC_PIXELS, fit_memory, peak_mb, tile_sides

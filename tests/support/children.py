@@ -1,6 +1,7 @@
 """Functions that the tests run in child processes."""
 
 import os
+import resource
 import sys
 import time
 from pathlib import Path
@@ -35,14 +36,26 @@ def hoard(gigabytes, folder):
     return np.ones(int(gigabytes * 1e9 / 8)).nbytes
 
 
-def grow(folder):
-    """Use planes of all sizes, keep a little of each round, and tell by how many bytes the process has grown."""
-    before, kept = psutil.Process().memory_info().rss, []
+def memory(folder):
+    """Tell how many bytes of memory the process holds."""
+    return psutil.Process().memory_info().rss
+
+
+def use_planes_of_all_sizes(folder):
+    kept = []
     for megabytes in (30, 17, 9, 25, 11, 17, 30):
         arrays = [np.ones(int(size * 1e6 / 8)) for size in (megabytes, 17, megabytes + 3, 10)]
         kept.append(np.ones(50_000))
         del arrays
-    return psutil.Process().memory_info().rss - before - sum(array.nbytes for array in kept)
+
+
+def page_faults_of_reuse(folder):
+    """Tell how often the system had to give a page for a plane as large as one that was freed just before."""
+    np.ones(25_000_000)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(5):
+        np.ones(25_000_000)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 
 def work_in(folder):

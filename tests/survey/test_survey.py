@@ -88,7 +88,7 @@ def test_tangent_point_is_whole_or_absent():
 
 
 def test_example_file_is_valid_and_shows_the_defaults():
-    example = Path(__file__).parents[1] / "survey.toml"
+    example = Path(__file__).parents[2] / "survey.toml"
     survey = load_survey([str(example)])
     assert survey.model_copy(update={"raw": None, "name": Survey().name, "store": Survey().store}) == Survey()
 

@@ -1,23 +1,15 @@
 """The settings a user writes: one model for survey file, environment, command line and UI form."""
 
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from pydantic_settings import (
-    BaseSettings,
-    CliPositionalArg,
-    CliSettingsSource,
-    EnvSettingsSource,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    TomlConfigSettingsSource,
-)
+
+from cosmosaic.nircam import DETECTOR_PATTERN
 
 FilterName = Annotated[str, Field(pattern=r"^F\d{3}[WMN]2?$")]
 BandName = Annotated[str, Field(pattern=r"^F\d{3}[WMN]2?(-[A-Z0-9]+)?$")]
 """A filter, with the pupil where it holds a second element: F150W or F444W-F470N."""
-DetectorName = Annotated[str, Field(pattern=r"^NRC([AB][1-4]|[AB]LONG)$")]
+DetectorName = Annotated[str, Field(pattern=f"^{DETECTOR_PATTERN}$")]
 PixelMethod = Literal[
     "median",
     "local",
@@ -379,54 +371,3 @@ class Survey(Settings):
         if self.engine == "jwst" and self.drizzle.errors != "jwst":
             raise ValueError(f'drizzle.errors = "{self.drizzle.errors}" needs engine = "tiles"')
         return self
-
-
-def load_survey(arguments: list[str]) -> Survey:
-    """Merge command line over environment over survey file over defaults.
-
-    Parameters
-    ----------
-    arguments
-        Command-line arguments without the program's name: an optional survey file (TOML), then flags as
-        ``--grid.pixel_scale_mas 60``. The environment's names are ``COSMOSAIC_GRID__PIXEL_SCALE_MAS``.
-
-    Raises
-    ------
-    pydantic.ValidationError
-        A key is unknown or a value out of bounds.
-    FileNotFoundError
-        The survey file does not exist.
-    SystemExit
-        ``--help`` was asked for, or a flag is unknown.
-    """
-    file = Path(arguments[0]) if arguments and not arguments[0].startswith("-") else None
-    if file is not None and not file.is_file():
-        raise FileNotFoundError(f"there is no survey file {file}; `--help` tells what it may hold")
-
-    class CommandLine(BaseSettings, Survey):
-        """Make mosaics, catalogues and a run table of a NIRCam survey; without arguments, of a synthetic one."""
-
-        model_config = SettingsConfigDict(
-            extra="forbid",
-            env_prefix="COSMOSAIC_",
-            env_nested_delimiter="__",
-            toml_file=file,
-            cli_prog_name="python flows/mosaic.py",
-            cli_kebab_case=False,
-            cli_avoid_json=True,
-            use_attribute_docstrings=True,
-        )
-        survey_file: CliPositionalArg[Path | None] = Field(default=None, description="Survey file (TOML).")
-
-        @classmethod
-        def settings_customise_sources(  # type: ignore[override]
-            cls, settings_cls: type[BaseSettings], **_: PydanticBaseSettingsSource
-        ) -> tuple[PydanticBaseSettingsSource, ...]:
-            return (
-                CliSettingsSource(settings_cls, cli_parse_args=arguments),
-                EnvSettingsSource(settings_cls),
-                TomlConfigSettingsSource(settings_cls),
-            )
-
-    merged = CommandLine()
-    return Survey.model_validate(merged.model_dump(exclude={"survey_file"}, exclude_unset=True))

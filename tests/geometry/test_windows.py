@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cosmosaic.geometry.grid import GridError, pixel_to_sky, plane_to_sky, sky_to_pixel, survey_grid
+from cosmosaic.geometry.grid import pixel_to_sky, sky_to_pixel, survey_grid
+from cosmosaic.geometry.sphere import GridError, plane_to_sky
 from cosmosaic.geometry.windows import (
     Box,
     box_of,

@@ -13,7 +13,7 @@ from cosmosaic.processes import workers
 
 @pytest.fixture(scope="module")
 def plan():
-    yield workers.plan_workers(1, 3.0, 2.0, None, {"CRDS_PATH": "somewhere", "HOME_OF_NOBODY": ""})
+    yield workers.plan_workers(1, 3.0, 5.0, None, {"CRDS_PATH": "somewhere", "HOME_OF_NOBODY": ""})
     workers.stop_workers()
 
 
@@ -55,7 +55,7 @@ def test_work_happens_in_a_scratch_folder_that_is_removed(plan):
 
 def test_time_limit_kills_and_the_next_call_works(plan):
     start = time.monotonic()
-    with pytest.raises(workers.WorkerError, match=r"sleep took longer than 2 s.*time_limit_s"):
+    with pytest.raises(workers.WorkerError, match=r"sleep took longer than 5 s.*time_limit_s"):
         workers.run(plan, children.sleep, 60)
     assert time.monotonic() - start < 20
     assert workers.run(plan, children.environment, "CRDS_PATH").result == "somewhere"
@@ -105,7 +105,13 @@ def test_peak_memory_is_that_of_the_call(plan):
 
 
 def test_a_process_does_not_grow_with_its_work(plan):
-    assert workers.run(plan, children.grow).result < 4e6
+    before = workers.run(plan, children.memory).result
+    workers.run(plan, children.use_planes_of_all_sizes)
+    assert workers.run(plan, children.memory).result - before < 4e6
+
+
+def test_freed_memory_is_reused_during_a_call(plan):
+    assert workers.run(plan, children.page_faults_of_reuse).result < 100
 
 
 def test_errors_keep_their_type_and_text(plan):

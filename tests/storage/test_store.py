@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from cosmosaic.storage import store
+from cosmosaic.storage import checksums, store
 
 
 @pytest.fixture
@@ -132,13 +132,13 @@ def test_the_same_bytes_are_not_written_twice(file, tmp_path):
 def test_checksum_of_a_raw_file_is_remembered_across_processes(file, tmp_path, monkeypatch):
     memo = str(tmp_path / "cache" / "checksums")
     first = store.checksum(str(file), memo)
-    store._HASHED.clear()  # as in another process
+    checksums._HASHED.clear()  # as in another process
 
     def forbidden(listed):
         raise AssertionError(f"{listed.uri} was read again")
 
     with monkeypatch.context() as patch:
-        patch.setattr(store, "_hash_object", forbidden)
+        patch.setattr(checksums, "_hash_object", forbidden)
         assert store.checksum(str(file), memo) == first
     file.write_bytes(b"replaced")
     assert store.checksum(str(file), memo).sha256 == hashlib.sha256(b"replaced").hexdigest()
@@ -150,7 +150,7 @@ def test_a_forged_or_broken_record_of_a_checksum_is_not_believed(file, tmp_path)
     (record,) = memo.rglob("*.json")
     for content in (b"", b"{}", b"[1]", b'{"sha256": 5}', record.read_bytes().replace(b"frame", b"other")):
         record.write_bytes(content)
-        store._HASHED.clear()
+        checksums._HASHED.clear()
         assert store.checksum(str(file), str(memo)) == first
 
 
@@ -164,7 +164,7 @@ def test_listing_ten_thousand_objects_takes_seconds(tmp_path):
 
 def test_a_folder_that_may_not_be_written_to_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr("os.access", lambda path, mode: False)
-    with pytest.raises(PermissionError, match="may not be written to"):
+    with pytest.raises(PermissionError, match="is not writable"):
         store.check_access(str(tmp_path / "not" / "there"))
 
 

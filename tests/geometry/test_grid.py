@@ -9,17 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stcal.alignment.util import wcs_from_sregions
 
-from cosmosaic.geometry.grid import (
-    GridError,
-    directions,
-    overlaps,
-    pixel_to_sky,
-    plane_to_sky,
-    resample_parameters,
-    sky_to_pixel,
-    sky_to_plane,
-    survey_grid,
-)
+from cosmosaic.geometry.grid import overlaps, pixel_to_sky, resample_parameters, sky_to_pixel, survey_grid
+from cosmosaic.geometry.sphere import GridError, directions, plane_to_sky, sky_to_plane
 from cosmosaic.geometry.wcs import grid_wcs, wcs_header
 from cosmosaic.records import MosaicGrid
 from cosmosaic.survey import GridSettings

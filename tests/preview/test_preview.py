@@ -9,17 +9,11 @@ from astropy.wcs import WCS
 from matplotlib.image import imread
 from numpy.typing import NDArray
 
-from cosmosaic.preview import pictures as preview
-from cosmosaic.preview.pictures import (
-    FOOTER,
-    GAP_COLOUR,
-    block_mean,
-    channel_weights,
-    wavelength,
-    write_colour_composite,
-    write_preview,
-    write_weight_preview,
-)
+from cosmosaic.preview import images
+from cosmosaic.preview.composite import channel_weights, wavelength, write_colour_composite
+from cosmosaic.preview.footer import FOOTER, GAP_COLOUR
+from cosmosaic.preview.images import block_mean
+from cosmosaic.preview.mosaic import write_preview, write_weight_preview
 
 SIGMA = 0.01
 
@@ -105,7 +99,7 @@ def test_weights_are_drawn_from_zero_with_gaps(tmp_path: Path) -> None:
 
 
 def test_blocks_average_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preview, "ROWS_AT_A_TIME", 4)
+    monkeypatch.setattr(images, "ROWS_AT_A_TIME", 4)
     image = np.arange(70.0).reshape(10, 7)
     image[:3, :3] = np.nan
     image[4, 4] = np.nan

@@ -1,0 +1,132 @@
+"""A mosaic as a picture sees it: its headers, and its planes read block for pixel."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from astropy.io import fits
+from astropy.stats import sigma_clipped_stats
+from astropy.wcs import WCS
+from astropy.wcs.utils import proj_plane_pixel_scales
+from numpy.typing import NDArray
+
+LONGEST_SIDE = 1600
+"""Larger mosaics are averaged in blocks until no side is longer, in pixels."""
+SMALLEST_SIDE = 700
+"""Smaller mosaics are enlarged by whole factors until the longer side has this many pixels."""
+ROWS_AT_A_TIME = 512
+"""Mosaic rows in memory at a time."""
+RGB = NDArray[np.float64]
+"""Red, green and blue from 0 to 1, shape ``(ny, nx, 3)``."""
+Plane = NDArray[np.float32]
+"""A mosaic's plane in picture pixels."""
+
+
+@dataclass(frozen=True)
+class Mosaic:
+    """What a mosaic's headers say."""
+
+    path: Path
+    band: str
+    shape: tuple[int, int]
+    wcs: WCS
+
+    @property
+    def pixel_scale(self) -> float:
+        """Pixel scale in arcsec."""
+        return float(np.sqrt(np.prod(proj_plane_pixel_scales(self.wcs))) * 3600.0)
+
+
+@dataclass(frozen=True)
+class Zoom:
+    """How mosaic pixels become picture pixels: averaged in blocks, then repeated."""
+
+    block: int
+    repeat: int
+
+    @property
+    def pixels(self) -> float:
+        """Mosaic pixels per picture pixel."""
+        return self.block / self.repeat
+
+
+def block_mean(hdu: fits.ImageHDU, factor: int) -> Plane:
+    """Average an image in square blocks, ignoring NaN, a few rows at a time.
+
+    Parameters
+    ----------
+    hdu
+        Image extension of shape ``(ny, nx)``.
+    factor
+        Side of the blocks in pixels; blocks at the upper edges may be cut.
+
+    Returns
+    -------
+    means
+        Shape ``(ceil(ny / factor), ceil(nx / factor))``; NaN where a block holds no data.
+    """
+    rows, columns = hdu.shape
+    step = factor * max(1, ROWS_AT_A_TIME // factor)
+    strips = (hdu.section[start : min(start + step, rows), 0:columns] for start in range(0, rows, step))
+    return np.concatenate([_strip_mean(strip, factor) for strip in strips])
+
+
+def _strip_mean(strip: Plane, factor: int) -> Plane:
+    fill = [(0, -length % factor) for length in strip.shape]
+    padded = np.pad(strip.astype(np.float32), fill, constant_values=np.nan)
+    blocks = padded.reshape(padded.shape[0] // factor, factor, padded.shape[1] // factor, factor)
+    finite = np.isfinite(blocks)
+    total = np.where(finite, blocks, 0.0).sum(axis=(1, 3), dtype=np.float64)
+    count = finite.sum(axis=(1, 3))
+    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0).astype(np.float32)
+
+
+def describe(path: Path) -> Mosaic:
+    """Read what a mosaic's headers say.
+
+    Raises
+    ------
+    ValueError
+        The file has no SCI extension.
+    """
+    with fits.open(path, memmap=True) as hdus:
+        if "SCI" not in hdus:
+            raise ValueError(f"{path}: no extension SCI; give a mosaic (_i2d.fits)")
+        primary = hdus[0].header
+        pupil = primary.get("PUPIL", "CLEAR")
+        band = primary.get("FILTER", "") + ("" if pupil in ("", "CLEAR") else f"-{pupil}")
+        return Mosaic(path=path, band=band, shape=hdus["SCI"].shape, wcs=WCS(hdus["SCI"].header))
+
+
+def read_plane(mosaic: Mosaic, extension: str, zoom: Zoom) -> Plane:
+    """Read one plane in picture pixels; NaN where there are no data.
+
+    Raises
+    ------
+    ValueError
+        The mosaic has no such extension, or no pixel of it has data.
+    """
+    with fits.open(mosaic.path, memmap=True) as hdus:
+        if extension not in hdus:
+            raise ValueError(f"{mosaic.path}: no extension {extension}; give a mosaic (_i2d.fits)")
+        plane = block_mean(hdus[extension], zoom.block)
+    if extension == "WHT":
+        plane[plane == 0] = np.nan
+    if not np.isfinite(plane).any():
+        raise ValueError(f"{mosaic.path}: no pixel of {extension} has data; the mosaic is empty")
+    return plane.repeat(zoom.repeat, axis=0).repeat(zoom.repeat, axis=1)
+
+
+def choose_zoom(shape: tuple[int, int], multiple: int = 1) -> Zoom:
+    """Choose blocks, a multiple of some number of pixels, for a large mosaic, or repeats for a small one."""
+    block = int(np.ceil(max(shape) / LONGEST_SIDE))
+    if block > 1:
+        return Zoom(block=-(-block // multiple) * multiple, repeat=1)
+    return Zoom(block=1, repeat=max(1, round(SMALLEST_SIDE / max(shape))))
+
+
+def sky_level(plane: Plane) -> tuple[float, float]:
+    """Sky level and noise of the picture's pixels; the noise is never 0."""
+    values = plane[np.isfinite(plane)]
+    _, sky, sigma = sigma_clipped_stats(values, sigma=3.0, stdfunc="mad_std")
+    return float(sky), float(sigma) or float(np.ptp(values)) or 1.0

@@ -1,0 +1,67 @@
+"""The settings of a run, merged from command line, environment and survey file."""
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import (
+    BaseSettings,
+    CliPositionalArg,
+    CliSettingsSource,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from cosmosaic.survey.settings import Survey
+
+
+def load_survey(arguments: list[str]) -> Survey:
+    """Merge command line over environment over survey file over defaults.
+
+    Parameters
+    ----------
+    arguments
+        Command-line arguments without the program's name: an optional survey file (TOML), then flags as
+        ``--grid.pixel_scale_mas 60``. The environment's names are ``COSMOSAIC_GRID__PIXEL_SCALE_MAS``.
+
+    Raises
+    ------
+    pydantic.ValidationError
+        A key is unknown or a value out of bounds.
+    FileNotFoundError
+        The survey file does not exist.
+    SystemExit
+        ``--help`` was asked for, or a flag is unknown.
+    """
+    file = Path(arguments[0]) if arguments and not arguments[0].startswith("-") else None
+    if file is not None and not file.is_file():
+        raise FileNotFoundError(f"there is no survey file {file}; `--help` tells what it may hold")
+
+    class CommandLine(BaseSettings, Survey):
+        """Make mosaics, catalogues and a run table of a NIRCam survey; without arguments, of a synthetic one."""
+
+        model_config = SettingsConfigDict(
+            extra="forbid",
+            env_prefix="COSMOSAIC_",
+            env_nested_delimiter="__",
+            toml_file=file,
+            cli_prog_name="python flows/mosaic.py",
+            cli_kebab_case=False,
+            cli_avoid_json=True,
+            use_attribute_docstrings=True,
+        )
+        survey_file: CliPositionalArg[Path | None] = Field(default=None, description="Survey file (TOML).")
+
+        @classmethod
+        def settings_customise_sources(  # type: ignore[override]
+            cls, settings_cls: type[BaseSettings], **_: PydanticBaseSettingsSource
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return (
+                CliSettingsSource(settings_cls, cli_parse_args=arguments),
+                EnvSettingsSource(settings_cls),
+                TomlConfigSettingsSource(settings_cls),
+            )
+
+    merged = CommandLine()
+    return Survey.model_validate(merged.model_dump(exclude={"survey_file"}, exclude_unset=True))
