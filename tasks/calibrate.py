@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from prefect.futures import PrefectFuture
 
 from cosmosaic.exposures.associations import make_associations
-from cosmosaic.exposures.frames import FoundFrames
+from cosmosaic.exposures.search import FoundFrames
 from cosmosaic.records import Association, Frame, Reference, StoredObject
 from cosmosaic.storage import store
 from tasks.exposures import calibrate_ramp, calibrate_rate

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from cosmosaic.exposures.frames import light_filter
+from cosmosaic.exposures.exposure import light_filter
 from cosmosaic.geometry.grid import survey_grid
 from cosmosaic.geometry.windows import clipped_to, in_larger_pixels, read_tiles
 from cosmosaic.nircam import is_long_wavelength

@@ -12,15 +12,10 @@ from astropy.io import fits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cosmosaic.exposures.frames import (
-    BLOCK_BYTES,
-    MAX_HEADER_BLOCKS,
-    FrameError,
-    describe_frame,
-    find_frames,
-    frame_table,
-    read_header,
-)
+from cosmosaic.exposures.exposure import describe_frame
+from cosmosaic.exposures.headers import BLOCK_BYTES, MAX_HEADER_BLOCKS, FrameError, read_header
+from cosmosaic.exposures.search import find_frames
+from cosmosaic.exposures.table import frame_table
 from cosmosaic.geometry.grid import separations_deg, unit_vectors
 
 RA, DEC = 150.1, 2.2

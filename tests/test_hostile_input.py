@@ -9,7 +9,7 @@ import pytest
 from astropy.io import fits
 from test_frames import frame_bytes, put
 
-from cosmosaic.exposures.frames import find_frames
+from cosmosaic.exposures.search import find_frames
 from cosmosaic.storage import store
 
 LONGEST_REASON = 600

@@ -9,6 +9,7 @@ from astropy.wcs import WCS
 from matplotlib.image import imread
 from numpy.typing import NDArray
 
+from cosmosaic.preview import pictures as preview
 from cosmosaic.preview.pictures import (
     FOOTER,
     GAP_COLOUR,
@@ -19,7 +20,6 @@ from cosmosaic.preview.pictures import (
     write_preview,
     write_weight_preview,
 )
-from cosmosaic.preview import pictures as preview
 
 SIGMA = 0.01
 

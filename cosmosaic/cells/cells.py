@@ -21,10 +21,11 @@ from scipy.interpolate import RectBivariateSpline
 
 from cosmosaic.cells.source_masks import mask_image
 from cosmosaic.dq import is_usable
+from cosmosaic.exposures.footprints import read_footprint
 from cosmosaic.exposures.library import exposure_name
 from cosmosaic.exposures.patterns import pattern_at
 from cosmosaic.geometry.grid import sky_to_pixel, survey_grid
-from cosmosaic.geometry.windows import CELL_PIXELS, Box, box_of, cell_lattice, read_footprint, window_of
+from cosmosaic.geometry.windows import CELL_PIXELS, Box, box_of, cell_lattice, window_of
 from cosmosaic.records import Made, MosaicGrid
 from cosmosaic.sky.solution import CELLS_SUFFIX, MASKED_SUFFIX
 from cosmosaic.source_light import grown

@@ -17,6 +17,7 @@ from stdatamodels.jwst.datamodels import ImageModel
 from stdatamodels.jwst.datamodels import open as open_model
 
 from cosmosaic.drizzle.sums import Patch, Sums, SumsFile, read_patch
+from cosmosaic.exposures.footprints import region_corners
 from cosmosaic.exposures.planes import ROWS_AT_ONCE
 from cosmosaic.geometry.wcs import grid_wcs
 from cosmosaic.geometry.windows import Box, box_of, covering
@@ -382,7 +383,7 @@ def scale_ratio(window: MosaicGrid, summaries: Sequence[FrameSummary]) -> float:
 def _footprint(window: MosaicGrid, summaries: Sequence[FrameSummary]) -> str:
     wcs = grid_wcs(window)
     corners = wcs.footprint()
-    regions = [np.array(one.s_region.split()[2:], dtype=float).reshape(-1, 2) for one in summaries]
+    regions = [np.array(region_corners(one.s_region)) for one in summaries]
     try:
         return str(combine_sregions(regions, wcs.get_transform("detector", "world"), intersect_footprint=corners))
     except (ValueError, AttributeError):

@@ -6,8 +6,9 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any, NamedTuple
 
+from cosmosaic.exposures.footprints import read_footprint
 from cosmosaic.exposures.library import exposure_name
-from cosmosaic.geometry.windows import DEFAULT_TILE_PIXELS, Plan, make_plan, read_footprint
+from cosmosaic.geometry.windows import DEFAULT_TILE_PIXELS, Plan, make_plan
 from cosmosaic.records import Made, MosaicGrid
 from cosmosaic.survey import DrizzleSettings, OutlierSettings, SkySettings
 

@@ -16,7 +16,7 @@ from prefect.states import Completed, Failed, State
 from rich.table import Table
 
 from cosmosaic.astrometry import solution as alignment
-from cosmosaic.exposures.frames import FoundFrames
+from cosmosaic.exposures.search import FoundFrames
 from cosmosaic.preview.thumbnails import THUMBNAIL_SUFFIX
 from cosmosaic.processes import workers
 from cosmosaic.processes.workers import WorkerPlan

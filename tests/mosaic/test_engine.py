@@ -17,11 +17,12 @@ from stdatamodels.jwst.datamodels.dqflags import pixel
 
 from cosmosaic.dq import is_usable
 from cosmosaic.drizzle.exposure import ExposureError, read_exposure
+from cosmosaic.exposures.footprints import read_footprint
 from cosmosaic.exposures.library import exposure_name, open_exposures
 from cosmosaic.exposures.patterns import pattern_image, patterns_text, write_patterns
 from cosmosaic.geometry.grid import GridError, resample_parameters, survey_grid
 from cosmosaic.geometry.pixelmap import sampled_map
-from cosmosaic.geometry.windows import Box, make_plan, read_footprint, tiles_of, window_of
+from cosmosaic.geometry.windows import Box, make_plan, tiles_of, window_of
 from cosmosaic.mosaic import jwst_engine
 from cosmosaic.mosaic.engine import FootprintError, drizzle_frame, keep_frame
 from cosmosaic.mosaic.local import MosaicSettings, make_mosaic
