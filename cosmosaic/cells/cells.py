@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy.interpolate import RectBivariateSpline
 
 from cosmosaic.cells.source_masks import mask_image
-from cosmosaic.dq import is_usable
+from cosmosaic.dq import implausible_in, is_usable
 from cosmosaic.exposures.footprints import read_footprint
 from cosmosaic.exposures.library import exposure_name
 from cosmosaic.exposures.patterns import pattern_at
@@ -329,6 +329,8 @@ def bin_exposure(model: Any, grid: MosaicGrid) -> Exposure:
 def _bin_pixels(model: Any, good: Flags, grid: MosaicGrid) -> Exposure:
     if not good.any():
         raise NoSkyError(f"{model.meta.filename}: no usable pixel to measure the sky in; check its DQ extension")
+    if np.ptp(model.data[good]) == 0:
+        raise NoSkyError(f"{model.meta.filename}: all usable pixels hold the same value: it has no sky; leave it out")
     row, column = cell_positions(model.meta.wcs, good.shape, grid)
     origin = (int(row.min()), int(column.min()))
     shape = (int(row.max()) - origin[0] + 1, int(column.max()) - origin[1] + 1)
@@ -364,8 +366,8 @@ def _bin_pixels(model: Any, good: Flags, grid: MosaicGrid) -> Exposure:
 
 
 def usable_pixels(model: Any) -> Flags:
-    """Pixels with a value and an error that are not flagged DO_NOT_USE or NON_SCIENCE."""
-    return is_usable(model.data, model.err, model.dq)
+    """Pixels with a plausible value and error that are not flagged DO_NOT_USE or NON_SCIENCE."""
+    return is_usable(model.data, model.err, model.dq) & ~implausible_in(model)
 
 
 def source_pixels(path: Path, wcs: Any, shape: tuple[int, int]) -> Flags:

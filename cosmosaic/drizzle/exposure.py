@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import asdf
 import numpy as np
@@ -13,11 +13,11 @@ from astropy.io import fits
 from numpy.typing import NDArray
 from stdatamodels.jwst.datamodels.dqflags import pixel
 
-from cosmosaic.dq import UNUSABLE, border, is_usable
+from cosmosaic.dq import UNUSABLE, border, implausible, is_usable, largest_brightness
 from cosmosaic.drizzle.kernel import Light
 from cosmosaic.exposures.library import exposure_name
 from cosmosaic.exposures.patterns import pattern_image
-from cosmosaic.exposures.planes import Change, FloatRows, copy_changed
+from cosmosaic.exposures.planes import Change, FloatRows, PlaneError, copy_changed, read_plane
 from cosmosaic.survey import SkySettings
 
 GROUP_KEYWORDS = ("PROGRAM", "OBSERVTN", "VISIT", "VISITGRP", "SEQ_ID", "ACT_ID", "EXPOSURE")
@@ -26,9 +26,10 @@ LAYOUT_KEYWORDS = ("SIMPLE", "XTENSION", "BITPIX", "NAXIS", "NAXIS1", "NAXIS2", 
 TEXT_KEYWORDS = ("EXTNAME", "EXTVER", "BSCALE", "BZERO", "COMMENT", "HISTORY", "")
 """What a header says of its file and not of the exposure."""
 PLANES = ("SCI", "ERR", "VAR_POISSON", "VAR_RNOISE", "VAR_FLAT")
+WITHOUT_FLAT_ERROR = "VAR_FLAT"
+"""The plane that an exposure may lack: a flat field without errors."""
 
 FloatImage = NDArray[np.float32]
-Number = TypeVar("Number", np.float32, np.uint32)
 
 
 @dataclass
@@ -51,6 +52,8 @@ class Exposure:
     header: fits.Header
     """Of the primary HDU."""
     sci_header: fits.Header
+    implausible: int = 0
+    """Pixels that were not flagged in the file, and hold what no detector can give."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -76,12 +79,13 @@ def read_exposure(
 ) -> Exposure:
     """Read a calibrated exposure, subtract its sky and flag its edges.
 
-    Pixels without a finite value in any plane become DO_NOT_USE, as jwst's ``match_nans_and_flags`` has it.
+    Pixels without a finite value in any plane become DO_NOT_USE, as jwst's ``match_nans_and_flags`` has it, and so do
+    those that hold what no detector can give (`cosmosaic.dq.implausible`).
 
     Parameters
     ----------
     path
-        ``_cal`` file.
+        ``_cal`` file, its planes in any encoding that FITS allows.
     level
         Sky in MJy/sr.
     patterns
@@ -92,15 +96,19 @@ def read_exposure(
     Raises
     ------
     ExposureError
-        An extension, the group's keywords or the WCS is missing.
+        An extension, the group's keywords or the WCS is missing, planes differ in size, or no pixel can be used.
     """
     with fits.open(path, memmap=False) as hdus:
         _check(path, hdus)
-        planes = {name: _taken(hdus[name], np.float32) for name in PLANES}
-        dq = _taken(hdus["DQ"], np.uint32)
         header, sci_header = hdus[0].header.copy(), hdus["SCI"].header.copy()
+        planes, dq = _read_planes(path, hdus)
         tree = bytes(hdus["ASDF"].data.tobytes())
-    pattern = pattern_image(patterns, is_usable(planes["SCI"], planes["ERR"], dq)) if len(patterns) else None
+    implausible_pixels = _flag_implausible(
+        planes, dq, largest_brightness(header.get("TFRAME"), sci_header.get("PHOTMJSR"))
+    )
+    usable = is_usable(planes["SCI"], planes["ERR"], dq)
+    _check_usable(path, planes["SCI"], usable)
+    pattern = pattern_image(patterns, usable) if len(patterns) else None
     dq[border(dq.shape, trim_pixels)] |= np.uint32(pixel["DO_NOT_USE"])
     _match_flags(planes, dq)
     if pattern is not None:
@@ -118,6 +126,7 @@ def read_exposure(
         pattern=pattern,
         header=header,
         sci_header=sci_header,
+        implausible=implausible_pixels,
     )
 
 
@@ -178,8 +187,7 @@ def write_flagged(
     header["BKGMETH"] = (sky.method, "Background computation method")
     changes: dict[str, Change] = dict.fromkeys(PLANES, partial(_blanked, exposure.dq))
     changes["SCI"] = partial(_cleared, exposure, np.float32(level if sky.subtract else 0.0))
-    # FITS holds unsigned integers as signed ones with an offset of 2**31.
-    changes["DQ"] = lambda rows, _: (exposure.dq[rows] ^ np.uint32(1 << 31)).astype(">u4")
+    changes["DQ"] = lambda rows, _: exposure.dq[rows]
     return copy_changed(source, target, header, changes)
 
 
@@ -199,7 +207,8 @@ def _blanked(dq: NDArray[np.uint32], rows: slice, values: FloatRows) -> FloatRow
 
 
 def _check(path: Path, hdus: fits.HDUList) -> None:
-    missing = [name for name in (*PLANES, "DQ", "ASDF") if name not in hdus]
+    needed = [name for name in (*PLANES, "DQ", "ASDF") if name != WITHOUT_FLAT_ERROR]
+    missing = [name for name in needed if name not in hdus]
     if missing:
         raise ExposureError(f"{path}: no extension {', '.join(missing)}; give the _cal file that Stage 2 wrote")
     absent = [keyword for keyword in GROUP_KEYWORDS if keyword not in hdus[0].header]
@@ -207,11 +216,40 @@ def _check(path: Path, hdus: fits.HDUList) -> None:
         raise ExposureError(f"{path}: no keyword {', '.join(absent)} tells which exposure it belongs to")
 
 
-def _taken(hdu: fits.ImageHDU, kind: type[Number]) -> NDArray[Number]:
-    """Take a plane in the machine's own byte order; what was read of the file is let go before the next."""
-    plane = np.ascontiguousarray(hdu.data, dtype=kind)
-    del hdu.data
-    return plane
+def _read_planes(path: Path, hdus: fits.HDUList) -> tuple[dict[str, FloatImage], NDArray[np.uint32]]:
+    """Read all planes; errors of the flat field are zero where the file has none."""
+    names = [name for name in PLANES if name in hdus]
+    try:
+        planes = {name: read_plane(hdus, name) for name in names}
+        dq = read_plane(hdus, "DQ")
+    except PlaneError as error:
+        raise ExposureError(f"{path}: {error}") from error
+    planes.setdefault(WITHOUT_FLAT_ERROR, np.zeros_like(planes["SCI"]))
+    shapes = {name: plane.shape for name, plane in (planes | {"DQ": dq}).items()}
+    if len(set(shapes.values())) > 1:
+        sizes = ", ".join(f"{name} {columns} x {rows}" for name, (rows, columns) in shapes.items())
+        raise ExposureError(f"{path}: its planes differ in size: {sizes}; calibrate the exposure again")
+    return planes, dq
+
+
+def _flag_implausible(planes: dict[str, FloatImage], dq: NDArray[np.uint32], largest: float) -> int:
+    """Flag what no detector can give; return how many pixels of those that were not flagged before."""
+    variances = [planes[name] for name in ("VAR_RNOISE", "VAR_POISSON", "VAR_FLAT")]
+    found = implausible(planes["SCI"], planes["ERR"], variances, largest)
+    found &= (dq & pixel["DO_NOT_USE"]) == 0
+    dq[found] |= np.uint32(pixel["DO_NOT_USE"])
+    return int(np.count_nonzero(found))
+
+
+def _check_usable(path: Path, sci: FloatImage, usable: NDArray[np.bool_]) -> None:
+    values = sci[usable]
+    if not values.size:
+        raise ExposureError(
+            f"{path}: no pixel can be used: all are flagged, without a value, or without a plausible error; leave the "
+            f"exposure out, or calibrate it again"
+        )
+    if values.min() == values.max():
+        raise ExposureError(f"{path}: all usable pixels hold {values[0]:g}: it has no sky and no noise; leave it out")
 
 
 def _match_flags(planes: dict[str, FloatImage], dq: NDArray[np.uint32]) -> None:

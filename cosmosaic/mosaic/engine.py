@@ -223,12 +223,13 @@ def flag_frame(
     light, name = light_of(exposure, drizzle.weight_type), exposure.name
     exposure.dq[flagged] |= OUTLIER
     made = [write_flagged(path, exposure, level, sky, folder / f"{name}_crf.fits", "COMPLETE")]
+    facts = {"implausible_pixels": float(exposure.implausible)}
     # Errors and flags are no more needed, and memory is.
     del exposure
     boxes = [box_of(tile).intersection(reach) for tile in tiles]
     for tile, patch in zip(tiles, patches(light, flagged, mapped, boxes, drizzle), strict=True):
         made.append(write_patch(patch, folder / f"{name}_{tile.tile}_patch.npy"))
-    return Made(made, {"outliers": float(np.count_nonzero(flagged))})
+    return Made(made, facts | {"outliers": float(np.count_nonzero(flagged))})
 
 
 def keep_frame(paths: list[Path], level: float, sky: SkySettings, folder: Path) -> Made:
@@ -247,7 +248,8 @@ def keep_frame(paths: list[Path], level: float, sky: SkySettings, folder: Path) 
     """
     path = next(path for path in paths if path.suffix == ".fits")
     exposure = _flat_exposure(paths, level, sky.trim_pixels)
-    return Made([write_flagged(path, exposure, level, sky, folder / f"{exposure.name}_crf.fits", "SKIPPED")])
+    made = write_flagged(path, exposure, level, sky, folder / f"{exposure.name}_crf.fits", "SKIPPED")
+    return Made([made], {"implausible_pixels": float(exposure.implausible)})
 
 
 def combine_tile(

@@ -7,7 +7,7 @@ from jwst.outlier_detection import OutlierDetectionStep
 from jwst.resample import ResampleStep
 from stdatamodels.jwst.datamodels.dqflags import pixel
 
-from cosmosaic.dq import border, is_usable
+from cosmosaic.dq import border, implausible_in, is_usable
 from cosmosaic.exposures.library import exposure_name, open_exposures, save_exposures
 from cosmosaic.exposures.patterns import pattern_image, read_patterns
 from cosmosaic.geometry.grid import resample_parameters
@@ -102,6 +102,7 @@ def _take_out(library: Any, levels: dict[str, float] | None, patterns: dict[str,
     with library:
         for model in library:
             name = exposure_name(model.meta.filename)
+            model.dq[implausible_in(model)] |= pixel["DO_NOT_USE"]
             if name in patterns:
                 usable = is_usable(model.data, model.err, model.dq)
                 model.data -= pattern_image(read_patterns(patterns[name]), usable)
