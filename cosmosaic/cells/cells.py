@@ -22,6 +22,7 @@ from scipy.interpolate import RectBivariateSpline
 from cosmosaic.cells.source_masks import mask_image
 from cosmosaic.dq import implausible_in, is_usable
 from cosmosaic.exposures.footprints import read_footprint
+from cosmosaic.exposures.keywords import GROUP_KEYWORDS, group_of
 from cosmosaic.exposures.library import exposure_name
 from cosmosaic.exposures.patterns import pattern_at
 from cosmosaic.geometry.grid import sky_to_pixel, survey_grid
@@ -347,14 +348,10 @@ def _bin_pixels(model: Any, good: Flags, grid: MosaicGrid) -> Exposure:
         _sums(index, (position[kept] / (size - 1) - 0.5), shape) / filled
         for position, size in ((x, good.shape[1]), (y, good.shape[0]))
     ]
-    observation = model.meta.observation
     return Exposure(
         name=exposure_name(model.meta.filename),
         detector=model.meta.instrument.detector,
-        group="".join(
-            str(getattr(observation, part))
-            for part in ("visit_id", "visit_group", "sequence_id", "activity_id", "exposure_number")
-        ),
+        group="".join(_group_of(model)),
         origin=origin,
         mean=total / filled,
         variance=np.where(enough, variance / np.maximum(count, 1) ** 2, np.inf),
@@ -363,6 +360,15 @@ def _bin_pixels(model: Any, good: Flags, grid: MosaicGrid) -> Exposure:
         detector_rows=good.shape[0],
         detector_position=(along[0], along[1]),
     )
+
+
+def _group_of(model: Any) -> tuple[str, ...]:
+    """What the detectors of an exposure share, from a data model."""
+    observation = model.meta.observation
+    attributes = ("program_number", "observation_number", "visit_number", "visit_group", "sequence_id", "activity_id")
+    known = [getattr(observation, name) for name in (*attributes, "exposure_number")]
+    keywords = dict(zip(GROUP_KEYWORDS, known, strict=True)) | {"VISIT_ID": observation.visit_id}
+    return group_of(keywords, model.meta.filename)
 
 
 def usable_pixels(model: Any) -> Flags:

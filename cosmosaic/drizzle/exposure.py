@@ -1,13 +1,11 @@
 """One calibrated exposure as the mosaic engine needs it: read without jwst's data models, which take seconds."""
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
-import asdf
 import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
@@ -15,13 +13,15 @@ from stdatamodels.jwst.datamodels.dqflags import pixel
 
 from cosmosaic.dq import UNUSABLE, border, implausible, is_usable, largest_brightness
 from cosmosaic.drizzle.kernel import Light
+from cosmosaic.exposures.footprints import Corners
+from cosmosaic.exposures.headers import values_of
+from cosmosaic.exposures.keywords import KeywordError, Times, group_of, times_of
 from cosmosaic.exposures.library import exposure_name
 from cosmosaic.exposures.patterns import pattern_image
 from cosmosaic.exposures.planes import Change, FloatRows, PlaneError, copy_changed, read_plane
+from cosmosaic.exposures.wcs import read_wcs, wcs_corners
 from cosmosaic.survey import SkySettings
 
-GROUP_KEYWORDS = ("PROGRAM", "OBSERVTN", "VISIT", "VISITGRP", "SEQ_ID", "ACT_ID", "EXPOSURE")
-"""What the detectors of one exposure share: jwst's ``group_id``."""
 LAYOUT_KEYWORDS = ("SIMPLE", "XTENSION", "BITPIX", "NAXIS", "NAXIS1", "NAXIS2", "EXTEND", "PCOUNT", "GCOUNT")
 TEXT_KEYWORDS = ("EXTNAME", "EXTVER", "BSCALE", "BZERO", "COMMENT", "HISTORY", "")
 """What a header says of its file and not of the exposure."""
@@ -52,6 +52,7 @@ class Exposure:
     header: fits.Header
     """Of the primary HDU."""
     sci_header: fits.Header
+    times: Times
     implausible: int = 0
     """Pixels that were not flagged in the file, and hold what no detector can give."""
 
@@ -63,11 +64,12 @@ class Exposure:
     @cached_property
     def wcs(self) -> Any:
         """The gwcs: 0-based pixels (x, y) to (RA, Dec) in degrees."""
-        # The planes are outside this tree and must not be looked for; what the WCS holds is read before it is closed.
-        with asdf.config_context() as config:
-            config.validate_on_read = False
-            with asdf.open(io.BytesIO(self.tree), lazy_load=True, memmap=False) as file:
-                return file.tree["meta"]["wcs"]
+        return read_wcs(self.tree)
+
+    @cached_property
+    def footprint(self) -> Corners:
+        """Corners (RA, Dec) in degrees of the array, by the WCS."""
+        return tuple((float(ra), float(dec)) for ra, dec in wcs_corners(self.wcs, self.shape))
 
 
 class ExposureError(ValueError):
@@ -103,6 +105,11 @@ def read_exposure(
         header, sci_header = hdus[0].header.copy(), hdus["SCI"].header.copy()
         planes, dq = _read_planes(path, hdus)
         tree = bytes(hdus["ASDF"].data.tobytes())
+    try:
+        values = values_of(header, sci_header)
+        group, times = "_".join(group_of(values, path.name)), times_of(values)
+    except KeywordError as error:
+        raise ExposureError(f"{path} {error}; set it in the primary header") from error
     implausible_pixels = _flag_implausible(
         planes, dq, largest_brightness(header.get("TFRAME"), sci_header.get("PHOTMJSR"))
     )
@@ -117,7 +124,7 @@ def read_exposure(
         planes["SCI"] -= np.float32(level)
     return Exposure(
         name=exposure_name(path.name),
-        group="_".join(str(header[keyword]) for keyword in GROUP_KEYWORDS),
+        group=group,
         sci=planes["SCI"],
         err=planes["ERR"],
         variances=(planes["VAR_POISSON"], planes["VAR_RNOISE"], planes["VAR_FLAT"]),
@@ -126,6 +133,7 @@ def read_exposure(
         pattern=pattern,
         header=header,
         sci_header=sci_header,
+        times=times,
         implausible=implausible_pixels,
     )
 
@@ -141,7 +149,8 @@ def light_of(exposure: Exposure, weight_type: Literal["ivm", "exptime"]) -> Ligh
 def _weight(exposure: Exposure, weight_type: Literal["ivm", "exptime"]) -> FloatImage:
     good = (exposure.dq & UNUSABLE) == 0
     if weight_type == "exptime":
-        return good * np.float32(measurement_time(exposure.header))
+        # What jwst weights by: measurement time where it is known, else exposure time.
+        return good * np.float32(exposure.times.measurement or exposure.times.exposure)
     with np.errstate(divide="ignore", invalid="ignore"):
         weight = np.float32(1.0) / exposure.variances[1]
     return np.where(good & np.isfinite(weight), weight, np.float32(0.0))
@@ -154,11 +163,6 @@ def keywords(header: fits.Header) -> dict[str, bool | int | float | str]:
         for card in header.cards
         if card.keyword not in LAYOUT_KEYWORDS + TEXT_KEYWORDS and isinstance(card.value, bool | int | float | str)
     }
-
-
-def measurement_time(header: fits.Header) -> float:
-    """Return the time that jwst weights by: measurement time where it is known, else exposure time."""
-    return float(header.get("TMEASURE") or header["EFFEXPTM"])
 
 
 def write_flagged(
@@ -211,9 +215,6 @@ def _check(path: Path, hdus: fits.HDUList) -> None:
     missing = [name for name in needed if name not in hdus]
     if missing:
         raise ExposureError(f"{path}: no extension {', '.join(missing)}; give the _cal file that Stage 2 wrote")
-    absent = [keyword for keyword in GROUP_KEYWORDS if keyword not in hdus[0].header]
-    if absent:
-        raise ExposureError(f"{path}: no keyword {', '.join(absent)} tells which exposure it belongs to")
 
 
 def _read_planes(path: Path, hdus: fits.HDUList) -> tuple[dict[str, FloatImage], NDArray[np.uint32]]:

@@ -1,11 +1,11 @@
-"""What one raw frame is, by its headers: level, filter, detector and footprint."""
+"""What one raw frame is, by its headers: level, filter, detector, time and footprint."""
 
 import re
+from typing import Any
 
-import numpy as np
 from astropy.io import fits
 
-from cosmosaic.exposures.footprints import region_corners
+from cosmosaic.exposures.footprints import outline_of
 from cosmosaic.exposures.headers import (
     FrameError,
     FrameHeaders,
@@ -13,11 +13,12 @@ from cosmosaic.exposures.headers import (
     number_of,
     read_header,
     shown,
-    size_of,
     text_of,
     value_of,
+    values_of,
 )
-from cosmosaic.geometry.grid import footprint_centre, plane_to_sky, separations_deg
+from cosmosaic.exposures.keywords import KeywordError, detector_of, group_of, start_of, times_of
+from cosmosaic.nircam import BLOCKING_FILTERS
 from cosmosaic.records import Frame, StoredObject
 from cosmosaic.storage.store import LONGEST_NAME, ListedObject, checksum, is_plain_name, open_object, stat
 
@@ -41,22 +42,7 @@ OTHER_PRODUCTS = {
     "x1d": "a spectrum",
     "s2d": "a spectrum",
 }
-PRIMARY_KEYWORDS = (
-    "DETECTOR",
-    "FILTER",
-    "PUPIL",
-    "SUBARRAY",
-    "PROGRAM",
-    "OBSERVTN",
-    "VISIT",
-    "VISITGRP",
-    "SEQ_ID",
-    "ACT_ID",
-    "EXPOSURE",
-    "DATE-BEG",
-    "EFFEXPTM",
-)
-POINTING_KEYWORDS = ("CRVAL1", "CRVAL2", "RA_REF", "DEC_REF", "ROLL_REF", "V2_REF", "V3_REF", "VPARITY", "V3I_YANG")
+POINTING_KEYWORDS = ("RA_REF", "DEC_REF", "ROLL_REF", "V2_REF", "V3_REF", "VPARITY", "V3I_YANG")
 EXTENSIONS_OF_LEVEL = {
     "uncal": (),
     "rate": ("ERR", "DQ", "VAR_POISSON", "VAR_RNOISE"),
@@ -67,9 +53,7 @@ AXES_OF_LEVEL = {"uncal": 4, "rate": 2, "cal": 2}
 UNIT_OF_LEVEL = {"uncal": "DN", "rate": "DN/S", "cal": "MJY/SR"}
 DETECTOR_PATTERN = re.compile(r"NRC([AB][1-4]|[AB]LONG)")
 FILTER_PATTERN = re.compile(r"F\d{3}[WMN]2?")
-PIXEL_ARCSEC_SHORT, PIXEL_ARCSEC_LONG = 0.0312, 0.0630
-"""Largest nominal pixel of the short- and long-wavelength detectors (SIAF), where S_REGION is missing."""
-LARGEST_FOOTPRINT_DEG = 0.2
+COMPRESSED_NAME = re.compile(r".+\.fits\.(gz|bz2|xz|zip|z|fz|zst)", re.IGNORECASE)
 
 
 def describe_frame(uri: str) -> Frame:
@@ -94,44 +78,45 @@ def describe_frame(uri: str) -> Frame:
 
 def describe(listed: ListedObject) -> Frame:
     """Describe a frame without its checksum, so that files that are refused need not be read whole."""
-    if not is_plain_name(listed.name):
+    suffix = _suffix(listed.name)
+    with open_object(listed.uri, listed.size) as stream:
+        headers = read_header(stream)
+        primary = headers.primary
+        _check_instrument(primary)
+        level = _level(listed.name, suffix, headers)
+        facts = _facts(headers, level, listed.name)
+        pointing_warnings = _pointing_warnings(headers.sci, level)
+        outline = outline_of(headers, stream, level)
+    warnings = [*_guiding_warnings(primary), *_extension_warnings(headers, level), *pointing_warnings]
+    return Frame(
+        object=StoredObject(uri=listed.uri, sha256="", size=listed.size),
+        level=level,
+        filter=_matched("FILTER", text_of(primary, "FILTER"), FILTER_PATTERN, "a filter to make images with"),
+        pupil=_pupil(primary),
+        subarray=text_of(primary, "SUBARRAY"),
+        footprint=outline.corners,
+        calibration_version=text_of(primary, "CAL_VER"),
+        crds_context=text_of(primary, "CRDS_CTX"),
+        warnings=(*warnings, *outline.warnings),
+        **facts,
+    )
+
+
+def _suffix(name: str) -> str:
+    """Return what a file's name tells of its level, where it can be a frame's."""
+    if not is_plain_name(name):
         raise FrameError(
             "has a name that cannot be used in headers and tables: rename the object to letters, digits, '_', '-', '.' "
             f"and at most {LONGEST_NAME} characters"
         )
-    suffix = listed.name.removesuffix(".fits").rsplit("_", 1)[-1].lower()
+    if COMPRESSED_NAME.fullmatch(name):
+        raise FrameError("is compressed as a whole, so that no part of it can be read alone; unpack it, e.g. by gunzip")
+    if not name.endswith(".fits"):
+        raise FrameError("has a name that ends in other letters than .fits; rename it")
+    suffix = name.removesuffix(".fits").rsplit("_", 1)[-1].lower()
     if suffix in OTHER_PRODUCTS:
         raise FrameError(f"is no uncal, rate or cal frame but {OTHER_PRODUCTS[suffix]} (_{suffix})")
-    with open_object(listed.uri, listed.size) as stream:
-        headers = read_header(stream)
-    primary, sci = headers.primary, headers.sci
-    _check_instrument(primary)
-    _check_keywords(headers)
-    warnings = _check_guiding(primary)
-    level = _level(listed.name, suffix, headers)
-    return Frame(
-        object=StoredObject(uri=listed.uri, sha256="", size=listed.size),
-        level=level,
-        program=text_of(primary, "PROGRAM").zfill(5),
-        observation=text_of(primary, "OBSERVTN").zfill(3),
-        visit=text_of(primary, "VISIT").zfill(3),
-        exposure=_exposure_identifier(primary),
-        detector=_matched(primary, "DETECTOR", DETECTOR_PATTERN, "a NIRCam detector"),
-        filter=_matched(primary, "FILTER", FILTER_PATTERN, "a filter to make images with"),
-        pupil=_pupil(primary),
-        subarray=text_of(primary, "SUBARRAY"),
-        start=text_of(primary, "DATE-BEG"),
-        exposure_time=_exposure_time(primary),
-        footprint=_footprint(primary, sci),
-        calibration_version=text_of(primary, "CAL_VER"),
-        crds_context=text_of(primary, "CRDS_CTX"),
-        warnings=warnings,
-    )
-
-
-def light_filter(frame: Frame) -> str:
-    """Return the element that limits a frame's band: the filter in the pupil wheel where there is one."""
-    return frame.filter if frame.pupil in ("", "CLEAR") else frame.pupil
+    return suffix
 
 
 def _check_instrument(primary: fits.Header) -> None:
@@ -148,38 +133,76 @@ def _check_instrument(primary: fits.Header) -> None:
         raise FrameError("follows a moving target (TARGTYPE = 'MOVING'); a mosaic is of the fixed sky")
 
 
-def _check_keywords(headers: FrameHeaders) -> None:
-    for header, where, keywords in (
-        (headers.primary, "primary", PRIMARY_KEYWORDS),
-        (headers.sci, "SCI", POINTING_KEYWORDS),
-    ):
-        missing = [keyword for keyword in keywords if value_of(header, keyword) is None]
-        if missing:
-            raise FrameError(
-                f"lacks {', '.join(missing)} in its {where} header; download it again, or set what is missing"
-            )
-    for keyword in POINTING_KEYWORDS:
-        number_of(headers.sci, keyword)
+def _facts(headers: FrameHeaders, level: str, name: str) -> dict[str, Any]:
+    """Tell which exposure it is, and when and how long it was; all that is missing is named at once."""
+    values, missing = values_of(headers.primary, headers.sci), []
+    # References are chosen by subarray and date; a frame that is calibrated needs none.
+    needed = ("FILTER", "PUPIL") if level == "cal" else ("FILTER", "PUPIL", "SUBARRAY")
+    missing += [keyword for keyword in needed if not text_of(headers.primary, keyword)]
+    facts: dict[str, Any] = {"start": start_of(values), "detector": detector_of(values, name)}
+    if not facts["detector"]:
+        missing.append("DETECTOR")
+    if not facts["start"] and level != "cal":
+        missing.append("DATE-BEG")
+    try:
+        program, observation, visit, group, sequence, activity, exposure = group_of(values, name)
+        facts |= {"program": program, "observation": observation, "visit": visit}
+        facts["exposure"] = f"{group}{sequence}{activity}_{exposure}"
+    except KeywordError as error:
+        missing += error.missing
+    try:
+        facts["exposure_time"] = times_of(values).exposure
+    except KeywordError as error:
+        missing += error.missing
+    if missing:
+        raise FrameError(
+            f"lacks {', '.join(missing)} in its primary header, and no other keyword implies what is missing; download "
+            f"it again, or set it"
+        )
+    _matched("DETECTOR", facts["detector"], DETECTOR_PATTERN, "a NIRCam detector")
+    return facts
 
 
-def _check_guiding(primary: fits.Header) -> tuple[str, ...]:
-    """Refuse frames that were exposed without fine guiding; warn of a pointing that was not measured.
+def _guiding_warnings(primary: fits.Header) -> list[str]:
+    """Refuse frames that were exposed without fine guiding; warn of a visit that failed and of a planned pointing.
 
-    VISITSTA is the status of the visit, PCS_MODE the mode of the pointing control system during the exposure and
-    ENGQLPTG tells whether the pointing in the header was measured (CALCULATED...) or only PLANNED, which
-    may be off by an arcsecond and is usual in simulations.
+    VISITSTA is the status of the visit: one that was cut short (PARTIAL, UNSUCCESSFUL) has whole exposures too.
+    PCS_MODE is the mode of the pointing control system during the exposure and ENGQLPTG tells whether the pointing in
+    the header was measured (CALCULATED...) or only PLANNED, which may be off by an arcsecond and is usual in
+    simulations.
     """
     status, mode = text_of(primary, "VISITSTA").upper(), text_of(primary, "PCS_MODE").upper()
-    if status not in ("", "SUCCESSFUL"):
-        raise FrameError(f"is of a visit that failed: VISITSTA = {shown(status)}, not 'SUCCESSFUL'")
     if mode in ("COARSE", "NONE"):
         raise FrameError(f"was exposed without fine guiding: PCS_MODE = '{mode}', its stars are smeared")
     warnings = []
+    if status not in ("", "SUCCESSFUL"):
+        warnings.append(f"its visit was not a success (VISITSTA = {shown(status)}); look at the exposure")
     if text_of(primary, "ENGQLPTG").upper() == "PLANNED":
         warnings.append("the pointing is the planned one, not measured (ENGQLPTG = 'PLANNED'); consider align.enabled")
     if text_of(primary, "ENG_QUAL").upper() == "SUSPECT":
         warnings.append("engineering data are suspect (ENG_QUAL = 'SUSPECT')")
-    return tuple(warnings)
+    return warnings
+
+
+def _extension_warnings(headers: FrameHeaders, level: str) -> list[str]:
+    warnings = []
+    science = headers.extensions.count("SCI")
+    if science > 1:
+        warnings.append(f"it has {science} extensions SCI; the first is used, as jwst does")
+    if level == "cal" and "VAR_FLAT" not in headers.extensions:
+        warnings.append("it lacks the extension VAR_FLAT; errors of the flat field are taken as zero")
+    return warnings
+
+
+def _pointing_warnings(sci: fits.Header, level: str) -> list[str]:
+    """Refuse a frame that cannot be given a WCS; one that has a WCS needs the pointing for its alignment alone."""
+    missing = [keyword for keyword in POINTING_KEYWORDS if value_of(sci, keyword) is None]
+    for keyword in POINTING_KEYWORDS:
+        if keyword not in missing:
+            number_of(sci, keyword)
+    if missing and level != "cal":
+        raise FrameError(f"lacks {', '.join(missing)} in its SCI header; download it again, or set what is missing")
+    return [f"it lacks {', '.join(missing)} in its SCI header, which its alignment needs"] if missing else []
 
 
 def _level(name: str, suffix: str, headers: FrameHeaders) -> str:
@@ -197,63 +220,22 @@ def _level(name: str, suffix: str, headers: FrameHeaders) -> str:
     return suffix
 
 
-def _exposure_identifier(primary: fits.Header) -> str:
-    group, sequence = text_of(primary, "VISITGRP").zfill(2), text_of(primary, "SEQ_ID")
-    activity, exposure = text_of(primary, "ACT_ID").zfill(2), text_of(primary, "EXPOSURE").zfill(5)
-    return f"{group}{sequence}{activity}_{exposure}"
-
-
-def _exposure_time(primary: fits.Header) -> float:
-    seconds = number_of(primary, "EFFEXPTM")
-    if seconds <= 0.0:
-        raise FrameError(f"has EFFEXPTM = {seconds}: no exposure time")
-    return seconds
-
-
-def _matched(primary: fits.Header, keyword: str, pattern: re.Pattern[str], what: str) -> str:
-    value = text_of(primary, keyword).upper()
-    if not pattern.fullmatch(value):
+def _matched(keyword: str, value: str, pattern: re.Pattern[str], what: str) -> str:
+    if not pattern.fullmatch(value.upper()):
         raise FrameError(f"has {keyword} = {shown(value)}, which is not {what}")
-    return value
+    return value.upper()
 
 
 def _pupil(primary: fits.Header) -> str:
-    value = text_of(primary, "PUPIL").upper()
-    if value in ("", "CLEAR"):
-        return value
-    return _matched(primary, "PUPIL", FILTER_PATTERN, "CLEAR or a filter to make images with")
-
-
-def _footprint(primary: fits.Header, sci: fits.Header) -> tuple[tuple[float, float], ...]:
-    region = text_of(sci, "S_REGION")
-    corners = region_corners(region) if region else _nominal_corners(primary, sci)
-    reference = (number_of(sci, "RA_REF"), number_of(sci, "DEC_REF"))
-    for direction in (reference, *corners):
-        if not -90.0 <= direction[1] <= 90.0:
-            raise FrameError(f"has a declination of {direction[1]:g} deg in DEC_REF or S_REGION")
-    vectors = np.array([footprint_centre([direction]) for direction in (reference, *corners)])
-    spread = float(separations_deg(vectors, vectors[0]).max())
-    if spread > LARGEST_FOOTPRINT_DEG:
+    """Return what is in the pupil wheel, where images can be made with it and with what is in the filter wheel."""
+    name, blocking = text_of(primary, "FILTER").upper(), text_of(primary, "PUPIL").upper()
+    if blocking == "CLEAR" or BLOCKING_FILTERS.get(name) == blocking:
+        return blocking
+    if blocking not in BLOCKING_FILTERS:
+        raise FrameError(f"has PUPIL = {shown(blocking)}, which is not CLEAR or a filter to make images with")
+    if BLOCKING_FILTERS[blocking] != name:
         raise FrameError(
-            f"has a footprint (S_REGION) that reaches {spread:.3f} deg from RA_REF, DEC_REF = "
-            f"{reference[0]:g}, {reference[1]:g}: one of them is wrong"
+            f"has PUPIL = '{blocking}' with FILTER = {shown(name)}, not '{BLOCKING_FILTERS[blocking]}', which NIRCam "
+            f"observes it with; no calibration is for such a pair"
         )
-    return corners
-
-
-def _nominal_corners(primary: fits.Header, sci: fits.Header) -> tuple[tuple[float, float], ...]:
-    """Corners from pointing and nominal pixel size, without distortion: good to an arcsecond.
-
-    Offsets (x, y) on the ideal frame turn to (east, north) by the angle ROLL_REF + V3I_YANG and the parity
-    (JWST-STScI-001550, "Description and use of the JWST science instrument aperture file").
-    """
-    pixel = PIXEL_ARCSEC_LONG if text_of(primary, "DETECTOR").endswith("LONG") else PIXEL_ARCSEC_SHORT
-    columns, rows = size_of(sci, "NAXIS1", None), size_of(sci, "NAXIS2", None)
-    reference_x = number_of(sci, "CRPIX1") if value_of(sci, "CRPIX1") is not None else 0.5 * (columns + 1)
-    reference_y = number_of(sci, "CRPIX2") if value_of(sci, "CRPIX2") is not None else 0.5 * (rows + 1)
-    x = (np.array([0.0, columns, columns, 0.0]) + 0.5 - reference_x) * pixel * number_of(sci, "VPARITY")
-    y = (np.array([0.0, 0.0, rows, rows]) + 0.5 - reference_y) * pixel
-    angle = np.radians(number_of(sci, "ROLL_REF") + number_of(sci, "V3I_YANG"))
-    plane = np.stack([x * np.cos(angle) + y * np.sin(angle), -x * np.sin(angle) + y * np.cos(angle)], axis=1)
-    corners = plane_to_sky((number_of(sci, "RA_REF"), number_of(sci, "DEC_REF")), plane)
-    return tuple((float(ra), float(dec)) for ra, dec in corners)
+    return blocking

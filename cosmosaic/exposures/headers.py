@@ -34,6 +34,8 @@ class FrameHeaders:
     sci: fits.Header
     extensions: tuple[str, ...]
     """Names of all extensions, in their order."""
+    asdf: tuple[int, int] | None = None
+    """First byte and length of the data of extension ASDF, where there is one."""
 
 
 def read_header(stream: BinaryIO) -> FrameHeaders:
@@ -58,19 +60,35 @@ def read_header(stream: BinaryIO) -> FrameHeaders:
     primary: fits.Header | None = None
     sci: fits.Header | None = None
     names: list[str] = []
+    asdf: tuple[int, int] | None = None
     position = 0
     while position < size and len(names) < MAX_HDUS:
         header, data_start = _header_at(stream, position)
         position = data_start + _data_bytes(header)
         if position > size:
             raise FrameError(f"is truncated: its headers claim {position} bytes or more, the file has {size}")
+        header = _as_image(header)
         name = "PRIMARY" if primary is None else text_of(header, "EXTNAME").upper()
         primary = header if primary is None else primary
         sci = header if sci is None and name == "SCI" else sci
+        asdf = (data_start, position - data_start) if name == "ASDF" else asdf
         names.append(name)
     if primary is None or sci is None:
         raise FrameError(f"has no SCI extension among its {len(names)} HDUs: {shown(', '.join(names))}")
-    return FrameHeaders(primary=primary, sci=sci, extensions=tuple(names[1:]))
+    return FrameHeaders(primary=primary, sci=sci, extensions=tuple(names[1:]), asdf=asdf)
+
+
+def values_of(*headers: fits.Header) -> dict[str, bool | int | float | str]:
+    """Return the values in headers by keyword, the first header's first; cards that cannot be read are left out."""
+    values: dict[str, bool | int | float | str] = {}
+    for card in (card for header in headers for card in header.cards):
+        try:
+            value = card.value
+        except (ValueError, TypeError, LookupError, fits.VerifyError):
+            continue
+        if isinstance(value, bool | int | float | str):
+            values.setdefault(card.keyword, value)
+    return values
 
 
 def value_of(header: fits.Header, keyword: str) -> object:
@@ -115,6 +133,19 @@ def shown(value: object) -> str:
     """Write a value into a message, never at a hostile length."""
     text = repr(value)
     return text if len(text) <= CARD_BYTES else f"{text[:CARD_BYTES]}..."
+
+
+def _as_image(header: fits.Header) -> fits.Header:
+    """Give a compressed image the size that it has unpacked (FITS standard 4.0, section 10.1)."""
+    if value_of(header, "ZIMAGE") is not True:
+        return header
+    image = header.copy()
+    for keyword in ("BITPIX", "NAXIS", *(f"NAXIS{axis}" for axis in range(1, MAX_AXES + 1))):
+        image.remove(keyword, ignore_missing=True)
+        unpacked = value_of(header, f"Z{keyword}")
+        if unpacked is not None:
+            image[keyword] = unpacked
+    return image
 
 
 def _header_at(stream: BinaryIO, position: int) -> tuple[fits.Header, int]:

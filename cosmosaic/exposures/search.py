@@ -10,12 +10,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cosmosaic.exposures.exposure import LEVELS, describe, light_filter
+from cosmosaic.exposures.exposure import LEVELS, describe
 from cosmosaic.exposures.headers import FrameError
 from cosmosaic.geometry.grid import footprint_centre, median_direction, separations_deg
 from cosmosaic.records import Frame, RefusedFrame
 from cosmosaic.storage.store import ListedObject, checksum, list_objects
 
+FITS_NAMES = "*.[fF][iI][tT]*"
+"""Files that are FITS by name, also those that are refused for it (compressed, in capitals)."""
 FAR_DEG = 1.0
 """A frame farther than this from the median of all frames has a wrong pointing or belongs to another survey."""
 FEWEST_FRAMES_FOR_FAR = 3
@@ -60,7 +62,7 @@ def find_frames(prefix: str, filters: Sequence[str] = (), memo: str = "") -> Fou
     OSError
         The store cannot be read.
     """
-    listed = list(list_objects(prefix, "*.fits"))
+    listed = list(list_objects(prefix, FITS_NAMES))
     if not listed:
         raise FileNotFoundError(
             f"looked for raw frames (*_uncal.fits, *_rate.fits, *_cal.fits) at any depth under {prefix} and found "
@@ -92,7 +94,7 @@ def _frame_or_refusal(listed: ListedObject) -> Frame | RefusedFrame:
 
 
 def _check_filters(frames: Sequence[Frame], filters: Sequence[str], prefix: str) -> None:
-    observed = Counter(light_filter(frame) for frame in frames)
+    observed = Counter(frame.band for frame in frames)
     absent = sorted(set(filters) - set(observed))
     if absent:
         there = ", ".join(f"{name} ({count} frames)" for name, count in sorted(observed.items())) or "none"
@@ -103,7 +105,7 @@ def _of_filters(frames: list[Frame], filters: Sequence[str]) -> tuple[list[Frame
     if not filters:
         return frames, []
     reason = f"is of a filter that was not asked for (filters: {', '.join(filters)})"
-    return _parted(frames, lambda frame: None if light_filter(frame) in filters else f"{reason}: {light_filter(frame)}")
+    return _parted(frames, lambda frame: None if frame.band in filters else f"{reason}: {frame.band}")
 
 
 def _once_each(frames: list[Frame], memo: str) -> tuple[list[Frame], list[RefusedFrame]]:

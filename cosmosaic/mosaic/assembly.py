@@ -18,10 +18,11 @@ from stdatamodels.jwst.datamodels import open as open_model
 
 from cosmosaic.drizzle.sums import Patch, Sums, SumsFile, read_patch
 from cosmosaic.exposures.footprints import region_corners
+from cosmosaic.exposures.keywords import iso_date
 from cosmosaic.exposures.planes import ROWS_AT_ONCE
 from cosmosaic.geometry.wcs import grid_wcs
 from cosmosaic.geometry.windows import Box, box_of, covering
-from cosmosaic.provenance import order_asdf_history, save_model
+from cosmosaic.provenance import complete_wcs, order_asdf_history, save_model
 from cosmosaic.records import MosaicGrid, Record
 from cosmosaic.survey import DrizzleSettings
 
@@ -43,9 +44,9 @@ class FrameSummary(Record):
     exposure_time: float
     measurement_time: float | None
     duration: float
-    start_time: float
-    end_time: float
-    """MJD."""
+    start_time: float | None
+    end_time: float | None
+    """MJD, where they are known."""
     s_region: str
     pixel_scale_arcsec: float
     """Of the detector: square root of its mean pixel area."""
@@ -317,6 +318,8 @@ def _template_headers(
         with fits.open(small) as hdus:
             headers = {hdu.name: hdu.header.copy() for hdu in hdus}
             start = hdus["ASDF"].fileinfo()["hdrLoc"]
+        # Before the header has its true size: a card that is added to a large file later moves all that follows it.
+        complete_wcs(headers["SCI"])
         tree = order_asdf_history(small.read_bytes()[start:])
     headers["NEXP"] = headers["WHT"].copy()
     headers["NEXP"]["EXTNAME"] = "NEXP"
@@ -368,10 +371,27 @@ def _describe_times(model: ImageModel, summaries: Sequence[FrameSummary]) -> Non
     exposure = model.meta.exposure
     exposure.exposure_time = exposure.effective_exposure_time = sum(one.exposure_time for one in groups.values())
     exposure.duration = exposure.elapsed_exposure_time = sum(one.duration for one in groups.values())
-    exposure.start_time = min(one.start_time for one in groups.values())
-    exposure.end_time = max(one.end_time for one in groups.values())
+    _describe_dates(model, [one for one in groups.values() if one.start_time is not None])
     measured = [one.measurement_time for one in groups.values()]
     exposure.measurement_time = None if None in measured else sum(time for time in measured if time is not None)
+
+
+def _describe_dates(model: ImageModel, summaries: Sequence[FrameSummary]) -> None:
+    """Tell when the first exposure began and the last one ended, under all keywords that tell it."""
+    if not summaries:
+        return
+    begins = [one.start_time for one in summaries if one.start_time is not None]
+    ends = [one.end_time for one in summaries if one.end_time is not None]
+    start, end = min(begins), max(ends)
+    middle = (start + end) / 2
+    exposure, observation = model.meta.exposure, model.meta.observation
+    exposure.start_time = exposure.start_time_mjd = start
+    exposure.mid_time = exposure.mid_time_mjd = middle
+    exposure.end_time = exposure.end_time_mjd = end
+    # Barycentric times are of one exposure.
+    exposure.start_time_tdb = exposure.mid_time_tdb = exposure.end_time_tdb = None
+    observation.date_beg, observation.date_end = iso_date(start), iso_date(end)
+    observation.date, observation.time = iso_date(start).split("T")
 
 
 def scale_ratio(window: MosaicGrid, summaries: Sequence[FrameSummary]) -> float:

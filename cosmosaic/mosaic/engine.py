@@ -30,6 +30,7 @@ from cosmosaic.drizzle.sums import (
     write_patch,
     write_sums,
 )
+from cosmosaic.exposures.footprints import region_text
 from cosmosaic.exposures.patterns import patterns_among
 from cosmosaic.exposures.planes import ROWS_AT_ONCE
 from cosmosaic.geometry.pixelmap import PixelMap, sampled_map, whole_map
@@ -327,20 +328,19 @@ def _placed(samples: np.ndarray, shape: tuple[int, int], settings: DrizzleSettin
 
 
 def _summary(exposure: Exposure, weights: np.ndarray) -> FrameSummary:
-    header = exposure.header
     area = compute_mean_pixel_area(exposure.wcs, shape=exposure.shape)
     return FrameSummary(
         name=exposure.name,
         group=exposure.group,
-        exposure_time=header["EFFEXPTM"],
-        measurement_time=header.get("TMEASURE"),
-        duration=header["DURATION"],
-        start_time=header["EXPSTART"],
-        end_time=header["EXPEND"],
-        s_region=exposure.sci_header["S_REGION"],
+        exposure_time=exposure.times.exposure,
+        measurement_time=exposure.times.measurement,
+        duration=exposure.times.duration,
+        start_time=exposure.times.start,
+        end_time=exposure.times.end,
+        s_region=region_text(exposure.footprint),
         pixel_scale_arcsec=3600.0 * float(np.degrees(np.sqrt(area))),
         weights=tuple(weights.tolist()),
-        keywords=keywords(header) | keywords(exposure.sci_header),
+        keywords=keywords(exposure.header) | keywords(exposure.sci_header),
     )
 
 
@@ -348,12 +348,12 @@ def _check_reach(exposure: Exposure, box: Box, tiles: Sequence[MosaicGrid]) -> N
     """Tell by an exposure's middle and size whether its WCS and its footprint agree, before memory is asked for."""
     middle = Box(box.x + box.width // 2, box.y + box.height // 2, 1, 1)
     covered = sum(box_of(tile).pixels for tile in tiles)
-    # A frame fills its tiles but for their rims; one that is far larger has a WCS out of its mind.
+    # A frame fills its tiles but for their rims; one that is far larger has an implausible WCS.
     absurd = box.pixels > LARGEST_OVERHANG * covered
     if absurd or not any(box_of(tile).intersection(middle).pixels for tile in tiles):
         raise FootprintError(
-            f"{exposure.name}: its WCS puts it where its S_REGION {exposure.sci_header['S_REGION']!r} does not reach; "
-            f"run assign_wcs again, or update S_REGION with the WCS"
+            f"{exposure.name}: its WCS puts it elsewhere than its headers say (S_REGION, or RA_REF and DEC_REF); run "
+            f"assign_wcs again, or correct the headers"
         )
 
 
