@@ -16,7 +16,9 @@ from pydantic_settings import (
 from cosmosaic.survey.settings import Survey
 
 
-def load_survey(arguments: list[str]) -> Survey:
+def load_survey(
+    arguments: list[str], program: str = "python flows/mosaic.py", description: str | None = None
+) -> Survey:
     """Merge command line over environment over survey file over defaults.
 
     Parameters
@@ -24,6 +26,8 @@ def load_survey(arguments: list[str]) -> Survey:
     arguments
         Command-line arguments without the program's name: an optional survey file (TOML), then flags as
         ``--grid.pixel_scale_mas 60``. The environment's names are ``COSMOSAIC_GRID__PIXEL_SCALE_MAS``.
+    program, description
+        How the command is called and what it does, for ``--help``.
 
     Raises
     ------
@@ -46,7 +50,7 @@ def load_survey(arguments: list[str]) -> Survey:
             env_prefix="COSMOSAIC_",
             env_nested_delimiter="__",
             toml_file=file,
-            cli_prog_name="python flows/mosaic.py",
+            cli_prog_name=program,
             cli_kebab_case=False,
             cli_avoid_json=True,
             use_attribute_docstrings=True,
@@ -63,5 +67,7 @@ def load_survey(arguments: list[str]) -> Survey:
                 TomlConfigSettingsSource(settings_cls),
             )
 
+    if description:
+        CommandLine.__doc__ = description
     merged = CommandLine()
     return Survey.model_validate(merged.model_dump(exclude={"survey_file"}, exclude_unset=True))
