@@ -21,12 +21,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cosmosaic.mosaic.local import MosaicSettings, make_mosaic
 from jwst import datamodels
 from scipy import ndimage
 from sky_fields import Field, FrameTruth, crowded_field, make_field, random_field, sparse_field, tilted_field
 
 from cosmosaic.artefacts.corrections import measure_wisps, remove_flicker, subtract_wisp
+from cosmosaic.artefacts.solution import WispSolution
 from cosmosaic.calibrate.stages import clean_flicker_noise
 from cosmosaic.catalogue.measure import measure_mosaic, write_catalog
 from cosmosaic.cells.cells import (
@@ -43,6 +43,7 @@ from cosmosaic.exposures.library import exposure_name
 from cosmosaic.exposures.patterns import pattern_image
 from cosmosaic.geometry.grid import survey_grid
 from cosmosaic.geometry.windows import lattice, read_footprint
+from cosmosaic.mosaic.alone import make_mosaic
 from cosmosaic.nircam import DRAWN_SHORT_PIXEL_ARCSEC, WISP_DETECTORS
 from cosmosaic.provenance import save_model
 from cosmosaic.simulate.references import CRDS_CONTEXT, write_crds_cache
@@ -57,9 +58,8 @@ from cosmosaic.sky.methods import (
     solve_overlaps,
     values_of,
 )
-from cosmosaic.sky.solution import WISP_SUFFIX, WispSolution
 from cosmosaic.sky.stripes import destripe
-from cosmosaic.survey import CatalogSettings, GridSettings
+from cosmosaic.survey import CatalogSettings, GridSettings, Survey
 from cosmosaic.verdict.verdict import Verdict, make_judge, pure_noise, rank
 
 DEFAULT = "overlap"
@@ -181,9 +181,9 @@ def without_wisps(paths: list[Path], folder: Path, pool: Executor) -> None:
 def _without_wisps(folder: Path, detector: str, paths: list[Path]) -> None:
     exposures = {exposure_name(path.name): path for path in paths}
     nobody = WispSolution(exposures=dict.fromkeys(exposures, ""), kept=False)
-    made = measure_wisps(paths, nobody, f"{detector.lower()}_wisp", folder).paths
+    wisps = measure_wisps(exposures, None, nobody, f"{detector.lower()}_wisp", folder).files["wisps"]
     for name, path in exposures.items():
-        subtract_wisp([path, *(each for each in made if each.name == f"{name}{WISP_SUFFIX}")], folder)
+        subtract_wisp(path, wisps.get(name), folder)
 
 
 def destriped(paths: list[Path], folder: Path, pool: Executor) -> None:
@@ -471,10 +471,10 @@ def second_pass(sample: Sample, folder: Path, pool: Executor) -> dict[str, dict[
     first = values_of(sample.sky_of(DEFAULT, folder).levels)
     window = survey_grid(GridSettings(), {path.name: read_footprint(path) for path in sample.paths})
     made = folder / f"{sample.field.name}-second"
-    mosaic = make_mosaic(sample.paths, first, window, MosaicSettings(), "first", made, pool)[0]
+    mosaic = make_mosaic(sample.paths, first, window, Survey(name="first", raw="given"), made, pool)[0]
     mask = write_catalog(measure_mosaic(mosaic, CatalogSettings(), "F150W"), made, "first").segments
     cells = lattice(sample.survey.grid)
-    masked = read_cells([bin_masked_frame([path, mask], cells, made).paths[0] for path in sample.paths], cells)
+    masked = read_cells([bin_masked_frame(path, mask, cells, made).files["cells"] for path in sample.paths], cells)
     survey = replace(masked, light=sample.survey.exposures)
     second = values_of(replace(sample, survey=survey).sky_of(DEFAULT, folder).levels)
     figures = {"first": score(sample, first), "second": score(sample, second)}

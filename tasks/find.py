@@ -46,7 +46,7 @@ def resolve_references(found: tuple[Frame, ...], work: Work) -> ResolvedReferenc
 def survey_frames(run: Run, tiles: tuple[MosaicGrid, ...]) -> FoundFrames:
     """Find the frames of a run's survey that reach the tiles, and say which were refused, and why."""
     everywhere = find_frames(store.absolute_uri(run.survey.url("raw")), run.survey.filters, run.checksums)
-    asked = _asked(everywhere, run.survey.association)
+    asked = asked_frames(everywhere, run.survey.association)
     found = FoundFrames(frames_in_tiles(asked.frames, tiles), asked.refused)
     run.name_after(found)
     if len(found.frames) < len(asked.frames):
@@ -60,8 +60,14 @@ def survey_frames(run: Run, tiles: tuple[MosaicGrid, ...]) -> FoundFrames:
     return found
 
 
-def _asked(found: FoundFrames, association: str | None) -> FoundFrames:
-    """Keep the members of the user's association file alone; all frames where none is named."""
+def asked_frames(found: FoundFrames, association: str | None) -> FoundFrames:
+    """Keep the members of the user's association file alone; all frames where none is named.
+
+    Raises
+    ------
+    cosmosaic.exposures.associations.AssociationError
+        A member was not found, or the members are of several filters.
+    """
     if association is None:
         return found
     return FoundFrames(tuple(select_frames(found.frames, read_association(association), association)), found.refused)

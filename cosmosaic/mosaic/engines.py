@@ -86,6 +86,9 @@ class TiledEngine:
     given: BandInput
     worker_gb: float
     """Memory of one worker, which the tiles have to fit."""
+    input_scale_arcsec: float | None
+    """Pixel scale of the detectors, which ERR and variances are scaled by, the same for the whole survey; None for
+    that of the first exposure by name."""
     job: Job
     _tiles: dict[str, CombinedTile] = field(default_factory=dict)
 
@@ -135,13 +138,14 @@ class TiledEngine:
 
     def _combined(self, tile: MosaicGrid) -> CombinedTile:
         names, patches = self.plan.frames_of_tile[tile.tile], self.flagged.patches
+        first = () if self.input_scale_arcsec else (min(self.drizzled),)
         step = CombineTile(
             sums={name: self.drizzled[name].sums[tile.tile] for name in names},
             patches={name: patches[name][tile.tile] for name in names if name in patches},
-            summaries={name: self.drizzled[name].summary for name in names},
+            summaries={name: self.drizzled[name].summary for name in dict.fromkeys((*first, *names))},
             tile=tile,
             settings=self.job.survey.drizzle,
-            input_scale_arcsec=detector_pixel_arcsec(self.given.band.association.filter),
+            input_scale_arcsec=self.input_scale_arcsec,
         )
         return self.job.submit(step, f"{self.given.band.name} {tile.tile}")
 
@@ -178,4 +182,6 @@ class JwstEngine:
 
 def open_engine(given: BandInput, worker_gb: float, job: Job) -> Engine:
     """Return the engine that the settings ask for; tiles fit the memory of one worker in GB."""
-    return JwstEngine(given, job) if job.survey.engine == "jwst" else TiledEngine(given, worker_gb, job)
+    if job.survey.engine == "jwst":
+        return JwstEngine(given, job)
+    return TiledEngine(given, worker_gb, detector_pixel_arcsec(given.band.association.filter), job)

@@ -7,7 +7,7 @@ from typing import Any
 from cosmosaic.records import StoredObject
 from cosmosaic.steps.declaration import Made, Step
 from cosmosaic.steps.execution import call
-from cosmosaic.steps.files import Promise
+from cosmosaic.steps.files import File, Promise
 from cosmosaic.steps.result import StepResult
 from cosmosaic.survey import Survey
 
@@ -39,6 +39,11 @@ class LocalJob:
         self._steps += 1
         settled = step.settled(_made)
         return step.outputs.promised(self._executor.submit(_run, settled, folder))  # type: ignore[return-value]
+
+    def path_of(self, file: File) -> Path:
+        """Wait for a file and return where it lies."""
+        made = _made(file.source) if isinstance(file.source, Promise) else file.stored
+        return Path(made.uri)  # type: ignore[union-attr]
 
     def note(self, text: str) -> None:
         """Say nothing."""

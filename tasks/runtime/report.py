@@ -4,7 +4,7 @@ import hashlib
 import os
 import time
 from base64 import b64encode
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -25,10 +25,23 @@ from cosmosaic.storage import store
 from cosmosaic.survey import Survey
 from tasks.runtime.graph import placed
 from tasks.runtime.leftovers import let_servers_give_way
-from tasks.runtime.run import Publication, Run, counted, plan_workers
+from tasks.runtime.run import Ledger, Publication, Run, counted, plan_workers
 from tasks.runtime.runners import open_runner, plan_of_one_worker
 
 FAILED_IN_PART = "Failed in part"
+
+
+_LISTENERS: list[Callable[[Ledger], None]] = []
+
+
+@contextmanager
+def listening(hear: Callable[[Ledger], None]) -> Iterator[None]:
+    """Hand over the ledger of each run that is opened within this context."""
+    _LISTENERS.append(hear)
+    try:
+        yield
+    finally:
+        _LISTENERS.remove(hear)
 
 
 @contextmanager
@@ -38,6 +51,8 @@ def open_run(survey: Survey) -> Iterator[Run]:
     with open_runner(survey.resources, plan) as runner, _children(plan_of_one_worker(survey.resources, plan)):
         let_servers_give_way()
         run = Run(survey, plan, runner)
+        for hear in _LISTENERS:
+            hear(run.ledger)
         try:
             yield run
         except Exception as error:

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 import yaml
-from services import ROOT, wait_for
+from support.services import ROOT, wait_for
 
 from tasks.watch import ARRIVED
 

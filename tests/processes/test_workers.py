@@ -4,9 +4,9 @@ import threading
 import time
 from pathlib import Path
 
-import children
 import psutil
 import pytest
+from support import children
 
 from cosmosaic.processes import workers
 

@@ -9,10 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 import botocore.session
 import pytest
 import s3fs
-from bad_network import between
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
-from s3_server import forget_stores
+from support.bad_network import between
+from support.s3_server import forget_stores
 from test_frames import put
 
 from cosmosaic.exposures import frames

@@ -19,7 +19,7 @@ import psutil
 import pytest
 from astropy.io import fits
 from prefect.settings import PREFECT_API_URL, PREFECT_HOME
-from small_survey import BAND, new_survey
+from support.small_survey import BAND, new_survey
 
 import flows.mosaic
 

@@ -13,14 +13,14 @@ from astropy.io import fits
 from astropy.wcs import WCS
 from jwst.associations.asn_from_list import asn_from_list
 from jwst.associations.lib.rules_level3_base import DMS_Level3_Base
-from truth import drizzle
+from support.truth import drizzle
 
 from cosmosaic.exposures.associations import AssociationError
 from cosmosaic.exposures.frames import FoundFrames, find_frames
 from cosmosaic.geometry.grid import pixel_to_sky, survey_grid
 from cosmosaic.processes import workers
 from cosmosaic.survey import GridSettings
-from tasks.frames import asked_frames
+from tasks.find import asked_frames
 
 pytestmark = pytest.mark.slow
 

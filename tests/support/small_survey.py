@@ -4,12 +4,11 @@ import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pytest
-
-import tasks.runtime.report
 from cosmosaic.calibrate.references import SIMULATED_CONTEXT
 from cosmosaic.survey import FilterPair, ReferenceSettings, SimulationSettings, Survey
 from flows.mosaic import mosaic
+from tasks.runtime.report import listening
+from tasks.runtime.run import Ledger
 
 BAND = "F444W"
 SIMULATION = SimulationSettings(
@@ -70,19 +69,12 @@ class SmallSurvey:
 
 
 def observe(survey: Survey) -> Observed:
-    runs = []
-
-    class Watched(tasks.runtime.report.Run):
-        def __init__(self, *arguments) -> None:
-            super().__init__(*arguments)
-            runs.append(self)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tasks.runtime.report, "Run", Watched)
+    ledgers: list[Ledger] = []
+    with listening(ledgers.append):
         state = mosaic(survey, return_state=True)
-    if not runs:
+    if not ledgers:
         raise state.result(raise_on_failure=False)
-    ledger = runs[0].ledger
+    (ledger,) = ledgers
     return Observed(
         state=str(state.name),
         executed={record.label for record in ledger.executed},

@@ -10,9 +10,9 @@ import pytest
 from astropy.io import fits
 from astropy.table import QTable
 from astropy.wcs import WCS
-from scenes import Scene
+from support.scenes import Scene
 
-from cosmosaic.catalogue import MosaicCatalog, measure_mosaic, write_catalog
+from cosmosaic.catalogue.measure import MosaicCatalog, measure_mosaic, write_catalog
 from cosmosaic.catalogue.photometry import column_specs
 from cosmosaic.survey import CatalogSettings
 

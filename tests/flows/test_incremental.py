@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from astropy.table import QTable
-from small_survey import BAND, new_survey
+from support.small_survey import BAND, new_survey
 
 from cosmosaic.geometry.grid import survey_grid
 from cosmosaic.geometry.windows import make_plan, read_footprint

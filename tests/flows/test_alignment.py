@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
-from small_survey import BAND, SIMULATION, new_survey
+from support.small_survey import BAND, SIMULATION, new_survey
 
 from cosmosaic.astrometry.solution import moves, read_alignment
 from cosmosaic.survey import Survey

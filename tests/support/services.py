@@ -15,8 +15,9 @@ from pathlib import Path
 
 import httpx
 import yaml
-from programs import require_program
-from s3_server import free_ports
+
+from support.programs import require_program
+from support.s3_server import free_ports
 
 ROOT = Path(__file__).parents[2]
 POSTGRESQL = sorted(Path("/usr/lib/postgresql").glob("*/bin"))

@@ -124,8 +124,8 @@ def simulate_and_calibrate(name, settings, scene, exposures, target, folder):
 
     true = true_frame(name, settings, scene)
     ramp, _ = simulate_frame(true.plan, scene, settings, target)
-    (rate,) = calibrate_ramp([ramp], exposures, true.plan.detector, target).paths
-    (cal,) = calibrate_rate([rate], exposures.flicker_noise, target).paths
+    rate = calibrate_ramp(ramp, None, exposures, true.plan.detector, target).files["rate"]
+    cal = calibrate_rate(rate, exposures.flicker_noise, target).files["cal"]
     return ramp, rate, cal
 
 
@@ -134,15 +134,14 @@ def calibrate_with_gain(ramp, gain_map, exposures, detector, target, folder):
     from cosmosaic.calibrate.stages import calibrate_ramp
 
     target.mkdir()
-    (rate,) = calibrate_ramp([ramp, gain_map], exposures, detector, target).paths
-    return rate
+    return calibrate_ramp(ramp, gain_map, exposures, detector, target).files["rate"]
 
 
 def drizzle(exposures, grid, target, folder):
     """In a child process: exposures on a grid, with the default settings; the sky stays in."""
-    from cosmosaic.mosaic.jwst_engine import drizzle_mosaic
+    from cosmosaic.mosaic.with_jwst import drizzle_mosaic
     from cosmosaic.survey import DrizzleSettings
 
     target.mkdir()
-    (path,) = drizzle_mosaic(exposures, grid, DrizzleSettings(), "mosaic", target).paths
-    return path
+    crfs = {path.name.rpartition("_")[0]: path for path in exposures}
+    return drizzle_mosaic(crfs, None, grid, DrizzleSettings(), "mosaic", target).files["mosaic"]

@@ -9,10 +9,10 @@ import pytest
 from astropy.coordinates import SkyCoord
 from astropy.table import QTable
 from numpy.typing import NDArray
-from scenes import SCALE, Scene, drizzled_noise
+from support.scenes import SCALE, Scene, drizzled_noise
 
-from cosmosaic.catalogue import CatalogFlag, measure_mosaic
-from cosmosaic.catalogue.photometry import aperture_suffixes, column_specs, designation
+from cosmosaic.catalogue.measure import measure_mosaic
+from cosmosaic.catalogue.photometry import CatalogFlag, aperture_suffixes, column_specs, designation
 from cosmosaic.survey import CatalogSettings
 
 GRID = [(45.0 + 62 * i + 0.37 * j, 45.0 + 62 * j + 0.23 * i) for j in range(6) for i in range(6)]

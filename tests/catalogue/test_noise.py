@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from scenes import PIXEL_AREA_SR, drizzled_noise, tangent_wcs
+from support.scenes import PIXEL_AREA_SR, drizzled_noise, tangent_wcs
 
 from cosmosaic.catalogue.image import MosaicImage
 from cosmosaic.catalogue.noise import empty_apertures, mosaic_statistics

@@ -9,13 +9,16 @@ from astropy.table import Table
 from jwst import datamodels
 from prefect.logging import disable_run_logger
 
+from cosmosaic.artefacts.steps import subtract_wisps
+from cosmosaic.exposures.band import Band
+from cosmosaic.exposures.files import Cal
 from cosmosaic.processes import workers
 from cosmosaic.records import Association
 from cosmosaic.storage import store
 from cosmosaic.survey import Survey
-from tasks.combine import PRODUCT_ENDINGS
-from tasks.flatness import without_wisps
-from tasks.runtime.run import Given, Work
+from tasks.runtime.caching import Given, Work
+from tasks.runtime.graph import placed
+from tasks.steps import TASKS
 
 BAND, DETECTOR = "F150W", "NRCB4"
 SIDE = 512
@@ -24,22 +27,39 @@ STRENGTHS = {"a_nrcb4": 0.8, "b_nrcb4": 1.0, "c_nrcb4": 1.1, "d_nrcb4": 0.0, "e_
 """Of the wisp in each exposure; the last arrives late."""
 
 
+class Node:
+    """A step that was done when it was submitted."""
+
+    def __init__(self, result):
+        self.result = result
+
+
 class RunInPlace:
     """Does each step when it is submitted, with a new cache and the products of earlier runs."""
 
     def __init__(self, folder, cache, plan):
         self.survey = Survey(name="small", store=str(folder))
         self.work = Work(str(cache), plan)
+        self.checksums = self.work.checksums
         self.products = self.survey.url("products")
 
-    def submit(self, task, label, **parameters):
+    def submit(self, step, label):
         with disable_run_logger():
-            return task.fn({}, Given(parameters, self.work))
+            settled = step.settled(look_up).prepared()
+            return step.outputs.promised(Node(TASKS[type(step)].fn(Given(settled, self.work))))
 
-    def publish(self, results):
-        for stored in (each for result in results for each in result.objects):
-            if stored.name.endswith(PRODUCT_ENDINGS):
-                store.copy(stored, store.join(self.products, stored.name), self.products)
+    def note(self, text):
+        raise AssertionError(text)
+
+    def publish(self, measured):
+        for made in measured:
+            for place, file in placed(made.published).items():
+                store.copy(file.stored, store.join(self.products, place), self.products)
+
+
+def look_up(promise):
+    made = promise.node.result.files[promise.output]
+    return made.get(promise.name) if isinstance(made, dict) else made
 
 
 @pytest.fixture(scope="module")
@@ -70,12 +90,13 @@ def write(image, seed, path):
 
 
 def cleaned(cals, run):
-    """Clean exposures as the flow does, and publish what it would; return what the step of each made."""
+    """Clean exposures as the flow does, and publish what it would; return the result of the step of each."""
     association = Association(product_name="small_f150w", band=BAND, filter=BAND, pupil="CLEAR", members=tuple(cals))
     frames = {name: SimpleNamespace(detector=DETECTOR, band=BAND) for name in cals}
-    exposures, measured = without_wisps(association, cals, frames, run)
+    band = Band(association, frames, {name: Cal(stored) for name, stored in cals.items()})
+    exposures, measured = subtract_wisps(band, run)
     run.publish(measured)
-    return exposures
+    return {name: cal.source.node.result for name, cal in exposures.items()}
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +132,7 @@ def test_the_added_exposure_is_cleaned_with_the_template_that_stays(grown, cals)
     table = Table.read(folder / "products" / "small_f150w_nrcb4_wisp.ecsv")
     assert table.meta["kept"]
     assert list(table["subtracted"]) == [True, True, True, False, True]
-    taken = {name: pixels(cals[name]) - pixels(result.named("_cal.fits")) for name, result in after.items()}
+    taken = {name: pixels(cals[name]) - pixels(result.files["cal"]) for name, result in after.items()}
     assert taken["e_nrcb4"].max() > 0.3 * RMS
     assert not taken["d_nrcb4"].any()
 

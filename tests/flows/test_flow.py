@@ -69,7 +69,7 @@ def test_the_rest_is_made_and_the_run_ends_as_failed_in_part(damaged):
     # Only what failed by itself is listed at the end.
     listed = [line.split("failed: ")[1].split(":")[0] for line in run.output.splitlines() if "   failed: " in line]
     assert set(listed) == {"Stage 1"}
-    assert "not begun" in table["error"].iloc[0]
+    assert "skipped for it" in table["error"].iloc[0]
 
 
 @pytest.mark.parametrize(

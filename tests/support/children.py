@@ -67,7 +67,15 @@ def refuse(text, folder):
     raise ValueError(text)
 
 
-def join_files(paths, word, folder):
+def join_files(parts, word, folder, last=None):
     path = folder / "joined.txt"
-    path.write_text(word.join(path.read_text() for path in paths))
-    return Made([path], {"files": len(paths)})
+    texts = [part.read_text() for part in (*parts, *([last] if last else []))]
+    path.write_text(word.join(texts))
+    return Made(joined=path, facts={"files": len(texts)})
+
+
+def promise_breaker(parts, word, folder, last=None):
+    """Makes a file of another kind than is declared."""
+    path = folder / "joined.fits"
+    path.write_text(word)
+    return Made(joined=path)

@@ -5,7 +5,7 @@ from pathlib import Path
 import galsim
 import numpy as np
 import pytest
-from scenes import NJY_PER_COUNT, Scene, drizzled_noise
+from support.scenes import NJY_PER_COUNT, Scene, drizzled_noise
 
 from cosmosaic.catalogue.detection import Detection, detect, fill_holes, small_holes, smooth
 from cosmosaic.catalogue.image import read_mosaic

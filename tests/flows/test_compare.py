@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from astropy.table import Table
 from PIL import Image
-from small_survey import BAND
+from support.small_survey import BAND
 
 from cosmosaic.survey import SkyMethod
 from flows.compare_sky import compare_sky

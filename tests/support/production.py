@@ -13,10 +13,10 @@ from uuid import uuid4
 import httpx
 import s3fs
 from conftest import is_product
-from programs import require_program
-from s3_server import S3Server
-from services import POSTGRESQL, ROOT, wait_for
 
+from support.programs import require_program
+from support.s3_server import S3Server
+from support.services import POSTGRESQL, ROOT, wait_for
 from tasks.watch import ARRIVED
 
 FINISHED = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from prefect.testing.utilities import prefect_test_harness
-from small_survey import SIMULATION, SmallSurvey, new_survey
+from support.small_survey import SIMULATION, SmallSurvey, new_survey
 
 from cosmosaic.survey import Survey
 from flows.simulate import simulate

@@ -6,7 +6,7 @@ import pytest
 from astropy.io import fits
 from astropy.table import Table
 from jwst import datamodels
-from small_survey import BAND
+from support.small_survey import BAND
 
 from cosmosaic.geometry.grid import sky_to_pixel, survey_grid
 from cosmosaic.geometry.windows import box_of, lattice, read_footprint

@@ -10,7 +10,7 @@ from astropy.table import Table
 from astropy.wcs import WCS
 from conftest import BANDS
 from matplotlib.path import Path
-from truth import (
+from support.truth import (
     calibrate_with_gain,
     drizzle,
     empty_sky,
@@ -21,7 +21,7 @@ from truth import (
 )
 
 from cosmosaic.calibrate.gain import GainMapError
-from cosmosaic.catalogue import CatalogFlag
+from cosmosaic.catalogue.photometry import CatalogFlag
 from cosmosaic.geometry.grid import survey_grid
 from cosmosaic.processes import workers
 from cosmosaic.simulate.instrument import FULL_WINDOW, detector_maps

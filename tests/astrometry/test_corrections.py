@@ -87,12 +87,13 @@ def align(plan, paths, asked, folder):
     return Aligned(table, [folder / "out" / path.name for path in paths])
 
 
-def align_in(paths, asked, folder, scratch, catalogs=()):
+def align_in(paths, asked, folder, scratch, catalog=None):
     made = folder / "out"
     made.mkdir()
-    steps.solve_alignment([*paths, *catalogs], asked, STEM, made)
-    for path in paths:
-        steps.align_exposure([path, made / f"{exposure_name(path.name)}_correction.json"], made)
+    exposures = {exposure_name(path.name): path for path in paths}
+    solved = steps.solve_alignment(exposures, catalog, asked, STEM, made)
+    for name, path in exposures.items():
+        steps.align_exposure(path, solved.files["corrections"][name], made)
 
 
 def offsets_mas(aligned, originals, demo):
@@ -171,7 +172,7 @@ def test_a_new_exposure_that_shares_no_stars_is_aligned_to_the_users_catalogue(p
 
 
 def align_to_catalog(paths, asked, folder, catalog, scratch):
-    align_in(paths, asked, folder, scratch, [catalog])
+    align_in(paths, asked, folder, scratch, catalog)
 
 
 @pytest.mark.parametrize("fit", ["shift", "general"])

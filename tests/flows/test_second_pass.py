@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.table import QTable
-from small_survey import BAND, new_survey
+from support.small_survey import BAND, new_survey
 
 from cosmosaic.cells.source_masks import SourceMaskError
 from flows.mosaic import mosaic
