@@ -91,9 +91,9 @@ def simulate(size: str, work: Path) -> Path:
 
 def inputs_of(folder: Path) -> tuple[list[Path], dict[str, float], Any]:
     """Return frames, sky levels and the grid that all engines fill."""
+    from cosmosaic.exposures.footprints import read_footprint
     from cosmosaic.exposures.library import exposure_name
     from cosmosaic.geometry.grid import survey_grid
-    from cosmosaic.geometry.windows import read_footprint
 
     frames = sorted((folder / "raw").glob("*_cal.fits"))
     footprints = {exposure_name(frame.name): read_footprint(frame) for frame in frames}

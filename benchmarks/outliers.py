@@ -22,9 +22,9 @@ from scipy.ndimage import binary_dilation
 from stdatamodels.jwst.datamodels.dqflags import pixel
 
 from cosmosaic.drizzle.exposure import read_exposure
+from cosmosaic.exposures.footprints import read_footprint
 from cosmosaic.exposures.library import exposure_name
 from cosmosaic.geometry.grid import survey_grid
-from cosmosaic.geometry.windows import read_footprint
 from cosmosaic.mosaic.alone import make_mosaic
 from cosmosaic.simulate.survey import simulate_survey
 from cosmosaic.survey import FilterPair, GridSettings, OutlierSettings, SimulationSettings, Survey

@@ -39,10 +39,11 @@ from cosmosaic.cells.cells import (
     stack,
     usable_pixels,
 )
+from cosmosaic.exposures.footprints import read_footprint
 from cosmosaic.exposures.library import exposure_name
 from cosmosaic.exposures.patterns import pattern_image
 from cosmosaic.geometry.grid import survey_grid
-from cosmosaic.geometry.windows import lattice, read_footprint
+from cosmosaic.geometry.windows import lattice
 from cosmosaic.mosaic.alone import make_mosaic
 from cosmosaic.nircam import DRAWN_SHORT_PIXEL_ARCSEC, WISP_DETECTORS
 from cosmosaic.provenance import save_model

@@ -1,11 +1,32 @@
 """Which pixels of an exposure can be used."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from stdatamodels.jwst.datamodels.dqflags import pixel
 
 UNUSABLE = pixel["DO_NOT_USE"] | pixel["NON_SCIENCE"]
 """Pixels that jwst's resample step leaves out (its ``GOOD_BITS``)."""
+
+LARGEST_COUNT_DN = 65535.0
+"""What a converter of 16 bits can tell of one frame."""
+SHORTEST_FRAME_S, LARGEST_CONVERSION = 0.01, 100.0
+"""Less than any subarray needs, and MJy/sr per DN/s beyond any of NIRCam's filters: where a header tells none."""
+BRIGHTNESS_MARGIN = 10.0
+"""Room for what multiplies counts after the converter: linearity, gain and flat field."""
+SMALLEST_VARIANCE_RATIO = 1e-4
+"""Of read noise, to its median. A ramp of two groups beside those of twenty, NIRCam's longest, has 1300 times their
+variance (it goes with the cube of the length); the read noise itself differs between pixels by a factor of few."""
+LARGEST_NEGATIVE_SIGMA = 1000.0
+"""How far below an exposure's faintest hundredth a pixel may lie, in its own errors: dark current and bias that are
+subtracted in excess reach some dozens."""
+FAINTEST_PERCENT = 1.0
+SAMPLED_PIXELS = 1 << 18
+ROWS_AT_ONCE = 64
+
+FloatImage = NDArray[np.floating]
 
 
 def is_usable(
@@ -20,3 +41,71 @@ def border(shape: tuple[int, ...], width: int) -> NDArray[np.bool_]:
     edge = np.ones(shape, dtype=bool)
     edge[width : shape[0] - width, width : shape[1] - width] = False
     return edge
+
+
+def largest_brightness(frame_time_s: object, conversion: object) -> float:
+    """Return the surface brightness in MJy/sr that no pixel can have: the converter's range in one frame, with margin.
+
+    Parameters
+    ----------
+    frame_time_s
+        Time of one frame in seconds (TFRAME).
+    conversion
+        MJy/sr per DN/s (PHOTMJSR). What is no positive number is taken for the most extreme of NIRCam's.
+    """
+    frame = _positive(frame_time_s, SHORTEST_FRAME_S)
+    return BRIGHTNESS_MARGIN * LARGEST_COUNT_DN / frame * _positive(conversion, LARGEST_CONVERSION)
+
+
+def implausible(sci: FloatImage, err: FloatImage, variances: Sequence[FloatImage], largest: float) -> NDArray[np.bool_]:
+    """Tell which pixels hold what no detector can give: no light, however bright, and no noise, however deep.
+
+    Infinite values; brightness or errors beyond ``largest``; a value a thousand of its own errors below the faintest
+    hundredth of the exposure; errors and variances of read noise that are not positive, or ten thousand times
+    smaller in the square than the exposure's read noise; negative variances. NaN tells that there is no value, and
+    is never implausible.
+
+    Parameters
+    ----------
+    sci, err
+        Surface brightness and its error, MJy/sr, shape ``(ny, nx)``.
+    variances
+        Those of read noise first, then any others, (MJy/sr)**2; none where they are not known.
+    largest
+        From `largest_brightness`.
+    """
+    least = SMALLEST_VARIANCE_RATIO * _level(variances[0], 50.0, 0.0) if variances else 0.0
+    floor = min(0.0, _level(sci, FAINTEST_PERCENT, -largest))
+    found = np.zeros(sci.shape, dtype=bool)
+    # A few rows at a time: planes are large, and what is compared here needs no copy of them.
+    for first in range(0, sci.shape[0], ROWS_AT_ONCE):
+        rows = slice(first, first + ROWS_AT_ONCE)
+        value, error = sci[rows], err[rows]
+        with np.errstate(over="ignore", invalid="ignore"):
+            bad = (np.abs(value) > largest) | (value < floor - LARGEST_NEGATIVE_SIGMA * error)
+            bad |= (error <= 0) | (error > largest) | (error**2 < least)
+            for variance in variances[:1]:
+                bad |= (variance[rows] <= 0) | (variance[rows] < least)
+            for variance in variances:
+                bad |= (variance[rows] < 0) | (variance[rows] > largest**2)
+        found[rows] = bad
+    return found
+
+
+def implausible_in(model: Any) -> NDArray[np.bool_]:
+    """Tell which pixels of a `jwst.datamodels.ImageModel` hold what no detector can give, its flags aside."""
+    largest = largest_brightness(model.meta.exposure.frame_time, model.meta.photometry.conversion_megajanskys)
+    variances = [] if model.var_rnoise is None else [model.var_rnoise]
+    return implausible(model.data, model.err, variances, largest)
+
+
+def _level(plane: FloatImage, percent: float, lowest: float) -> float:
+    """Percentile of the finite values above a limit, from an even sample; 0 where there are none."""
+    step = max(1, int(np.sqrt(plane.size / SAMPLED_PIXELS)))
+    sample = plane[::step, ::step]
+    sample = sample[np.isfinite(sample) & (sample > lowest)]
+    return float(np.percentile(sample, percent)) if sample.size else 0.0
+
+
+def _positive(value: object, default: float) -> float:
+    return float(value) if isinstance(value, int | float) and 0 < value < np.inf else default

@@ -1,6 +1,18 @@
 """Facts about NIRCam: its detectors, and what the names of detectors and filters mean."""
 
+import re
+
 import numpy as np
+
+BLOCKING_FILTERS = {
+    "F162M": "F150W2",
+    "F164N": "F150W2",
+    "F323N": "F322W2",
+    "F405N": "F444W",
+    "F466N": "F444W",
+    "F470N": "F444W",
+}
+"""Filters in the pupil wheel, and the one in the filter wheel that each is observed with."""
 
 TELESCOPE_DIAMETER_M = 6.5
 DETECTOR_PIXELS = 2048
@@ -21,6 +33,17 @@ WISP_DETECTORS = frozenset({"NRCA3", "NRCA4", "NRCB3", "NRCB4"})
 """Detectors with wisps, light that is scattered onto one place of them (Robotham et al. 2023, PASP 135, 085003)."""
 NARROWEST_STAR_PIXELS = 1.3
 """A star is at least about as wide as a pixel, whatever the diffraction."""
+
+
+def band_name(text: str) -> str:
+    """Return the name that astronomers give a filter, or two that light passes one after the other.
+
+    A filter in the pupil wheel names the band, whichever comes first: F470N is F444W and F470N in headers, and
+    ``f470n-f444w`` in MAST's names. Other text stays what it is, in upper case.
+    """
+    names = [name for name in re.split(r"[-+/]", text.strip().upper()) if name != "CLEAR"]
+    narrow = [name for name in names if BLOCKING_FILTERS.get(name) in names]
+    return narrow[0] if narrow else "-".join(names)
 
 
 def wavelength_um(filter_name: str) -> float:

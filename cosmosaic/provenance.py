@@ -1,12 +1,14 @@
 """What a product's headers say of its making, and nothing that differs between equal runs."""
 
 import re
+import warnings
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from astropy.io import fits
+from astropy.wcs import WCS, WcsError
 
 from cosmosaic.records import Reference, StoredObject
 
@@ -58,12 +60,31 @@ def stamp(path: Path, step: str, key: str, inputs: tuple[StoredObject, ...], ref
         header["CMVER"] = (version("cosmosaic"), "version of cosmosaic")
         header["CMJWST"] = (version("jwst"), "version of jwst")
         header["CMDRIZ"] = (version("drizzle"), "version of drizzle")
+        if "SCI" in hdus:
+            complete_wcs(hdus["SCI"].header)
         if HEADER_TABLE_NAME in hdus and "DATE" in hdus[HEADER_TABLE_NAME].columns.names:
             hdus[HEADER_TABLE_NAME].data["DATE"] = NO_DATE
         while TABLE_NAME in hdus:  # inherited from an input
             del hdus[TABLE_NAME]
         hdus.append(_provenance_table(inputs, references))
     _order_asdf_extension(path)
+
+
+def complete_wcs(header: fits.Header) -> None:
+    """Write what FITS readers would else derive, with a warning each time: dates beside MJD, places in both forms."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            wcs = WCS(header, fix=False)
+            wcs.fix()
+    except (ValueError, WcsError):
+        return
+    known = {"DATE-BEG": wcs.wcs.datebeg, "DATE-AVG": wcs.wcs.dateavg, "DATE-END": wcs.wcs.dateend}
+    known |= {f"OBSGEO-{axis}": value for axis, value in zip("XYZLBH", wcs.wcs.obsgeo, strict=True)}
+    for keyword, value in known.items():
+        is_known = bool(value) if isinstance(value, str) else bool(np.isfinite(value))
+        if keyword not in header and is_known:
+            header[keyword] = value
 
 
 def _provenance_table(inputs: tuple[StoredObject, ...], references: tuple[Reference, ...]) -> fits.BinTableHDU:

@@ -4,6 +4,8 @@ from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
+from cosmosaic.nircam import band_name
+
 State = Literal["pass", "look", "fail"]
 STATES: tuple[State, ...] = ("pass", "look", "fail")
 """What a verdict may say, from good to bad."""
@@ -60,8 +62,8 @@ class Frame(Record):
 
     @property
     def band(self) -> str:
-        """Filter, with the pupil where it holds a second element: ``F150W`` or ``F444W-F470N``."""
-        return self.filter if self.pupil in ("", "CLEAR") else f"{self.filter}-{self.pupil}"
+        """The filter as astronomers name it, in whichever wheel it is: ``F150W`` or ``F470N``."""
+        return band_name(f"{self.filter}-{self.pupil or 'CLEAR'}")
 
 
 class RefusedFrame(Record):

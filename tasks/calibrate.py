@@ -6,7 +6,7 @@ from cosmosaic.calibrate.steps import CalibratedRate, calibrate
 from cosmosaic.exposures.associations import make_associations
 from cosmosaic.exposures.band import Band
 from cosmosaic.exposures.files import Cal
-from cosmosaic.exposures.frames import FoundFrames
+from cosmosaic.exposures.search import FoundFrames
 from cosmosaic.records import Frame
 from tasks.find import resolve_references
 from tasks.runtime.run import Run

@@ -7,9 +7,10 @@ from prefect.artifacts import create_table_artifact
 
 from cosmosaic.calibrate.references import ResolvedReferences
 from cosmosaic.calibrate.references import resolve_references as resolve
-from cosmosaic.exposures import frames
+from cosmosaic.exposures import search
 from cosmosaic.exposures.associations import read_association, select_frames
-from cosmosaic.exposures.frames import FoundFrames
+from cosmosaic.exposures.search import FoundFrames
+from cosmosaic.exposures.table import frame_table
 from cosmosaic.exposures.windows import frames_in_tiles
 from cosmosaic.processes import workers
 from cosmosaic.records import Frame, MosaicGrid
@@ -30,8 +31,8 @@ ARTIFACT_COLUMNS = ["uri", "level", "detector", "filter", "exposure_time_s", "st
 )
 def find_frames(prefix: str, filters: tuple[str, ...], memo: str) -> FoundFrames:
     """List and describe what lies under the raw prefix; not cached, since only a look tells what is new."""
-    found = frames.find_frames(prefix, filters, memo)
-    table = frames.frame_table(found.frames, found.refused)[ARTIFACT_COLUMNS].astype(object)
+    found = search.find_frames(prefix, filters, memo)
+    table = frame_table(found.frames, found.refused)[ARTIFACT_COLUMNS].astype(object)
     rows: list[dict[str, Any]] = table.where(table.notna(), None).to_dict("records")  # type: ignore[assignment]
     create_table_artifact(rows, key="frames", description="Frames found, and frames refused")
     return found

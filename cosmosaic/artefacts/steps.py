@@ -92,7 +92,7 @@ def subtract_wisps(band: Band, job: Job) -> tuple[Exposures, tuple[MeasuredWisps
 def _measured(band: Band, detector: str, exposures: Exposures, job: Job) -> MeasuredWisps:
     stem = band.stem(f"{detector.lower()}_wisp")
     digests = {name: cal.stored.sha256 for name, cal in exposures.items()}
-    users = job.survey.sky.wisp_templates.get(f"{detector}_{band.association.filter}")
+    users = job.survey.sky.wisp_templates.get(f"{detector}_{band.name}")
     own = None if users or job.survey.solve_anew else _published_template(stem, digests, job)
     step = MeasureWisps(
         exposures=exposures,

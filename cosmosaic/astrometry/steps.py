@@ -92,7 +92,7 @@ def align(band: Band, cleaned: Exposures, job: Job) -> Aligned:
     earlier = published(store.join(job.products, f"{stem}.ecsv"), read_alignment, job.note)
     asked = AlignRequest(
         settings=job.survey.align,
-        fwhm_pixels=star_fwhm_pixels(band.association.filter),
+        fwhm_pixels=star_fwhm_pixels(band.name),
         exposures={name: band.cals[name].stored.sha256 for name in band.members},
         catalog=catalogue.stored.sha256 if catalogue else "",
         missing=band.missing,

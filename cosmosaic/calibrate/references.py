@@ -6,7 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from cosmosaic.calibrate.steps import STAGE1_KINDS, STAGE2_KINDS
-from cosmosaic.exposures import frames
+from cosmosaic.exposures.headers import read_header
 from cosmosaic.processes import workers
 from cosmosaic.records import Frame, Record, Reference
 from cosmosaic.storage import store
@@ -120,7 +120,7 @@ def _crds_parameters(uri: str) -> dict[str, str | int | float | bool]:
     from stdatamodels.jwst.datamodels import JwstDataModel
 
     with store.open_object(uri) as stream:
-        primary = fits.PrimaryHDU(header=frames.read_header(stream).primary)
+        primary = fits.PrimaryHDU(header=read_header(stream).primary)
     with JwstDataModel(fits.HDUList([primary])) as model:
         return model.get_crds_parameters()
 

@@ -19,12 +19,14 @@ from jwst import datamodels
 from numpy.typing import NDArray
 
 from cosmosaic.cells.source_masks import mask_image
-from cosmosaic.dq import is_usable
+from cosmosaic.dq import implausible_in, is_usable
+from cosmosaic.exposures.footprints import read_footprint
+from cosmosaic.exposures.keywords import GROUP_KEYWORDS, group_of
 from cosmosaic.exposures.library import exposure_name
 from cosmosaic.exposures.patterns import pattern_at
 from cosmosaic.geometry.grid import sky_to_pixel, survey_grid
 from cosmosaic.geometry.interpolation import LATTICE_STEP_PIXELS, LatticeSplines
-from cosmosaic.geometry.windows import CELL_PIXELS, Box, box_of, cell_lattice, read_footprint, window_of
+from cosmosaic.geometry.windows import CELL_PIXELS, Box, box_of, cell_lattice, window_of
 from cosmosaic.records import MosaicGrid
 from cosmosaic.source_light import grown
 from cosmosaic.steps.result import Made
@@ -327,6 +329,8 @@ def bin_exposure(model: Any, grid: MosaicGrid) -> Exposure:
 def _bin_pixels(model: Any, good: Flags, grid: MosaicGrid) -> Exposure:
     if not good.any():
         raise NoSkyError(f"{model.meta.filename}: no usable pixel to measure the sky in; check its DQ extension")
+    if np.ptp(model.data[good]) == 0:
+        raise NoSkyError(f"{model.meta.filename}: all usable pixels hold the same value: it has no sky; leave it out")
     row, column = cell_positions(model.meta.wcs, good.shape, grid)
     origin = (int(row.min()), int(column.min()))
     shape = (int(row.max()) - origin[0] + 1, int(column.max()) - origin[1] + 1)
@@ -343,14 +347,10 @@ def _bin_pixels(model: Any, good: Flags, grid: MosaicGrid) -> Exposure:
         _sums(index, (position[kept] / (size - 1) - 0.5), shape) / filled
         for position, size in ((x, good.shape[1]), (y, good.shape[0]))
     ]
-    observation = model.meta.observation
     return Exposure(
         name=exposure_name(model.meta.filename),
         detector=model.meta.instrument.detector,
-        group="".join(
-            str(getattr(observation, part))
-            for part in ("visit_id", "visit_group", "sequence_id", "activity_id", "exposure_number")
-        ),
+        group="".join(_group_of(model)),
         origin=origin,
         mean=total / filled,
         variance=np.where(enough, variance / np.maximum(count, 1) ** 2, np.inf),
@@ -361,9 +361,18 @@ def _bin_pixels(model: Any, good: Flags, grid: MosaicGrid) -> Exposure:
     )
 
 
+def _group_of(model: Any) -> tuple[str, ...]:
+    """What the detectors of an exposure share, from a data model."""
+    observation = model.meta.observation
+    attributes = ("program_number", "observation_number", "visit_number", "visit_group", "sequence_id", "activity_id")
+    known = [getattr(observation, name) for name in (*attributes, "exposure_number")]
+    keywords = dict(zip(GROUP_KEYWORDS, known, strict=True)) | {"VISIT_ID": observation.visit_id}
+    return group_of(keywords, model.meta.filename)
+
+
 def usable_pixels(model: Any) -> Flags:
-    """Pixels with a value and an error that are not flagged DO_NOT_USE or NON_SCIENCE."""
-    return is_usable(model.data, model.err, model.dq)
+    """Pixels with a plausible value and error that are not flagged DO_NOT_USE or NON_SCIENCE."""
+    return is_usable(model.data, model.err, model.dq) & ~implausible_in(model)
 
 
 def source_pixels(path: Path, wcs: Any, shape: tuple[int, int]) -> Flags:

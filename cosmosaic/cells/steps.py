@@ -101,7 +101,7 @@ class BinnedBand:
 
 def lattice_of(band: Band, grid: MosaicGrid) -> MosaicGrid:
     """Return the lattice of cells of a filter."""
-    return cell_lattice(grid, detector_pixel_arcsec(band.association.filter))
+    return cell_lattice(grid, detector_pixel_arcsec(band.name))
 
 
 def bin_exposures(band: Band, exposures: Exposures, grid: MosaicGrid, mask: SourceMask | None, job: Job) -> BinnedBand:

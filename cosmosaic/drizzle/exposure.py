@@ -1,34 +1,35 @@
 """One calibrated exposure as the mosaic engine needs it: read without jwst's data models, which take seconds."""
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-import asdf
 import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 from stdatamodels.jwst.datamodels.dqflags import pixel
 
-from cosmosaic.dq import UNUSABLE, border, is_usable
+from cosmosaic.dq import UNUSABLE, border, implausible, is_usable, largest_brightness
 from cosmosaic.drizzle.kernel import Light
+from cosmosaic.exposures.footprints import Corners
+from cosmosaic.exposures.headers import values_of
+from cosmosaic.exposures.keywords import KeywordError, Times, group_of, times_of
 from cosmosaic.exposures.library import exposure_name
 from cosmosaic.exposures.patterns import pattern_image
-from cosmosaic.exposures.planes import Change, FloatRows, copy_changed
+from cosmosaic.exposures.planes import Change, FloatRows, PlaneError, copy_changed, read_plane
+from cosmosaic.exposures.wcs import read_wcs, wcs_corners
 from cosmosaic.survey import SkyTreatment
 
-GROUP_KEYWORDS = ("PROGRAM", "OBSERVTN", "VISIT", "VISITGRP", "SEQ_ID", "ACT_ID", "EXPOSURE")
-"""What the detectors of one exposure share: jwst's ``group_id``."""
 LAYOUT_KEYWORDS = ("SIMPLE", "XTENSION", "BITPIX", "NAXIS", "NAXIS1", "NAXIS2", "EXTEND", "PCOUNT", "GCOUNT")
 TEXT_KEYWORDS = ("EXTNAME", "EXTVER", "BSCALE", "BZERO", "COMMENT", "HISTORY", "")
 """What a header says of its file and not of the exposure."""
 PLANES = ("SCI", "ERR", "VAR_POISSON", "VAR_RNOISE", "VAR_FLAT")
+WITHOUT_FLAT_ERROR = "VAR_FLAT"
+"""The plane that an exposure may lack: a flat field without errors."""
 
 FloatImage = NDArray[np.float32]
-Number = TypeVar("Number", np.float32, np.uint32)
 
 
 @dataclass
@@ -51,6 +52,9 @@ class Exposure:
     header: fits.Header
     """Of the primary HDU."""
     sci_header: fits.Header
+    times: Times
+    implausible: int = 0
+    """Pixels that were not flagged in the file, and hold what no detector can give."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -60,11 +64,12 @@ class Exposure:
     @cached_property
     def wcs(self) -> Any:
         """The gwcs: 0-based pixels (x, y) to (RA, Dec) in degrees."""
-        # The planes are outside this tree and must not be looked for; what the WCS holds is read before it is closed.
-        with asdf.config_context() as config:
-            config.validate_on_read = False
-            with asdf.open(io.BytesIO(self.tree), lazy_load=True, memmap=False) as file:
-                return file.tree["meta"]["wcs"]
+        return read_wcs(self.tree)
+
+    @cached_property
+    def footprint(self) -> Corners:
+        """Corners (RA, Dec) in degrees of the array, by the WCS."""
+        return tuple((float(ra), float(dec)) for ra, dec in wcs_corners(self.wcs, self.shape))
 
 
 class ExposureError(ValueError):
@@ -76,12 +81,13 @@ def read_exposure(
 ) -> Exposure:
     """Read a calibrated exposure, subtract its sky and flag its edges.
 
-    Pixels without a finite value in any plane become DO_NOT_USE, as jwst's ``match_nans_and_flags`` has it.
+    Pixels without a finite value in any plane become DO_NOT_USE, as jwst's ``match_nans_and_flags`` has it, and so do
+    those that hold what no detector can give (`cosmosaic.dq.implausible`).
 
     Parameters
     ----------
     path
-        ``_cal`` file.
+        ``_cal`` file, its planes in any encoding that FITS allows.
     level
         Sky in MJy/sr.
     patterns
@@ -92,15 +98,24 @@ def read_exposure(
     Raises
     ------
     ExposureError
-        An extension, the group's keywords or the WCS is missing.
+        An extension, the group's keywords or the WCS is missing, planes differ in size, or no pixel can be used.
     """
     with fits.open(path, memmap=False) as hdus:
         _check(path, hdus)
-        planes = {name: _taken(hdus[name], np.float32) for name in PLANES}
-        dq = _taken(hdus["DQ"], np.uint32)
         header, sci_header = hdus[0].header.copy(), hdus["SCI"].header.copy()
+        planes, dq = _read_planes(path, hdus)
         tree = bytes(hdus["ASDF"].data.tobytes())
-    pattern = pattern_image(patterns, is_usable(planes["SCI"], planes["ERR"], dq)) if len(patterns) else None
+    try:
+        values = values_of(header, sci_header)
+        group, times = "_".join(group_of(values, path.name)), times_of(values)
+    except KeywordError as error:
+        raise ExposureError(f"{path} {error}; set it in the primary header") from error
+    implausible_pixels = _flag_implausible(
+        planes, dq, largest_brightness(header.get("TFRAME"), sci_header.get("PHOTMJSR"))
+    )
+    usable = is_usable(planes["SCI"], planes["ERR"], dq)
+    _check_usable(path, planes["SCI"], usable)
+    pattern = pattern_image(patterns, usable) if len(patterns) else None
     dq[border(dq.shape, trim_pixels)] |= np.uint32(pixel["DO_NOT_USE"])
     _match_flags(planes, dq)
     if pattern is not None:
@@ -109,7 +124,7 @@ def read_exposure(
         planes["SCI"] -= np.float32(level)
     return Exposure(
         name=exposure_name(path.name),
-        group="_".join(str(header[keyword]) for keyword in GROUP_KEYWORDS),
+        group=group,
         sci=planes["SCI"],
         err=planes["ERR"],
         variances=(planes["VAR_POISSON"], planes["VAR_RNOISE"], planes["VAR_FLAT"]),
@@ -118,6 +133,8 @@ def read_exposure(
         pattern=pattern,
         header=header,
         sci_header=sci_header,
+        times=times,
+        implausible=implausible_pixels,
     )
 
 
@@ -132,7 +149,8 @@ def light_of(exposure: Exposure, weight_type: Literal["ivm", "exptime"]) -> Ligh
 def _weight(exposure: Exposure, weight_type: Literal["ivm", "exptime"]) -> FloatImage:
     good = (exposure.dq & UNUSABLE) == 0
     if weight_type == "exptime":
-        return good * np.float32(measurement_time(exposure.header))
+        # What jwst weights by: measurement time where it is known, else exposure time.
+        return good * np.float32(exposure.times.measurement or exposure.times.exposure)
     with np.errstate(divide="ignore", invalid="ignore"):
         weight = np.float32(1.0) / exposure.variances[1]
     return np.where(good & np.isfinite(weight), weight, np.float32(0.0))
@@ -145,11 +163,6 @@ def keywords(header: fits.Header) -> dict[str, bool | int | float | str]:
         for card in header.cards
         if card.keyword not in LAYOUT_KEYWORDS + TEXT_KEYWORDS and isinstance(card.value, bool | int | float | str)
     }
-
-
-def measurement_time(header: fits.Header) -> float:
-    """Return the time that jwst weights by: measurement time where it is known, else exposure time."""
-    return float(header.get("TMEASURE") or header["EFFEXPTM"])
 
 
 def write_flagged(
@@ -178,8 +191,7 @@ def write_flagged(
     header["BKGMETH"] = (treatment.method, "Background computation method")
     changes: dict[str, Change] = dict.fromkeys(PLANES, partial(_blanked, exposure.dq))
     changes["SCI"] = partial(_cleared, exposure, np.float32(level if treatment.subtract else 0.0))
-    # FITS holds unsigned integers as signed ones with an offset of 2**31.
-    changes["DQ"] = lambda rows, _: (exposure.dq[rows] ^ np.uint32(1 << 31)).astype(">u4")
+    changes["DQ"] = lambda rows, _: exposure.dq[rows]
     return copy_changed(source, target, header, changes)
 
 
@@ -199,19 +211,46 @@ def _blanked(dq: NDArray[np.uint32], rows: slice, values: FloatRows) -> FloatRow
 
 
 def _check(path: Path, hdus: fits.HDUList) -> None:
-    missing = [name for name in (*PLANES, "DQ", "ASDF") if name not in hdus]
+    needed = [name for name in (*PLANES, "DQ", "ASDF") if name != WITHOUT_FLAT_ERROR]
+    missing = [name for name in needed if name not in hdus]
     if missing:
         raise ExposureError(f"{path}: no extension {', '.join(missing)}; give the _cal file that Stage 2 wrote")
-    absent = [keyword for keyword in GROUP_KEYWORDS if keyword not in hdus[0].header]
-    if absent:
-        raise ExposureError(f"{path}: no keyword {', '.join(absent)} tells which exposure it belongs to")
 
 
-def _taken(hdu: fits.ImageHDU, kind: type[Number]) -> NDArray[Number]:
-    """Take a plane in the machine's own byte order; what was read of the file is let go before the next."""
-    plane = np.ascontiguousarray(hdu.data, dtype=kind)
-    del hdu.data
-    return plane
+def _read_planes(path: Path, hdus: fits.HDUList) -> tuple[dict[str, FloatImage], NDArray[np.uint32]]:
+    """Read all planes; errors of the flat field are zero where the file has none."""
+    names = [name for name in PLANES if name in hdus]
+    try:
+        planes = {name: read_plane(hdus, name) for name in names}
+        dq = read_plane(hdus, "DQ")
+    except PlaneError as error:
+        raise ExposureError(f"{path}: {error}") from error
+    planes.setdefault(WITHOUT_FLAT_ERROR, np.zeros_like(planes["SCI"]))
+    shapes = {name: plane.shape for name, plane in (planes | {"DQ": dq}).items()}
+    if len(set(shapes.values())) > 1:
+        sizes = ", ".join(f"{name} {columns} x {rows}" for name, (rows, columns) in shapes.items())
+        raise ExposureError(f"{path}: its planes differ in size: {sizes}; calibrate the exposure again")
+    return planes, dq
+
+
+def _flag_implausible(planes: dict[str, FloatImage], dq: NDArray[np.uint32], largest: float) -> int:
+    """Flag what no detector can give; return how many pixels of those that were not flagged before."""
+    variances = [planes[name] for name in ("VAR_RNOISE", "VAR_POISSON", "VAR_FLAT")]
+    found = implausible(planes["SCI"], planes["ERR"], variances, largest)
+    found &= (dq & pixel["DO_NOT_USE"]) == 0
+    dq[found] |= np.uint32(pixel["DO_NOT_USE"])
+    return int(np.count_nonzero(found))
+
+
+def _check_usable(path: Path, sci: FloatImage, usable: NDArray[np.bool_]) -> None:
+    values = sci[usable]
+    if not values.size:
+        raise ExposureError(
+            f"{path}: no pixel can be used: all are flagged, without a value, or without a plausible error; leave the "
+            f"exposure out, or calibrate it again"
+        )
+    if values.min() == values.max():
+        raise ExposureError(f"{path}: all usable pixels hold {values[0]:g}: it has no sky and no noise; leave it out")
 
 
 def _match_flags(planes: dict[str, FloatImage], dq: NDArray[np.uint32]) -> None:

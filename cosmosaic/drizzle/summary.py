@@ -7,6 +7,7 @@ import numpy as np
 from stcal.resample.utils import compute_mean_pixel_area
 
 from cosmosaic.drizzle.exposure import Exposure, keywords
+from cosmosaic.exposures.footprints import region_text
 from cosmosaic.records import Record
 
 
@@ -18,9 +19,9 @@ class FrameSummary(Record):
     exposure_time: float
     measurement_time: float | None
     duration: float
-    start_time: float
-    end_time: float
-    """MJD."""
+    start_time: float | None
+    end_time: float | None
+    """MJD, where they are known."""
     s_region: str
     pixel_scale_arcsec: float
     """Of the detector: square root of its mean pixel area."""
@@ -43,18 +44,17 @@ def read_summaries(paths: Iterable[Path]) -> list[FrameSummary]:
 
 def summarise(exposure: Exposure, weights: np.ndarray) -> FrameSummary:
     """Summarise an exposure; its weights are those drizzled on a coarse lattice."""
-    header = exposure.header
     area = compute_mean_pixel_area(exposure.wcs, shape=exposure.shape)
     return FrameSummary(
         name=exposure.name,
         group=exposure.group,
-        exposure_time=header["EFFEXPTM"],
-        measurement_time=header.get("TMEASURE"),
-        duration=header["DURATION"],
-        start_time=header["EXPSTART"],
-        end_time=header["EXPEND"],
-        s_region=exposure.sci_header["S_REGION"],
+        exposure_time=exposure.times.exposure,
+        measurement_time=exposure.times.measurement,
+        duration=exposure.times.duration,
+        start_time=exposure.times.start,
+        end_time=exposure.times.end,
+        s_region=region_text(exposure.footprint),
         pixel_scale_arcsec=3600.0 * float(np.degrees(np.sqrt(area))),
         weights=tuple(weights.tolist()),
-        keywords=keywords(header) | keywords(exposure.sci_header),
+        keywords=keywords(exposure.header) | keywords(exposure.sci_header),
     )

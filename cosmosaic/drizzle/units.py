@@ -98,6 +98,6 @@ def _check_reach(exposure: Exposure, box: Box, tiles: Sequence[MosaicGrid]) -> N
     absurd = box.pixels > LARGEST_OVERHANG * covered
     if absurd or not any(box_of(tile).intersection(middle).pixels for tile in tiles):
         raise FootprintError(
-            f"{exposure.name}: its WCS puts it where its S_REGION {exposure.sci_header['S_REGION']!r} does not reach; "
-            f"run assign_wcs again, or update S_REGION with the WCS"
+            f"{exposure.name}: its WCS puts it elsewhere than its headers say (S_REGION, or RA_REF and DEC_REF); run "
+            f"assign_wcs again, or correct the headers"
         )

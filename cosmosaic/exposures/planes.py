@@ -1,4 +1,8 @@
-"""Planes of a FITS file, a few rows at a time: of a mapped file every page that was looked at counts as memory."""
+"""Planes of a FITS file, a few rows at a time: of a mapped file every page that was looked at counts as memory.
+
+The archive's files hold planes as plain single-precision numbers. FITS allows more (double precision, scaled
+integers, compressed tiles), and users' scripts write them: such files are read and written whole.
+"""
 
 import math
 import shutil
@@ -14,10 +18,19 @@ from numpy.typing import NDArray
 ROWS_AT_ONCE = 64
 FLOATS = ">f4"
 """Single-precision numbers in the byte order of FITS."""
+FLAGS = np.uint32
+PLAIN_BITPIX = -32
+FLAG_BITPIX, FLAG_ZERO = 32, 1 << 31
+"""FITS holds unsigned integers as signed ones with an offset."""
+FLAG_PLANES = ("DQ",)
 
 FloatRows = NDArray[np.floating[Any]]
 Change = Callable[[slice, FloatRows], NDArray[Any]]
-"""Takes which rows, and what stands there, to what shall stand there: numbers of 4 bytes in the byte order of FITS."""
+"""Takes which rows, and what stands there in single precision, to what shall stand there; flags are ``uint32``."""
+
+
+class PlaneError(ValueError):
+    """A FITS file lacks a plane, or holds it in numbers that cannot be taken for it."""
 
 
 class Plane(NamedTuple):
@@ -37,17 +50,53 @@ class Plane(NamedTuple):
 
 
 def find_planes(path: Path) -> dict[str, Plane]:
-    """Find the two-dimensional image extensions of a FITS file by name; all are taken for 4 bytes a pixel."""
+    """Find the two-dimensional image extensions of a FITS file whose numbers lie there plainly, 4 bytes a pixel.
+
+    Of several extensions of one name the first counts, as it does for jwst.
+    """
+    planes: dict[str, Plane] = {}
     with fits.open(path, memmap=False) as hdus:
-        images = [hdu for hdu in hdus if hdu.is_image and hdu.header["NAXIS"] == 2]
-        return {
-            hdu.name: Plane(path, hdu.fileinfo()["datLoc"], (hdu.header["NAXIS2"], hdu.header["NAXIS1"]))
-            for hdu in images
-        }
+        for hdu in hdus:
+            if hdu.name not in planes and _is_plain(hdu):
+                place, header = hdu.fileinfo()["datLoc"], hdu.header
+                planes[hdu.name] = Plane(path, place, (header["NAXIS2"], header["NAXIS1"]))
+    return planes
+
+
+def read_plane(hdus: fits.HDUList, name: str) -> NDArray[Any]:
+    """Read a plane in the machine's own byte order, whatever way the file holds it.
+
+    What was read of the file is let go before the next plane is asked for.
+
+    Parameters
+    ----------
+    hdus
+        An open FITS file.
+    name
+        Extension; of several the first counts. Flags (DQ) come as ``uint32``, all others as ``float32``.
+
+    Raises
+    ------
+    PlaneError
+        It is no image of two axes, or flags are no whole numbers.
+    """
+    hdu = hdus[name]
+    if not hdu.is_image or hdu.data is None or hdu.data.ndim != 2:
+        raise PlaneError(f"extension {name} is no image of two axes")
+    if name in FLAG_PLANES:
+        return _flags(hdu)
+    # What cannot be held in single precision becomes infinite, and infinite pixels are not used.
+    with np.errstate(over="ignore"):
+        plane = np.ascontiguousarray(hdu.data, dtype=np.float32)
+    del hdu.data
+    return plane
 
 
 def copy_changed(source: Path, target: Path, header: fits.Header, changes: Mapping[str, Change]) -> Path:
-    """Copy a FITS file with another primary header and some planes changed, in one pass and strip by strip.
+    """Copy a FITS file with another primary header and some planes changed.
+
+    A file whose planes are plain is copied in one pass and strip by strip, byte for byte but for the changes. Any
+    other is written anew, its planes in single precision, uncompressed and each once.
 
     Parameters
     ----------
@@ -56,22 +105,83 @@ def copy_changed(source: Path, target: Path, header: fits.Header, changes: Mappi
     header
         Takes the place of the primary header.
     changes
-        What to make of a plane, by the extension's name.
+        What to make of a plane, by the extension's name; those that the file lacks are passed by.
     """
+    if not _is_plain_file(source, changes):
+        return _write_anew(source, target, header, changes)
     planes = find_planes(source)
     with source.open("rb") as old, target.open("wb") as new:
         new.write(header.tostring().encode("ascii"))
         old.seek(_first_extension(source))
         for plane, change in sorted(
-            ((planes[name], change) for name, change in changes.items()), key=lambda pair: pair[0].start
+            ((planes[name], change) for name, change in changes.items() if name in planes),
+            key=lambda pair: pair[0].start,
         ):
             new.write(old.read(plane.start - old.tell()))
             for first in range(0, plane.shape[0], ROWS_AT_ONCE):
                 rows = slice(first, min(first + ROWS_AT_ONCE, plane.shape[0]))
-                new.write(np.ascontiguousarray(change(rows, plane.rows(rows.start, rows.stop))).data)
+                new.write(_stored(change(rows, plane.rows(rows.start, rows.stop))).data)
             old.seek(4 * math.prod(plane.shape), SEEK_CUR)
         shutil.copyfileobj(old, new)
     return target
+
+
+def _write_anew(source: Path, target: Path, header: fits.Header, changes: Mapping[str, Change]) -> Path:
+    with fits.open(source, memmap=False) as hdus:
+        written = [fits.PrimaryHDU(header=header)]
+        for hdu in hdus[1:]:
+            if hdu.name not in changes:
+                written.append(hdu)
+            elif hdu.name not in [other.name for other in written]:
+                plane = read_plane(hdus, hdu.name).astype(np.float32, copy=False)
+                changed = changes[hdu.name](slice(0, plane.shape[0]), plane)
+                written.append(fits.ImageHDU(changed, _without_scale(hdu.header), name=hdu.name))
+        fits.HDUList(written).writeto(target, overwrite=True)
+    return target
+
+
+def _stored(values: NDArray[Any]) -> NDArray[Any]:
+    """Numbers as FITS holds them."""
+    if values.dtype == FLAGS:
+        return (values ^ FLAGS(FLAG_ZERO)).astype(">u4")
+    return np.ascontiguousarray(values, dtype=FLOATS)
+
+
+def _flags(hdu: fits.ImageHDU) -> NDArray[np.uint32]:
+    flags = hdu.data
+    if not np.issubdtype(flags.dtype, np.integer):
+        with np.errstate(invalid="ignore"):
+            whole = np.isfinite(flags) & (flags == np.round(flags)) & (np.abs(flags) < 1 << 32)
+        if not whole.all():
+            raise PlaneError(f"extension {hdu.name} holds numbers that are no flags; write them as 32-bit integers")
+        flags = flags.astype(np.int64)
+    taken = np.ascontiguousarray(flags).astype(FLAGS)
+    del hdu.data
+    return taken
+
+
+def _is_plain_file(path: Path, names: Mapping[str, Change]) -> bool:
+    """Tell whether none of the planes of some names is there twice, and all are plain."""
+    with fits.open(path, memmap=False) as hdus:
+        found = [hdu for hdu in hdus[1:] if hdu.name in names]
+        are_single = len({hdu.name for hdu in found}) == len(found)
+        return hdus[0].header["NAXIS"] == 0 and are_single and all(_is_plain(hdu) for hdu in found)
+
+
+def _is_plain(hdu: fits.hdu.base.ExtensionHDU) -> bool:
+    header = hdu.header
+    if isinstance(hdu, fits.CompImageHDU) or not hdu.is_image or header["NAXIS"] != 2:
+        return False
+    bitpix, zero = (FLAG_BITPIX, FLAG_ZERO) if hdu.name in FLAG_PLANES else (PLAIN_BITPIX, 0)
+    return header["BITPIX"] == bitpix and header.get("BZERO", 0) == zero and header.get("BSCALE", 1) == 1
+
+
+def _without_scale(header: fits.Header) -> fits.Header:
+    """Leave out what tells how numbers were held."""
+    kept = header.copy()
+    for keyword in ("BSCALE", "BZERO", "BLANK"):
+        kept.remove(keyword, ignore_missing=True)
+    return kept
 
 
 def _first_extension(path: Path) -> int:

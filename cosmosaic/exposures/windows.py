@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 
-from cosmosaic.exposures.frames import light_filter
 from cosmosaic.geometry.grid import survey_grid
 from cosmosaic.geometry.sphere import GridError
 from cosmosaic.geometry.windows import clipped_to, in_larger_pixels, read_tiles, touched_tiles
@@ -51,8 +50,7 @@ def survey_windows(frames: Iterable[Frame], survey: Survey, tiles: tuple[MosaicG
     frames = list(frames)
     footprints = {frame.name: frame.footprint for frame in frames}
     factors = {
-        frame.band: survey.grid.long_wavelength_factor if is_long_wavelength(light_filter(frame)) else 1
-        for frame in frames
+        frame.band: survey.grid.long_wavelength_factor if is_long_wavelength(frame.band) else 1 for frame in frames
     }
     windows: dict[str, Windows] = {}
     for band, factor in factors.items():

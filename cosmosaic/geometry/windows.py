@@ -7,11 +7,9 @@ anchored there too, the central one centred on it, so that they stay the same wh
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from astropy.io import fits
 from astropy.io.ascii import InconsistentTableError
 from astropy.table import Table
 
@@ -202,21 +200,6 @@ def clipped_to(window: MosaicGrid, tiles: Sequence[MosaicGrid]) -> MosaicGrid:
     """Return the part of a window that lies in the smallest rectangle around some tiles."""
     around = covering(box_of(tile) for tile in tiles)
     return window_of(window, box_of(window).intersection(around), window.tile)
-
-
-def read_footprint(path: Path) -> list[tuple[float, float]]:
-    """Read the corners (RA, Dec) in degrees from a file's S_REGION.
-
-    Raises
-    ------
-    cosmosaic.geometry.sphere.GridError
-        It is no polygon.
-    """
-    region = str(fits.getval(path, "S_REGION", "SCI"))
-    numbers = [float(word) for word in region.split()[2:]]
-    if len(numbers) < 6 or len(numbers) % 2:
-        raise GridError(f"{path}: S_REGION is {region!r}, which is no polygon")
-    return list(zip(numbers[::2], numbers[1::2], strict=True))
 
 
 class Plan(NamedTuple):

@@ -7,8 +7,8 @@ from pathlib import Path
 from cosmosaic.cells.steps import lattice_of
 from cosmosaic.exposures.associations import make_associations
 from cosmosaic.exposures.band import Band
+from cosmosaic.exposures.exposure import describe_frame
 from cosmosaic.exposures.files import Cal
-from cosmosaic.exposures.frames import describe_frame
 from cosmosaic.exposures.patterns import write_exposure_sky
 from cosmosaic.mosaic.engines import BandInput, TiledEngine
 from cosmosaic.records import MosaicGrid, StoredObject, Windows

@@ -18,10 +18,12 @@ from stdatamodels.jwst.datamodels import open as open_model
 
 from cosmosaic.drizzle.summary import FrameSummary
 from cosmosaic.drizzle.sums import SumsFile, read_patch, read_strip
+from cosmosaic.exposures.footprints import region_corners
+from cosmosaic.exposures.keywords import iso_date
 from cosmosaic.exposures.planes import ROWS_AT_ONCE
 from cosmosaic.geometry.wcs import grid_wcs
 from cosmosaic.geometry.windows import Box, box_of, covering
-from cosmosaic.provenance import order_asdf_history, save_model
+from cosmosaic.provenance import complete_wcs, order_asdf_history, save_model
 from cosmosaic.records import MosaicGrid
 from cosmosaic.survey import DrizzleSettings
 
@@ -272,6 +274,8 @@ def _template_headers(
         with fits.open(small) as hdus:
             headers = {hdu.name: hdu.header.copy() for hdu in hdus}
             start = hdus["ASDF"].fileinfo()["hdrLoc"]
+        # Before the header has its true size: a card that is added to a large file later moves all that follows it.
+        complete_wcs(headers["SCI"])
         tree = order_asdf_history(small.read_bytes()[start:])
     headers["NEXP"] = headers["WHT"].copy()
     headers["NEXP"]["EXTNAME"] = "NEXP"
@@ -323,10 +327,27 @@ def _describe_times(model: ImageModel, summaries: Sequence[FrameSummary]) -> Non
     exposure = model.meta.exposure
     exposure.exposure_time = exposure.effective_exposure_time = sum(one.exposure_time for one in groups.values())
     exposure.duration = exposure.elapsed_exposure_time = sum(one.duration for one in groups.values())
-    exposure.start_time = min(one.start_time for one in groups.values())
-    exposure.end_time = max(one.end_time for one in groups.values())
+    _describe_dates(model, [one for one in groups.values() if one.start_time is not None])
     measured = [one.measurement_time for one in groups.values()]
     exposure.measurement_time = None if None in measured else sum(time for time in measured if time is not None)
+
+
+def _describe_dates(model: ImageModel, summaries: Sequence[FrameSummary]) -> None:
+    """Tell when the first exposure began and the last one ended, under all keywords that tell it."""
+    if not summaries:
+        return
+    begins = [one.start_time for one in summaries if one.start_time is not None]
+    ends = [one.end_time for one in summaries if one.end_time is not None]
+    start, end = min(begins), max(ends)
+    middle = (start + end) / 2
+    exposure, observation = model.meta.exposure, model.meta.observation
+    exposure.start_time = exposure.start_time_mjd = start
+    exposure.mid_time = exposure.mid_time_mjd = middle
+    exposure.end_time = exposure.end_time_mjd = end
+    # Barycentric times are of one exposure.
+    exposure.start_time_tdb = exposure.mid_time_tdb = exposure.end_time_tdb = None
+    observation.date_beg, observation.date_end = iso_date(start), iso_date(end)
+    observation.date, observation.time = iso_date(start).split("T")
 
 
 def scale_ratio(window: MosaicGrid, summaries: Sequence[FrameSummary]) -> float:
@@ -338,7 +359,7 @@ def scale_ratio(window: MosaicGrid, summaries: Sequence[FrameSummary]) -> float:
 def _footprint(window: MosaicGrid, summaries: Sequence[FrameSummary]) -> str:
     wcs = grid_wcs(window)
     corners = wcs.footprint()
-    regions = [np.array(one.s_region.split()[2:], dtype=float).reshape(-1, 2) for one in summaries]
+    regions = [np.array(region_corners(one.s_region)) for one in summaries]
     try:
         return str(combine_sregions(regions, wcs.get_transform("detector", "world"), intersect_footprint=corners))
     except (ValueError, AttributeError):

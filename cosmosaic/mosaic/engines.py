@@ -95,7 +95,7 @@ class TiledEngine:
     @cached_property
     def plan(self) -> Plan:
         """Which exposures reach which tiles."""
-        windows, pixel = self.given.windows, detector_pixel_arcsec(self.given.band.association.filter)
+        windows, pixel = self.given.windows, detector_pixel_arcsec(self.given.band.name)
         side = side_of_tiles(windows, pixel, self.worker_gb, self.job.survey.resources.tile_pixels)
         return make_plan(self.given.band.footprints, windows.whole, side)
 
@@ -184,4 +184,4 @@ def open_engine(given: BandInput, worker_gb: float, job: Job) -> Engine:
     """Return the engine that the settings ask for; tiles fit the memory of one worker in GB."""
     if job.survey.engine == "jwst":
         return JwstEngine(given, job)
-    return TiledEngine(given, worker_gb, detector_pixel_arcsec(given.band.association.filter), job)
+    return TiledEngine(given, worker_gb, detector_pixel_arcsec(given.band.name), job)

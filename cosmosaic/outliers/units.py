@@ -120,6 +120,7 @@ def flag_exposure(  # noqa: PLR0913
     light, name = light_of(read, drizzle.weight_type), read.name
     read.dq[flagged] |= OUTLIER
     crf = write_flagged(exposure, read, level, treatment, folder / f"{name}_crf.fits", "COMPLETE")
+    facts = {"implausible_pixels": float(read.implausible), "outliers": float(np.count_nonzero(flagged))}
     # Errors and flags are no longer needed, and memory is.
     del read
     boxes = [box_of(tile).intersection(reach) for tile in tiles]
@@ -127,9 +128,8 @@ def flag_exposure(  # noqa: PLR0913
         tile.tile: write_patch(patch, folder / f"{name}_{tile.tile}_patch.npy")
         for tile, patch in zip(tiles, patches(light, flagged, mapped, boxes, drizzle), strict=True)
     }
-    outliers = float(np.count_nonzero(flagged))
     del light, flagged, mapped
-    return Made(crf=crf, cleared=bin_cleared(crf, cells, folder), patches=patched, facts={"outliers": outliers})
+    return Made(crf=crf, cleared=bin_cleared(crf, cells, folder), patches=patched, facts=facts)
 
 
 def keep_exposure(exposure: Path, sky: Path | None, treatment: SkyTreatment, cells: MosaicGrid, folder: Path) -> Made:
@@ -137,8 +137,9 @@ def keep_exposure(exposure: Path, sky: Path | None, treatment: SkyTreatment, cel
     read = read_flat_exposure(exposure, sky, treatment.trim_pixels)
     level = read_exposure_sky(sky).level
     crf = write_flagged(exposure, read, level, treatment, folder / f"{read.name}_crf.fits", "SKIPPED")
+    facts = {"implausible_pixels": float(read.implausible)}
     del read
-    return Made(crf=crf, cleared=bin_cleared(crf, cells, folder), patches={})
+    return Made(crf=crf, cleared=bin_cleared(crf, cells, folder), patches={}, facts=facts)
 
 
 def bin_cleared(crf: Path, grid: MosaicGrid, folder: Path) -> Path:

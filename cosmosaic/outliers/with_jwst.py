@@ -7,7 +7,7 @@ from typing import Any
 from jwst.outlier_detection import OutlierDetectionStep
 from stdatamodels.jwst.datamodels.dqflags import pixel
 
-from cosmosaic.dq import border, is_usable
+from cosmosaic.dq import border, implausible_in, is_usable
 from cosmosaic.exposures.library import exposure_name, open_exposures, save_exposures
 from cosmosaic.exposures.patterns import ExposureSky, pattern_image, read_exposure_sky
 from cosmosaic.outliers.units import bin_cleared
@@ -48,8 +48,7 @@ def flag_outliers(
         Gets the ``_crf`` files, and for the verdict ``<exposure>_cleared.npz``.
     """
     library = open_exposures(list(exposures.values()), folder.parent)
-    if skies or treatment.trim_pixels:
-        _clear(library, {name: read_exposure_sky(path) for name, path in skies.items()}, treatment)
+    _clear(library, {name: read_exposure_sky(path) for name, path in skies.items()}, treatment)
     if thresholds.enabled and len(library.group_names) >= FEWEST_GROUPS:
         library = _detect(library, thresholds, drizzle)
     crfs = {exposure_name(path.name): path for path in save_exposures(library, "_crf", folder)}
@@ -59,6 +58,7 @@ def flag_outliers(
 def _clear(library: Any, skies: Mapping[str, ExposureSky], treatment: SkyTreatment) -> None:
     with library:
         for model in library:
+            model.dq[implausible_in(model)] |= pixel["DO_NOT_USE"]
             sky = skies.get(exposure_name(model.meta.filename))
             if sky and len(sky.patterns):
                 usable = is_usable(model.data, model.err, model.dq)

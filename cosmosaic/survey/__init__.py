@@ -3,7 +3,6 @@
 from cosmosaic.survey.loading import load_survey
 from cosmosaic.survey.settings import (
     AlignSettings,
-    BandName,
     CatalogSettings,
     CellMethod,
     CleanupSettings,
@@ -30,7 +29,6 @@ from cosmosaic.survey.settings import (
 
 __all__ = [
     "AlignSettings",
-    "BandName",
     "CatalogSettings",
     "CellMethod",
     "CleanupSettings",

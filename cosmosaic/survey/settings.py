@@ -2,13 +2,21 @@
 
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from cosmosaic.nircam import DETECTOR_PATTERN
+from cosmosaic.nircam import DETECTOR_PATTERN, band_name
 
-FilterName = Annotated[str, Field(pattern=r"^F\d{3}[WMN]2?$")]
-BandName = Annotated[str, Field(pattern=r"^F\d{3}[WMN]2?(-[A-Z0-9]+)?$")]
-"""A filter, with the pupil where it holds a second element: F150W or F444W-F470N."""
+
+def _named_as_astronomers_do(value: Any) -> Any:
+    """Take a filter, also after a detector's name, for what astronomers call it."""
+    if not isinstance(value, str):
+        return value
+    detector, underscore, name = value.rpartition("_")
+    return f"{detector.upper()}{underscore}{band_name(name)}"
+
+
+FilterName = Annotated[str, BeforeValidator(_named_as_astronomers_do), Field(pattern=r"^F\d{3}[WMN]2?$")]
+"""F150W, or F470N, also where it is written as F444W-F470N or, as MAST has it, f470n-f444w."""
 DetectorName = Annotated[str, Field(pattern=f"^{DETECTOR_PATTERN}$")]
 PixelMethod = Literal[
     "median",
@@ -26,7 +34,7 @@ CellMethod = Literal["none", "pedestal", "overlap", "overlap-planes", "surface",
 """Sky methods that need only the means of cells, or nothing."""
 SkyMethod = Literal[CellMethod, PixelMethod, "auto"]
 FlickerCorrection = Literal["none", "jwst", "fast"]
-WispTemplate = Annotated[str, Field(pattern=r"^NRC[AB][34]_F\d{3}[WMN]2?$")]
+WispTemplate = Annotated[str, BeforeValidator(_named_as_astronomers_do), Field(pattern=r"^NRC[AB][34]_F\d{3}[WMN]2?$")]
 
 
 def _number_fields(schema: dict[str, Any]) -> None:
@@ -181,7 +189,7 @@ class SkySettings(Settings):
     more exposures in a filter, with one made from them."""
     wisp_templates: dict[WispTemplate, str] = Field(default_factory=dict)
     """Your wisp templates (URL of a FITS image) by detector and filter, e.g. NRCB4_F150W."""
-    source_masks: dict[BandName, str] = Field(default_factory=dict)
+    source_masks: dict[FilterName, str] = Field(default_factory=dict)
     """Source masks by band for a second pass (URL of a FITS image with a WCS, 0 on the sky): a copy of an earlier run's
     _segm.fits, or your own. Levels are measured on the pixels outside the masks."""
     slow_stripes: bool = True

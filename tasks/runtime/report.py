@@ -14,7 +14,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.states import Completed, Failed, State
 from rich.table import Table
 
-from cosmosaic.exposures.frames import FoundFrames
+from cosmosaic.exposures.search import FoundFrames
 from cosmosaic.preview.thumbnails import THUMBNAIL_SUFFIX
 from cosmosaic.processes import workers
 from cosmosaic.processes.workers import WorkerPlan

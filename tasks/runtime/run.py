@@ -23,7 +23,7 @@ from prefect.task_runners import TaskRunner
 from rich.console import Console
 
 from cosmosaic.calibrate import references
-from cosmosaic.exposures.frames import FoundFrames
+from cosmosaic.exposures.search import FoundFrames
 from cosmosaic.processes import workers
 from cosmosaic.steps.declaration import Made, Outputs, Step
 from cosmosaic.steps.files import File, Many

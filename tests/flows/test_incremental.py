@@ -9,8 +9,9 @@ import pytest
 from astropy.table import QTable
 from support.small_survey import BAND, new_survey
 
+from cosmosaic.exposures.footprints import read_footprint
 from cosmosaic.geometry.grid import survey_grid
-from cosmosaic.geometry.windows import make_plan, read_footprint
+from cosmosaic.geometry.windows import make_plan
 from cosmosaic.survey import GridSettings
 
 pytestmark = [pytest.mark.slow, pytest.mark.server]

@@ -16,7 +16,7 @@ from jwst.associations.lib.rules_level3_base import DMS_Level3_Base
 from support.truth import drizzle
 
 from cosmosaic.exposures.associations import AssociationError
-from cosmosaic.exposures.frames import FoundFrames, find_frames
+from cosmosaic.exposures.search import FoundFrames, find_frames
 from cosmosaic.geometry.grid import pixel_to_sky, survey_grid
 from cosmosaic.processes import workers
 from cosmosaic.survey import GridSettings

@@ -8,8 +8,9 @@ from astropy.table import Table
 from jwst import datamodels
 from support.small_survey import BAND
 
+from cosmosaic.exposures.footprints import read_footprint
 from cosmosaic.geometry.grid import sky_to_pixel, survey_grid
-from cosmosaic.geometry.windows import box_of, lattice, read_footprint
+from cosmosaic.geometry.windows import box_of, lattice
 from cosmosaic.survey import GridSettings
 
 pytestmark = [pytest.mark.slow, pytest.mark.server]

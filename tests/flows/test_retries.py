@@ -5,7 +5,7 @@ import inspect
 import pytest
 from prefect.states import Failed
 
-from cosmosaic.exposures.frames import FrameError
+from cosmosaic.exposures.headers import FrameError
 from cosmosaic.processes.workers import LostChildError, WorkerError
 from cosmosaic.storage.scratch import ScratchError
 from cosmosaic.storage.store import AlteredObjectError

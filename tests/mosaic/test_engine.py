@@ -1,6 +1,7 @@
 """The tiled engine makes the jwst package's pixels, whatever the tiles and in whatever order frames come."""
 
 import shutil
+import warnings
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from multiprocessing import get_context
@@ -10,20 +11,24 @@ from typing import Any
 import numpy as np
 import pytest
 from astropy.io import fits
+from astropy.time import Time
 from astropy.wcs import WCS
 from jwst import datamodels
 from jwst.resample.resample import ResampleImage
+from real import real
 from stdatamodels.jwst.datamodels.dqflags import pixel
 
 from cosmosaic.dq import is_usable
 from cosmosaic.drizzle.exposure import ExposureError, read_exposure
 from cosmosaic.drizzle.units import FootprintError, drizzle_exposure
+from cosmosaic.exposures.footprints import read_footprint
 from cosmosaic.exposures.library import exposure_name, open_exposures
 from cosmosaic.exposures.patterns import pattern_image, patterns_text, write_exposure_sky
+from cosmosaic.exposures.search import find_frames
 from cosmosaic.geometry.grid import resample_parameters, survey_grid
 from cosmosaic.geometry.pixelmap import sampled_map
 from cosmosaic.geometry.sphere import GridError
-from cosmosaic.geometry.windows import Box, cell_lattice, make_plan, read_footprint, tiles_of, window_of
+from cosmosaic.geometry.windows import Box, cell_lattice, make_plan, tiles_of, window_of
 from cosmosaic.mosaic.alone import make_mosaic
 from cosmosaic.mosaic.memory import SMALL_MOSAIC_PIXELS, fit_memory, peak_mb, tile_sides
 from cosmosaic.outliers import with_jwst
@@ -217,6 +222,9 @@ def test_the_sky_is_taken_out_of_the_mosaic_whether_or_not_it_leaves_the_frames(
 def test_the_mosaic_opens_in_jwst_and_by_its_header(mosaic: Path, window: MosaicGrid) -> None:
     with datamodels.open(str(mosaic)) as model, fits.open(mosaic) as hdus:
         assert model.data.shape == window.shape
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            WCS(hdus["SCI"].header)
         x, y = np.array([10.0, 200.0]), np.array([20.0, 100.0])
         np.testing.assert_allclose(model.meta.wcs(x, y), WCS(hdus["SCI"].header).all_pix2world(x, y, 0), atol=1e-9)
         assert model.meta.photometry.pixelarea_arcsecsq == pytest.approx(0.0009)
@@ -226,6 +234,43 @@ def test_the_mosaic_opens_in_jwst_and_by_its_header(mosaic: Path, window: Mosaic
         assert hdus["NEXP"].data.max() == 4
         np.testing.assert_array_equal(hdus["NEXP"].data > 0, hdus["WHT"].data > 0)
         hdus.verify("exception")
+
+
+def test_the_mosaic_tells_when_its_first_exposure_began_and_its_last_one_ended(
+    mosaic: Path, frames: list[Path]
+) -> None:
+    start = min(fits.getval(path, "EXPSTART") for path in frames)
+    end = max(fits.getval(path, "EXPEND") for path in frames)
+    with fits.open(mosaic) as hdus:
+        primary, sci = hdus[0].header, hdus["SCI"].header
+        assert (primary["EXPSTART"], primary["EXPEND"]) == (sci["MJD-BEG"], sci["MJD-END"]) == (start, end)
+        for header in (primary, sci):
+            assert Time(header["DATE-BEG"], scale="utc").mjd == pytest.approx(start, abs=1e-8)
+            assert Time(header["DATE-END"], scale="utc").mjd == pytest.approx(end, abs=1e-8)
+
+
+def test_exposures_with_the_keywords_of_mirage_make_the_same_mosaic(
+    frames: list[Path], levels: dict[str, float], window: MosaicGrid, mosaic: Path, tmp_path: Path
+) -> None:
+    with fits.open(real("mirage/*nrca1_rate.fits.gz")) as hdus:
+        known = [set(hdus[name].header) for name in ("PRIMARY", "SCI")]
+    # Those of the calibration, which Mirage's rate images go through.
+    known[1] |= {"PHOTMJSR", "PIXAR_SR", "PIXAR_A2", "BUNIT"}
+    stripped = [Path(shutil.copy(path, tmp_path)) for path in frames]
+    for path in stripped:
+        with fits.open(path, mode="update") as hdus:
+            for hdu, kept in zip(hdus[:2], known, strict=True):
+                for keyword in set(hdu.header) - kept - {"SIMPLE", "XTENSION", ""}:
+                    hdu.header.remove(keyword)
+            assert "DATE-BEG" not in hdus[0].header
+            assert "S_REGION" not in hdus["SCI"].header
+    found = find_frames(str(tmp_path))
+    assert len(found.frames) == 4
+    assert found.refused == ()
+    (tmp_path / "out").mkdir()
+    again = made(stripped, levels, window, tmp_path / "out")
+    for name, plane in planes(mosaic).items():
+        np.testing.assert_array_equal(again[name], plane)
 
 
 def test_the_mosaic_carries_the_headers_of_its_exposures(mosaic: Path, frames: list[Path]) -> None:

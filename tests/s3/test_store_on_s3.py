@@ -15,7 +15,8 @@ from support.bad_network import between
 from support.s3_server import forget_stores
 from test_frames import put
 
-from cosmosaic.exposures import frames
+from cosmosaic.exposures.headers import read_header
+from cosmosaic.exposures.search import find_frames
 from cosmosaic.records import StoredObject
 from cosmosaic.storage import checksums, objects, remote, store, transfer
 
@@ -169,7 +170,7 @@ def test_header_of_a_large_frame_moves_at_most_one_megabyte(network, bucket, lar
     store.publish(large_frame, f"{bucket}/raw/{large_frame.name}")
     network.forget()
     with store.open_object(f"{bucket}/raw/{large_frame.name}") as stream:
-        headers = frames.read_header(stream)
+        headers = read_header(stream)
     assert headers.primary["TELESCOP"] == "JWST"
     assert headers.extensions[-1] == "LAST"
     assert large_frame.stat().st_size > 100e6
@@ -182,7 +183,7 @@ def test_a_thousand_frames_are_listed_and_described_in_a_minute(bucket, tmp_path
     with ThreadPoolExecutor(16) as pool:
         list(pool.map(lambda path: store.publish(path, f"{bucket}/raw/{path.name}"), paths))
     start = time.monotonic()
-    found = frames.find_frames(f"{bucket}/raw", memo=f"{bucket}/cache/checksums")
+    found = find_frames(f"{bucket}/raw", memo=f"{bucket}/cache/checksums")
     wall_s = time.monotonic() - start
     print(f"{len(found.frames)} frames in {wall_s:.1f} s")
     assert (len(found.frames), found.refused) == (1000, ())

@@ -1,0 +1,241 @@
+"""What one raw frame is, by its headers: level, filter, detector, time and footprint."""
+
+import re
+from typing import Any
+
+from astropy.io import fits
+
+from cosmosaic.exposures.footprints import outline_of
+from cosmosaic.exposures.headers import (
+    FrameError,
+    FrameHeaders,
+    integer_of,
+    number_of,
+    read_header,
+    shown,
+    text_of,
+    value_of,
+    values_of,
+)
+from cosmosaic.exposures.keywords import KeywordError, detector_of, group_of, start_of, times_of
+from cosmosaic.nircam import BLOCKING_FILTERS
+from cosmosaic.records import Frame, StoredObject
+from cosmosaic.storage.store import LONGEST_NAME, ListedObject, checksum, is_plain_name, open_object, stat
+
+LEVELS = ("uncal", "rate", "cal")
+"""Levels a frame may enter at, lowest first."""
+OTHER_PRODUCTS = {
+    "ramp": "an intermediate Stage 1 product",
+    "rateints": "the Stage 1 product of single integrations",
+    "calints": "the Stage 2 product of single integrations",
+    "trapsfilled": "a Stage 1 by-product",
+    "crf": "a Stage 3 product of one exposure",
+    "crfints": "a Stage 3 product of one exposure",
+    "i2d": "a resampled image",
+    "segm": "a segmentation map",
+    "o": "an outlier-detection by-product",
+    "blot": "an outlier-detection by-product",
+    "median": "an outlier-detection by-product",
+    "skymatch": "a Stage 3 intermediate",
+    "tweakreg": "a Stage 3 intermediate",
+    "whtlt": "a spectroscopic product",
+    "x1d": "a spectrum",
+    "s2d": "a spectrum",
+}
+POINTING_KEYWORDS = ("RA_REF", "DEC_REF", "ROLL_REF", "V2_REF", "V3_REF", "VPARITY", "V3I_YANG")
+EXTENSIONS_OF_LEVEL = {
+    "uncal": (),
+    "rate": ("ERR", "DQ", "VAR_POISSON", "VAR_RNOISE"),
+    "cal": ("ERR", "DQ", "VAR_POISSON", "VAR_RNOISE", "ASDF"),
+}
+"""Extensions without which a frame cannot be processed: a file cut between two of them looks whole otherwise."""
+AXES_OF_LEVEL = {"uncal": 4, "rate": 2, "cal": 2}
+UNIT_OF_LEVEL = {"uncal": "DN", "rate": "DN/S", "cal": "MJY/SR"}
+DETECTOR_PATTERN = re.compile(r"NRC([AB][1-4]|[AB]LONG)")
+FILTER_PATTERN = re.compile(r"F\d{3}[WMN]2?")
+COMPRESSED_NAME = re.compile(r".+\.fits\.(gz|bz2|xz|zip|z|fz|zst)", re.IGNORECASE)
+
+
+def describe_frame(uri: str) -> Frame:
+    """Describe one NIRCam image by its headers, with its checksum.
+
+    Raises
+    ------
+    FrameError
+        It cannot take part; the message names file, keyword and value.
+    OSError
+        The store cannot be read.
+    """
+    listed = stat(uri)
+    if listed is None:
+        raise FileNotFoundError(f"there is no frame {uri}")
+    try:
+        frame = describe(listed)
+    except FrameError as error:
+        raise FrameError(error.reason, uri) from error
+    return frame.model_copy(update={"object": checksum(uri)})
+
+
+def describe(listed: ListedObject) -> Frame:
+    """Describe a frame without its checksum, so that files that are refused need not be read whole."""
+    suffix = _suffix(listed.name)
+    with open_object(listed.uri, listed.size) as stream:
+        headers = read_header(stream)
+        primary = headers.primary
+        _check_instrument(primary)
+        level = _level(listed.name, suffix, headers)
+        facts = _facts(headers, level, listed.name)
+        pointing_warnings = _pointing_warnings(headers.sci, level)
+        outline = outline_of(headers, stream, level)
+    warnings = [*_guiding_warnings(primary), *_extension_warnings(headers, level), *pointing_warnings]
+    return Frame(
+        object=StoredObject(uri=listed.uri, sha256="", size=listed.size),
+        level=level,
+        filter=_matched("FILTER", text_of(primary, "FILTER"), FILTER_PATTERN, "a filter to make images with"),
+        pupil=_pupil(primary),
+        subarray=text_of(primary, "SUBARRAY"),
+        footprint=outline.corners,
+        calibration_version=text_of(primary, "CAL_VER"),
+        crds_context=text_of(primary, "CRDS_CTX"),
+        warnings=(*warnings, *outline.warnings),
+        **facts,
+    )
+
+
+def _suffix(name: str) -> str:
+    """Return what a file's name tells of its level, where it can be a frame's."""
+    if not is_plain_name(name):
+        raise FrameError(
+            "has a name that cannot be used in headers and tables: rename the object to letters, digits, '_', '-', '.' "
+            f"and at most {LONGEST_NAME} characters"
+        )
+    if COMPRESSED_NAME.fullmatch(name):
+        raise FrameError("is compressed as a whole, so that no part of it can be read alone; unpack it, e.g. by gunzip")
+    if not name.endswith(".fits"):
+        raise FrameError("has a name that ends in other letters than .fits; rename it")
+    suffix = name.removesuffix(".fits").rsplit("_", 1)[-1].lower()
+    if suffix in OTHER_PRODUCTS:
+        raise FrameError(f"is no uncal, rate or cal frame but {OTHER_PRODUCTS[suffix]} (_{suffix})")
+    return suffix
+
+
+def _check_instrument(primary: fits.Header) -> None:
+    for keyword, expected in (("TELESCOP", "JWST"), ("INSTRUME", "NIRCAM")):
+        found = text_of(primary, keyword)
+        if found.upper() != expected:
+            what = f"{keyword} = {shown(found)}" if found else f"no keyword {keyword}"
+            raise FrameError(f"is no JWST NIRCam frame: it has {what}, not '{expected}'")
+    exposure_type = text_of(primary, "EXP_TYPE")
+    if exposure_type != "NRC_IMAGE":
+        what = f"EXP_TYPE = {shown(exposure_type)}" if exposure_type else "no keyword EXP_TYPE"
+        raise FrameError(f"is no image for a mosaic: it has {what}, not 'NRC_IMAGE'")
+    if text_of(primary, "TARGTYPE").upper() == "MOVING":
+        raise FrameError("follows a moving target (TARGTYPE = 'MOVING'); a mosaic is of the fixed sky")
+
+
+def _facts(headers: FrameHeaders, level: str, name: str) -> dict[str, Any]:
+    """Tell which exposure it is, and when and how long it was; all that is missing is named at once."""
+    values, missing = values_of(headers.primary, headers.sci), []
+    # References are chosen by subarray and date; a frame that is calibrated needs none.
+    needed = ("FILTER", "PUPIL") if level == "cal" else ("FILTER", "PUPIL", "SUBARRAY")
+    missing += [keyword for keyword in needed if not text_of(headers.primary, keyword)]
+    facts: dict[str, Any] = {"start": start_of(values), "detector": detector_of(values, name)}
+    if not facts["detector"]:
+        missing.append("DETECTOR")
+    if not facts["start"] and level != "cal":
+        missing.append("DATE-BEG")
+    try:
+        program, observation, visit, group, sequence, activity, exposure = group_of(values, name)
+        facts |= {"program": program, "observation": observation, "visit": visit}
+        facts["exposure"] = f"{group}{sequence}{activity}_{exposure}"
+    except KeywordError as error:
+        missing += error.missing
+    try:
+        facts["exposure_time"] = times_of(values).exposure
+    except KeywordError as error:
+        missing += error.missing
+    if missing:
+        raise FrameError(
+            f"lacks {', '.join(missing)} in its primary header, and no other keyword implies what is missing; download "
+            f"it again, or set it"
+        )
+    _matched("DETECTOR", facts["detector"], DETECTOR_PATTERN, "a NIRCam detector")
+    return facts
+
+
+def _guiding_warnings(primary: fits.Header) -> list[str]:
+    """Refuse frames that were exposed without fine guiding; warn of a visit that failed and of a planned pointing.
+
+    VISITSTA is the status of the visit: one that was cut short (PARTIAL, UNSUCCESSFUL) has whole exposures too.
+    PCS_MODE is the mode of the pointing control system during the exposure and ENGQLPTG tells whether the pointing in
+    the header was measured (CALCULATED...) or only PLANNED, which may be off by an arcsecond and is usual in
+    simulations.
+    """
+    status, mode = text_of(primary, "VISITSTA").upper(), text_of(primary, "PCS_MODE").upper()
+    if mode in ("COARSE", "NONE"):
+        raise FrameError(f"was exposed without fine guiding: PCS_MODE = '{mode}', its stars are smeared")
+    warnings = []
+    if status not in ("", "SUCCESSFUL"):
+        warnings.append(f"its visit was not a success (VISITSTA = {shown(status)}); look at the exposure")
+    if text_of(primary, "ENGQLPTG").upper() == "PLANNED":
+        warnings.append("the pointing is the planned one, not measured (ENGQLPTG = 'PLANNED'); consider align.enabled")
+    if text_of(primary, "ENG_QUAL").upper() == "SUSPECT":
+        warnings.append("engineering data are suspect (ENG_QUAL = 'SUSPECT')")
+    return warnings
+
+
+def _extension_warnings(headers: FrameHeaders, level: str) -> list[str]:
+    warnings = []
+    science = headers.extensions.count("SCI")
+    if science > 1:
+        warnings.append(f"it has {science} extensions SCI; the first is used, as jwst does")
+    if level == "cal" and "VAR_FLAT" not in headers.extensions:
+        warnings.append("it lacks the extension VAR_FLAT; errors of the flat field are taken as zero")
+    return warnings
+
+
+def _pointing_warnings(sci: fits.Header, level: str) -> list[str]:
+    """Refuse a frame that cannot be given a WCS; one that has a WCS needs the pointing for its alignment alone."""
+    missing = [keyword for keyword in POINTING_KEYWORDS if value_of(sci, keyword) is None]
+    for keyword in POINTING_KEYWORDS:
+        if keyword not in missing:
+            number_of(sci, keyword)
+    if missing and level != "cal":
+        raise FrameError(f"lacks {', '.join(missing)} in its SCI header; download it again, or set what is missing")
+    return [f"it lacks {', '.join(missing)} in its SCI header, which its alignment needs"] if missing else []
+
+
+def _level(name: str, suffix: str, headers: FrameHeaders) -> str:
+    """Level by the file's name, which the header must bear out."""
+    if suffix not in LEVELS or not name.endswith(f"_{suffix}.fits"):
+        raise FrameError("does not tell its level by name; names end in _uncal.fits, _rate.fits or _cal.fits")
+    axes, unit = integer_of(headers.sci, "NAXIS", None), text_of(headers.sci, "BUNIT").upper()
+    if axes != AXES_OF_LEVEL[suffix]:
+        raise FrameError(f"is {suffix} by name, but SCI has NAXIS = {axes}, not {AXES_OF_LEVEL[suffix]}")
+    if unit not in ("", UNIT_OF_LEVEL[suffix]):
+        raise FrameError(f"is {suffix} by name, but SCI has BUNIT = {shown(unit)}, not '{UNIT_OF_LEVEL[suffix]}'")
+    missing = [extension for extension in EXTENSIONS_OF_LEVEL[suffix] if extension not in headers.extensions]
+    if missing:
+        raise FrameError(f"lacks the extensions {', '.join(missing)} of a {suffix} file; it may be truncated")
+    return suffix
+
+
+def _matched(keyword: str, value: str, pattern: re.Pattern[str], what: str) -> str:
+    if not pattern.fullmatch(value.upper()):
+        raise FrameError(f"has {keyword} = {shown(value)}, which is not {what}")
+    return value.upper()
+
+
+def _pupil(primary: fits.Header) -> str:
+    """Return what is in the pupil wheel, where images can be made with it and with what is in the filter wheel."""
+    name, blocking = text_of(primary, "FILTER").upper(), text_of(primary, "PUPIL").upper()
+    if blocking == "CLEAR" or BLOCKING_FILTERS.get(name) == blocking:
+        return blocking
+    if blocking not in BLOCKING_FILTERS:
+        raise FrameError(f"has PUPIL = {shown(blocking)}, which is not CLEAR or a filter to make images with")
+    if BLOCKING_FILTERS[blocking] != name:
+        raise FrameError(
+            f"has PUPIL = '{blocking}' with FILTER = {shown(name)}, not '{BLOCKING_FILTERS[blocking]}', which NIRCam "
+            f"observes it with; no calibration is for such a pair"
+        )
+    return blocking

@@ -1,0 +1,233 @@
+"""Where on the sky an exposure lies."""
+
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
+from astropy.io import fits
+
+from cosmosaic.exposures.headers import (
+    FrameError,
+    FrameHeaders,
+    number_of,
+    read_header,
+    shown,
+    size_of,
+    text_of,
+    value_of,
+)
+from cosmosaic.geometry.grid import (
+    PADDING_ARCSEC,
+    directions,
+    footprint_centre,
+    plane_to_sky,
+    separations_deg,
+    sky_to_plane,
+    unit_vectors,
+)
+
+PIXEL_ARCSEC_SHORT, PIXEL_ARCSEC_LONG = 0.0312, 0.0630
+"""Largest nominal pixel of the short- and long-wavelength detectors (SIAF), where S_REGION is missing."""
+LARGEST_FOOTPRINT_DEG = 0.2
+LARGEST_TREE_BYTES = 1 << 24
+STATED_ERROR_ARCSEC = PADDING_ARCSEC
+"""What the archive's own statements differ by, and what the plan of a mosaic allows for."""
+NOMINAL_ERROR_ARCSEC = 1.5
+"""Corners without distortion are off by up to 1.24 arcsec."""
+
+Corners = tuple[tuple[float, float], ...]
+"""(RA, Dec) in degrees, ICRS, right ascensions from 0 to 360."""
+
+
+def region_corners(region: str) -> Corners:
+    """Take the corners out of the value of S_REGION.
+
+    Raises
+    ------
+    FrameError
+        It is no polygon in ICRS.
+    """
+    words = region.split()
+    try:
+        numbers = [float(word) for word in words[2:]]
+    except ValueError:
+        numbers = []
+    is_polygon = [word.upper() for word in words[:2]] == ["POLYGON", "ICRS"] and np.isfinite(numbers).all()
+    if not is_polygon or len(numbers) < 6 or len(numbers) % 2:
+        raise FrameError(f"has S_REGION = {shown(region)}, which is no 'POLYGON ICRS  ra dec ra dec ra dec ...'")
+    return tuple((ra % 360.0, dec) for ra, dec in zip(numbers[::2], numbers[1::2], strict=True))
+
+
+class Outline(NamedTuple):
+    """Where an exposure lies."""
+
+    corners: Corners
+    warnings: tuple[str, ...] = ()
+    """What contradicts it in the file's headers."""
+
+
+def outline_of(headers: FrameHeaders, stream: BinaryIO, level: str) -> Outline:
+    """Find where an exposure lies: by its WCS (gwcs) where it has one, else by what its WCS will be made of.
+
+    FITS WCS, S_REGION, NAXIS and SUBSIZE state the same once more. What decides where pixels fall counts, and a
+    statement that lies more than 0.5 arcsec beside it is told.
+
+    Parameters
+    ----------
+    headers, stream
+        Headers of the file, and the file, of which the ASDF extension is read where the exposure is calibrated.
+    level
+        ``uncal``, ``rate`` or ``cal``.
+
+    Raises
+    ------
+    FrameError
+        Its WCS cannot be read or is of an array of another size, S_REGION is no polygon, or what is stated lies
+        degrees apart.
+    """
+    return _calibrated(headers, stream) if level == "cal" else _uncalibrated(headers)
+
+
+def read_footprint(path: Path) -> Corners:
+    """Read the corners of an exposure from its file.
+
+    Raises
+    ------
+    FrameError
+        See `outline_of`.
+    """
+    level = next((level for level in ("uncal", "rate") if path.name.endswith(f"_{level}.fits")), "cal")
+    with path.open("rb") as stream:
+        try:
+            return outline_of(read_header(stream), stream, level).corners
+        except FrameError as error:
+            raise FrameError(error.reason, str(path)) from error
+
+
+def region_text(corners: Corners) -> str:
+    """Write corners as the value of S_REGION."""
+    return "POLYGON ICRS  " + " ".join(f"{number:.9f}" for corner in corners for number in corner)
+
+
+def _calibrated(headers: FrameHeaders, stream: BinaryIO) -> Outline:
+    # A second to import, and only calibrated exposures have a WCS.
+    from cosmosaic.exposures.wcs import WcsError, read_geometry
+
+    if headers.asdf is None or headers.asdf[1] > LARGEST_TREE_BYTES:
+        raise FrameError("has no WCS: no ASDF extension of a sensible size; run assign_wcs again (Stage 2)")
+    sci, (start, length) = headers.sci, headers.asdf
+    size = size_of(sci, "NAXIS1", None), size_of(sci, "NAXIS2", None)
+    stream.seek(start)
+    try:
+        found = read_geometry(stream.read(length), sci)
+    except WcsError as error:
+        raise FrameError(str(error)) from error
+    _check_size(size, found.size, _subarray_size(headers.primary))
+    corners = tuple((float(ra), float(dec)) for ra, dec in found.corners)
+    spread = separations_deg(unit_vectors(corners), footprint_centre(corners)).max()
+    if spread > LARGEST_FOOTPRINT_DEG:
+        raise FrameError(f"has a WCS that spreads it over {spread:.3f} deg; run assign_wcs again (Stage 2)")
+    warnings = []
+    if found.fits_error_arcsec > STATED_ERROR_ARCSEC:
+        warnings.append(
+            f"the FITS WCS of its header lies {found.fits_error_arcsec:.1f} arcsec beside its gwcs, which is used"
+        )
+    return Outline(corners, (*warnings, *_region_warnings(sci, corners)))
+
+
+def _check_size(size: tuple[int, int], of_wcs: tuple[int, int] | None, of_subarray: tuple[int, int] | None) -> None:
+    """Refuse a window that was cut out of an exposure whose WCS is still that of the whole."""
+    stated = of_wcs or of_subarray
+    if stated is None or max(abs(one - other) for one, other in zip(stated, size, strict=True)) < 1:
+        return
+    what = "its WCS (gwcs) is" if of_wcs else "its SUBSIZE1, SUBSIZE2 are"
+    raise FrameError(
+        f"has {size[0]} x {size[1]} pixels, but {what} of {stated[0]} x {stated[1]}: nothing tells which part of the "
+        f"detector it is; use the whole exposure, and flag what is not to be used"
+    )
+
+
+def _region_warnings(sci: fits.Header, corners: Corners) -> list[str]:
+    """Tell of an S_REGION that somebody's alignment has left behind, and of one that is none."""
+    try:
+        stated = region_corners(text_of(sci, "S_REGION"))
+    except FrameError:
+        return []
+    beside = max(outside_arcsec(stated, corners), outside_arcsec(corners, stated))
+    if beside <= STATED_ERROR_ARCSEC:
+        return []
+    return [f"its S_REGION lies {beside:.1f} arcsec beside its WCS (gwcs), which is used"]
+
+
+def _uncalibrated(headers: FrameHeaders) -> Outline:
+    """Take S_REGION where the pointing, of which the WCS will be made, bears it out."""
+    primary, sci = headers.primary, headers.sci
+    stated = _subarray_size(primary)
+    size = size_of(sci, "NAXIS1", None), size_of(sci, "NAXIS2", None)
+    if stated is not None and stated != size:
+        raise FrameError(
+            f"has {size[0]} x {size[1]} pixels, but SUBSIZE1, SUBSIZE2 = {stated[0]}, {stated[1]}: reference files "
+            f"will not fit; use the exposure as it came from the archive"
+        )
+    nominal = _nominal_corners(primary, sci, NOMINAL_ERROR_ARCSEC)
+    region = text_of(sci, "S_REGION")
+    corners = region_corners(region) if region else nominal
+    _check_apart(sci, corners)
+    beside = outside_arcsec(corners, _nominal_corners(primary, sci, 0.0))
+    if beside <= NOMINAL_ERROR_ARCSEC + STATED_ERROR_ARCSEC:
+        return Outline(corners)
+    return Outline(
+        nominal, (f"its S_REGION lies {beside:.1f} arcsec beside its pointing (RA_REF, DEC_REF), which is used",)
+    )
+
+
+def _check_apart(sci: fits.Header, corners: Corners) -> None:
+    reference = (number_of(sci, "RA_REF"), number_of(sci, "DEC_REF"))
+    for direction in (reference, *corners):
+        if not -90.0 <= direction[1] <= 90.0:
+            raise FrameError(f"has a declination of {direction[1]:g} deg in DEC_REF or S_REGION")
+    vectors = np.array([footprint_centre([direction]) for direction in (reference, *corners)])
+    spread = float(separations_deg(vectors, vectors[0]).max())
+    if spread > LARGEST_FOOTPRINT_DEG:
+        raise FrameError(
+            f"has a footprint (S_REGION) that reaches {spread:.3f} deg from RA_REF, DEC_REF = "
+            f"{reference[0]:g}, {reference[1]:g}: one of them is wrong"
+        )
+
+
+def outside_arcsec(polygon: Corners, points: Corners) -> float:
+    """Return how far the farthest of some points lies outside of a convex polygon; 0 where all are inside."""
+    centre = directions(footprint_centre(polygon))[0]
+    tangent = (float(centre[0]), float(centre[1]))
+    edges, places = sky_to_plane(tangent, polygon), sky_to_plane(tangent, points)
+    along = np.roll(edges, -1, axis=0) - edges
+    outward = np.stack([along[:, 1], -along[:, 0]], axis=1) / np.maximum(np.hypot(*along.T), 1e-9)[:, None]
+    # Whichever way its corners go round, the polygon's middle is inside.
+    outward *= np.where(np.sum(outward * (edges.mean(axis=0) - edges), axis=1) > 0, -1.0, 1.0)[:, None]
+    beyond = np.einsum("ek,pek->pe", outward, places[:, None] - edges)
+    return float(np.nan_to_num(beyond, nan=np.inf).max(initial=0.0))
+
+
+def _subarray_size(primary: fits.Header) -> tuple[int, int] | None:
+    sizes = [value_of(primary, keyword) for keyword in ("SUBSIZE1", "SUBSIZE2")]
+    return (sizes[0], sizes[1]) if all(type(size) is int for size in sizes) else None  # type: ignore[return-value]
+
+
+def _nominal_corners(primary: fits.Header, sci: fits.Header, padding: float) -> Corners:
+    """Corners from pointing and nominal pixel size, without distortion, with so many arcsec around them.
+
+    Offsets (x, y) on the ideal frame turn to (east, north) by the angle ROLL_REF + V3I_YANG and the parity
+    (JWST-STScI-001550, "Description and use of the JWST science instrument aperture file").
+    """
+    pixel = PIXEL_ARCSEC_LONG if text_of(primary, "DETECTOR").endswith("LONG") else PIXEL_ARCSEC_SHORT
+    columns, rows = size_of(sci, "NAXIS1", None), size_of(sci, "NAXIS2", None)
+    reference_x = number_of(sci, "CRPIX1") if value_of(sci, "CRPIX1") is not None else 0.5 * (columns + 1)
+    reference_y = number_of(sci, "CRPIX2") if value_of(sci, "CRPIX2") is not None else 0.5 * (rows + 1)
+    left, right = 0.5 - padding / pixel, columns + 0.5 + padding / pixel
+    bottom, top = 0.5 - padding / pixel, rows + 0.5 + padding / pixel
+    x = (np.array([left, right, right, left]) - reference_x) * pixel * number_of(sci, "VPARITY")
+    y = (np.array([bottom, bottom, top, top]) - reference_y) * pixel
+    angle = np.radians(number_of(sci, "ROLL_REF") + number_of(sci, "V3I_YANG"))
+    plane = np.stack([x * np.cos(angle) + y * np.sin(angle), -x * np.sin(angle) + y * np.cos(angle)], axis=1)
+    corners = plane_to_sky((number_of(sci, "RA_REF"), number_of(sci, "DEC_REF")), plane)
+    return tuple((float(ra), float(dec)) for ra, dec in corners)

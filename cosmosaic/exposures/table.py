@@ -1,0 +1,56 @@
+"""The table of frames: one row for each file under the raw prefix."""
+
+from collections.abc import Iterable
+
+import pandas as pd
+
+from cosmosaic.geometry.grid import directions, footprint_centre
+from cosmosaic.records import Frame, RefusedFrame
+
+TABLE_COLUMNS = {
+    "uri": "string",
+    "size": "Int64",
+    "level": "string",
+    "program": "string",
+    "observation": "string",
+    "visit": "string",
+    "exposure": "string",
+    "detector": "string",
+    "filter": "string",
+    "pupil": "string",
+    "subarray": "string",
+    "exposure_time_s": "Float64",
+    "start": "string",
+    "ra": "Float64",
+    "dec": "Float64",
+    "status": "string",
+    "reason": "string",
+    "warnings": "string",
+    "sha256": "string",
+}
+
+
+def frame_table(frames: Iterable[Frame], refused: Iterable[RefusedFrame]) -> pd.DataFrame:
+    """Tabulate all files under the raw prefix, one row each, sorted by URI.
+
+    ``ra`` and ``dec`` are the middle of the footprint in degrees, ICRS. What is not known of a refused file is missing.
+    """
+    rows = [_accepted_row(frame) for frame in frames]
+    rows += [{"uri": entry.uri, "status": "refused", "reason": entry.reason} for entry in refused]
+    table = pd.DataFrame(rows, columns=list(TABLE_COLUMNS)).astype(TABLE_COLUMNS)
+    return table.sort_values("uri", ignore_index=True)
+
+
+def _accepted_row(frame: Frame) -> dict[str, object]:
+    ra, dec = directions(footprint_centre(frame.footprint))[0]
+    same_name = frame.model_dump(include=set(TABLE_COLUMNS) - {"warnings"})
+    return same_name | {
+        "uri": frame.object.uri,
+        "size": frame.object.size,
+        "sha256": frame.object.sha256,
+        "exposure_time_s": frame.exposure_time,
+        "ra": float(ra),
+        "dec": float(dec),
+        "status": "accepted",
+        "warnings": "; ".join(frame.warnings),
+    }

@@ -1,0 +1,119 @@
+"""The gwcs of a calibrated exposure, read from its ASDF extension without jwst's data models, which take seconds."""
+
+import io
+from typing import Any, NamedTuple
+
+import asdf
+import numpy as np
+from astropy.io import fits
+from astropy.wcs import WCS
+from numpy.typing import NDArray
+
+from cosmosaic.geometry.grid import separations_deg, unit_vectors
+
+BOX_TOLERANCE_PIXELS = 1.0
+
+Points = NDArray[np.float64]
+
+
+class WcsError(ValueError):
+    """An exposure has no WCS that can be used; the reason reads on from the file's name."""
+
+
+class Geometry(NamedTuple):
+    """What an exposure's WCS says of its place on the sky."""
+
+    corners: Points
+    """(RA, Dec) in degrees of the array's outer corners, shape ``(4, 2)``."""
+    size: tuple[int, int] | None
+    """Columns and rows that the WCS was made for, where it tells."""
+    fits_error_arcsec: float
+    """Largest distance between the WCS and its approximation in the FITS header; 0 where the header has none."""
+
+
+def read_wcs(tree: bytes) -> Any:
+    """Read the gwcs from the content of an ASDF extension: 0-based pixels (x, y) to (RA, Dec) in degrees.
+
+    Raises
+    ------
+    WcsError
+        The tree cannot be read, or holds no WCS.
+    """
+    # The planes are outside this tree and must not be looked for; what the WCS holds is read before it is closed.
+    try:
+        with asdf.config_context() as config:
+            config.validate_on_read = False
+            with asdf.open(io.BytesIO(tree), lazy_load=True, memmap=False) as file:
+                wcs = file.tree["meta"]["wcs"]
+    except Exception as error:
+        reason = "holds none" if isinstance(error, KeyError) else f"cannot be read ({type(error).__name__})"
+        raise WcsError(f"has no WCS: its ASDF extension {reason}; run assign_wcs again (Stage 2)") from error
+    if not callable(wcs):
+        raise WcsError("has no WCS: what its ASDF extension holds is none; run assign_wcs again (Stage 2)")
+    return wcs
+
+
+def read_geometry(tree: bytes, sci: fits.Header) -> Geometry:
+    """Tell where an exposure lies, by its gwcs over the array that it has.
+
+    Parameters
+    ----------
+    tree
+        Content of its ASDF extension.
+    sci
+        Its SCI header.
+
+    Raises
+    ------
+    WcsError
+        It has no WCS, or one that leads nowhere.
+    """
+    wcs = read_wcs(tree)
+    corners = wcs_corners(wcs, (sci["NAXIS2"], sci["NAXIS1"]))
+    if not np.isfinite(corners).all() or np.abs(corners[:, 1]).max() > 90.0:
+        raise WcsError("has a WCS that leads to no place on the sky; run assign_wcs again (Stage 2)")
+    return Geometry(corners, _size(wcs), _fits_error_arcsec(wcs, sci))
+
+
+def wcs_corners(wcs: Any, shape: tuple[int, int]) -> Points:
+    """Return (RA, Dec) in degrees of the outer corners of an array of so many rows and columns, shape ``(4, 2)``."""
+    rows, columns = shape
+    x, y = np.array([0, columns, columns, 0]) - 0.5, np.array([0, 0, rows, rows]) - 0.5
+    return _on_the_sky(wcs, x, y)
+
+
+def _on_the_sky(wcs: Any, x: Points, y: Points) -> Points:
+    try:
+        ra, dec = wcs(x, y, with_bounding_box=False)
+    except Exception as error:
+        raise WcsError(f"has a WCS that cannot be evaluated ({type(error).__name__}); run assign_wcs again") from error
+    return np.stack([np.asarray(ra, dtype=float) % 360.0, np.asarray(dec, dtype=float)], axis=-1)
+
+
+def _size(wcs: Any) -> tuple[int, int] | None:
+    box = wcs.bounding_box
+    if box is None:
+        return None
+    (left, right), (bottom, top) = box.bounding_box(order="F")
+    sizes = [float(high) + 0.5 for high in (right, top)]
+    starts_at_zero = max(abs(float(low) + 0.5) for low in (left, bottom)) <= BOX_TOLERANCE_PIXELS
+    return (round(sizes[0]), round(sizes[1])) if starts_at_zero else None
+
+
+def _fits_error_arcsec(wcs: Any, sci: fits.Header) -> float:
+    """Compare where both are good: at the reference pixel, and with distortion (SIP) at the corners too."""
+    if "CRPIX1" not in sci or "CRVAL1" not in sci:
+        return 0.0
+    try:
+        header = WCS(sci, fix=False)
+        places = np.array([header.wcs.crpix[:2] - 1.0])
+        if header.sip is not None:
+            columns, rows = sci["NAXIS1"] - 1, sci["NAXIS2"] - 1
+            places = np.array([*places, (0, 0), (columns, 0), (columns, rows), (0, rows)])
+        theirs = header.celestial.all_pix2world(places, 0)
+    except Exception:
+        return 0.0
+    ours = _on_the_sky(wcs, places[:, 0], places[:, 1])
+    if not np.isfinite(theirs).all():
+        return 0.0
+    return float(3600.0 * separations_deg(unit_vectors(ours), unit_vectors(theirs)).max())
