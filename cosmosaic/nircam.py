@@ -1,4 +1,4 @@
-"""Facts of NIRCam: its detectors, and what the names of detectors and filters tell."""
+"""Facts about NIRCam: its detectors, and what the names of detectors and filters mean."""
 
 import re
 

@@ -79,7 +79,7 @@ def run_frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
     Raises
     ------
     KeyError
-        A row has a column that the run table does not know.
+        A row has a column that the run table does not have.
     """
     unknown = {name for row in rows for name in row} - set(COLUMNS)
     if unknown:
@@ -90,12 +90,12 @@ def run_frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
 
 
 def write_run(rows: list[dict[str, Any]], products: str, run_id: str) -> StoredObject:
-    """Write one run's rows to ``<products>/runs/<run_id>.parquet``, then the table over all runs.
+    """Write one run's rows to ``<products>/runs/<run_id>.parquet``, then the table of all runs.
 
     Returns
     -------
     StoredObject
-        The table over all runs, ``<products>/summary.parquet``; ``summary.csv`` lies beside it.
+        The table of all runs, ``<products>/summary.parquet``; ``summary.csv`` is beside it.
     """
     with tempfile.TemporaryDirectory(prefix="cosmosaic-summary-") as folder:
         _publish(run_frame(rows), store.join(products, "runs", run_id), ".parquet", Path(folder))

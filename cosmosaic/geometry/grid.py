@@ -90,9 +90,9 @@ def survey_grid(settings: GridSettings, footprints: Mapping[str, Footprint], sca
 
 
 def overlaps(grid: MosaicGrid, footprint: Footprint) -> bool:
-    """Tell whether a frame can put light into a window.
+    """Tell whether a frame can contribute to a window.
 
-    With `PADDING_ARCSEC` to spare: a frame that is left out certainly misses the window.
+    With a margin of `PADDING_ARCSEC`: a frame for which it is false certainly misses the window.
     """
     return touches(sky_to_pixel(grid, footprint), grid.shape, PADDING_ARCSEC * 1000.0 / grid.pixel_scale_mas)
 
@@ -125,11 +125,11 @@ def _plane_to_pixels(grid: MosaicGrid, plane: FloatArray) -> FloatArray:
 
 def _check_footprints(footprints: Mapping[str, Footprint]) -> None:
     if not footprints:
-        raise GridError("there is no frame to make a pixel grid for")
+        raise GridError("there are no frames to define a pixel grid")
     for name, footprint in footprints.items():
         corners = np.asarray(footprint, dtype=np.float64)
         if corners.ndim != 2 or corners.shape[1] != 2 or len(corners) < 3 or not np.isfinite(corners).all():
-            raise GridError(f"the footprint of {name} is no polygon on the sky: {footprint}")
+            raise GridError(f"the footprint of {name} is not a polygon on the sky: {footprint}")
 
 
 def _tangent_point(settings: GridSettings, footprints: Mapping[str, Footprint]) -> tuple[float, float]:
@@ -170,7 +170,7 @@ def _check_size(settings: GridSettings, footprints: Mapping[str, Footprint], siz
     raise GridError(
         f"the mosaic would have {size[0]:.0f} x {size[1]:.0f} pixels, {megapixels:.0f} megapixels, more than "
         f"grid.largest_mpix = {settings.largest_mpix:g}; farthest out is {name}, {distance:.3f} deg from the median of "
-        f"all frames: take it away if its pointing is wrong, else raise grid.largest_mpix or grid.pixel_scale_mas"
+        f"all frames: remove it if its pointing is wrong, or raise grid.largest_mpix or grid.pixel_scale_mas"
     )
 
 

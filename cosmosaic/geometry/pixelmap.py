@@ -1,4 +1,4 @@
-"""Where the pixels of a frame fall on the survey's pixel lattice: interpolated where that is exact enough."""
+"""Where the pixels of a frame fall on the survey's pixel lattice: interpolated where that is accurate enough."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,10 +13,10 @@ from cosmosaic.geometry.interpolation import LATTICE_STEP_PIXELS, LatticeSplines
 from cosmosaic.records import MosaicGrid
 
 TOLERANCE_PIXELS = 1e-5
-"""Largest error of an interpolated map, in output pixels; a map that misses it is evaluated exactly."""
+"""Largest error of an interpolated map, in output pixels; a map with larger errors is evaluated exactly."""
 
 BLOCK_PIXELS = 32
-"""Side of the blocks of pixels that are known to lie elsewhere without a look at each."""
+"""Side of the blocks of pixels whose bounds are known, so that whole blocks can be skipped."""
 
 FloatArray = NDArray[np.float64]
 

@@ -13,7 +13,7 @@ Footprint = Sequence[tuple[float, float]]
 FloatArray = NDArray[np.float64]
 ARCSEC_PER_RADIAN = np.degrees(1.0) * 3600.0
 LARGEST_TANGENT_ANGLE_DEG = 80.0
-"""Directions farther from the tangent point have no sensible place on its plane."""
+"""Directions farther from the tangent point are not projected onto its plane."""
 
 
 class GridError(ValueError):
@@ -51,7 +51,7 @@ def mean_direction(vectors: FloatArray) -> FloatArray:
 
 
 def median_direction(vectors: FloatArray) -> FloatArray:
-    """Return the unit vector to the median of directions, which a minority of strays cannot move far."""
+    """Return the unit vector to the median of directions, which a minority of outliers cannot move far."""
     return _normalised(np.median(vectors, axis=0))
 
 
@@ -89,7 +89,7 @@ def touches(corners: FloatArray, shape: tuple[int, int], padding: float = 0.0) -
     Parameters
     ----------
     corners
-        0-based pixels (x, y) of the image, shape ``(N, 2)``; where one is not finite, the polygon is far away.
+        0-based pixels (x, y) of the image, shape ``(N, 2)``; if one is not finite, the polygon is far away.
     shape
         Rows and columns of the image.
     padding
@@ -102,13 +102,13 @@ def touches(corners: FloatArray, shape: tuple[int, int], padding: float = 0.0) -
 
 
 def footprints_overlap(first: Footprint, second: Footprint) -> bool:
-    """Tell whether two frames see a common part of the sky, by the corners of their convex footprints."""
+    """Tell whether the convex footprints of two frames overlap."""
     tangent = first[0]
     return _have_common_points(sky_to_plane(tangent, first), sky_to_plane(tangent, second))
 
 
 def _have_common_points(first: FloatArray, second: FloatArray) -> bool:
-    """Separating-axis test of two convex polygons; one with corners that are not finite is far away."""
+    """Separating-axis test of two convex polygons; a polygon with corners that are not finite is far away."""
     if not (np.isfinite(first).all() and np.isfinite(second).all()):
         return False
     edges = np.concatenate([np.roll(corners, -1, axis=0) - corners for corners in (first, second)])
@@ -120,7 +120,9 @@ def _have_common_points(first: FloatArray, second: FloatArray) -> bool:
 def _normalised(vector: FloatArray) -> FloatArray:
     length = np.linalg.norm(vector)
     if length < 1e-6:
-        raise GridError("the frames lie all over the sky and have no middle; give grid.tangent_ra and grid.tangent_dec")
+        raise GridError(
+            "the frames are spread over the whole sky and have no centre; give grid.tangent_ra and grid.tangent_dec"
+        )
     return vector / length
 
 

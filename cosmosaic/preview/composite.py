@@ -29,26 +29,26 @@ LUPTON_MINIMUM_SIGMA = -1.2
 
 
 def write_colour_composite(paths_by_band: Mapping[str, Path], png: Path) -> None:
-    """Draw mosaics of several filters as one colour picture, the shortest wavelength blue, the longest red.
+    """Draw mosaics of several filters as a colour picture, from blue (shortest wavelength) to red (longest).
 
     Each filter is scaled by its own noise, then combined as Lupton et al. (2004, PASP 116, 133) do, which keeps the
-    colours of bright cores. Where a filter has no data the others are shown in grey. Coarser mosaics whose pixels nest
+    colours of bright cores. Where a filter has no data, the others are shown in grey. Coarser mosaics whose pixels nest
     in the finest one's are repeated. One filter makes a grey picture; of two, green is the mean.
 
     Parameters
     ----------
     paths_by_band
-        Mosaics of the same piece of sky by the name of their band, as F150W or F444W-F470N.
+        Mosaics of the same area by band, e.g. F150W or F444W-F470N.
     png
         The picture to write.
 
     Raises
     ------
     ValueError
-        No mosaic is given, a band's name tells no wavelength, a mosaic has no data, or the grids do not nest.
+        No mosaic is given, a band's name contains no wavelength, a mosaic has no data, or the grids do not nest.
     """
     if not paths_by_band:
-        raise ValueError("a colour composite needs one mosaic at least; none was given")
+        raise ValueError("a colour composite needs at least one mosaic; none was given")
     bands = sorted(paths_by_band, key=wavelength)
     mosaics = [describe(paths_by_band[band]) for band in bands]
     finest = min(mosaics, key=lambda mosaic: mosaic.pixel_scale)
@@ -66,26 +66,26 @@ def write_colour_composite(paths_by_band: Mapping[str, Path], png: Path) -> None
 
 
 def wavelength(band: str) -> int:
-    """Wavelength of a band in hundredths of a micron: that of the pupil's filter where it holds one.
+    """Wavelength of a band in hundredths of a micron: that of the filter in the pupil wheel, if there is one.
 
     Parameters
     ----------
     band
-        As F150W or F444W-F470N.
+        Band, e.g. F150W or F444W-F470N.
 
     Raises
     ------
     ValueError
-        The name holds no wavelength.
+        The name contains no wavelength.
     """
     digits = "".join(character for character in band.split("-")[-1] if character.isdigit())
     if len(digits) < 3:
-        raise ValueError(f"band {band!r} tells no wavelength; give names as F150W or F444W-F470N")
+        raise ValueError(f"band {band!r} contains no wavelength; use names such as F150W or F444W-F470N")
     return int(digits[:3])
 
 
 def channel_weights(n: int) -> NDArray[np.float64]:
-    """Share of each filter, ordered from short to long, in red, green and blue.
+    """Return the share of each filter, ordered from short to long, in red, green and blue.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What surrounds a picture: the footer with band, scale bar, compass and colour bar."""
+"""The footer of a picture: band, scale bar, compass and colour bar."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from cosmosaic.preview.images import RGB, Mosaic, Zoom
 
 GAP_COLOUR = (0.13, 0.19, 0.36)
-"""Colour of pixels without data: blue, which no grey level is."""
+"""Colour of pixels without data: blue, unlike any grey level."""
 FOOTER = 92
 NARROWEST = 820
 """Height of the footer and least width of a picture in pixels."""
@@ -23,7 +23,7 @@ FAINT_INK = "#9aa0aa"
 PAPER = "#101216"
 TEXT_LEFT, HEADING, SECOND_LINE, THIRD_LINE = 16, 62, 38, 18
 SCALE_LEFT = 362
-"""Places in the footer in pixels from the picture's lower left."""
+"""Positions in the footer in pixels from the picture's lower left corner."""
 COMPASS = (330.0, 28.0)
 SCALE_BARS_ARCSEC = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0)
 
@@ -79,7 +79,7 @@ def draw_colour_bar(figure: Figure, name: str, ticks: NDArray[np.floating], labe
 
 
 def write_text(figure: Figure, x: float, y: float, words: str, colour: Any, size: float = 8.5) -> None:
-    """Write words into the footer; the place is in pixels from the lower left."""
+    """Write text into the footer; the position is in pixels from the lower left corner."""
     width, height = figure.get_size_inches() * DPI
     figure.text(x / width, y / height, words, color=colour, fontsize=size, va="baseline")
 

@@ -1,21 +1,24 @@
-"""A mosaic as a picture sees it: its headers, and its planes read block for pixel."""
+"""Mosaics as input of pictures: their headers, and their planes averaged in blocks."""
 
+import warnings
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
+from astropy.nddata import block_reduce
 from astropy.stats import sigma_clipped_stats
 from astropy.wcs import WCS
 from astropy.wcs.utils import proj_plane_pixel_scales
 from numpy.typing import NDArray
 
 LONGEST_SIDE = 1600
-"""Larger mosaics are averaged in blocks until no side is longer, in pixels."""
+"""Larger mosaics are averaged in blocks until no side is longer than this, in pixels."""
 SMALLEST_SIDE = 700
-"""Smaller mosaics are enlarged by whole factors until the longer side has this many pixels."""
+"""Smaller mosaics are enlarged by an integer factor until the longer side is about this long, in pixels."""
 ROWS_AT_A_TIME = 512
-"""Mosaic rows in memory at a time."""
+"""Number of mosaic rows in memory at a time."""
 RGB = NDArray[np.float64]
 """Red, green and blue from 0 to 1, shape ``(ny, nx, 3)``."""
 Plane = NDArray[np.float32]
@@ -24,7 +27,7 @@ Plane = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Mosaic:
-    """What a mosaic's headers say."""
+    """Description of a mosaic, from its headers."""
 
     path: Path
     band: str
@@ -74,15 +77,14 @@ def block_mean(hdu: fits.ImageHDU, factor: int) -> Plane:
 def _strip_mean(strip: Plane, factor: int) -> Plane:
     fill = [(0, -length % factor) for length in strip.shape]
     padded = np.pad(strip.astype(np.float32), fill, constant_values=np.nan)
-    blocks = padded.reshape(padded.shape[0] // factor, factor, padded.shape[1] // factor, factor)
-    finite = np.isfinite(blocks)
-    total = np.where(finite, blocks, 0.0).sum(axis=(1, 3), dtype=np.float64)
-    count = finite.sum(axis=(1, 3))
-    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0).astype(np.float32)
+    with warnings.catch_warnings():
+        # A block without data is NaN, which needs no warning.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        return block_reduce(padded, factor, partial(np.nanmean, dtype=np.float64)).astype(np.float32)
 
 
 def describe(path: Path) -> Mosaic:
-    """Read what a mosaic's headers say.
+    """Read a mosaic's headers.
 
     Raises
     ------
@@ -99,7 +101,7 @@ def describe(path: Path) -> Mosaic:
 
 
 def read_plane(mosaic: Mosaic, extension: str, zoom: Zoom) -> Plane:
-    """Read one plane in picture pixels; NaN where there are no data.
+    """Read one plane in picture pixels; NaN marks missing data.
 
     Raises
     ------
@@ -113,7 +115,7 @@ def read_plane(mosaic: Mosaic, extension: str, zoom: Zoom) -> Plane:
     if extension == "WHT":
         plane[plane == 0] = np.nan
     if not np.isfinite(plane).any():
-        raise ValueError(f"{mosaic.path}: no pixel of {extension} has data; the mosaic is empty")
+        raise ValueError(f"{mosaic.path}: all pixels of {extension} lack data; the mosaic is empty")
     return plane.repeat(zoom.repeat, axis=0).repeat(zoom.repeat, axis=1)
 
 
@@ -126,7 +128,7 @@ def choose_zoom(shape: tuple[int, int], multiple: int = 1) -> Zoom:
 
 
 def sky_level(plane: Plane) -> tuple[float, float]:
-    """Sky level and noise of the picture's pixels; the noise is never 0."""
+    """Return the sky level and the noise of the picture's pixels; the noise is never 0."""
     values = plane[np.isfinite(plane)]
     _, sky, sigma = sigma_clipped_stats(values, sigma=3.0, stdfunc="mad_std")
     return float(sky), float(sigma) or float(np.ptp(values)) or 1.0

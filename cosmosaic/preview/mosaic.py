@@ -27,16 +27,16 @@ SOFTENING_SIGMA = 1.5
 FAINTEST_SIGMA = -5.0
 """Black, relative to the sky."""
 BRIGHTEST_SIGMA = 60.0
-"""White at the least, relative to the sky; more where the mosaic's brightest percentile asks for it."""
+"""White, relative to the sky; higher if the mosaic's brightest pixels need it."""
 TICKS_SIGMA = np.array([-3.0, 0.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0])
-"""Levels that the colour bar names, in sigma from the sky."""
+"""Levels labelled on the colour bar, in sigma from the sky."""
 
 
 def write_preview(i2d: Path, png: Path) -> None:
-    """Draw a mosaic's surface brightness so that its faint sky can be judged.
+    """Draw a mosaic's surface brightness so that its sky can be judged.
 
     The grey scale is an asinh around the sky level, linear within `SOFTENING_SIGMA` of it: steps of a fifth of the
-    pixel noise stand out. Pixels without data are blue.
+    pixel noise are visible. Pixels without data are blue.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def write_preview(i2d: Path, png: Path) -> None:
 
 
 def write_weight_preview(i2d: Path, png: Path) -> None:
-    """Draw a mosaic's drizzle weight, linear from zero; no weight is blue.
+    """Draw a mosaic's drizzle weight, linear from zero; pixels without weight are blue.
 
     Parameters
     ----------

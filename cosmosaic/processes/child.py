@@ -21,12 +21,12 @@ LOG_LINES_IN_ERROR = 12
 
 
 class WorkerError(RuntimeError):
-    """The work in a child process did not end well; the message says why and what to do."""
+    """The work in a child process failed; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
 class Outcome(Generic[Result]):
-    """What a child made, and what it cost."""
+    """What a child process returned, and what it cost."""
 
     result: Result
     cpu_s: float
@@ -52,7 +52,7 @@ def prepare(plan: WorkerPlan, parent: int, shared: Path) -> None:
         OMP_NUM_THREADS="1",
         OPENBLAS_NUM_THREADS="1",
         MKL_NUM_THREADS="1",
-        # Parameters are pinned by the settings, not by whatever parameter references a cache holds.
+        # Parameters are set by the settings, not by the parameter references of a CRDS cache.
         STPIPE_DISABLE_CRDS_STEPPARS="true",
         MPLBACKEND="Agg",
     )
@@ -68,14 +68,14 @@ def prepare(plan: WorkerPlan, parent: int, shared: Path) -> None:
 
 
 def _die_with_parent(parent: int) -> None:
-    """End when the parent is gone, even killed: nobody would take the result."""
+    """End when the parent is gone, even if it was killed: nobody would receive the result."""
     while os.getppid() == parent:
         time.sleep(1.0)
     os._exit(1)
 
 
 def do_nothing(folder: Path) -> None:
-    """What a child does that is only started."""
+    """Do nothing: the call only starts a child."""
 
 
 def call(function: Callable[..., Result], arguments: tuple, scratch: str | None) -> Outcome[Result]:
@@ -90,7 +90,7 @@ def call(function: Callable[..., Result], arguments: tuple, scratch: str | None)
     """
     with scratch_folder(scratch, "step") as folder:
         _log_to(folder / "step.log")
-        # stpipe collects garbage after each of its steps; what a reused process holds from before need not be searched.
+        # stpipe collects garbage after each of its steps; objects from before this call need not be searched.
         gc.freeze()
         reset_peak_memory()
         wall, cpu = time.perf_counter(), time.process_time()
@@ -111,7 +111,7 @@ def call(function: Callable[..., Result], arguments: tuple, scratch: str | None)
 
 
 def _log_to(path: Path) -> None:
-    """Send what the process writes, in Python or in C, to a file: the terminal belongs to the run."""
+    """Redirect the process's output, from Python and from C, to a file: the terminal belongs to the run."""
     sys.stdout.flush()
     sys.stderr.flush()
     log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)

@@ -1,4 +1,4 @@
-"""What a child process does with memory that it has freed, and how much it held at its peak."""
+"""Memory of a child process: what happens to freed memory, and the peak."""
 
 import contextlib
 import ctypes
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 KEPT_BYTES = 1 << 30
-"""Freed memory up to this size stays with a process while it works."""
+"""A process keeps freed memory up to this size while it works."""
 MALLOPT_TRIM_THRESHOLD, MALLOPT_MMAP_THRESHOLD, MALLOPT_MMAP_MAX, MALLOPT_ARENA_MAX = -1, -3, -4, -8
 """Options of ``mallopt`` in glibc's ``malloc.h``."""
 
@@ -22,15 +22,15 @@ def keep_freed_memory() -> None:
     """
     tune = _libc_function("mallopt")
     if tune:
-        # Before version 2.36, glibc refuses a threshold above 32 MB; it can be told not to map arrays at all.
+        # Older versions of glibc refuse a threshold above 32 MB, but can be told not to map arrays at all.
         _ = tune(MALLOPT_MMAP_THRESHOLD, KEPT_BYTES) or tune(MALLOPT_MMAP_MAX, 0)
         tune(MALLOPT_TRIM_THRESHOLD, KEPT_BYTES)
-        # One heap: glibc turns to a second one after a failed allocation, and never returns the end of that.
+        # One heap: after a failed allocation glibc would use a second one, whose end is never returned.
         tune(MALLOPT_ARENA_MAX, 1)
 
 
 def return_freed_memory() -> None:
-    """Return what the process no longer uses to the system, the holes in its heap included."""
+    """Return unused memory to the system, including the gaps in the heap."""
     gc.collect()
     trim = _libc_function("malloc_trim")
     if trim:
@@ -43,7 +43,7 @@ def _libc_function(name: str) -> Any:
 
 
 def reset_peak_memory() -> None:
-    """Let the peak be counted anew."""
+    """Reset the peak."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 

@@ -21,7 +21,7 @@ from cosmosaic.storage.scratch import clean_scratch, open_scratch
 
 
 class LostChildError(WorkerError):
-    """A child process died; another one may not."""
+    """A child process died; the same work may succeed in another one."""
 
 
 def start(plan: WorkerPlan) -> None:
@@ -55,7 +55,7 @@ def run(plan: WorkerPlan, function: Callable[..., Result], *arguments: Any) -> O
         try:
             return future.result()
         except CancelledError as error:
-            raise WorkerError(f"{name} was stopped with its run; the next run does it") from error
+            raise WorkerError(f"{name} was stopped with its run; the next run will do it") from error
         except TimeoutError as error:
             raise WorkerError(
                 f"{name} took longer than {plan.time_limit_s:g} s and was stopped; "
@@ -74,7 +74,7 @@ def run(plan: WorkerPlan, function: Callable[..., Result], *arguments: Any) -> O
 
 
 IDLE_POOLS = 2
-"""Pools that are kept for the next step while others are at work: a worker of a cluster serves many surveys."""
+"""Idle pools that are kept for later steps: a worker of a cluster serves many surveys."""
 
 
 @dataclass
@@ -98,7 +98,7 @@ class _Pool:
     def stop(self) -> None:
         with self.gate:
             self.children.stop()
-            # A pool that is stopped forgets those who wait for it.
+            # A stopped pool does not notify those who wait for it.
             for future in self.scheduled:
                 future.cancel()
         self.children.join()
@@ -107,7 +107,7 @@ class _Pool:
 
 
 _POOLS: dict[WorkerPlan, _Pool] = {}
-"""The pool that was used last is the last one."""
+"""By plan, the most recently used pool last."""
 _LOCK = threading.Lock()
 
 
@@ -128,7 +128,7 @@ def _keep(plan: WorkerPlan) -> Iterator[_Pool]:
 def _new_pool(plan: WorkerPlan) -> _Pool:
     clean_scratch(plan.scratch)
     shared, lock = open_scratch(plan.scratch, "shared")
-    # The order of sets reaches files (asdf lists the extensions it used); equal work must give equal bytes.
+    # The order of sets shows in files (asdf lists the extensions it used); equal work must give equal bytes.
     os.environ.setdefault("PYTHONHASHSEED", "0")
     with _without_main_module():
         children = ProcessPool(
@@ -149,7 +149,7 @@ def _stop_idle_pools() -> None:
 
 @contextlib.contextmanager
 def _without_main_module() -> Iterator[None]:
-    """Spare the children the import of the caller's script: spawn runs it again in each, Prefect and all."""
+    """Keep spawn from importing the caller's script, and Prefect with it, in each child."""
     main = sys.modules["__main__"]
     kept = {name: getattr(main, name) for name in ("__file__", "__spec__") if hasattr(main, name)}
     try:

@@ -1,8 +1,8 @@
 """Child processes for the work with jwst: reused, killable, each with its own environment and memory allowance.
 
 The calling thread waits. A child is killed when it exceeds its time limit, which a thread could not
-be while C code runs; and what a child breaks (CRDS calls ``sys.exit``, the kernel kills for memory)
-reaches the caller as an exception. The room's face.
+be while C code runs; and failures of a child (CRDS calls ``sys.exit``, the kernel kills it for memory)
+reach the caller as exceptions. The room's face.
 """
 
 from cosmosaic.processes.child import Outcome, WorkerError, shared_folder

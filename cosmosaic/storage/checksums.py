@@ -15,15 +15,15 @@ CHECKING_THREADS = 16
 
 
 def checksum(uri: str, memo: str = "") -> StoredObject:
-    """Return an object with its sha256, from what is kept beside it or by reading it once.
+    """Return an object with its sha256, kept beside it or found by reading it once.
 
     Parameters
     ----------
     uri
         The object.
     memo
-        Prefix under which the checksums of objects that have none beside them are remembered, per URI, size and
-        version; without it they are remembered as long as the process lives.
+        Prefix under which checksums are remembered by URI, size and version, for objects that have none beside them;
+        without it, they are remembered until the process ends.
 
     Raises
     ------
@@ -50,12 +50,12 @@ def check_unaltered(stored: StoredObject) -> None:
     Raises
     ------
     AlteredObjectError
-        It is gone or has other bytes.
+        It is missing or has other bytes.
     """
     if not is_intact(stored):
         raise AlteredObjectError(
-            f"{stored.uri} no longer has the sha256 {stored.sha256[:16]}... that was recorded; it was written again or "
-            "removed since, and the next run will take it as it is then"
+            f"{stored.uri} no longer has the sha256 {stored.sha256[:16]}... that was recorded; it was rewritten or "
+            "removed meanwhile, and the next run will use it as it finds it"
         )
 
 
@@ -102,7 +102,7 @@ def _hash_object(listed: ListedObject) -> str:
         digest = local.hash_stream(stream)
     now = stat(listed.uri)
     if now is None or (now.size, now.version) != (listed.size, listed.version):
-        raise AlteredObjectError(f"{listed.uri} was written again while it was read")
+        raise AlteredObjectError(f"{listed.uri} was rewritten while it was read")
     return digest
 
 

@@ -19,7 +19,7 @@ CHUNK_BYTES = 1 << 22
 
 
 def list_folder(folder: Path) -> Iterator[ListedObject]:
-    """List the files of a folder at any depth, sorted by path; a file is the only one of itself."""
+    """List the files of a folder at any depth, sorted by path; a file counts as a folder of itself."""
     paths = [str(folder)] if folder.is_file() else sorted(_walk(folder))
     for path in paths:
         with suppress(OSError):
@@ -30,7 +30,7 @@ def list_folder(folder: Path) -> Iterator[ListedObject]:
 
 
 def remove(path: Path) -> None:
-    """Remove a file and what is kept beside it.
+    """Remove a file and its checksum.
 
     Raises
     ------
@@ -42,7 +42,7 @@ def remove(path: Path) -> None:
 
 
 def clean(folder: Path) -> list[str]:
-    """Remove the half-written files that nobody holds the lock of; return their paths."""
+    """Remove half-written files whose lock nobody holds; return their paths."""
     return [str(path) for path in folder.rglob(".*.part") if _remove_unlocked(path)]
 
 
@@ -60,7 +60,7 @@ def check_access(folder: Path) -> None:
 
 
 def _walk(folder: Path) -> Iterator[str]:
-    """Walk a folder and what is linked into it, each real folder once."""
+    """Walk a folder, following links, each real folder once."""
     seen = set()
     for root, folders, files in os.walk(folder, followlinks=True):
         status = os.stat(root)  # noqa: PTH116
@@ -72,7 +72,7 @@ def _walk(folder: Path) -> Iterator[str]:
 
 
 def stat(path: Path) -> ListedObject | None:
-    """Describe a file; None where there is none."""
+    """Describe a file; None if there is none."""
     try:
         status = path.stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -84,7 +84,7 @@ def stat(path: Path) -> ListedObject | None:
 
 
 def _version(status: os.stat_result) -> str:
-    # The time of the last change of the inode, which no program can set, beside that of the content, which many do.
+    # Programs can set the content's modification time, but not the inode's change time.
     return f"{status.st_mtime_ns}-{status.st_ctime_ns}"
 
 
@@ -119,10 +119,10 @@ def publish(path: Path, target: Path, digest: str) -> None:
 
 @contextmanager
 def _partial(path: Path) -> Iterator[tuple[Path, BinaryIO]]:
-    """Open the hidden file that becomes an object; what a dead writer left there is overwritten.
+    """Open the hidden file that becomes an object; remains of a dead writer are overwritten.
 
-    Two who write one object at once take turns: the name is locked, and a lock counts only while the name is that of
-    the locked file, which it ceases to be when the other one gives it its final name.
+    Two writers of one object take turns. The file is locked, and the lock counts only while the file still has the
+    hidden name: it loses it when the other writer renames it to the object's name.
     """
     while True:
         with path.open("ab") as writer:
@@ -168,5 +168,5 @@ def hash_file(path: Path) -> str:
 
 
 def hash_stream(stream: BinaryIO) -> str:
-    """Return the sha256 of what is left of a stream."""
+    """Return the sha256 of the rest of a stream."""
     return hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]

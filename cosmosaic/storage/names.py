@@ -18,7 +18,7 @@ class ListedObject(Record):
     version: str
     """What changes when the object is written again: times of modification or ETag."""
     sha256: str = ""
-    """The checksum that is kept beside the object; empty where there is none or it was not asked for."""
+    """The checksum kept beside the object; empty if there is none or it was not requested."""
 
     @property
     def name(self) -> str:
@@ -43,22 +43,22 @@ def join(uri: str, *parts: str) -> str:
 
 
 def is_remote(uri: str) -> bool:
-    """Tell whether a URI names no local file."""
+    """Tell whether a URI names an object on a remote store."""
     return URL.match(absolute_uri(uri)) is not None
 
 
 def is_plain_name(name: str) -> bool:
-    """Tell whether a file name can go anywhere: into a header, a table, a folder, a message."""
+    """Tell whether a file name is safe in headers, tables, folders and messages."""
     return len(name) <= LONGEST_NAME and PLAIN_NAME.fullmatch(name) is not None
 
 
 def file_name(name: str) -> str:
-    """Return an object's name as a local file's.
+    """Return an object's name, checked to be a valid name of a local file.
 
     Raises
     ------
     ValueError
-        It cannot be one.
+        It is not valid.
     """
     if name in ("", ".", "..") or len(name.encode()) > LONGEST_NAME or not name.isprintable():
         raise ValueError(f"the name {name[:LONGEST_NAME]!r} of an object cannot be a file's; rename the object")

@@ -13,20 +13,20 @@ from cosmosaic.storage import local, remote
 from cosmosaic.storage.names import ListedObject, absolute_uri, is_remote
 
 LONGEST_UPLOAD_S = 86_400.0
-"""An upload in parts that was begun longer ago belongs to nobody any more."""
+"""A multipart upload that began longer ago is abandoned."""
 
 
 def check_access(uri: str) -> None:
-    """Ask a store once whether it lets us in, and say within seconds what is wrong.
+    """Send one request to a store, and say within seconds what is wrong.
 
     Raises
     ------
     PermissionError
-        The store refuses the keys, or the folder may not be written to.
+        The store refuses the keys, or the folder is not writable.
     FileNotFoundError
         There is no such bucket.
     ConnectionError
-        Nobody answers.
+        The store does not answer.
     """
     uri = absolute_uri(uri)
     if is_remote(uri):
@@ -51,7 +51,7 @@ def list_older(prefix: str, moment: float) -> Iterator[ListedObject]:
 
 
 def stat(uri: str) -> ListedObject | None:
-    """Describe one object; None where it does not exist."""
+    """Describe one object; None if it does not exist."""
     uri = absolute_uri(uri)
     if not is_remote(uri):
         return local.stat(Path(uri))
@@ -62,7 +62,7 @@ def stat(uri: str) -> ListedObject | None:
 def open_object(uri: str, size: int | None = None) -> BinaryIO:
     """Open an object for reading; seeking moves only the bytes around what is read.
 
-    The size, where it is known already, saves a question to a remote store.
+    Giving the size, if it is known, saves a request to a remote store.
 
     Raises
     ------
@@ -109,7 +109,7 @@ def publish_bytes(content: bytes, uri: str) -> StoredObject:
 
 
 def remove(uri: str) -> None:
-    """Remove an object; one that is not there is no error."""
+    """Remove an object, if it exists."""
     uri = absolute_uri(uri)
     with suppress(FileNotFoundError):
         if is_remote(uri):
@@ -119,9 +119,9 @@ def remove(uri: str) -> None:
 
 
 def clean(prefix: str) -> list[str]:
-    """Remove what dead writers left half written under a prefix; return what was removed.
+    """Remove the half-written objects that dead writers left under a prefix; return their names.
 
-    On a disk a hidden file that nobody holds the lock of; on S3 an upload in parts that was begun long ago.
+    On a disk these are hidden files whose lock nobody holds; on S3, multipart uploads that began long ago.
     """
     prefix = absolute_uri(prefix)
     if is_remote(prefix):

@@ -15,27 +15,27 @@ from cosmosaic.storage.scratch import locked, require_space
 
 FETCH_ATTEMPTS = 4
 SHARED_BYTES = 20e9
-"""Most that fetched objects may take on the local disk; the oldest go first."""
+"""Limit of the disk space for fetched objects; the least recently used are removed first."""
 
 
 def fetch(stored: StoredObject, folder: Path, shared: Path | None = None) -> Path:
-    """Bring an object to the local disk: the file itself where it is local, else a copy whose checksum is right.
+    """Make an object available on the local disk: the file itself if it is local, else a verified copy.
 
     Parameters
     ----------
     stored
-        What is wanted.
+        The object.
     folder
         Where the copy goes, under the object's own name.
     shared
-        Folder for what is fetched, bounded, which the processes of one machine share: one object is fetched once.
+        Folder of limited size that the processes of one machine share, so that each object is fetched once.
 
     Raises
     ------
     AlteredObjectError
         The object's bytes are no longer those that were recorded.
     cosmosaic.storage.scratch.ScratchError
-        The disk has no room for it.
+        The disk has too little room for it.
     ValueError
         The object's name cannot be a file's.
     """
@@ -58,9 +58,9 @@ def fetch(stored: StoredObject, folder: Path, shared: Path | None = None) -> Pat
 
 
 def publish_once(path: Path, uri: str) -> StoredObject:
-    """Publish a file unless the same bytes are there: two who make one thing at once leave the first one's alone.
+    """Publish a file unless the same bytes are there: of two simultaneous writers, the first one's object stays.
 
-    The write is conditional where the store can do that. What is there in other bytes is replaced.
+    The write is conditional if the store supports it. An object with other bytes is replaced.
     """
     stored = stored_as(path, absolute_uri(uri))
     if not is_remote(stored.uri):
@@ -89,7 +89,7 @@ def copy(stored: StoredObject, uri: str, folder: Path) -> StoredObject:
 
 
 def mirror(prefix: str, folder: Path) -> None:
-    """Make a folder hold what lies under a prefix: what is new or was written again is fetched."""
+    """Mirror the objects under a prefix into a folder: new and changed objects are fetched."""
     prefix = absolute_uri(prefix)
     listed = {found.uri.removeprefix(f"{prefix}/"): found for found in list_objects(prefix)}
     versions = folder / ".versions.json"
@@ -125,7 +125,7 @@ def _download(stored: StoredObject, target: Path) -> None:
 
 
 def _make_room(shared: Path, size: int) -> None:
-    """Remove the objects that were used longest ago until one more fits."""
+    """Remove the least recently used objects until another one fits."""
     held = sorted((path for path in shared.iterdir() if len(path.name) == 64), key=lambda path: path.stat().st_mtime)
     used = sum(path.stat().st_size for path in held)
     for path in held:

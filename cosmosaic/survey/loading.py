@@ -40,7 +40,7 @@ def load_survey(
     """
     file = Path(arguments[0]) if arguments and not arguments[0].startswith("-") else None
     if file is not None and not file.is_file():
-        raise FileNotFoundError(f"there is no survey file {file}; `--help` tells what it may hold")
+        raise FileNotFoundError(f"there is no survey file {file}; `--help` lists the settings it may contain")
 
     class CommandLine(BaseSettings, Survey):
         """Make mosaics, catalogues and a run table of a NIRCam survey; without arguments, of a synthetic one."""

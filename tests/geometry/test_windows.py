@@ -127,7 +127,7 @@ def test_the_whole_of_named_tiles_is_the_part_of_the_survey_around_them() -> Non
     ("table", "told"),
     [
         ("name,crpix_x,crpix_y,nx\nA1,0.5,0.5,10", "no column ny"),
-        (HEADING, "no tile is in it"),
+        (HEADING, "it has no tiles"),
         (HEADING + "A1,100,100.5,10,10", r"tile A1: crpix .* must end in \.5"),
         (HEADING + "A1,0.5,0.5,10,10\nA1,9.5,0.5,10,10", "A1 is defined twice"),
         (HEADING + "A1,0.5,,10,10", "tile A1 has crpix_y = .*; give a number"),
@@ -137,7 +137,7 @@ def test_the_whole_of_named_tiles_is_the_part_of_the_survey_around_them() -> Non
         (HEADING + "../A1,0.5,0.5,10,10", r"'\.\./A1' cannot name a tile"),
         (HEADING + "full,0.5,0.5,10,10", "'full' cannot name a tile"),
         (HEADING + "A1,0.5", "tile A1 has crpix_y"),
-        (HEADING + "A1,0.5,0.5,10,10,7", "no table in CSV"),
+        (HEADING + "A1,0.5,0.5,10,10,7", "not a valid CSV table"),
     ],
 )
 def test_a_table_of_tiles_that_is_not_fit_for_use_is_refused_with_its_reason(table: str, told: str) -> None:
