@@ -93,7 +93,7 @@ def _measured(band: Band, detector: str, exposures: Exposures, job: Job) -> Meas
     stem = band.stem(f"{detector.lower()}_wisp")
     digests = {name: cal.stored.sha256 for name, cal in exposures.items()}
     users = job.survey.sky.wisp_templates.get(f"{detector}_{band.name}")
-    own = None if users or job.survey.solve_anew else _published_template(stem, digests, job)
+    own = None if users or job.survey.resolve else _published_template(stem, digests, job)
     step = MeasureWisps(
         exposures=exposures,
         template=WispTemplate(store.checksum(users, job.checksums)) if users else own,

@@ -112,7 +112,7 @@ def _corrections(
     if failed:
         raise AlignmentError(
             f"{len(failed)} of {len(new)} new exposures ({failed[0]}, ...) could not be aligned to the "
-            f"{len(request.kept)} that were aligned before: {TOO_FEW}, or set solve_anew to true"
+            f"{len(request.kept)} that were aligned before: {TOO_FEW}, or set resolve to true"
         )
     return found
 

@@ -97,7 +97,7 @@ def align(band: Band, cleaned: Exposures, job: Job) -> Aligned:
         catalog=catalogue.stored.sha256 if catalogue else "",
         missing=band.missing,
     )
-    request = keeping(asked, None if job.survey.solve_anew else earlier)
+    request = keeping(asked, None if job.survey.resolve else earlier)
     needed = needed_exposures(request, band.footprints)
     step = SolveAlignment(
         exposures={name: cleaned[name] for name in needed},

@@ -1,5 +1,6 @@
 """The settings of a run, merged from command line, environment and survey file."""
 
+import os
 from pathlib import Path
 
 from pydantic import Field
@@ -13,7 +14,9 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from cosmosaic.survey.settings import Survey
+from cosmosaic.survey.settings import RENAMED, Survey, renamed
+
+ENVIRONMENT_PREFIX = "COSMOSAIC_"
 
 
 def load_survey(
@@ -33,6 +36,8 @@ def load_survey(
     ------
     pydantic.ValidationError
         A key is unknown or a value out of bounds.
+    ValueError
+        A flag or an environment variable has a name of an earlier version.
     FileNotFoundError
         The survey file does not exist.
     SystemExit
@@ -42,12 +47,14 @@ def load_survey(
     if file is not None and not file.is_file():
         raise FileNotFoundError(f"there is no survey file {file}; `--help` lists the settings it may contain")
 
+    _refuse_old_names(arguments)
+
     class CommandLine(BaseSettings, Survey):
         """Make mosaics, catalogues and a run table of a NIRCam survey; without arguments, of a synthetic one."""
 
         model_config = SettingsConfigDict(
             extra="forbid",
-            env_prefix="COSMOSAIC_",
+            env_prefix=ENVIRONMENT_PREFIX,
             env_nested_delimiter="__",
             toml_file=file,
             cli_prog_name=program,
@@ -71,3 +78,14 @@ def load_survey(
         CommandLine.__doc__ = description
     merged = CommandLine()
     return Survey.model_validate(merged.model_dump(exclude={"survey_file"}, exclude_unset=True))
+
+
+def _refuse_old_names(arguments: list[str]) -> None:
+    """Refuse flags and variables that were renamed; an unknown variable would go unnoticed."""
+    flags = {argument.split("=", 1)[0] for argument in arguments}
+    variables = {name.upper() for name in os.environ}
+    for old, new in RENAMED.items():
+        if f"--{old}" in flags:
+            raise ValueError(renamed(f"--{old}", f"--{new}"))
+        if f"{ENVIRONMENT_PREFIX}{old.upper()}" in variables:
+            raise ValueError(renamed(f"{ENVIRONMENT_PREFIX}{old.upper()}", f"{ENVIRONMENT_PREFIX}{new.upper()}"))

@@ -325,6 +325,15 @@ class CleanupSettings(Settings):
     """Only list the files that would be removed."""
 
 
+RENAMED = {"solve_anew": "resolve"}
+"""Settings of the survey by the name that earlier versions had."""
+
+
+def renamed(old: str, new: str) -> str:
+    """Say that a setting has another name now."""
+    return f"{old} is now called {new}; use the new name"
+
+
 class Survey(Settings):
     """Everything that decides what a run makes. Without arguments: a synthetic survey under ``demo/``."""
 
@@ -347,10 +356,10 @@ class Survey(Settings):
     exposures: ExposureSettings = ExposureSettings()
     align: AlignSettings = AlignSettings()
     sky: SkySettings = SkySettings()
-    solve_anew: bool = False
-    """Solve the sky levels and the alignment of all exposures together, and tell how far they moved. Off, exposures
-    that were solved before keep their levels, stripes and WCS, and new ones are fitted to them, so that a new frame
-    costs what it touches."""
+    resolve: bool = False
+    """Solve the sky levels and the alignment of all exposures again, and report how far they moved. If off, exposures
+    that are solved already keep their levels, stripes and WCS, and new ones are fitted to them, so that a new frame
+    costs only what it touches."""
     engine: Literal["tiles", "jwst"] = "tiles"
     """What flags outliers and combines exposures: this project's engine of tiles, or the steps of the jwst package."""
     outliers: OutlierSettings = OutlierSettings()
@@ -359,6 +368,14 @@ class Survey(Settings):
     catalog: CatalogSettings = CatalogSettings()
     resources: ResourceSettings = ResourceSettings()
     cleanup: CleanupSettings = CleanupSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _current_names(cls, given: Any) -> Any:
+        for old, new in RENAMED.items():
+            if isinstance(given, dict) and old in given:
+                raise ValueError(renamed(old, new))
+        return given
 
     @property
     def is_synthetic(self) -> bool:

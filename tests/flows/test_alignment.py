@@ -95,7 +95,7 @@ def test_a_new_alignment_of_all_is_asked_for_and_tells_how_far_frames_moved(grow
     grown.run()
     earlier = alignment(grown)
     assert rows(grown)["align_moved_mas"].iloc[-1] == 0.0
-    anew = grown.run(solve_anew=True)
+    anew = grown.run(resolve=True)
     assert executed(anew, "Alignment") == {BAND}
     assert not any(one.kept for one in alignment(grown).exposures)
     told = rows(grown)["align_moved_mas"].iloc[-1]

@@ -89,7 +89,7 @@ def test_a_rebuild_with_the_published_table_gives_the_same_bytes(grown):
 
 
 def test_a_new_solution_of_all_is_asked_for_and_tells_how_far_levels_moved(grown):
-    anew = grown.run(solve_anew=True)
+    anew = grown.run(resolve=True)
     assert f"Sky: {BAND}" in anew.executed
     solved = levels(grown)
     assert not any(kept for _, _, kept in solved.values())

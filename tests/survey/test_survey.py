@@ -101,3 +101,20 @@ def setting_paths(model, prefix=""):
         else:
             paths[prefix + name] = field.description
     return paths
+
+
+def test_an_old_name_of_a_setting_is_refused_with_the_new_one(tmp_path, monkeypatch):
+    file = tmp_path / "survey.toml"
+    file.write_text("solve_anew = true")
+    with pytest.raises(ValidationError, match="solve_anew is now called resolve"):
+        load_survey([str(file)])
+    with pytest.raises(ValidationError, match="solve_anew is now called resolve"):
+        Survey.model_validate({"solve_anew": False})
+    for flags in (["--solve_anew", "true"], ["--solve_anew=true"]):
+        with pytest.raises(ValueError, match="--solve_anew is now called --resolve"):
+            load_survey(flags)
+    monkeypatch.setenv("COSMOSAIC_SOLVE_ANEW", "true")
+    with pytest.raises(ValueError, match="COSMOSAIC_SOLVE_ANEW is now called COSMOSAIC_RESOLVE"):
+        load_survey([])
+    monkeypatch.delenv("COSMOSAIC_SOLVE_ANEW")
+    assert load_survey(["--resolve", "true"]).resolve
