@@ -24,7 +24,7 @@ def _levels_moved(band: str, measured: BandSky, run: Run) -> float | None:
         return None
     table = MeasuredSky.of(solved["sky"]).table.stored
     moved = sky.moves(measured.earlier, sky.read_solution(store.read_bytes(table.uri).decode()))
-    if run.survey.solve_anew:
+    if run.survey.resolve:
         run.note(
             f"{band}: sky levels of {counted(moved.exposures, 'exposure')} that were solved before moved by "
             f"{moved.rms:.5f} MJy/sr rms, {moved.largest:.5f} at most"
@@ -38,7 +38,7 @@ def _exposures_moved(band: str, aligned: Aligned, run: Run) -> float | None:
         return None
     table = SolvedAlignment.of(solved["alignment"]).table.stored
     moved = alignment.moves(aligned.earlier, alignment.read_alignment(store.read_bytes(table.uri).decode()))
-    if run.survey.solve_anew:
+    if run.survey.resolve:
         run.note(
             f"{band}: {counted(moved.exposures, 'exposure')} that were aligned before moved by "
             f"{moved.rms:.2f} mas rms, {moved.largest:.2f} at most"

@@ -114,7 +114,7 @@ def measure_sky(
             levels=LevelTable(store.checksum(settings.levels, job.checksums)) if settings.levels else None,
             request=request,
             stem=stem,
-            earlier=None if job.survey.solve_anew else earlier,
+            earlier=None if job.survey.resolve else earlier,
         ),
         band.name,
     )
