@@ -63,7 +63,7 @@ class AssembleMosaic(Step[AssembledMosaic]):
 
     title = "Mosaic"
     version = 4
-    function = "cosmosaic.mosaic.units:assemble"
+    function = "cosmosaic.mosaic.units:assemble_mosaic"
     per = "mosaic"
 
     tiles: tuple[TilePlanes, ...]

@@ -49,7 +49,7 @@ def combine_tile(
     return Made(tile=write_tile(box, planes, folder / f"{tile.tile}_mosaic.npy"))
 
 
-def assemble(  # noqa: PLR0913
+def assemble_mosaic(  # noqa: PLR0913
     tiles: Sequence[Path],
     summaries: Mapping[str, Path],
     first: Path,

@@ -178,14 +178,16 @@ class Graph:
 
 def placed(files: tuple[File | Many, ...]) -> dict[str, File]:
     """Return the files that the steps which have ended made, by the place that each is published at."""
-    made = [_made(file) for file in files]
+    made = [found for found in map(_made, files) if found is not None]
     return {place_of(file): file for file in files_in(tuple(made))}
 
 
-def _made(file: File | Many) -> File | Many:
+def _made(file: File | Many) -> File | Many | None:
     if not isinstance(file.source, Promise):
         return file
     found = _look_up(file.source)
+    if found is None:
+        return None
     return Many(file.kind, found) if isinstance(file, Many) else type(file)(found)  # type: ignore[arg-type]
 
 

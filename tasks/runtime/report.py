@@ -182,7 +182,7 @@ def _sky(rows: list[dict[str, Any]]) -> str:
     lines = [f"| filter | {' | '.join(titles)} |", "|---" * (1 + len(titles)) + "|"]
     for row in (row for row in rows if row["kind"] == "verdict"):
         shown = [
-            f"{value:.2f}" if isinstance(value, float) else str(value) for value in (row[name] for name in columns)
+            f"{value:.2f}" if isinstance(value, float) else str(value) for value in (row.get(name) for name in columns)
         ]
         lines.append(f"| {row['filter']} | {' | '.join(shown)} |")
     pages = [row["product"] for row in rows if row["kind"] == "sky page"]
@@ -216,14 +216,14 @@ def _print_summary(run: Run, rows: list[dict[str, Any]], state: State) -> None:
     table.add_column("sources", justify="right")
     table.add_column("sky", justify="right")
     for row in (row for row in rows if row["kind"] == "i2d"):
-        depth, sources = row["depth_5sigma_ab"], row["sources"]
+        depth, sources = row.get("depth_5sigma_ab"), row.get("sources")
         table.add_row(
             row["filter"],
             row["product"].rsplit("/", 1)[-1],
             f"{row['exposure_time_s']:.0f}",
             "-" if depth is None else f"{depth:.2f}",
             "-" if sources is None else f"{sources:.0f}",
-            row["sky_verdict"] or "-",
+            row.get("sky_verdict") or "-",
         )
     run.console.print(table)
     for row in (row for row in rows if row["kind"] == "sky page"):
