@@ -19,6 +19,7 @@ from cosmosaic.comparison.steps import sky_step
 from cosmosaic.exposures.band import Band
 from cosmosaic.exposures.steps import WriteAssociation
 from cosmosaic.exposures.windows import named_tiles, survey_windows
+from cosmosaic.geometry.windows import WHOLE
 from cosmosaic.mosaic.engines import BandInput, open_engine
 from cosmosaic.mosaic.steps import AssembledMosaic, ListDefects
 from cosmosaic.preview.steps import DrawColours, DrawMosaic
@@ -27,7 +28,7 @@ from cosmosaic.sky.steps import BandSky, measure_sky
 from cosmosaic.steps.declaration import Outputs, names_of
 from cosmosaic.steps.files import File
 from cosmosaic.survey import Survey
-from cosmosaic.verdict.steps import JudgedSky, JudgeSky, WritePage
+from cosmosaic.verdict.steps import JudgedSky, judge_sky, write_page
 from tasks.calibrate import calibrated_bands
 from tasks.find import survey_frames
 from tasks.moves import moves
@@ -44,7 +45,8 @@ class BandProducts:
     aligned: Aligned
     sky: BandSky
     verdict: JudgedSky
-    whole: AssembledMosaic
+    mosaics: dict[str, AssembledMosaic]
+    """By window."""
     links: dict[str, str]
     """File names of the products by what the page calls them."""
 
@@ -78,17 +80,7 @@ def combine(band: Band, windows: Windows, mask: SourceMask | None, run: Run) -> 
     given = BandInput(band, aligned.exposures, sky, windows, binned.grid)
     engine = open_engine(given, run.worker_gb, run)
     flagged = engine.flag_outliers()
-    verdict = run.submit(
-        JudgeSky(
-            before=binned.cells,
-            after=flagged.cleared,
-            levels=sky.table,
-            grid=binned.grid,
-            tiles=given.tiles_to_judge,
-            stem=band.association.product_name,
-        ),
-        band.name,
-    )
+    verdict = judge_sky(band, binned, flagged, sky, given.tiles_to_judge, run)
     mosaics = {window.tile: engine.assemble(window, verdict.verdict) for window in given.mosaics}
     of_band: tuple[Outputs | None, ...] = (verdict, sky.measured, aligned.solution, *wisps)
     links = names_of(band.association.product_name, verdict, sky.measured)
@@ -101,7 +93,7 @@ def combine(band: Band, windows: Windows, mask: SourceMask | None, run: Run) -> 
             run.publish(f"{band.name} sky", of_band, columns, shown)
             exposures: tuple[Outputs | File, ...] = (*band.cals.values(), *flagged.crfs.values(), association)
             run.publish(f"{band.name} exposures", exposures, columns, shown)
-    return BandProducts(aligned, sky, verdict, mosaics[windows.whole.tile], links)
+    return BandProducts(aligned, sky, verdict, mosaics, links)
 
 
 def measure(
@@ -128,19 +120,21 @@ def show_all_filters(bands: dict[str, BandProducts], run: Run) -> None:
     """Submit what is made of all filters together: the colour picture and the page on the sky."""
     if not bands:
         return
-    name, told = run.survey.name, ", ".join(bands)
-    mosaics = {band: made.whole.mosaic for band, made in bands.items()}
-    picture = run.submit(DrawColours(mosaics=mosaics, stem=f"{name}_colour"), told)
-    page = WritePage(
-        verdicts={band: made.verdict.verdict for band, made in bands.items()},
-        tiles={band: made.verdict.tiles for band, made in bands.items()},
-        skies={band: made.verdict.skies for band, made in bands.items()},
-        plots={band: made.verdict.plots for band, made in bands.items()},
-        survey=name,
-        links={band: made.links for band, made in bands.items()},
-    )
-    run.publish("colour picture", [picture])
-    run.publish("sky page", [run.submit(page, told)])
+    whole = by_window(bands)[WHOLE]
+    picture = DrawColours(mosaics={band: made.mosaic for band, made in whole.items()}, stem=f"{run.survey.name}_colour")
+    run.publish("colour picture", [run.submit(picture, ", ".join(whole))])
+    verdicts = {band: made.verdict for band, made in bands.items()}
+    links = {band: made.links for band, made in bands.items()}
+    run.publish("sky page", [write_page(verdicts, links, run)])
+
+
+def by_window(bands: dict[str, BandProducts]) -> dict[str, dict[str, AssembledMosaic]]:
+    """Return the mosaics of each window by filter, for steps over all filters of a window."""
+    windows: dict[str, dict[str, AssembledMosaic]] = {}
+    for band, made in bands.items():
+        for window, mosaic in made.mosaics.items():
+            windows.setdefault(window, {})[band] = mosaic
+    return windows
 
 
 if __name__ == "__main__":

@@ -5,9 +5,12 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from cosmosaic.cells.files import Cells
+from cosmosaic.cells.steps import BinnedBand
+from cosmosaic.exposures.band import Band
+from cosmosaic.outliers.steps import FlaggedBand
 from cosmosaic.records import STATES, MosaicGrid
-from cosmosaic.sky.steps import SkyTable
-from cosmosaic.steps.declaration import Outputs, Step, surviving
+from cosmosaic.sky.steps import BandSky, SkyTable
+from cosmosaic.steps.declaration import Job, Outputs, Step, surviving
 from cosmosaic.steps.files import File
 
 
@@ -73,6 +76,21 @@ class JudgeSky(Step[JudgedSky]):
         return {"sky_verdict": STATES[int(facts["state"])], **super().row(facts)}
 
 
+def judge_sky(
+    band: Band, binned: BinnedBand, flagged: FlaggedBand, sky: BandSky, tiles: tuple[MosaicGrid, ...], job: Job
+) -> JudgedSky:
+    """Submit the verdict on the exposures as they go into the mosaic, as a whole and tile by tile."""
+    step = JudgeSky(
+        before=binned.cells,
+        after=flagged.cleared,
+        levels=sky.table,
+        grid=binned.grid,
+        tiles=tiles,
+        stem=band.association.product_name,
+    )
+    return job.submit(step, band.name)
+
+
 @dataclass(frozen=True)
 class WrittenPage(Outputs):
     """The page."""
@@ -97,3 +115,16 @@ class WritePage(Step[WrittenPage]):
     survey: str
     links: Mapping[str, Mapping[str, str]]
     """File name of each product of a filter by what it is called."""
+
+
+def write_page(judged: Mapping[str, JudgedSky], links: Mapping[str, Mapping[str, str]], job: Job) -> WrittenPage:
+    """Submit the page of the filters whose sky was judged; links are file names of products, by filter and label."""
+    step = WritePage(
+        verdicts={band: each.verdict for band, each in judged.items()},
+        tiles={band: each.tiles for band, each in judged.items()},
+        skies={band: each.skies for band, each in judged.items()},
+        plots={band: each.plots for band, each in judged.items()},
+        survey=job.survey.name,
+        links=links,
+    )
+    return job.submit(step, ", ".join(judged))
