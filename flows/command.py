@@ -18,11 +18,13 @@ FLOWS = {
 """Module of each flow, which the flow is named after, and what it does."""
 
 SUMMARY = ("summary", "print the run table of a survey")
+STEPS = ("steps", "list the steps of a run, and what each makes")
 
 
 def usage() -> str:
     """Return what the command can do."""
-    lines = [f"  {name:<12} {what}" for name, (_, what) in FLOWS.items()] + [f"  {SUMMARY[0]:<12} {SUMMARY[1]}"]
+    commands = [*((name, what) for name, (_, what) in FLOWS.items()), SUMMARY, STEPS]
+    lines = [f"  {name:<12} {what}" for name, what in commands]
     return "\n".join(
         [
             "usage: cosmosaic COMMAND [survey.toml] [--setting value ...]",
@@ -47,6 +49,11 @@ def main() -> int:
         from cosmosaic.run_table import main as print_summary
 
         return print_summary(arguments)
+    if command == STEPS[0]:
+        from tasks.steps import step_table
+
+        print(step_table(), end="")
+        return 0
     if command not in FLOWS:
         print(f"there is no command {command!r}\n{usage()}", file=sys.stderr)
         return 2

@@ -18,7 +18,7 @@ from cosmosaic.verdict.steps import JudgeSky, WritePage
 from tasks.runtime.caching import TASKS, step_task
 from tasks.runtime.retries import COMPUTING, STORING
 
-__all__ = ["TASKS"]
+__all__ = ["TASKS", "step_table"]
 
 simulate_references = step_task(SimulateReferences, COMPUTING)
 simulate_truth = step_task(SimulateTruth, COMPUTING)
@@ -50,3 +50,14 @@ draw_mosaic = step_task(DrawMosaic, COMPUTING)
 draw_colours = step_task(DrawColours, COMPUTING)
 write_page = step_task(WritePage, COMPUTING)
 publish_products = step_task(Publish, STORING, perform=lambda step, work: publish(step, work.workers.scratch))
+
+
+def step_table() -> str:
+    """Return all steps as a Markdown table, from their declarations: docs/steps.md and ``cosmosaic steps``."""
+    lines = ["| step | once per | what it does | makes |", "|---|---|---|---|"]
+    for step in TASKS:
+        kinds = [field.kind for field in step.outputs.fields().values()]
+        made = [f"**`{kind.suffix}`**" if kind.kind else f"`{kind.suffix}`" for kind in kinds if kind.suffix]
+        what = (step.__doc__ or "").strip().splitlines()[0]
+        lines.append(f"| {step.title} | {step.per} | {what} | {' '.join(made)} |")
+    return "\n".join(lines) + "\n"

@@ -11,6 +11,7 @@ from cosmosaic.solved import published
 from cosmosaic.steps.declaration import Job, Outputs, Step
 from cosmosaic.steps.files import File, Many
 from cosmosaic.storage import store
+from cosmosaic.survey import Survey
 
 
 class WispTable(File, suffix="_wisp.ecsv", kind="wisp"):
@@ -50,6 +51,11 @@ class MeasureWisps(Step[MeasuredWisps]):
     solution: WispSolution
     stem: str
 
+    @classmethod
+    def is_asked_for(cls, survey: Survey) -> bool:
+        """Tell whether wisps are to be subtracted."""
+        return bool(survey.sky.wisps)
+
 
 @dataclass(frozen=True)
 class Cleaned(Outputs):
@@ -69,6 +75,11 @@ class SubtractWisp(Step[Cleaned]):
 
     exposure: Cal
     wisp: Wisp | None
+
+    @classmethod
+    def is_asked_for(cls, survey: Survey) -> bool:
+        """Tell whether wisps are to be subtracted."""
+        return bool(survey.sky.wisps)
 
 
 def subtract_wisps(band: Band, job: Job) -> tuple[Exposures, tuple[MeasuredWisps, ...]]:

@@ -11,6 +11,7 @@ from cosmosaic.solved import published
 from cosmosaic.steps.declaration import Job, Outputs, Step
 from cosmosaic.steps.files import File, Many
 from cosmosaic.storage import store
+from cosmosaic.survey import Survey
 
 
 class AlignmentTable(File, suffix="_align.ecsv", kind="alignment"):
@@ -48,6 +49,11 @@ class SolveAlignment(Step[SolvedAlignment]):
     request: AlignRequest
     stem: str
 
+    @classmethod
+    def is_asked_for(cls, survey: Survey) -> bool:
+        """Tell whether exposures are to be aligned."""
+        return survey.align.enabled
+
 
 @dataclass(frozen=True)
 class CorrectedExposure(Outputs):
@@ -67,6 +73,11 @@ class AlignExposure(Step[CorrectedExposure]):
 
     exposure: Cal
     correction: WcsCorrection
+
+    @classmethod
+    def is_asked_for(cls, survey: Survey) -> bool:
+        """Tell whether exposures are to be aligned."""
+        return survey.align.enabled
 
 
 @dataclass(frozen=True)

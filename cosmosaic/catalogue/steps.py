@@ -6,7 +6,7 @@ from typing import ClassVar
 from cosmosaic.mosaic.steps import Mosaic
 from cosmosaic.steps.declaration import Outputs, Step
 from cosmosaic.steps.files import File
-from cosmosaic.survey import CatalogSettings
+from cosmosaic.survey import CatalogSettings, Survey
 
 
 class Catalogue(File, suffix="_cat.ecsv", kind="cat"):
@@ -50,3 +50,8 @@ class MeasureSources(Step[MeasuredSources]):
     settings: CatalogSettings
     band: str
     stem: str
+
+    @classmethod
+    def is_asked_for(cls, survey: Survey) -> bool:
+        """Tell whether the mosaics have errors to measure with."""
+        return survey.drizzle.errors != "none"

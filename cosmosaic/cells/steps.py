@@ -13,6 +13,7 @@ from cosmosaic.nircam import detector_pixel_arcsec
 from cosmosaic.records import Frame, MosaicGrid
 from cosmosaic.steps.declaration import Job, Outputs, Step
 from cosmosaic.storage import store
+from cosmosaic.survey import Survey
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,11 @@ class BinMaskedExposure(Step[BinnedExposure]):
     exposure: Cal
     mask: SourceMaskImage
     grid: MosaicGrid
+
+    @classmethod
+    def is_asked_for(cls, survey: Survey) -> bool:
+        """Tell whether there are masks of sources."""
+        return bool(survey.sky.source_masks)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from cosmosaic.records import MosaicGrid
 from cosmosaic.sky.steps import MeasureSky
 from cosmosaic.steps.declaration import Job, Outputs, Step
 from cosmosaic.steps.files import File
-from cosmosaic.survey import SkyMethod, SkySettings
+from cosmosaic.survey import SkyMethod, SkySettings, Survey
 
 METHODS = tuple(method for method in get_args(SkyMethod) if method not in ("user", "auto"))
 
@@ -50,6 +50,11 @@ class CompareMethods(Step[ComparedMethods]):
     grid: MosaicGrid
     stem: str
 
+    @classmethod
+    def is_asked_for(cls, survey: Survey) -> bool:
+        """Tell whether the main job compares methods, which it does not."""
+        return False
+
 
 @dataclass(frozen=True, kw_only=True)
 class ChooseSky(MeasureSky):
@@ -58,6 +63,11 @@ class ChooseSky(MeasureSky):
     title = "Sky"
     version = 1
     function = "cosmosaic.comparison.comparison:choose_sky"
+
+    @classmethod
+    def is_asked_for(cls, survey: Survey) -> bool:
+        """Tell whether the method is to be chosen."""
+        return survey.sky.method == "auto"
 
 
 def sky_step(settings: SkySettings) -> type[MeasureSky]:

@@ -10,7 +10,7 @@ from cosmosaic.records import MosaicGrid
 from cosmosaic.sky.steps import BandSky, ExposureSkyFile
 from cosmosaic.steps.declaration import Job, Outputs, Step
 from cosmosaic.steps.files import File, Many
-from cosmosaic.survey import DrizzleSettings
+from cosmosaic.survey import DrizzleSettings, Survey
 
 
 class Sums(File, suffix="_sums.npy"):
@@ -50,6 +50,11 @@ class DrizzleExposure(Step[DrizzledExposure]):
     tiles: tuple[MosaicGrid, ...]
     """All tiles that its footprint touches."""
     settings: DrizzleSettings
+
+    @classmethod
+    def is_asked_for(cls, survey: Survey) -> bool:
+        """Tell whether the engine is the one in tiles."""
+        return survey.engine == "tiles"
 
 
 def drizzle(band: Band, exposures: Exposures, sky: BandSky, plan: Plan, job: Job) -> Mapping[str, DrizzledExposure]:

@@ -10,7 +10,7 @@ from cosmosaic.outliers.steps import Crf, Patch
 from cosmosaic.records import MosaicGrid
 from cosmosaic.steps.declaration import Outputs, Step
 from cosmosaic.steps.files import File
-from cosmosaic.survey import DrizzleSettings
+from cosmosaic.survey import DrizzleSettings, Survey
 from cosmosaic.verdict.steps import VerdictTable
 
 
@@ -49,6 +49,11 @@ class CombineTile(Step[CombinedTile]):
     settings: DrizzleSettings
     input_scale_arcsec: float | None
 
+    @classmethod
+    def is_asked_for(cls, survey: Survey) -> bool:
+        """Tell whether the engine is the one in tiles."""
+        return survey.engine == "tiles"
+
 
 @dataclass(frozen=True)
 class AssembledMosaic(Outputs):
@@ -74,6 +79,11 @@ class AssembleMosaic(Step[AssembledMosaic]):
     settings: DrizzleSettings
     product_name: str
 
+    @classmethod
+    def is_asked_for(cls, survey: Survey) -> bool:
+        """Tell whether the engine is the one in tiles."""
+        return survey.engine == "tiles"
+
 
 @dataclass(frozen=True, kw_only=True)
 class DrizzleWithJwst(Step[AssembledMosaic]):
@@ -89,6 +99,11 @@ class DrizzleWithJwst(Step[AssembledMosaic]):
     window: MosaicGrid
     settings: DrizzleSettings
     product_name: str
+
+    @classmethod
+    def is_asked_for(cls, survey: Survey) -> bool:
+        """Tell whether the engine is jwst."""
+        return survey.engine == "jwst"
 
 
 @dataclass(frozen=True)

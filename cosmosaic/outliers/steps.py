@@ -12,7 +12,7 @@ from cosmosaic.records import MosaicGrid
 from cosmosaic.sky.steps import BandSky, ExposureSkyFile
 from cosmosaic.steps.declaration import Job, Outputs, Step
 from cosmosaic.steps.files import File, Many
-from cosmosaic.survey import DrizzleSettings, OutlierSettings, SkyTreatment
+from cosmosaic.survey import DrizzleSettings, OutlierSettings, SkyTreatment, Survey
 
 
 class ReferenceImage(File, suffix="_reference.npy"):
@@ -51,6 +51,11 @@ class MakeReference(Step[References]):
     fraction: float
     """Of the mean weight, below which a pixel stays out of the median."""
 
+    @classmethod
+    def is_asked_for(cls, survey: Survey) -> bool:
+        """Tell whether exposures are compared in tiles."""
+        return survey.engine == "tiles" and survey.outliers.enabled
+
 
 @dataclass(frozen=True)
 class FlaggedExposure(Outputs):
@@ -82,6 +87,11 @@ class FlagExposure(Step[FlaggedExposure]):
     drizzle: DrizzleSettings
     cells: MosaicGrid
 
+    @classmethod
+    def is_asked_for(cls, survey: Survey) -> bool:
+        """Tell whether exposures are compared in tiles."""
+        return survey.engine == "tiles" and survey.outliers.enabled
+
 
 @dataclass(frozen=True, kw_only=True)
 class KeepExposure(Step[FlaggedExposure]):
@@ -96,6 +106,11 @@ class KeepExposure(Step[FlaggedExposure]):
     sky: ExposureSkyFile | None
     treatment: SkyTreatment
     cells: MosaicGrid
+
+    @classmethod
+    def is_asked_for(cls, survey: Survey) -> bool:
+        """Tell whether exposures are not compared."""
+        return survey.engine == "tiles" and not survey.outliers.enabled
 
 
 @dataclass(frozen=True)
@@ -121,6 +136,11 @@ class FlagWithJwst(Step[FlaggedTogether]):
     thresholds: OutlierSettings
     drizzle: DrizzleSettings
     cells: MosaicGrid
+
+    @classmethod
+    def is_asked_for(cls, survey: Survey) -> bool:
+        """Tell whether the engine is jwst."""
+        return survey.engine == "jwst"
 
 
 @dataclass(frozen=True)

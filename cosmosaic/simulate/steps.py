@@ -6,7 +6,7 @@ from cosmosaic.simulate.plan import PlannedFrame, plan_frames
 from cosmosaic.steps.declaration import Job, Outputs, Step
 from cosmosaic.steps.files import File, Many
 from cosmosaic.storage.store import absolute_uri, checksum
-from cosmosaic.survey import SimulationSettings
+from cosmosaic.survey import SimulationSettings, Survey
 
 
 class SimulatedFile(File):
@@ -35,6 +35,11 @@ class SimulateReferences(Step[Simulated]):
 
     settings: SimulationSettings
 
+    @classmethod
+    def is_asked_for(cls, survey: Survey) -> bool:
+        """Tell whether the survey is synthetic."""
+        return survey.is_synthetic
+
 
 @dataclass(frozen=True, kw_only=True)
 class SimulateTruth(Step[Simulated]):
@@ -47,6 +52,11 @@ class SimulateTruth(Step[Simulated]):
 
     catalog: SkyInput | None
     settings: SimulationSettings
+
+    @classmethod
+    def is_asked_for(cls, survey: Survey) -> bool:
+        """Tell whether the survey is synthetic."""
+        return survey.is_synthetic
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +72,11 @@ class SimulateFrame(Step[Simulated]):
     image: SkyInput | None
     frame: PlannedFrame
     settings: SimulationSettings
+
+    @classmethod
+    def is_asked_for(cls, survey: Survey) -> bool:
+        """Tell whether the survey is synthetic."""
+        return survey.is_synthetic
 
 
 def simulate(job: Job) -> dict[str, Simulated]:

@@ -14,6 +14,7 @@ from cosmosaic.solved import published
 from cosmosaic.steps.declaration import Job, Outputs, Step, consulted
 from cosmosaic.steps.files import File, Many
 from cosmosaic.storage import store
+from cosmosaic.survey import Survey
 
 
 class SkyTable(File, suffix="_sky.ecsv", kind="sky"):
@@ -58,6 +59,11 @@ class MeasureSky(Step[MeasuredSky]):
         """Keep what stays of an earlier solution, which the checksums of the cells decide."""
         digests = {name: cells.stored.sha256 for name, cells in {**self.cells, **self.masked}.items()}
         return dataclasses.replace(self, request=keeping(self.request, self.earlier, digests), earlier=None)
+
+    @classmethod
+    def is_asked_for(cls, survey: Survey) -> bool:
+        """Tell whether the method is not to be chosen."""
+        return survey.sky.method != "auto"
 
 
 @dataclass(frozen=True)

@@ -154,6 +154,11 @@ class Step(Generic[Made]):
         return [promise for name in self.surviving() for promise in promises_of(getattr(self, name))]
 
     @classmethod
+    def is_asked_for(cls, survey: Any) -> bool:
+        """Tell whether a survey's settings ask for such steps; the progress bar expects them."""
+        return True
+
+    @classmethod
     def row(cls, facts: Mapping[str, float]) -> dict[str, Any]:
         """Return what the run table says of a step that left such facts: values by column."""
         return {column: facts.get(fact) for fact, column in cls.columns.items()}

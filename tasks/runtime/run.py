@@ -37,9 +37,6 @@ from tasks.runtime.progress import Progress
 from tasks.runtime.runners import plan_of_one_worker, room_of
 from tasks.steps import TASKS
 
-STEPS_PER = {"exposure": 6, "filter": 3, "mosaic": 6, "tile": 3}
-"""Steps of a plain survey, roughly: a progress bar is no more."""
-
 SHOWN_DEPENDENCIES = 100
 """Arrows to a task in the UI; Prefect refuses the event of a task with some 21,000."""
 
@@ -183,8 +180,7 @@ class Run:
         name = f"{self.survey.name}: {counted(len(found.frames), 'frame')}, {counted(len(bands), 'filter')}"
         with get_client(sync_client=True) as client:
             client.update_flow_run(UUID(self.id), name=name)
-        per_band = STEPS_PER["filter"] + STEPS_PER["mosaic"] + STEPS_PER["tile"]
-        self.ledger.expected = self.ledger.submitted + STEPS_PER["exposure"] * len(found.frames) + per_band * len(bands)
+        self.ledger.expected = expected_steps(self.survey, len(found.frames), len(bands))
 
     def wait(self) -> None:
         """Wait until every step that was submitted has ended."""
@@ -253,6 +249,12 @@ def plan_workers(survey: Survey) -> workers.WorkerPlan:
     check_stores(survey)
     workers.check_resources(plan)
     return plan
+
+
+def expected_steps(survey: Survey, exposures: int, filters: int) -> int:
+    """Estimate the steps of a survey by their declarations; each filter counts as one mosaic of one tile."""
+    number = {"exposure": exposures, "filter": filters, "mosaic": filters, "tile": filters, "survey": 1}
+    return sum(number[step.per] for step in TASKS if step.is_asked_for(survey))
 
 
 def counted(number: int, thing: str) -> str:

@@ -22,7 +22,7 @@ from cosmosaic.steps.files import File, Many, Promise
 from cosmosaic.steps.publication import Publish
 from cosmosaic.storage import store
 from cosmosaic.survey import DrizzleSettings
-from tasks.steps import TASKS
+from tasks.steps import TASKS, step_table
 
 FRAME = StoredObject(uri="/raw/a_uncal.fits", sha256="1" * 64, size=10)
 OTHER = FRAME.model_copy(update={"sha256": "3" * 64})
@@ -190,6 +190,11 @@ def test_each_declared_function_takes_what_the_declaration_says(step):
 
 def test_each_declared_step_has_a_task():
     assert set(declared_steps()) == set(TASKS)
+
+
+def test_the_docs_list_the_declared_steps(pytestconfig):
+    page = (pytestconfig.rootpath / "docs" / "steps.md").read_text()
+    assert step_table() in page, "write the output of `cosmosaic steps` into docs/steps.md"
 
 
 def test_kinds_of_published_files_have_names_of_their_own():
