@@ -189,7 +189,7 @@ def _without_wisps(folder: Path, detector: str, paths: list[Path]) -> None:
 def destriped(paths: list[Path], folder: Path, pool: Executor) -> None:
     """Take slow stripes out."""
     survey = bin_exposures(paths)
-    _, levels = find_sources(survey)
+    levels = find_sources(survey).levels
     _, stripes = destripe(survey, values_of(levels), ~bright_cells(survey, levels))
     list(pool.map(partial(_destriped, folder), paths, (stripes[name] for name in survey.names)))
 
@@ -383,7 +383,7 @@ def _replaced(survey: CellSurvey, means: dict[str, Any]) -> CellSurvey:
 
 def _with_hole(survey: CellSurvey, depth: float) -> CellSurvey:
     """A ring too low, 3 to 6 arcsec from the brightest extended source, in all exposures."""
-    sources, levels = find_sources(survey)
+    sources, levels = find_sources(survey)[:2]
     labels, number = ndimage.label(sources)
     sizes = ndimage.sum_labels(np.ones(sources.shape), labels, np.arange(1, number + 1))
     seen = np.isfinite(stack(survey, values_of(levels)))

@@ -48,8 +48,8 @@ NODE_PIXELS = 8
 NEBULA_ARCSEC = (2.0, 300.0)
 """Shortest and longest wavelength of a nebula's structure."""
 NEBULA_WAVES = 200
-NEBULA_DEX = 0.45
-"""Rms of the logarithm of a nebula's brightness."""
+NEBULA_SPREAD = 0.5
+"""Rms of the natural logarithm of a nebula's brightness, over all directions."""
 
 
 DEEP_GALAXIES = {"short": 3000.0, "long": 1500.0}
@@ -187,7 +187,7 @@ def _emission(field: Field, frame: PlannedFrame, shape: tuple[int, int]) -> Imag
 
 
 def nebula(east: NDArray[np.floating], north: NDArray[np.floating]) -> NDArray[np.floating]:
-    """0.6 to 6.6 MJy/sr with structure from arcminutes to arcseconds, its power falling with the cube of the scale."""
+    """Some MJy/sr with structure from arcminutes to arcseconds, its power falling with the cube of the scale."""
     draw = np.random.default_rng(5)
     wavelengths = np.geomspace(NEBULA_ARCSEC[1], NEBULA_ARCSEC[0], NEBULA_WAVES)
     angles, phases = draw.uniform(0, 2 * np.pi, (2, NEBULA_WAVES))
@@ -197,7 +197,7 @@ def nebula(east: NDArray[np.floating], north: NDArray[np.floating]) -> NDArray[n
         # Waves evenly spaced in the logarithm of their length, power per logarithm of length going with length**1.
         total += np.sqrt(wavelength) * np.sin(2 * np.pi * along / wavelength + phase)
         power += 0.5 * wavelength
-    return np.exp(np.clip(np.log(2.0) + NEBULA_DEX * total / np.sqrt(power), np.log(0.6), np.log(6.6)))
+    return 2.0 * np.exp(NEBULA_SPREAD * total / np.sqrt(power))
 
 
 def large_galaxy(east: NDArray[np.floating], north: NDArray[np.floating]) -> NDArray[np.floating]:

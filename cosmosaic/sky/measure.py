@@ -1,6 +1,7 @@
 """The step that measures the sky of one filter, and the table it leaves."""
 
 import hashlib
+import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +24,9 @@ from cosmosaic.sky.solution import (
     solution_table,
 )
 from cosmosaic.sky.stripes import destripe
+from cosmosaic.sky.zero import NO_EMPTY_SKY
+
+log = logging.getLogger(__name__)
 
 AUTO = "auto"
 LEVEL_DIGITS = 5
@@ -60,7 +64,7 @@ def measure_sky(paths: list[Path], request: SkyRequest, stem: str, folder: Path)
     survey = read_cells(list(measured.values()), request.grid)
     if masked:
         survey = replace(survey, light=read_cells(cells, request.grid).exposures)
-    inputs = SkyInputs(survey, exposures, tables[0] if tables else None, folder.parent)
+    inputs = SkyInputs(survey, exposures, tables[0] if tables else None, folder.parent, request.zero)
     chosen, sky, scores = _measured(inputs, request)
     patterns = _with_stripes(inputs, sky) if request.slow_stripes else sky.patterns
     texts = {name: patterns_text(nodes) for name, nodes in patterns.items()}
@@ -79,6 +83,9 @@ def measure_sky(paths: list[Path], request: SkyRequest, stem: str, folder: Path)
         missing=request.missing,
     )
     table = solution_table(solution, METHODS[chosen].source)
+    table.meta["zero"] = sky.zero
+    if NO_EMPTY_SKY in sky.zero:
+        log.warning(f"{stem}: {sky.zero}")
     if scores:
         table.meta["chosen_for"] = {"score": "rms distance from the levels of the held-out blocks, % of a pixel's rms"}
         table.meta["chosen_for"] |= scores
@@ -111,6 +118,6 @@ def _solved(name: str, level: Level, digest: str, patterns: str) -> SolvedExposu
 def _with_stripes(inputs: SkyInputs, sky: Sky) -> Patterns:
     """Add to a method's patterns the slow stripes that are left without them."""
     survey = without_patterns(inputs.survey, sky.patterns)
-    _, levels = find_sources(survey)
+    levels = find_sources(survey).levels
     _, stripes = destripe(survey, values_of(levels), ~bright_cells(survey, levels))
     return {name: [*sky.patterns.get(name, ()), *stripes[name]] for name in survey.names}

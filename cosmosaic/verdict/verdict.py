@@ -221,8 +221,8 @@ class Judge:
 
 def make_judge(survey: CellSurvey) -> Judge:
     """Make the judge of a set of exposures: find its sources."""
-    sources, levels = find_sources(survey)
-    return Judge(survey, sources, bright_cells(survey, levels))
+    found = find_sources(survey)
+    return Judge(survey, found.sources, bright_cells(survey, found.levels))
 
 
 def part_of(judge: Judge, window: MosaicGrid) -> Judge:
