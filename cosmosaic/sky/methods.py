@@ -39,7 +39,7 @@ CORE_SIGMA = 5.0
 differences."""
 AROUND_CELLS = 8
 """Side of the boxes whose means tell what is around a cell: 2 arcsec in the short-wavelength channel."""
-LEAST_ERROR = 0.001
+LEAST_ERROR = 0.0003
 """Of a level that overlaps tell, in units of the pixel rms."""
 SKYMATCH_METHODS = ("local", "global", "match", "global+match")
 PER_DETECTOR = "-per-detector"

@@ -27,7 +27,7 @@ LARGEST_RMS = 0.1
 GROWTH = 0.9
 """A level grows with this power of the rms of the light in it: between counts of faint galaxies, which give 0.7 in
 simulated deep fields, and what is left of wisps and stripes, which hardly moves it."""
-LARGEST_SLOPE = 0.0375
+LARGEST_SLOPE = 0.04
 """From edge to edge, in units of the pixel rms: a steeper slope that several exposures see is none of a detector's."""
 
 
