@@ -5,9 +5,9 @@ from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
-State = Literal["pass", "look", "fail"]
-STATES: tuple[State, ...] = ("pass", "look", "fail")
-"""What a verdict may say, from good to bad."""
+State = Literal["not applicable", "pass", "not measurable", "warn", "fail"]
+STATES: tuple[State, ...] = ("not applicable", "pass", "not measurable", "warn", "fail")
+"""What a verdict may say, from good to bad: what could not be measured is no pass."""
 
 
 class Record(BaseModel):

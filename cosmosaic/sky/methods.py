@@ -141,10 +141,15 @@ def find_sources(survey: CellSurvey) -> Found:
         source_mask(brightness, [tier._replace(threshold=depth * tier.threshold) for tier in CELL_TIERS])
         for depth in DEPTHS
     ]
-    left, more = (unseen_light(survey, values_of(levels), mask) for mask in masks)
-    empty = EmptySky(masks[0], masks[1], left, more)
+    empty = look_for_light(survey, levels, masks[0], masks[1])
     found = honest_pedestals(survey, empty)
     return Found(sources, solve_levels(steps, found).levels, found, empty)
+
+
+def look_for_light(survey: CellSurvey, levels: Levels, deep: Flags, shallow: Flags) -> EmptySky:
+    """Measure the light that is left outside of a deep and a shallow mask of sources."""
+    left, more = (unseen_light(survey, values_of(levels), mask) for mask in (deep, shallow))
+    return EmptySky(deep, shallow, left, more)
 
 
 def honest_pedestals(survey: CellSurvey, empty: EmptySky) -> Levels:
