@@ -3,6 +3,8 @@
 Levels are compared with the mean of all that a frame holds besides sources, after the flat; of frames from which
 stripes and wisps were taken, with what is left of that. The pixel rms is that of one exposure. The rms of a
 mosaic's pixels is the drizzled one at 30 mas, pixfrac 1: 0.65 of the pixel rms over the root of the depth.
+Where light fills a field, what is recovered is compared with the light that was put in, cell by cell outside of compact
+sources: its slope, its rms about the mean offset, which nothing can tell without empty sky, and that offset.
 Gradients are scored on a field of their own, by the planes that a method leaves in its frames; the extended galaxy's
 profile by how much too bright the sky is that a method takes out, in three rings of a half-light radius each.
 """
@@ -23,7 +25,18 @@ from typing import Any
 import numpy as np
 from jwst import datamodels
 from scipy import ndimage
-from sky_fields import Field, FrameTruth, crowded_field, make_field, random_field, sparse_field, tilted_field
+from sky_fields import (
+    Field,
+    FrameTruth,
+    crowded_field,
+    deep_field,
+    galaxy_field,
+    make_field,
+    nebula_field,
+    random_field,
+    sparse_field,
+    tilted_field,
+)
 
 from cosmosaic.artefacts.corrections import measure_wisps, remove_flicker, subtract_wisp
 from cosmosaic.artefacts.solution import WispSolution
@@ -38,11 +51,12 @@ from cosmosaic.cells.cells import (
     read_cells,
     stack,
     usable_pixels,
+    without_patterns,
 )
 from cosmosaic.exposures.footprints import read_footprint
 from cosmosaic.exposures.library import exposure_name
 from cosmosaic.exposures.patterns import pattern_image
-from cosmosaic.geometry.grid import survey_grid
+from cosmosaic.geometry.grid import pixel_to_sky, survey_grid
 from cosmosaic.geometry.windows import lattice
 from cosmosaic.mosaic.alone import make_mosaic
 from cosmosaic.nircam import DRAWN_SHORT_PIXEL_ARCSEC, WISP_DETECTORS
@@ -65,7 +79,6 @@ from cosmosaic.verdict.verdict import Verdict, make_judge, pure_noise, rank
 
 DEFAULT = "overlap"
 DRIZZLE_NOISE = 0.65
-DEPTH = 4
 HALF_LIGHT_AREA_ARCSEC2 = np.pi * 4.0**2 * 0.8
 ARCSEC2_PER_SR = (180 * 3600 / np.pi) ** 2
 RANKED = ("none", "local-per-detector", "global+match", "median", "pedestal", "overlap")
@@ -190,7 +203,7 @@ def _without_wisps(folder: Path, detector: str, paths: list[Path]) -> None:
 def destriped(paths: list[Path], folder: Path, pool: Executor) -> None:
     """Take slow stripes out."""
     survey = bin_exposures(paths)
-    _, levels = find_sources(survey)
+    levels = find_sources(survey).levels
     _, stripes = destripe(survey, values_of(levels), ~bright_cells(survey, levels))
     list(pool.map(partial(_destriped, folder), paths, (stripes[name] for name in survey.names)))
 
@@ -228,8 +241,8 @@ def _mosaic_bias(sample: Sample, errors: dict[str, float]) -> float:
     for exposure in sample.survey.exposures:
         total[exposure.window] += exposure.pixels * -errors[exposure.name]
         weights[exposure.window] += exposure.pixels
-    empty = sample.empty & (weights > 0)
-    return float(np.mean(total[empty] / weights[empty])) / (DRIZZLE_NOISE / np.sqrt(DEPTH))
+    empty, depth = sample.empty & (weights > 0), len(sample.field.settings.dithers_arcsec)
+    return float(np.mean(total[empty] / weights[empty])) / (DRIZZLE_NOISE / np.sqrt(depth))
 
 
 def _empty_cells(survey: CellSurvey, truth: list[FrameTruth]) -> Any:
@@ -286,6 +299,23 @@ def _pattern(sky: Sky, name: str, shape: tuple[int, int]) -> Any:
     return pattern_image(patterns, np.ones(shape, dtype=bool)) if patterns else np.zeros(shape, dtype=np.float32)
 
 
+def _recovered(sample: Sample, sky: Sky) -> dict[str, float]:
+    """How what is left in the stack follows the light that fills the field."""
+    survey = sample.survey
+    found = stack(without_patterns(survey, sky.patterns), values_of(sky.levels))
+    rows, columns = np.indices(survey.grid.shape)
+    places = np.stack([columns.ravel(), rows.ravel()], axis=1).astype(float)
+    true = sample.field.emission_at(pixel_to_sky(survey.grid, places)).reshape(survey.grid.shape)
+    free = sample.empty & np.isfinite(found)
+    left = (found - true)[free]
+    return {
+        "slope": float(np.polyfit(true[free], found[free], 1)[0]),
+        "rms_mjy_sr": float(np.std(left)),
+        "offset_mjy_sr": float(np.mean(left)),
+        "step_pct": score(sample, values_of(sky.levels))["step"],
+    }
+
+
 def _part_of_galaxy(field: Field, brightness: float) -> float:
     """Surface brightness in MJy/sr over the galaxy's half-light ellipse, in per cent of the flux in it."""
     flux_jy = brightness * 1e6 * HALF_LIGHT_AREA_ARCSEC2 / ARCSEC2_PER_SR
@@ -293,7 +323,7 @@ def _part_of_galaxy(field: Field, brightness: float) -> float:
 
 
 def measure_method(method: str, samples: dict[str, Sample], folder: Path) -> dict[str, Any]:
-    """Score a method on the sparse, the crowded and the tilted field."""
+    """Score a method on all fields."""
     start = time.process_time()
     found = {name: sample.sky_of(method, folder) for name, sample in samples.items()}
     cost = (time.process_time() - start) / sum(len(sample.paths) for sample in samples.values())
@@ -308,9 +338,13 @@ def measure_method(method: str, samples: dict[str, Sample], folder: Path) -> dic
         "halo_pct": crowded["halo"],
         "profile_pct": _profile(samples["crowded"], found["crowded"]),
         "gradient_pct": _gradient(samples["tilted"], found["tilted"]),
+        "nebula": _recovered(samples["nebula"], found["nebula"]),
+        "large_galaxy": _recovered(samples["galaxy"], found["galaxy"]),
+        "bias_deep_short_pct": score(samples["deep-short"], values_of(found["deep-short"].levels))["bias"],
+        "bias_deep_long_pct": score(samples["deep-long"], values_of(found["deep-long"].levels))["bias"],
         "cpu_s_per_frame": cost,
     }
-    print(method, {key: np.round(value, 3).tolist() for key, value in figures.items()}, flush=True)
+    print(method, json.dumps(figures), flush=True)
     return figures
 
 
@@ -335,13 +369,13 @@ def faults_found(samples: dict[str, Sample]) -> tuple[int, int]:
     """Inject faults after the sky step, and count those that the verdict finds."""
     found = total = 0
     for sample in samples.values():
-        levels = values_of(solve_overlaps(clean(sample.survey)).levels)
+        levels = values_of(sample.sky_of(DEFAULT, Path()).levels)
         faultless = make_judge(sample.survey).judge(levels)
         _print(f"{sample.field.name}: no fault", faultless)
-        for fault, figure, survey, changed in _faults(sample, levels):
+        for fault, name, survey, changed in _faults(sample, levels):
             verdict = make_judge(survey).judge(changed)
-            before, after = (next(f for f in v.figures if f.name == figure) for v in (faultless, verdict))
-            hit = after.state != "pass" and after.value > before.value + 4 * after.error
+            before, after = (next(m for m in v.metrics if m.name == name) for v in (faultless, verdict))
+            hit = after.state in ("warn", "fail") and after.value > before.value + 4 * after.error
             found, total = found + bool(hit), total + 1
             _print(f"{sample.field.name}: {fault} {'found' if hit else 'MISSED'}", verdict)
     return found, total
@@ -384,7 +418,7 @@ def _replaced(survey: CellSurvey, means: dict[str, Any]) -> CellSurvey:
 
 def _with_hole(survey: CellSurvey, depth: float) -> CellSurvey:
     """A ring too low, 3 to 6 arcsec from the brightest extended source, in all exposures."""
-    sources, levels = find_sources(survey)
+    sources, levels = find_sources(survey)[:2]
     labels, number = ndimage.label(sources)
     sizes = ndimage.sum_labels(np.ones(sources.shape), labels, np.arange(1, number + 1))
     seen = np.isfinite(stack(survey, values_of(levels)))
@@ -416,8 +450,8 @@ def null_passes(sample: Sample, draws: int) -> int:
 
 
 def _print(title: str, verdict: Verdict) -> None:
-    figures = " ".join(f"{f.name} {f.value:.2f}+-{f.error:.2f} {f.state}" for f in verdict.figures)
-    print(f"{title}: {verdict.state}; growth {verdict.growth:.2f}; {figures}", flush=True)
+    metrics = " ".join(f"{m.name} {m.value:.2f}+-{m.error:.2f} {m.state}" for m in verdict.metrics)
+    print(f"{title}: {verdict.state}; growth {verdict.growth:.2f}; {metrics}", flush=True)
 
 
 def flicker_methods(sample: Sample, folder: Path) -> dict[str, dict[str, float]]:
@@ -511,6 +545,12 @@ def _run(arguments: argparse.Namespace, folder: Path, report: "Report", pool: Ex
             "sparse": prepare(sparse_field(), folder, pool, corrected=False),
             "crowded": prepare(crowded_field(), folder, pool, corrected=True),
             "tilted": prepare(tilted_field(), folder, pool, corrected=False),
+            "nebula": prepare(nebula_field(), folder, pool, corrected=False),
+            "galaxy": prepare(galaxy_field(), folder, pool, corrected=False),
+            **{
+                f"deep-{channel}": prepare(deep_field(channel), folder, pool, corrected=False)
+                for channel in ("short", "long")
+            },
         }
     if "flicker" in arguments.parts:
         report.add("flicker", flicker_methods(samples["crowded"], folder))

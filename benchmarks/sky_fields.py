@@ -1,5 +1,6 @@
 """Simulated fields of known sky: what `benchmarks/sky.py` measures on."""
 
+from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -9,7 +10,9 @@ import numpy as np
 from astropy.table import Table, vstack
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.interpolate import RectBivariateSpline
 
+from cosmosaic.geometry.sphere import sky_to_plane
 from cosmosaic.nircam import DRAWN_SHORT_PIXEL_ARCSEC
 from cosmosaic.simulate.calibrated import simulate_calibrated
 from cosmosaic.simulate.geometry import (
@@ -29,6 +32,8 @@ from cosmosaic.simulate.truth import generator_of
 from cosmosaic.survey import FilterPair, Pointing, SimulationSettings
 
 Image = NDArray[np.float32]
+Emission = Callable[[NDArray[np.floating], NDArray[np.floating]], NDArray[np.floating]]
+"""Surface brightness in MJy/sr at offsets (east, north) in arcsec from the middle of the first detector."""
 
 FILTERS = (FilterPair(short="F150W", long="F277W"),)
 WIDE_DITHERS = ((-9.0, -7.0), (7.0, -9.0), (9.0, 7.0), (-7.0, 9.0))
@@ -38,6 +43,19 @@ ISOPHOTE_RMS = 0.1
 PIXEL_RMS_MJY_SR = 0.076
 """Of a pixel in one exposure of these fields."""
 FIELD_CENTRE = (150.1163213, 2.200973097)
+NODE_PIXELS = 8
+"""The emission of a field is computed every so many pixels."""
+NEBULA_ARCSEC = (2.0, 300.0)
+"""Shortest and longest wavelength of a nebula's structure."""
+NEBULA_WAVES = 200
+NEBULA_SPREAD = 0.5
+"""Rms of the natural logarithm of a nebula's brightness, over all directions."""
+
+
+DEEP_GALAXIES = {"short": 3000.0, "long": 1500.0}
+"""Per square arcminute, so many that light is everywhere."""
+DEEP_DETECTORS = {"short": "NRCB1", "long": "NRCBLONG"}
+DEEP_DITHERS = ((-4.1, -3.2), (0.4, 0.3), (3.9, 3.1))
 
 
 @dataclass(frozen=True)
@@ -50,6 +68,14 @@ class Field:
     """Peak-to-peak of a plane over each frame, in units of the pixel rms."""
     galaxy_magnitude: float | None = None
     """AB magnitude of a galaxy of half-light radius 4 arcsec in the middle of the first detector."""
+    emission: Emission | None = None
+    """Light that fills the field."""
+
+    def emission_at(self, sky: NDArray[np.floating]) -> NDArray[np.floating]:
+        """Surface brightness in MJy/sr in directions (RA, Dec) in degrees, shape ``(N, 2)``."""
+        if self.emission is None:
+            return np.zeros(len(sky))
+        return self.emission(*sky_to_plane(_middle(plan_frames(self.settings)[0]), sky).T)
 
 
 @dataclass(frozen=True)
@@ -129,7 +155,8 @@ def _simulate(field: Field, frame: PlannedFrame, scene: Table, path: Path) -> No
     settings = field.settings
     sources = (render_flux(frame, scene) * (MJY_PER_NJY / pixel_area_sr(frame))).astype(np.float32)
     sky = sky_level(frame.filter, settings.sky_mjy_sr)
-    model, truth = simulate_calibrated(frame, sources + np.float32(sky), settings)
+    emission = _emission(field, frame, sources.shape)
+    model, truth = simulate_calibrated(frame, sources + emission + np.float32(sky), settings)
     rms = float(np.nanmedian(model.err))
     gradient = rms * _gradient(field, frame, sources.shape)
     model.data += gradient
@@ -148,6 +175,37 @@ def _simulate(field: Field, frame: PlannedFrame, scene: Table, path: Path) -> No
         empty=np.packbits(distance > EMPTY_DISTANCE_ARCSEC),
         galaxy=np.array(where),
     )
+
+
+def _emission(field: Field, frame: PlannedFrame, shape: tuple[int, int]) -> Image:
+    """The field's emission in a frame, known every few pixels and interpolated."""
+    nodes = [np.arange(-2 * NODE_PIXELS, size + 2 * NODE_PIXELS, NODE_PIXELS, dtype=float) for size in shape]
+    y, x = np.meshgrid(*nodes, indexing="ij")
+    sky = np.stack(pixel_to_sky(frame, true_attitude(frame), x.ravel(), y.ravel()), axis=1)
+    spline = RectBivariateSpline(*nodes, field.emission_at(sky).reshape(x.shape))
+    return spline(*(np.arange(size) for size in shape)).astype(np.float32)
+
+
+def nebula(east: NDArray[np.floating], north: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Some MJy/sr with structure from arcminutes to arcseconds, its power falling with the cube of the scale."""
+    draw = np.random.default_rng(5)
+    wavelengths = np.geomspace(NEBULA_ARCSEC[1], NEBULA_ARCSEC[0], NEBULA_WAVES)
+    angles, phases = draw.uniform(0, 2 * np.pi, (2, NEBULA_WAVES))
+    total, power = np.zeros_like(east), 0.0
+    for wavelength, angle, phase in zip(wavelengths, angles, phases, strict=True):
+        along = east * np.cos(angle) + north * np.sin(angle)
+        # Waves evenly spaced in the logarithm of their length, power per logarithm of length going with length**1.
+        total += np.sqrt(wavelength) * np.sin(2 * np.pi * along / wavelength + phase)
+        power += 0.5 * wavelength
+    return 2.0 * np.exp(NEBULA_SPREAD * total / np.sqrt(power))
+
+
+def large_galaxy(east: NDArray[np.floating], north: NDArray[np.floating]) -> NDArray[np.floating]:
+    """An exponential disc of scale length 14 arcsec with a bulge and two arms: it fills one detector."""
+    x, y = 0.8 * east + 0.6 * north, (0.8 * north - 0.6 * east) / 0.7
+    radius, angle = np.hypot(x, y), np.arctan2(y, x)
+    arms = 1 + 0.4 * np.sin(2 * angle - 6 * np.log1p(radius / 5.0)) * (1 - np.exp(-radius / 5.0))
+    return 4.0 * np.exp(-radius / 14.0) * arms + 8.0 * np.exp(-radius / 2.0)
 
 
 def _gradient(field: Field, frame: PlannedFrame, shape: tuple[int, int]) -> Image:
@@ -191,6 +249,34 @@ def crowded_field(seed: int = 2) -> Field:
         wisp_mjy_sr=0.4 * PIXEL_RMS_MJY_SR,
     )
     return Field("crowded", settings, galaxy_magnitude=19.0)
+
+
+def nebula_field(seed: int = 5) -> Field:
+    """A nebula everywhere: three dithers of four detectors without empty sky."""
+    settings = _settings(
+        seed, galaxies_per_arcmin2=60.0, stars_per_arcmin2=30.0, dithers_arcsec=WIDE_DITHERS[:3], pedestal_rms=0.006
+    )
+    return Field("nebula", settings, emission=nebula)
+
+
+def galaxy_field(seed: int = 6) -> Field:
+    """A galaxy that fills a detector and thins out over the others."""
+    settings = _settings(seed, galaxies_per_arcmin2=60.0, stars_per_arcmin2=4.0)
+    return Field("galaxy", settings, emission=large_galaxy)
+
+
+def deep_field(channel: str, seed: int = 7) -> Field:
+    """A field so crowded that less than 1 % of its cells are empty: three dithers of one detector."""
+    settings = _settings(
+        seed,
+        galaxies_per_arcmin2=DEEP_GALAXIES[channel],
+        stars_per_arcmin2=20.0,
+        dithers_arcsec=DEEP_DITHERS,
+        detectors=(DEEP_DETECTORS[channel],),
+        filter_pairs=(FilterPair(short="F150W", long="F444W"),),
+        groups=10,
+    )
+    return Field(f"deep-{channel}", settings)
 
 
 def random_field(seed: int) -> Field:

@@ -6,9 +6,9 @@ from pydantic import BaseModel, ConfigDict
 
 from cosmosaic.nircam import band_name
 
-State = Literal["pass", "look", "fail"]
-STATES: tuple[State, ...] = ("pass", "look", "fail")
-"""What a verdict may say, from good to bad."""
+State = Literal["not applicable", "pass", "not measurable", "warn", "fail"]
+STATES: tuple[State, ...] = ("not applicable", "pass", "not measurable", "warn", "fail")
+"""What a verdict may say, from good to bad: what could not be measured is no pass."""
 
 
 class Record(BaseModel):

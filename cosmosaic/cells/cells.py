@@ -17,6 +17,7 @@ from astropy.io import fits
 from astropy.wcs.utils import proj_plane_pixel_area
 from jwst import datamodels
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from cosmosaic.cells.source_masks import mask_image
 from cosmosaic.dq import implausible_in, is_usable
@@ -43,6 +44,8 @@ FEWEST_CELLS = 1000
 """Of an exposure in a part of the survey: 8 by 8 arcsec in the short-wavelength channel."""
 FEWEST_FOR_LEVEL = 50
 """Cells of an exposure, outside of sources, that tell its level."""
+AROUND_CELLS = 5
+"""Side of the squares of cells whose median tells what light is around one."""
 HOLD_OUT = 2
 """One in ``HOLD_OUT**2`` blocks of cells is kept from every solution, to score it on."""
 BLOCK_CELLS = 16
@@ -331,17 +334,22 @@ def _bin_pixels(model: Any, good: Flags, grid: MosaicGrid) -> Exposure:
         raise NoSkyError(f"{model.meta.filename}: no usable pixel to measure the sky in; check its DQ extension")
     if np.ptp(model.data[good]) == 0:
         raise NoSkyError(f"{model.meta.filename}: all usable pixels hold the same value: it has no sky; leave it out")
-    row, column = cell_positions(model.meta.wcs, good.shape, grid)
+    y_cell, x_cell = sky_positions(model.meta.wcs, good.shape, partial(sky_to_pixel, grid))
+    row, column = (np.rint(place).astype(np.int64) for place in (y_cell, x_cell))
     origin = (int(row.min()), int(column.min()))
     shape = (int(row.max()) - origin[0] + 1, int(column.max()) - origin[1] + 1)
     index = ((row - origin[0]) * shape[1] + column - origin[1])[good]
     data, error = model.data[good].astype(np.float64), model.err[good].astype(np.float64)
     pixel_rms = float(np.median(error))
-    kept = _without_outliers(data, error, index, shape[0] * shape[1])
+    kept = _without_outliers(data, error, index, shape)
     index, data, error = index[kept], data[kept], error[kept]
     count, total, variance = (_sums(index, values, shape) for values in (None, data, error**2))
     enough = count >= FEWEST_PIXELS * CELL_PIXELS**2
     filled = np.where(enough, count, np.nan)
+    off_centre = [
+        _sums(index, (place - nearest)[good][kept], shape) / filled
+        for place, nearest in ((y_cell, row), (x_cell, column))
+    ]
     y, x = np.nonzero(good)
     along = [
         _sums(index, (position[kept] / (size - 1) - 0.5), shape) / filled
@@ -352,7 +360,7 @@ def _bin_pixels(model: Any, good: Flags, grid: MosaicGrid) -> Exposure:
         detector=model.meta.instrument.detector,
         group="".join(_group_of(model)),
         origin=origin,
-        mean=total / filled,
+        mean=_at_centres(total / filled, off_centre),
         variance=np.where(enough, variance / np.maximum(count, 1) ** 2, np.inf),
         pixels=np.where(enough, count, 0).astype(np.int32),
         pixel_rms=pixel_rms,
@@ -368,6 +376,23 @@ def _group_of(model: Any) -> tuple[str, ...]:
     known = [getattr(observation, name) for name in (*attributes, "exposure_number")]
     keywords = dict(zip(GROUP_KEYWORDS, known, strict=True)) | {"VISIT_ID": observation.visit_id}
     return group_of(keywords, model.meta.filename)
+
+
+def _at_centres(mean: Floats, off_centre: Sequence[Floats]) -> Floats:
+    """Bring cells' means from the middle of their pixels to the middle of the cell, by the slope of those around it.
+
+    Pixels and cells are of nearly the same scale, so over hundreds of cells all pixels lie off to the same side. In a
+    steep nebula two exposures would differ by much more than their levels.
+    """
+    known = np.isfinite(mean)
+    inner = ndimage.binary_erosion(known, np.ones((3, 3), dtype=bool))
+    around = np.where(known, mean, 0.0)
+    moved = mean.copy()
+    for axis, offset in enumerate(off_centre):
+        # Least squares of a plane through three by three cells.
+        slope = ndimage.prewitt(around, axis=axis) / 6.0
+        moved -= np.where(inner, slope * offset, 0.0)
+    return moved
 
 
 def usable_pixels(model: Any) -> Flags:
@@ -403,7 +428,13 @@ def cell_positions(wcs: Any, shape: tuple[int, int], grid: MosaicGrid) -> tuple[
 def nearest_pixels(
     wcs: Any, shape: tuple[int, int], to_pixel: Callable[[Floats], Floats]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Row and column of the pixel of another image that each pixel's centre falls in; both of the exposure's shape.
+    """Row and column of the pixel of another image that each pixel's centre falls in; both of the exposure's shape."""
+    row, column = (np.rint(place).astype(np.int64) for place in sky_positions(wcs, shape, to_pixel))
+    return row, column
+
+
+def sky_positions(wcs: Any, shape: tuple[int, int], to_pixel: Callable[[Floats], Floats]) -> tuple[Floats, Floats]:
+    """Row and column in another image of each pixel's centre; both of the exposure's shape.
 
     The WCS is evaluated every 32 pixels and interpolated with a cubic spline, exact to 1e-6 pixels.
 
@@ -421,8 +452,7 @@ def nearest_pixels(
     y, x = np.meshgrid(rows, columns, indexing="ij")
     sky = np.stack(wcs(x.ravel(), y.ravel(), with_bounding_box=False), axis=1)
     on_grid = to_pixel(sky).T.reshape(2, *y.shape)
-    positions = LatticeSplines(rows, columns, on_grid)(*map(np.arange, shape))
-    column, row = (np.rint(position).astype(np.int64) for position in positions)
+    column, row = LatticeSplines(rows, columns, on_grid)(*map(np.arange, shape))
     return row, column
 
 
@@ -526,12 +556,15 @@ def _sums(index: NDArray[np.int64], values: Floats | None, shape: tuple[int, int
     return sums.reshape(shape)
 
 
-def _without_outliers(data: Floats, error: Floats, index: NDArray[np.int64], cells: int) -> Flags:
+def _without_outliers(data: Floats, error: Floats, index: NDArray[np.int64], shape: tuple[int, int]) -> Flags:
     """Pixels within `OUTLIER_SIGMA` of the mean of their cell; the mean is taken of values clipped to the noise."""
-    typical, noise = np.median(data), np.median(error)
-    count = np.maximum(np.bincount(index, minlength=cells), 1)
-    # Clipped at a few sigma of the whole exposure, a cosmic ray cannot drag the mean it is compared with.
-    first = np.bincount(index, np.clip(data, typical - 3 * noise, typical + 3 * noise), minlength=cells) / count
-    first += np.where(first > typical + 2 * noise, np.inf, 0.0)
-    bright = np.isinf(first[index])
-    return bright | (np.abs(data - first[index]) < OUTLIER_SIGMA * error)
+    noise = np.median(error)
+    count = np.maximum(_sums(index, None, shape), 1)
+    # Clipped at a few sigma of the cells around, a cosmic ray cannot drag the mean it is compared with.
+    raw = np.where(_sums(index, None, shape) > 0, _sums(index, data, shape) / count, np.median(data))
+    around = ndimage.median_filter(raw, AROUND_CELLS).ravel()
+    near = around[index]
+    first = _sums(index, np.clip(data, near - 3 * noise, near + 3 * noise), shape).ravel() / count.ravel()
+    # What is not the noise about its surroundings is light of the sky, whose pixels differ by more than noise.
+    lit = np.abs(first - around) > 2 * noise
+    return lit[index] | (np.abs(data - first[index]) < OUTLIER_SIGMA * error)

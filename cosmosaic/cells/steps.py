@@ -28,7 +28,7 @@ class BinExposure(Step[BinnedExposure]):
     """Bring one exposure onto the survey's lattice of cells."""
 
     title = "Cells"
-    version = 2
+    version = 3
     function = "cosmosaic.cells.cells:bin_frame"
     per = "exposure"
 
@@ -41,7 +41,7 @@ class BinMaskedExposure(Step[BinnedExposure]):
     """Bring what one exposure has outside of the user's mask of sources onto the survey's lattice of cells."""
 
     title = "Masked cells"
-    version = 2
+    version = 3
     function = "cosmosaic.cells.cells:bin_masked_frame"
     per = "exposure"
 

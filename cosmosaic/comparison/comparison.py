@@ -94,7 +94,7 @@ def compare_methods(
 
 
 def comparison_table(ranking: list[tuple[str, Verdict]]) -> Table:
-    """Write a ranking as a table, best first; figures in per cent of the rms of one pixel in one exposure."""
+    """Write a ranking as a table, best first; metrics in per cent of the rms of one pixel in one exposure."""
     verdicts = [verdict for _, verdict in ranking]
     columns = {
         "method": [method for method, _ in ranking],
@@ -105,13 +105,13 @@ def comparison_table(ranking: list[tuple[str, Verdict]]) -> Table:
         "steps_in_errors": [round(verdict.steps_in_errors, DIGITS) for verdict in verdicts],
         "aperture_growth": [round(verdict.growth, DIGITS) for verdict in verdicts],
     }
-    for place, figure in enumerate(verdicts[0].figures):
-        columns[figure.name] = [round(verdict.figures[place].value, DIGITS) for verdict in verdicts]
-    columns["words"] = ["; ".join(verdict.reasons) for verdict in verdicts]
+    for place, metric in enumerate(verdicts[0].metrics):
+        columns[metric.name] = [round(verdict.metrics[place].value, DIGITS) for verdict in verdicts]
+    columns["message"] = ["; ".join(verdict.reasons) for verdict in verdicts]
     return Table(columns)
 
 
 def _sky(survey: CellSurvey, sky: Sky) -> NDArray[np.floating]:
-    """What a method leaves about its median: some leave in what all exposures share, which the figure zero tells."""
+    """What a method leaves about its median: some leave in what all exposures share, which the metric zero tells."""
     brightness = stack(without_patterns(survey, sky.patterns), values_of(sky.levels))
     return 100.0 / survey.pixel_rms * (brightness - np.nanmedian(brightness))

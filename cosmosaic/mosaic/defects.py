@@ -108,13 +108,17 @@ def thin_table(depth: NDArray[np.floating], grid: MosaicGrid) -> QTable:
 def exposure_table(verdict: Table, grid: MosaicGrid, footprints: Mapping[str, Footprint]) -> QTable:
     """List the exposures that the verdict found a step or stripes in."""
     rows = []
-    for figure in verdict:
-        name = str(figure["where"])
-        if figure["state"] == "pass" or figure["figure"] not in STRIPED + STEPPED or name not in footprints:
+    for metric in verdict:
+        name = str(metric["where"])
+        if (
+            metric["state"] not in ("warn", "fail")
+            or metric["metric"] not in STRIPED + STEPPED
+            or name not in footprints
+        ):
             continue
         corners = sky_to_pixel(grid, footprints[name])
         (x, y), (width, height) = corners.mean(axis=0), np.ptp(corners, axis=0)
-        cause = "1/f noise" if figure["figure"] in STRIPED else "step"
+        cause = "1/f noise" if metric["metric"] in STRIPED else "step"
         rows.append((cause, name, float(x), float(y), round(width), round(height), round(width * height)))
     return _table(rows, grid)
 

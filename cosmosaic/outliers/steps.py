@@ -73,7 +73,7 @@ class FlagExposure(Step[FlaggedExposure]):
     """Flag what differs from the references of the tiles it reaches, and bin what goes into the mosaic."""
 
     title = "Outliers"
-    version = 5
+    version = 6
     function = "cosmosaic.outliers.units:flag_exposure"
     per = "exposure"
 
@@ -98,7 +98,7 @@ class KeepExposure(Step[FlaggedExposure]):
     """Subtract the sky of an exposure that is not searched for outliers, and bin what goes into the mosaic."""
 
     title = "Keep"
-    version = 4
+    version = 5
     function = "cosmosaic.outliers.units:keep_exposure"
     per = "exposure"
 
@@ -126,7 +126,7 @@ class FlagWithJwst(Step[FlaggedTogether]):
     """Subtract the sky and flag what differs from exposure to exposure, and bin what goes into the mosaic."""
 
     title = "Outliers (jwst)"
-    version = 5
+    version = 6
     function = "cosmosaic.outliers.with_jwst:flag_outliers"
     per = "filter"
 

@@ -1,6 +1,7 @@
 """The step that measures the sky of one filter, and the table it leaves."""
 
 import hashlib
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,10 @@ from cosmosaic.sky.overlap import tied
 from cosmosaic.sky.pedestal import Level
 from cosmosaic.sky.solution import SkyRequest, SkySolution, SolvedExposure, solution_table
 from cosmosaic.sky.stripes import destripe
+from cosmosaic.sky.zero import NO_EMPTY_SKY
 from cosmosaic.steps.result import Made
+
+log = logging.getLogger(__name__)
 
 LEVEL_DIGITS = 5
 """Decimals of the levels in MJy/sr, a few ten-thousandths of a pixel's noise."""
@@ -83,7 +87,7 @@ def sky_inputs(
     survey = read_cells(list(measured.values()), request.grid)
     if masked:
         survey = replace(survey, light=read_cells(list(cells.values()), request.grid).exposures)
-    return SkyInputs(survey, list(exposures.values()), levels, scratch, measured)
+    return SkyInputs(survey, list(exposures.values()), levels, scratch, request.zero, measured)
 
 
 def write_sky(inputs: SkyInputs, measured: Measured, request: SkyRequest, stem: str, folder: Path) -> Made:
@@ -106,6 +110,9 @@ def write_sky(inputs: SkyInputs, measured: Measured, request: SkyRequest, stem: 
         missing=request.missing,
     )
     table = solution_table(solution, METHODS[measured.method].source)
+    table.meta["zero"] = sky.zero
+    if NO_EMPTY_SKY in sky.zero:
+        log.warning(f"{stem}: {sky.zero}")
     if measured.scores:
         table.meta["chosen_for"] = {"score": "rms distance from the levels of the held-out blocks, % of a pixel's rms"}
         table.meta["chosen_for"] |= dict(measured.scores)
@@ -132,6 +139,6 @@ def _solved(name: str, level: Level, digest: str, patterns: str) -> SolvedExposu
 def _with_stripes(inputs: SkyInputs, sky: Sky) -> Patterns:
     """Add to a method's patterns the slow stripes that are left without them."""
     survey = without_patterns(inputs.survey, sky.patterns)
-    _, levels = find_sources(survey)
+    levels = find_sources(survey).levels
     _, stripes = destripe(survey, values_of(levels), ~bright_cells(survey, levels))
     return {name: [*sky.patterns.get(name, ()), *stripes[name]] for name in survey.names}

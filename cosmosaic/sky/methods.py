@@ -19,14 +19,28 @@ from cosmosaic.sky.planes import detilt
 from cosmosaic.sky.skymatch import measure_with_skymatch
 from cosmosaic.sky.stripes import destripe
 from cosmosaic.sky.surface import mosaic_surface
-from cosmosaic.source_light import CELL_TIERS, source_mask
+from cosmosaic.sky.unseen import Unseen, allow_for, shows_empty_sky, unseen_light
+from cosmosaic.sky.zero import ANCHORS, set_zero
+from cosmosaic.source_light import CELL_TIERS, smooth_background, source_mask
+from cosmosaic.survey import SkyZero
 
 Levels = dict[str, Level]
 
 MASK_PASSES = 2
 """Stacks made to find sources in: the second is free of the steps that the first guess of the levels left."""
+WEAK_PEDESTAL = 10.0
+"""Error of a mode while sources are looked for, in units of the pixel rms: overlaps alone tell the steps, whatever
+fills the exposures."""
+DEPTHS = (1.5, 4.0)
+"""Thresholds of the masks that pedestals are measured outside of, in units of the sources': at the sources' own, what
+is left is chosen by its noise, and too faint."""
 CORE_SIGMA = 5.0
-"""Cells brighter than this, in units of one cell's noise in one exposure, do not cancel in differences."""
+"""Cells brighter than all around them by this, in units of one cell's noise in one exposure, do not cancel in
+differences."""
+AROUND_CELLS = 8
+"""Side of the boxes whose means tell what is around a cell: 2 arcsec in the short-wavelength channel."""
+LEAST_ERROR = 0.0003
+"""Of a level that overlaps tell, in units of the pixel rms."""
 SKYMATCH_METHODS = ("local", "global", "match", "global+match")
 PER_DETECTOR = "-per-detector"
 
@@ -41,6 +55,8 @@ class SkyInputs(NamedTuple):
     """Levels that the user gives."""
     scratch: Path
     """Folder for temporary files."""
+    zero: SkyZero = "faintest"
+    """What sets the absolute level where there is no empty sky."""
     files: Mapping[str, Path] = {}
     """The file of each exposure's cells."""
 
@@ -51,6 +67,8 @@ class Sky(NamedTuple):
     levels: Levels
     patterns: Patterns = {}  # noqa: RUF012
     """What varies over an exposure, where the method is for more than constants."""
+    zero: str = ""
+    """What is taken for zero, where the method knows of empty sky."""
 
 
 class Method(NamedTuple):
@@ -80,22 +98,69 @@ def measure(method: str, inputs: SkyInputs) -> Sky:
     return METHODS[method].measure(inputs)
 
 
-def find_sources(survey: CellSurvey) -> tuple[Flags, Levels]:
-    """Find the cells that hold sources, in the stack of all exposures, and the levels that the stack was made with.
+class EmptySky(NamedTuple):
+    """What passes for empty sky, and what light is left in it."""
 
-    Returns
-    -------
-    sources
-        Shape of the lattice.
-    levels
-        Pedestals outside of the sources.
+    deep: Flags
+    """Cells that hold sources or noise that passes for them, shape of the lattice."""
+    shallow: Flags
+    """The same of brighter sources."""
+    left: Mapping[str, Unseen]
+    """Light of each exposure outside of the deep mask."""
+    more: Mapping[str, Unseen]
+    """Light of each exposure outside of the shallow mask."""
+
+
+class Found(NamedTuple):
+    """What a first look at the exposures of one filter tells."""
+
+    sources: Flags
+    """Cells that hold sources, shape of the lattice."""
+    levels: Levels
+    """First guess of each exposure's level, by overlaps."""
+    pedestals: Levels
+    """Levels outside of the sources."""
+    empty: EmptySky
+
+
+def find_sources(survey: CellSurvey) -> Found:
+    """Find the cells that hold sources, in the stack of all exposures.
+
+    The levels that the stack is made with come from the overlaps: where light fills the field, pedestals follow it, and
+    leave steps in the stack that look like sources, stripes and planes.
     """
-    levels = pedestals(survey, np.zeros(survey.grid.shape, dtype=bool))
+    steps = measure_steps(survey, ~survey.held_out)
     sources = np.zeros(survey.grid.shape, dtype=bool)
     for _ in range(MASK_PASSES):
-        sources = source_mask(stack(survey.with_light, values_of(levels)), CELL_TIERS)
-        levels = pedestals(survey, sources)
-    return sources, levels
+        weak = {
+            name: Level(level.value, WEAK_PEDESTAL * survey.pixel_rms)
+            for name, level in pedestals(survey, sources).items()
+        }
+        levels = solve_levels(steps, weak).levels
+        brightness = stack(survey.with_light, values_of(levels))
+        sources = source_mask(brightness, CELL_TIERS)
+    masks = [
+        source_mask(brightness, [tier._replace(threshold=depth * tier.threshold) for tier in CELL_TIERS])
+        for depth in DEPTHS
+    ]
+    empty = look_for_light(survey, levels, masks[0], masks[1])
+    found = honest_pedestals(survey, empty)
+    return Found(sources, solve_levels(steps, found).levels, found, empty)
+
+
+def look_for_light(survey: CellSurvey, levels: Levels, deep: Flags, shallow: Flags) -> EmptySky:
+    """Measure the light that is left outside of a deep and a shallow mask of sources."""
+    left, more = (unseen_light(survey, values_of(levels), mask) for mask in (deep, shallow))
+    return EmptySky(deep, shallow, left, more)
+
+
+def honest_pedestals(survey: CellSurvey, empty: EmptySky) -> Levels:
+    """Measure pedestals, corrected for the light that is left in their sky, with errors that know of it."""
+    deep, shallow = pedestals(survey, empty.deep), pedestals(survey, empty.shallow)
+    return {
+        name: allow_for(level, shallow[name], empty.left[name], empty.more[name], survey.pixel_rms)
+        for name, level in deep.items()
+    }
 
 
 class Cleaned(NamedTuple):
@@ -105,27 +170,35 @@ class Cleaned(NamedTuple):
     sources: Flags
     cells: Flags
     """Cells that a solution may use, shape of the lattice."""
+    empty: EmptySky
+    """As it was found before: what stripes and planes are shared out to other exposures is none of the sky's light."""
 
 
 def clean(survey: CellSurvey) -> Cleaned:
     """Take slow stripes and planes out of exposures; their mean levels stay."""
-    sources, levels = find_sources(survey)
-    cells = ~bright_cells(survey, levels) & ~survey.held_out
+    found = find_sources(survey)
+    cells = ~bright_cells(survey, found.levels) & ~survey.held_out
     # Stripes first: what runs along rows alone is none of a plane's, which would carry it on where nothing overlaps.
-    destriped, _ = destripe(survey, values_of(levels), cells)
-    flat, _ = detilt(destriped, levels, cells)
-    return Cleaned(flat, sources, cells)
+    destriped, _ = destripe(survey, values_of(found.levels), cells)
+    flat, _ = detilt(destriped, found.pedestals, cells)
+    return Cleaned(flat, found.sources, cells, found.empty)
 
 
 def solve_overlaps(cleaned: Cleaned) -> Solution:
     """Combine pedestals and overlaps."""
-    return solve_levels(measure_steps(cleaned.survey, cleaned.cells), pedestals(cleaned.survey, cleaned.sources))
+    steps = measure_steps(cleaned.survey, cleaned.cells)
+    return solve_levels(steps, honest_pedestals(cleaned.survey, cleaned.empty))
 
 
 def bright_cells(survey: CellSurvey, levels: Levels) -> Flags:
-    """Cells whose light does not cancel in differences, shape of the lattice."""
+    """Cells whose light does not cancel in differences, shape of the lattice: brighter than all around them.
+
+    Light that varies over some arcseconds cancels, however bright it is.
+    """
     noise = np.median([np.median(np.sqrt(exposure.variance[exposure.usable])) for exposure in survey.exposures])
-    return stack(survey, values_of(levels)) > CORE_SIGMA * noise
+    brightness = stack(survey, values_of(levels))
+    around = smooth_background(brightness, ~np.isfinite(brightness), AROUND_CELLS)
+    return brightness - around > CORE_SIGMA * noise
 
 
 def values_of(levels: Levels) -> dict[str, float]:
@@ -151,40 +224,63 @@ def _median(inputs: SkyInputs) -> Sky:
 
 
 def _pedestal(inputs: SkyInputs) -> Sky:
-    return Sky(find_sources(inputs.survey)[1])
+    return Sky(pedestals(inputs.survey, find_sources(inputs.survey).sources))
 
 
 def _overlap(inputs: SkyInputs) -> Sky:
-    return Sky(solve_overlaps(clean(inputs.survey)).levels)
+    cleaned = clean(inputs.survey)
+    return _with_zero(inputs, cleaned, solve_overlaps(cleaned))
 
 
 def _overlap_planes(inputs: SkyInputs) -> Sky:
     cleaned = clean(inputs.survey)
-    levels = solve_overlaps(cleaned).levels
-    _, planes = detilt(inputs.survey, levels, cleaned.cells)
-    return Sky(levels, planes)
+    solution = solve_overlaps(cleaned)
+    # What is not known of the zero is no freedom of single exposures to lie higher, and to slope for it.
+    floor = LEAST_ERROR * inputs.survey.pixel_rms
+    held = {name: Level(level.value, max(solution.deviations[name], floor)) for name, level in solution.levels.items()}
+    _, planes = detilt(inputs.survey, held, cleaned.cells)
+    return _with_zero(inputs, cleaned, solution)._replace(patterns=planes)
 
 
 def _surface(inputs: SkyInputs) -> Sky:
     cleaned = clean(inputs.survey)
-    levels = solve_overlaps(cleaned).levels
-    shifts, patterns = mosaic_surface(inputs.survey, values_of(levels), cleaned.sources)
-    raised = {name: Level(level.value + shifts[name], level.error) for name, level in levels.items()}
-    return Sky(raised, patterns)
+    sky = _with_zero(inputs, cleaned, solve_overlaps(cleaned))
+    shifts, patterns = mosaic_surface(inputs.survey, values_of(sky.levels), cleaned.sources)
+    raised = {name: Level(level.value + shifts[name], level.error) for name, level in sky.levels.items()}
+    return Sky(raised, patterns, sky.zero)
+
+
+def _with_zero(inputs: SkyInputs, cleaned: Cleaned, solution: Solution) -> Sky:
+    pixel_rms = inputs.survey.pixel_rms
+    empty = {name: shows_empty_sky(unseen, pixel_rms) for name, unseen in cleaned.empty.left.items()}
+    table = _table_of(inputs.table) if inputs.zero == "table" else {}
+    levels, message = set_zero(inputs.survey, solution, empty, inputs.zero, table)
+    return Sky(levels, zero=message)
 
 
 def _user(inputs: SkyInputs) -> Sky:
-    path = inputs.table
+    known = _table_of(inputs.table)
+    missing = [name for name in inputs.survey.names if name not in known]
+    if inputs.table and missing:
+        raise ValueError(f"{inputs.table.name}: no level for {', '.join(missing)}; add a row for each exposure")
+    return Sky({name: Level(known[name], 0.0) for name in inputs.survey.names}, zero=ANCHORS["table"])
+
+
+def _table_of(path: Path | None) -> dict[str, float]:
+    """Read a user's levels in MJy/sr, by exposure.
+
+    Raises
+    ------
+    ValueError
+        There is no table, or it is none of levels.
+    """
     if path is None:
-        raise ValueError("sky.method 'user' needs a table: name it in sky.levels")
+        raise ValueError("sky.method 'user' and sky.zero 'table' need a table of levels: name it in sky.levels")
     table = Table.read(path, format="ascii.csv" if path.suffix == ".csv" else "ascii.ecsv")
     if not {"exposure", "level"} <= set(table.colnames):
         raise ValueError(f"{path.name}: columns {table.colnames}; a table of levels has exposure and level in MJy/sr")
-    known = {str(row["exposure"]): float(row["level"]) for row in table}
-    missing = [name for name in inputs.survey.names if not np.isfinite(known.get(name, np.nan))]
-    if missing:
-        raise ValueError(f"{path.name}: no level for {', '.join(missing)}; add a row for each exposure")
-    return Sky({name: Level(known[name], 0.0) for name in inputs.survey.names})
+    levels = {str(row["exposure"]): float(row["level"]) for row in table}
+    return {name: level for name, level in levels.items() if np.isfinite(level)}
 
 
 _SKYMATCH_SOURCE = "jwst.skymatch of the jwst package"

@@ -25,9 +25,6 @@ Position = tuple[float, float]
 FEWEST_OVERLAP_CELLS = 100
 """Overlaps of fewer cells (6400 pixels) are left out."""
 CLIP_SIGMA = 4.0
-BRIGHT_SIGMA = 20.0
-"""Cells whose mean exceeds the median by this many of its errors hold sources that do not cancel: sampling
-differs between exposures by more than the noise."""
 ITERATIONS = 20
 HUBER_SIGMA = 2.0
 LARGEST_PULL = 4.0
@@ -58,6 +55,10 @@ class Solution(NamedTuple):
     """Sets of exposures that overlaps connect."""
     pedestal_scale: float
     """By how much the pedestals' own errors had to be enlarged to agree with the overlaps."""
+    deviations: dict[str, float]
+    """Error of each level against the mean of its group, MJy/sr."""
+    zeros: list[float]
+    """Error of the mean level of each group, MJy/sr."""
     structure: float
     """Rms of the light of single exposures (1/f noise, wisps) that a level is no model for, MJy/sr, such that an
     overlap's mean differs from its detector's by ``structure * sqrt(1 / fraction - 1)``."""
@@ -107,7 +108,8 @@ def solve_levels(steps: list[Step], pedestals: Mapping[str, Level]) -> Solution:
     partial = np.array([2.0 * (1.0 / step.fraction - 1.0) for step in steps] + [0.0] * len(names))
     is_pedestal = np.arange(len(observed)) >= len(steps)
 
-    scale, structure = 1.0, float(np.median(errors[is_pedestal]))
+    # Overlaps are believed first: what both pedestals and structure could explain is the pedestals' fault.
+    scale, structure = 1.0, min(float(np.median(errors[kind])) for kind in (is_pedestal, ~is_pedestal) if kind.any())
     for _ in range(ITERATIONS):
         sigma = np.sqrt(np.where(is_pedestal, scale * errors, errors) ** 2 + structure**2 * partial)
         solution, covariance, pull, share = _weighted_solution(design, observed, sigma)
@@ -117,7 +119,18 @@ def solve_levels(steps: list[Step], pedestals: Mapping[str, Level]) -> Solution:
         name: Level(float(value), float(np.sqrt(variance)))
         for name, value, variance in zip(names, solution, np.diag(covariance), strict=True)
     }
-    return Solution(levels, connected_groups(names, steps), scale, structure)
+    groups = connected_groups(names, steps)
+    deviations: dict[str, float] = {}
+    zeros: list[float] = []
+    for group in groups:
+        members = [place[name] for name in group]
+        own = covariance[np.ix_(members, members)]
+        to_mean, mean = own.mean(axis=1), float(own.mean())
+        # The exposures of a group share the error of its zero, which is none of their steps.
+        deviation = np.sqrt(np.maximum(np.diag(own) - 2 * to_mean + mean, 0.0))
+        deviations |= dict(zip(group, deviation.tolist(), strict=True))
+        zeros.append(float(np.sqrt(mean)))
+    return Solution(levels, groups, scale, deviations, zeros, structure)
 
 
 def _planes(pedestals: Mapping[str, Level]) -> dict[str, tuple[Floats, Floats]]:
@@ -242,9 +255,7 @@ def _step(survey: CellSurvey, cells: Flags, first: Exposure, second: Exposure) -
         return None
     difference = (first.mean[a] - second.mean[b])[used]
     variance = (first.variance[a] + second.variance[b])[used]
-    brightness = np.minimum(first.mean[a], second.mean[b])[used]
-    near = brightness < np.median(brightness) + BRIGHT_SIGMA * np.sqrt(np.median(variance))
-    near &= _unclipped(difference, variance, near)
+    near = _unclipped(difference, variance)
     if np.count_nonzero(near) < FEWEST_OVERLAP_CELLS:
         return None
     difference, variance, blocks = difference[near], variance[near], survey.blocks[whole][used][near]
@@ -263,8 +274,8 @@ def _middle(exposure: Exposure, window: Window, used: Flags, near: Flags) -> Pos
     return float(np.mean(x[window][used][near])) - x0, float(np.mean(y[window][used][near])) - y0
 
 
-def _unclipped(difference: Floats, variance: Floats, kept: Flags) -> Flags:
-    centre = 0.0
+def _unclipped(difference: Floats, variance: Floats) -> Flags:
+    kept = np.full(difference.shape, True)
     sigma = np.sqrt(variance)
     for _ in range(5):
         centre = float(np.median(difference[kept]))

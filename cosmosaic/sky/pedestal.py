@@ -58,7 +58,7 @@ def pedestal(exposure: Exposure, used: Flags, blocks: NDArray[np.int64]) -> Leve
         return Level(centre, error, slope_errors=(error / EVEN_SPREAD, error / EVEN_SPREAD))
     x, y = exposure.from_middle(used)
     values = exposure.mean[used]
-    slopes = _plane(values, x, y)
+    slopes = plane_of(values, x, y)
     flat = values - slopes[0] * x - slopes[1] * y
     centre, sigma = gaussian_mode(flat)
     error = _block_error(flat, blocks[used], centre, sigma)
@@ -85,8 +85,8 @@ def pedestals(survey: CellSurvey, sources: Flags) -> dict[str, Level]:
     }
 
 
-def _plane(values: Floats, x: Floats, y: Floats) -> Floats:
-    """Slopes along x and y by least squares, cells beyond 2.5 sigma of it clipped."""
+def plane_of(values: Floats, x: Floats, y: Floats) -> Floats:
+    """Fit slopes along x and y by least squares, cells beyond 2.5 sigma clipped."""
     design = np.stack([x, y, np.ones_like(x)], axis=1)
     kept = np.full(values.shape, True)
     solution = np.zeros(3)

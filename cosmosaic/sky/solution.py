@@ -14,6 +14,7 @@ from astropy.table import QTable
 
 from cosmosaic.records import MosaicGrid, Record
 from cosmosaic.solved import Moves, Solved, moves_of, staying
+from cosmosaic.survey import SkyZero
 
 SURFACE_BRIGHTNESS = units.MJy / units.sr
 USERS_LEVELS = "user"
@@ -57,11 +58,14 @@ class SkyRequest(Record):
     """Names of exposures of the survey that a fault took."""
     kept: SkySolution | None = None
     """What of an earlier solution stays as it was."""
+    zero: SkyZero = "faintest"
+    """What sets the absolute level where there is no empty sky."""
 
     @property
     def asked(self) -> str:
         """What is asked for in words: a solution that was asked for something else is no earlier one of the same."""
-        return f"{self.method}, {'with' if self.slow_stripes else 'without'} slow stripes"
+        asked = f"{self.method}, {'with' if self.slow_stripes else 'without'} slow stripes"
+        return asked if self.zero == "faintest" else f"{asked}, zero by {self.zero}"
 
 
 class MaskedSkyRequest(SkyRequest):

@@ -42,7 +42,7 @@ class MeasureSky(Step[MeasuredSky]):
     """Measure the sky of each exposure that no earlier solution holds."""
 
     title = "Sky"
-    version = 8
+    version = 9
     function = "cosmosaic.sky.measure:measure_sky"
     per = "filter"
 
@@ -108,7 +108,11 @@ def measure_sky(
     earlier = published(store.join(job.products, f"{stem}.ecsv"), read_solution, job.note)
     # Whether the level is subtracted or only recorded does not change what is measured.
     request = SkyRequest(
-        method=settings.method, slow_stripes=settings.slow_stripes, grid=binned.grid, missing=band.missing
+        method=settings.method,
+        slow_stripes=settings.slow_stripes,
+        grid=binned.grid,
+        missing=band.missing,
+        zero=settings.zero,
     )
     if mask:
         request = MaskedSkyRequest(**dict(request), mask=mask.image.stored.sha256)

@@ -23,6 +23,7 @@ from cosmosaic.survey.settings import (
     SkyMethod,
     SkySettings,
     SkyTreatment,
+    SkyZero,
     Survey,
     WispTemplate,
 )
@@ -49,6 +50,7 @@ __all__ = [
     "SkyMethod",
     "SkySettings",
     "SkyTreatment",
+    "SkyZero",
     "Survey",
     "WispTemplate",
     "load_survey",

@@ -33,6 +33,8 @@ PixelMethod = Literal[
 CellMethod = Literal["none", "pedestal", "overlap", "overlap-planes", "surface", "user"]
 """Sky methods that need only the means of cells, or nothing."""
 SkyMethod = Literal[CellMethod, PixelMethod, "auto"]
+SkyZero = Literal["faintest", "pedestal", "table"]
+"""What sets the absolute level of a field without empty sky."""
 FlickerCorrection = Literal["none", "jwst", "fast"]
 WispTemplate = Annotated[str, BeforeValidator(_named_as_astronomers_do), Field(pattern=r"^NRC[AB][34]_F\d{3}[WMN]2?$")]
 
@@ -183,7 +185,12 @@ class SkySettings(Settings):
     the sky stays in. The other methods are those of jwst's skymatch, with one value for all detectors of an exposure
     or, where the name says so, one for each detector."""
     levels: str | None = None
-    """Table of levels for the method user (URL of an .ecsv or .csv file), with columns exposure and level (MJy/sr)."""
+    """Table of levels for the method user and for the zero table (URL of an .ecsv or .csv file): columns exposure and
+    level in MJy/sr."""
+    zero: SkyZero = "faintest"
+    """What sets the absolute level of a field without empty sky, which no exposure of it can tell. faintest: its
+    faintest place is zero; pedestal: the modes of the exposures are, whatever fills them; table: the levels of your
+    table, which may lack exposures, set the zero of every field."""
     wisps: bool = True
     """Fit and subtract the wisps of detectors A3, A4, B3 and B4: with your template or, where a detector has three or
     more exposures in a filter, with one made from them."""
@@ -211,8 +218,8 @@ class SkySettings(Settings):
 
     @model_validator(mode="after")
     def _levels_for_user(self) -> Self:
-        if (self.method == "user") != (self.levels is not None):
-            raise ValueError("sky.levels (a table) and sky.method = 'user' belong together: give both or neither")
+        if (self.method == "user" or self.zero == "table") != (self.levels is not None):
+            raise ValueError("give sky.levels (a table) with sky.method = 'user' or sky.zero = 'table', and only then")
         return self
 
 

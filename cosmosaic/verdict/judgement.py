@@ -78,7 +78,7 @@ def judge_sky(
 
 
 def verdict_table(verdicts: dict[str, Verdict], method: str) -> Table:
-    """Write verdicts as a table: a row per figure, and in its metadata what is not a figure.
+    """Write verdicts as a table: a row per metric, and in its metadata what is not a metric.
 
     Parameters
     ----------
@@ -88,32 +88,33 @@ def verdict_table(verdicts: dict[str, Verdict], method: str) -> Table:
         How the sky was measured.
     """
     before, after = verdicts["before"], verdicts["after"]
+    columns = {when: [_rounded(metric.value) for metric in verdict.metrics] for when, verdict in verdicts.items()}
     table = Table(
         {
-            "figure": [figure.name for figure in after.figures],
-            "before": [round(figure.value, DIGITS) for figure in before.figures],
-            "after": [round(figure.value, DIGITS) for figure in after.figures],
-            "noise": [round(figure.value, DIGITS) for figure in verdicts["noise"].figures],
-            "error": [round(figure.error, DIGITS) for figure in after.figures],
-            "state": [figure.state for figure in after.figures],
-            "where": [figure.where for figure in after.figures],
-            "words": [figure.words for figure in after.figures],
+            "metric": [metric.name for metric in after.metrics],
+            "before": columns["before"],
+            "after": columns["after"],
+            "noise": columns["noise"],
+            "error": [_rounded(metric.error) for metric in after.metrics],
+            "state": [metric.state for metric in after.metrics],
+            "where": [metric.where for metric in after.metrics],
+            "message": [metric.message for metric in after.metrics],
         }
     )
     for name in ("before", "after", "noise", "error"):
-        table[name].info.description = "per cent of the rms of one pixel in one exposure"
+        table[name].info.description = "per cent of the rms of one pixel in one exposure; NaN: not measurable"
     table.meta["method"] = method
     table.meta["state"] = after.state
     table.meta["state_before"] = before.state
     for when, verdict in verdicts.items():
         table.meta[when] = {
-            "steps_in_errors": round(verdict.steps_in_errors, DIGITS),
-            "steps_pct": round(verdict.steps, DIGITS),
-            "levels_pct": round(verdict.score, DIGITS),
-            "aperture_growth": round(verdict.growth, DIGITS),
+            "steps_in_errors": _known(verdict.steps_in_errors),
+            "steps_pct": _known(verdict.steps),
+            "levels_pct": _known(verdict.score),
+            "aperture_growth": _known(verdict.growth),
             "apertures": [
-                {"cells": each.cells, "number": each.number, "bias_pct": _rounded(each.bias)}
-                | {"scatter_pct": _rounded(each.scatter)}
+                {"cells": each.cells, "number": each.number, "bias_pct": _known(each.bias)}
+                | {"scatter_pct": _known(each.scatter)}
                 for each in verdict.apertures
             ],
         }
@@ -133,8 +134,8 @@ def tile_table(judged: dict[str, tuple[Judge, dict[str, float]]], tiles: tuple[M
     Returns
     -------
     Table
-        Name, number of exposures, states and figures before and after with the latter's errors (NaN where a tile is
-        too small to tell), and the reasons in words.
+        Name, number of exposures, states and metrics before and after with the latter's errors and states (NaN where a
+        tile is too small to tell), and the reasons.
     """
     rows: list[dict[str, str | int | float]] = []
     for tile in tiles:
@@ -148,13 +149,12 @@ def tile_table(judged: dict[str, tuple[Judge, dict[str, float]]], tiles: tuple[M
             "state_before": before.state,
             "state": after.state,
         }
-        for old, new in zip(before.figures, after.figures, strict=True):
-            row |= {f"{new.name}_before": round(old.value, DIGITS), new.name: round(new.value, DIGITS)}
-            # What cannot be measured in a tile has an infinite error, which ECSV readers do not share.
-            row[f"{new.name}_error"] = round(new.error, DIGITS) if np.isfinite(new.error) else float("nan")
-        rows.append(row | {"words": "; ".join(after.reasons)})
+        for old, new in zip(before.metrics, after.metrics, strict=True):
+            row |= {f"{new.name}_before": _rounded(old.value), new.name: _rounded(new.value)}
+            row |= {f"{new.name}_error": _rounded(new.error), f"{new.name}_state": new.state}
+        rows.append(row | {"message": "; ".join(after.reasons)})
     table = Table(rows=rows) if rows else Table(names=["tile", "state"], dtype=["U1", "U1"])
-    table.meta["unit"] = "figures are in per cent of the rms of one pixel in one exposure"
+    table.meta["unit"] = "metrics are in per cent of the rms of one pixel in one exposure"
     return table
 
 
@@ -162,8 +162,14 @@ def _method(levels: Path | None) -> str:
     return str(Table.read(levels, format="ascii.ecsv").meta["method"]) if levels else "none"
 
 
-def _rounded(value: float) -> float | None:
-    return round(value, DIGITS) if np.isfinite(value) else None
+def _rounded(value: float) -> float:
+    """A number for a column: NaN where it is not known, which is what ECSV readers share."""
+    return round(float(value), DIGITS) if np.isfinite(value) else float("nan")
+
+
+def _known(value: float) -> float | None:
+    """A number for the metadata, None where it is not known."""
+    return round(float(value), DIGITS) if np.isfinite(value) else None
 
 
 def _one_level(judge: Judge) -> dict[str, float]:
@@ -177,9 +183,10 @@ def _sky(survey: CellSurvey, levels: dict[str, float]) -> np.ndarray:
 
 
 def _facts(verdict: Verdict) -> dict[str, float]:
-    figures = {f"{figure.name}_pct": round(figure.value, DIGITS) for figure in verdict.figures}
-    return figures | {
-        "state": float(STATES.index(verdict.state)),
-        "levels_pct": round(verdict.score, DIGITS),
-        "steps_pct": round(verdict.steps, DIGITS),
+    """Numbers for the run table: those that are known, and states as places in `STATES`."""
+    numbers = {f"{metric.name}_pct": metric.value for metric in verdict.metrics}
+    numbers |= {"levels_pct": verdict.score, "steps_pct": verdict.steps}
+    states = {f"{metric.name}_state": metric.state for metric in verdict.metrics} | {"state": verdict.state}
+    return {name: round(float(value), DIGITS) for name, value in numbers.items() if np.isfinite(value)} | {
+        name: float(STATES.index(state)) for name, state in states.items()
     }

@@ -1,7 +1,8 @@
-"""The verdict's key figures in the header of a mosaic."""
+"""The verdict's metrics in the header of a mosaic."""
 
 from pathlib import Path
 
+import numpy as np
 from astropy.io import fits
 from astropy.table import Table
 
@@ -14,11 +15,11 @@ KEYWORDS = {
     "halo": "SKYHALO",
     "growth": "SKYGROW",
 }
-"""Keyword of each figure, in per cent of the rms of one pixel in one exposure."""
+"""Keyword of each metric, in per cent of the rms of one pixel in one exposure."""
 
 
 def note_verdict(mosaic: Path, table: Path) -> None:
-    """Write how flat the sky is into the header of a mosaic's SCI: SKYMETH, SKYSTATE and `KEYWORDS`.
+    """Write how flat the sky is into the header of a mosaic's SCI: SKYMETH, SKYSTATE and what is known of `KEYWORDS`.
 
     Parameters
     ----------
@@ -31,7 +32,10 @@ def note_verdict(mosaic: Path, table: Path) -> None:
     with fits.open(mosaic, mode="update", memmap=True) as hdus:
         header = hdus["SCI"].header
         header["SKYMETH"] = (verdict.meta["method"], "how the sky was measured")
-        header["SKYSTATE"] = (verdict.meta["state"], "is the sky flat: pass, look or fail")
-        for figure in verdict:
-            words = f"[%] {figure['figure']}, of one pixel's rms in one exposure"
-            header[KEYWORDS[figure["figure"]]] = (round(float(figure["after"]), 2), words)
+        header["SKYSTATE"] = (verdict.meta["state"], "is the sky flat: pass, warn, fail or not measurable")
+        for metric in verdict:
+            value = float(metric["after"])
+            # FITS has no number for what is not known.
+            if np.isfinite(value):
+                comment = f"[%] {metric['metric']}, of one pixel's rms in one exposure"
+                header[KEYWORDS[metric["metric"]]] = (round(value, 2), comment)

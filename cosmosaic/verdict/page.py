@@ -25,7 +25,8 @@ h1{font-size:26px;margin:0 0 4px}h2{font-size:20px;margin:0}
 section{background:#fff;border:1px solid #dde2e6;border-radius:8px;padding:18px 20px;margin:22px 0}
 header.band{display:flex;gap:12px;align-items:center;flex-wrap:wrap}
 .state{border-radius:999px;padding:2px 12px;font-weight:600;color:#fff}
-.pass{background:#2c7a4b}.look{background:#b3700f}.fail{background:#b3261e}
+.pass{background:#2c7a4b}.warn{background:#b3700f}.fail{background:#b3261e}
+.not-measurable{background:#4a5a78}.not-applicable{background:#7a858d}
 table{border-collapse:collapse;margin:12px 0;font-size:14px;width:100%}
 th,td{text-align:left;padding:4px 10px 4px 0;border-bottom:1px solid #e7eaed;vertical-align:top}
 td.number,th.number{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
@@ -76,46 +77,47 @@ def _document(name: str, states: list[str], sections: list[str]) -> str:
     counts = ", ".join(f"{states.count(state)} {state}" for state in STATES if state in states)
     order: list[str] = list(STATES)
     worst = max(states, key=order.index)
-    meanings = "".join(f"<tr><td>{escape(key)}</td><td>{escape(words)}</td></tr>" for key, words in MEANINGS.items())
+    meanings = "".join(f"<tr><td>{escape(key)}</td><td>{escape(text)}</td></tr>" for key, text in MEANINGS.items())
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{escape(name)}: is the sky flat?</title><style>{STYLE}</style></head><body><main>
 <h1>{escape(name)}: is the sky flat?</h1>
-<p><span class="state {worst}">{worst}</span> {len(states)} filters: {counts}.
-<span class="quiet">All figures are in per cent of the rms of one pixel in one exposure.</span></p>
+<p>{_badge(worst)} {len(states)} filters: {counts}.
+<span class="quiet">All metrics are in per cent of the rms of one pixel in one exposure.</span></p>
 {"".join(sections)}
-<section><h2>What the figures mean</h2><table>{meanings}</table></section>
+<section><h2>What the metrics mean</h2><table>{meanings}</table></section>
 </main></body></html>
 """
 
 
 def _section(band: str, table: Table, tiles: Table, images: tuple[Path, ...], links: str) -> str:
     state = table.meta["state"]
-    reasons = "".join(f"<li>{escape(str(row['words']))}</li>" for row in table if row["state"] != "pass")
+    silent = ("pass", "not applicable")
+    reasons = "".join(f"<li>{escape(str(row['message']))}</li>" for row in table if row["state"] not in silent)
     said = f'<ul class="reasons">{reasons}</ul>' if reasons else '<p class="quiet">Nothing stands out.</p>'
     skies, plots = (
-        _embedded(path, words) for path, words in zip(images, (f"{band} sky", f"{band} plots"), strict=True)
+        _embedded(path, title) for path, title in zip(images, (f"{band} sky", f"{band} plots"), strict=True)
     )
     return f"""<section id="{escape(band)}"><header class="band"><h2>{escape(band)}</h2>
-<span class="state {state}">{state}</span><span class="quiet">method {escape(table.meta["method"])}; before:
+{_badge(state)}<span class="quiet">method {escape(table.meta["method"])}; before:
 {escape(table.meta["state_before"])}</span></header>
 {said}{skies}
-<div class="wide">{_figures(table)}</div>{plots}<div class="wide">{_apertures(table)}</div>
+<div class="wide">{_metrics(table)}</div>{plots}<div class="wide">{_apertures(table)}</div>
 <div class="wide">{_tiles(tiles)}</div>
 <p>{links}</p></section>
 """
 
 
-def _figures(table: Table) -> str:
+def _metrics(table: Table) -> str:
     rows = "".join(
-        f"<tr><td>{escape(str(row['figure']))}</td>{_number(row['before'])}"
-        f'<td class="number">{row["after"]:.2f} ± {row["error"]:.2f}</td>{_number(row["noise"])}'
-        f'<td class="number">{LIMITS[row["figure"]].look:g} / {LIMITS[row["figure"]].fail:g}</td>'
-        f'<td>{escape(str(row["where"]))}</td><td><span class="state {row["state"]}">{row["state"]}</span></td></tr>'
+        f"<tr><td>{escape(str(row['metric']))}</td>{_number(row['before'])}"
+        f"{_with_error(row['after'], row['error'], row['state'])}{_number(row['noise'])}"
+        f'<td class="number">{LIMITS[row["metric"]].warn:g} / {LIMITS[row["metric"]].fail:g}</td>'
+        f"<td>{escape(str(row['where']))}</td><td>{_badge(row['state'])}</td></tr>"
         for row in table
     )
-    heads = ("figure", "before", "after", "pure noise", "look / fail above", "where", "verdict")
-    return _table(heads, rows, {"before", "after", "pure noise", "look / fail above"})
+    heads = ("metric", "before", "after", "pure noise", "warn / fail above", "where", "verdict")
+    return _table(heads, rows, {"before", "after", "pure noise", "warn / fail above"})
 
 
 def _apertures(table: Table) -> str:
@@ -133,14 +135,14 @@ def _apertures(table: Table) -> str:
 
 
 def _tiles(table: Table) -> str:
-    """What the tiles have, worst first; the figures that a part of a mosaic is looked at for."""
+    """What the tiles have, worst first; and the metrics of a part of a mosaic."""
     shown = [name for name in LIMITS if name in table.colnames]
     order: list[str] = list(STATES)
     rows = "".join(
         f'<tr><td>{escape(str(row["tile"]))}</td><td class="number">{row["exposures"]}</td>'
         f"<td>{escape(str(row['state_before']))}</td>"
-        f"{''.join(_with_error(row[name], row[f'{name}_error']) for name in shown)}"
-        f'<td><span class="state {row["state"]}">{row["state"]}</span></td></tr>'
+        f"{''.join(_with_error(row[name], row[f'{name}_error'], row[f'{name}_state']) for name in shown)}"
+        f"<td>{_badge(row['state'])}</td></tr>"
         for row in sorted(table, key=lambda row: -order.index(row["state"]))
     )
     return _table(("tile", "exposures", "before", *shown, "verdict"), rows, {"exposures", *shown})
@@ -151,19 +153,25 @@ def _table(heads: tuple[str, ...], rows: str, numeric: set[str]) -> str:
     return f"<table><tr>{top}</tr>{rows}</table>"
 
 
+def _badge(state: str) -> str:
+    return f'<span class="state {state.replace(" ", "-")}">{state}</span>'
+
+
 def _number(value: Any) -> str:
-    return f'<td class="number">{"-" if value is None else f"{float(value):.2f}"}</td>'
+    known = value is not None and np.isfinite(float(value))
+    return f'<td class="number">{f"{float(value):.2f}" if known else "-"}</td>'
 
 
-def _with_error(value: float, error: float) -> str:
-    return f'<td class="number">{f"{value:.2f} ± {error:.2f}" if np.isfinite(error) else "-"}</td>'
+def _with_error(value: float, error: float, state: str) -> str:
+    """A value with its error; where there is none, why."""
+    return f'<td class="number">{f"{value:.2f} ± {error:.2f}" if np.isfinite(value + error) else state}</td>'
 
 
 def _linked(links: Mapping[str, str]) -> str:
     return " · ".join(f'<a href="{escape(target)}">{escape(label)}</a>' for label, target in links.items())
 
 
-def _embedded(path: Path, words: str) -> str:
+def _embedded(path: Path, title: str) -> str:
     with Image.open(path) as picture:
         small = picture.convert("RGB")
     small.thumbnail((WIDEST_PIXELS, 2 * WIDEST_PIXELS))
@@ -171,5 +179,5 @@ def _embedded(path: Path, words: str) -> str:
     small.save(buffer, format="JPEG", quality=JPEG_QUALITY)
     data = b64encode(buffer.getvalue()).decode()
     return (
-        f'<img alt="{escape(words)}" width="{small.width}" height="{small.height}" src="data:image/jpeg;base64,{data}">'
+        f'<img alt="{escape(title)}" width="{small.width}" height="{small.height}" src="data:image/jpeg;base64,{data}">'
     )

@@ -50,12 +50,12 @@ def draw_skies(skies: Mapping[str, Floats], png: Path) -> None:
 
 
 def draw_plots(verdicts: Mapping[str, Verdict], png: Path) -> None:
-    """Draw the steps of the overlaps, the scatter of empty apertures and the figures of two verdicts."""
+    """Draw the steps of the overlaps, the scatter of empty apertures and the metrics of two verdicts."""
     figure = Figure(figsize=(11.0, 3.4), layout="constrained")
-    steps, apertures, figures = figure.subplots(1, 3)
+    steps, apertures, metrics = figure.subplots(1, 3)
     _draw_steps(steps, verdicts)
     _draw_apertures(apertures, verdicts)
-    _draw_figures(figures, verdicts)
+    _draw_metrics(metrics, verdicts)
     figure.savefig(png, dpi=DPI, metadata=NO_SOFTWARE)
 
 
@@ -89,13 +89,16 @@ def _draw_apertures(axis: Axes, verdicts: Mapping[str, Verdict]) -> None:
     axis.legend(frameon=False, fontsize=8)
 
 
-def _draw_figures(axis: Axes, verdicts: Mapping[str, Verdict]) -> None:
+def _draw_metrics(axis: Axes, verdicts: Mapping[str, Verdict]) -> None:
     height = 0.8 / len(verdicts)
     for place, (when, verdict) in enumerate(verdicts.items()):
-        rows = np.arange(len(verdict.figures)) + (place - 0.5) * height
-        errors = [figure.error if np.isfinite(figure.error) else 0.0 for figure in verdict.figures]
-        axis.barh(rows, [figure.value for figure in verdict.figures], height, xerr=errors, color=COLOURS[when])
-        axis.set_yticks(np.arange(len(verdict.figures)), [figure.name for figure in verdict.figures])
+        rows = np.arange(len(verdict.metrics)) + (place - 0.5) * height
+        # What is not known has no bar.
+        values, errors = (
+            np.nan_to_num([getattr(each, part) for each in verdict.metrics]) for part in ("value", "error")
+        )
+        axis.barh(rows, values, height, xerr=errors, color=COLOURS[when])
+        axis.set_yticks(np.arange(len(verdict.metrics)), [metric.name for metric in verdict.metrics])
     axis.set_xscale("symlog", linthresh=1.0)
     axis.set_xlim(0, None)
     axis.invert_yaxis()

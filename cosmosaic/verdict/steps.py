@@ -54,7 +54,7 @@ class JudgeSky(Step[JudgedSky]):
     """Judge how flat the sky is, before and after."""
 
     title = "Verdict"
-    version = 7
+    version = 8
     function = "cosmosaic.verdict.judgement:judge_sky"
     per = "filter"
     columns: ClassVar = {
@@ -103,7 +103,7 @@ class WritePage(Step[WrittenPage]):
     """Write the verdicts of all filters as one HTML file."""
 
     title = "Sky page"
-    version = 4
+    version = 5
     function = "cosmosaic.verdict.page:write_page"
     per = "survey"
 

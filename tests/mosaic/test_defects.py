@@ -67,8 +67,8 @@ def test_places_with_one_exposure_are_listed_and_cosmic_rays_are_not(depth):
 def test_an_exposure_with_stripes_or_a_step_is_named(depth):
     verdict = Table(
         {
-            "figure": ["step", "zero", "rows", "columns"],
-            "state": ["fail", "fail", "look", "pass"],
+            "metric": ["step", "zero", "rows", "columns"],
+            "state": ["fail", "fail", "warn", "pass"],
             "where": ["left", "", "right", "left"],
         }
     )

@@ -37,7 +37,7 @@ def test_a_tail_of_sources_moves_the_mode_less_than_the_median():
 
 def test_a_pedestal_on_one_detector_does_not_survive():
     survey = make_survey(TRUE)
-    _, levels = find_sources(survey)
+    levels = pedestals(survey, find_sources(survey).sources)
     # 7000 cells of 64 pixels: 0.15 % of the pixel rms from noise alone, twice that with the cut bright side.
     assert np.abs(errors(levels)).max() < 0.012
 
@@ -46,7 +46,7 @@ def test_overlaps_beat_pedestals():
     rms = {"pedestal": [], "overlap": []}
     for seed in range(4):
         survey = make_survey(TRUE, seed=seed)
-        rms["pedestal"].append(errors(find_sources(survey)[1]).std())
+        rms["pedestal"].append(errors(pedestals(survey, find_sources(survey).sources)).std())
         rms["overlap"].append(errors(solve_overlaps(clean(survey)).levels).std())
     assert np.mean(rms["overlap"]) < 0.9 * np.mean(rms["pedestal"])
 
@@ -115,7 +115,7 @@ def test_held_out_blocks_do_not_count():
 
 def test_exposures_that_overlap_with_nothing_keep_their_pedestals():
     survey = make_survey(TRUE)
-    levels = find_sources(survey)[1]
+    levels = find_sources(survey).pedestals
     steps = [step for step in measure_steps(survey, ~survey.held_out) if "exposure3" not in step]
     assert ["exposure3"] in connected_groups(survey.names, steps)
     solution = solve_levels(steps, levels)
@@ -124,7 +124,7 @@ def test_exposures_that_overlap_with_nothing_keep_their_pedestals():
 
 def test_one_bad_pedestal_loses_against_the_overlaps():
     survey = make_survey(TRUE)
-    levels = find_sources(survey)[1]
+    levels = find_sources(survey).pedestals
     levels["exposure1"] = Level(levels["exposure1"].value + 0.2 * PIXEL_RMS, levels["exposure1"].error)
     solved = solve_levels(measure_steps(survey, ~survey.held_out), levels).levels
     assert abs(errors(solved)[1]) < 0.03
@@ -146,7 +146,7 @@ def test_slow_stripes_go_and_levels_stay():
 
 def test_a_detector_full_of_light_gets_its_level_from_the_overlaps():
     survey = make_survey(TRUE)
-    sources, _ = find_sources(survey)
+    sources = find_sources(survey).sources
     levels = pedestals(survey, sources)
     levels |= {"exposure1": pedestals(survey, np.ones_like(sources))["exposure1"]}
     assert levels["exposure1"].error > 5 * levels["exposure0"].error

@@ -16,6 +16,7 @@ from support.skies import GRID, PIXEL_RMS, make_survey
 
 from cosmosaic.cells.cells import write_cells
 from cosmosaic.geometry.windows import Box, lattice, tile_name, window_of
+from cosmosaic.records import STATES
 from cosmosaic.sky.methods import clean, solve_overlaps
 from cosmosaic.verdict.judgement import judge_sky
 from cosmosaic.verdict.page import write_page
@@ -53,15 +54,15 @@ def page(judged, tmp_path_factory):
     return path
 
 
-def test_the_table_tells_before_after_and_what_is_wrong_in_words(judged):
+def test_the_table_tells_before_after_and_what_is_wrong(judged):
     table = Table.read(judged.files["verdict"])
-    step = table[table["figure"] == "step"][0]
+    step = table[table["metric"] == "step"][0]
     assert (step["state"], step["where"], table.meta["state"]) == ("fail", "exposure4", "fail")
     assert step["after"] == pytest.approx(10, abs=1.5)
     assert step["before"] > 20
     assert step["noise"] < 1.5
-    assert "too little was taken out of exposure4" in step["words"]
-    assert judged.facts["state"] == 2
+    assert "too little was taken out of exposure4" in step["message"]
+    assert STATES[int(judged.facts["state"])] == STATES[int(judged.facts["step_state"])] == "fail"
 
 
 def test_each_tile_has_a_verdict_of_its_own_before_and_after(judged):
@@ -70,9 +71,10 @@ def test_each_tile_has_a_verdict_of_its_own_before_and_after(judged):
     states = dict(zip(table["tile"], table["state"], strict=True))
     assert set(states) == {"e0n0", "e1n0", "e0n1", "e1n1"}
     assert states["e1n1"] == "fail"
-    assert "exposure4" in table[table["tile"] == "e1n1"]["words"][0]
-    assert states["e0n0"] == "pass"
-    # A tile has fewer overlaps than the whole: its figures come with their errors.
+    assert "exposure4" in table[table["tile"] == "e1n1"]["message"][0]
+    # A corner of six exposures, too small to tell the level of each.
+    assert states["e0n0"] == "not measurable"
+    # A tile has fewer overlaps than the whole: its metrics come with their errors.
     failed = table[table["tile"] == "e1n1"][0]
     assert 0 < failed["step_error"] < 0.3 * failed["step"]
     assert all(table["step_before"] > table["step"])

@@ -1,0 +1,89 @@
+"""The absolute level: what no overlap tells, and no exposure either where light fills the field."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from cosmosaic.cells.cells import CellSurvey, stack
+from cosmosaic.sky.overlap import Solution
+from cosmosaic.sky.pedestal import Level
+from cosmosaic.survey import SkyZero
+
+FAINTEST_PERCENT = 1.0
+"""Percentile of the means of blocks that counts as a field's faintest place: the very faintest one is noise."""
+FULL_BLOCK = 0.5
+"""A block counts with at least this part of its cells."""
+EMPTY_SKY = "empty sky is zero"
+NO_EMPTY_SKY = "no empty sky in this field: absolute level unknown"
+ANCHORS: dict[SkyZero, str] = {
+    "faintest": "the faintest place is taken for zero",
+    "pedestal": "the modes of the exposures are taken for zero",
+    "table": "zero is that of the table of levels",
+}
+"""What is done where a field has no empty sky, in words."""
+
+
+class Zero(NamedTuple):
+    """Levels with their zero set, and how it was."""
+
+    levels: dict[str, Level]
+    message: str
+
+
+def set_zero(
+    survey: CellSurvey, solution: Solution, empty: Mapping[str, bool], asked: SkyZero, table: Mapping[str, float]
+) -> Zero:
+    """Put the levels of each set of connected exposures on a zero.
+
+    Parameters
+    ----------
+    survey
+        Exposures on the lattice.
+    solution
+        Their levels, from overlaps and pedestals.
+    empty
+        Whether an exposure shows empty sky, by name.
+    asked
+        What to do where none of a set does.
+    table
+        The user's levels in MJy/sr, of some exposures; they count before all else.
+    """
+    levels = dict(solution.levels)
+    messages = []
+    for group in solution.groups:
+        shift, message = _shift(survey, levels, group, empty, asked, table)
+        messages.append(message if len(solution.groups) == 1 else f"{', '.join(group)}: {message}")
+        levels |= {name: levels[name]._replace(value=levels[name].value + shift) for name in group}
+    if all(message.endswith(EMPTY_SKY) for message in messages):
+        return Zero(levels, EMPTY_SKY)
+    return Zero(levels, "; ".join(message for message in messages if not message.endswith(EMPTY_SKY)))
+
+
+def _shift(
+    survey: CellSurvey,
+    levels: Mapping[str, Level],
+    group: list[str],
+    empty: Mapping[str, bool],
+    asked: SkyZero,
+    table: Mapping[str, float],
+) -> tuple[float, str]:
+    """What to add to the levels of a group, and why."""
+    known = [table[name] - levels[name].value for name in group if name in table]
+    if known:
+        return float(np.median(known)), ANCHORS["table"]
+    if any(empty[name] for name in group):
+        return 0.0, EMPTY_SKY
+    message = f"{NO_EMPTY_SKY}, {ANCHORS['pedestal' if asked == 'pedestal' else 'faintest']}"
+    return (0.0 if asked == "pedestal" else _faintest(survey, levels, group)), message
+
+
+def _faintest(survey: CellSurvey, levels: Mapping[str, Level], group: list[str]) -> float:
+    """Brightness of the faintest place that a group of exposures sees, MJy/sr."""
+    members = CellSurvey(survey.grid, tuple(each for each in survey.exposures if each.name in group))
+    brightness = stack(members, {name: levels[name].value for name in group})
+    known = np.isfinite(brightness)
+    number = np.bincount(survey.blocks[known])
+    means = np.bincount(survey.blocks[known], brightness[known])[number > 0] / number[number > 0]
+    full = number[number > 0] >= FULL_BLOCK * number.max()
+    return float(np.percentile(means[full], FAINTEST_PERCENT))
