@@ -22,7 +22,7 @@ from scipy.interpolate import RectBivariateSpline
 from cosmosaic.cells.source_masks import mask_image
 from cosmosaic.dq import implausible_in, is_usable
 from cosmosaic.exposures.footprints import read_footprint
-from cosmosaic.exposures.keywords import GROUP_KEYWORDS, group_of
+from cosmosaic.exposures.keywords import GROUP_KEYWORDS, KeywordError, group_of
 from cosmosaic.exposures.library import exposure_name
 from cosmosaic.exposures.patterns import pattern_at
 from cosmosaic.geometry.grid import sky_to_pixel, survey_grid
@@ -368,7 +368,11 @@ def _group_of(model: Any) -> tuple[str, ...]:
     attributes = ("program_number", "observation_number", "visit_number", "visit_group", "sequence_id", "activity_id")
     known = [getattr(observation, name) for name in (*attributes, "exposure_number")]
     keywords = dict(zip(GROUP_KEYWORDS, known, strict=True)) | {"VISIT_ID": observation.visit_id}
-    return group_of(keywords, model.meta.filename)
+    try:
+        return group_of(keywords, model.meta.filename)
+    except KeywordError:
+        # What nothing tells of belongs to no other.
+        return (exposure_name(model.meta.filename),)
 
 
 def usable_pixels(model: Any) -> Flags:
