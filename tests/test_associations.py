@@ -54,6 +54,13 @@ def test_each_filter_has_an_association_of_its_own() -> None:
     assert made[0].members == (frame(1).name, frame(3).name)
 
 
+def test_headers_that_swap_the_wheels_are_of_one_band() -> None:
+    frames = [frame(1, "F444W", "F470N"), frame(2, "F470N", "F444W"), frame(3, "F470N", "CLEAR")]
+    (association,) = make_associations(frames, "cosmos")
+    assert (association.band, association.filter, association.pupil) == ("F470N", "F444W", "F470N")
+    assert len(association.members) == 3
+
+
 def test_the_order_of_the_frames_does_not_matter() -> None:
     assert make_associations(FRAMES, "cosmos") == make_associations(reversed(FRAMES), "cosmos")
 

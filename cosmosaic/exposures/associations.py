@@ -5,6 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from cosmosaic.exposures.keywords import NAME_PATTERN
+from cosmosaic.nircam import wheels_of
 from cosmosaic.records import Association, Frame, Record, RefusedFrame
 from cosmosaic.storage.store import open_object
 
@@ -35,18 +36,18 @@ def make_associations(frames: Iterable[Frame], survey_name: str) -> list[Associa
     AssociationError
         Two frames of a band have the same name.
     """
-    bands: dict[tuple[str, str, str], list[Frame]] = defaultdict(list)
+    bands: dict[str, list[Frame]] = defaultdict(list)
     for frame in frames:
-        bands[frame.band, frame.filter, frame.pupil].append(frame)
+        bands[frame.band].append(frame)
     return [
         Association(
             product_name=f"{survey_name}_{band.lower()}",
             band=band,
-            filter=filter_name,
-            pupil=pupil,
+            filter=wheels_of(band)[0],
+            pupil=wheels_of(band)[1],
             members=_member_names(members),
         )
-        for (band, filter_name, pupil), members in sorted(bands.items())
+        for band, members in sorted(bands.items())
     ]
 
 

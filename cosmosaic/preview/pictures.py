@@ -18,6 +18,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from cosmosaic.nircam import band_name
+
 LONGEST_SIDE = 1600
 """Larger mosaics are averaged in blocks until no side is longer, in pixels."""
 SMALLEST_SIDE = 700
@@ -259,8 +261,7 @@ def _describe(path: Path) -> _Mosaic:
         if "SCI" not in hdus:
             raise ValueError(f"{path}: no extension SCI; give a mosaic (_i2d.fits)")
         primary = hdus[0].header
-        pupil = primary.get("PUPIL", "CLEAR")
-        band = primary.get("FILTER", "") + ("" if pupil in ("", "CLEAR") else f"-{pupil}")
+        band = band_name(f"{primary.get('FILTER', '')}-{primary.get('PUPIL') or 'CLEAR'}")
         return _Mosaic(path=path, band=band, shape=hdus["SCI"].shape, wcs=WCS(hdus["SCI"].header))
 
 
