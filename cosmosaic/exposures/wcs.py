@@ -43,6 +43,7 @@ def read_wcs(tree: bytes) -> Any:
     try:
         with asdf.config_context() as config:
             config.validate_on_read = False
+            config.warn_on_failed_conversion = False
             with asdf.open(io.BytesIO(tree), lazy_load=True, memmap=False) as file:
                 wcs = file.tree["meta"]["wcs"]
     except Exception as error:
