@@ -22,7 +22,7 @@ from scipy.interpolate import RectBivariateSpline
 from cosmosaic.cells.source_masks import mask_image
 from cosmosaic.dq import implausible_in, is_usable
 from cosmosaic.exposures.footprints import read_footprint
-from cosmosaic.exposures.keywords import GROUP_KEYWORDS, KeywordError, group_of
+from cosmosaic.exposures.keywords import GROUP_KEYWORDS, KeywordError, detector_of, group_of
 from cosmosaic.exposures.library import exposure_name
 from cosmosaic.exposures.patterns import pattern_at
 from cosmosaic.geometry.grid import sky_to_pixel, survey_grid
@@ -350,7 +350,7 @@ def _bin_pixels(model: Any, good: Flags, grid: MosaicGrid) -> Exposure:
     ]
     return Exposure(
         name=exposure_name(model.meta.filename),
-        detector=model.meta.instrument.detector,
+        detector=detector_of({"DETECTOR": model.meta.instrument.detector}, model.meta.filename),
         group="".join(_group_of(model)),
         origin=origin,
         mean=total / filled,
