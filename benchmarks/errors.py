@@ -10,6 +10,7 @@ import numpy as np
 from scipy.ndimage import binary_erosion
 
 from cosmosaic.drizzle.kernel import READ_NOISE, SCIENCE, WEIGHT, Drop, Light, drizzle_square
+from cosmosaic.geometry.pixelmap import BLOCK_PIXELS
 
 SIDE = 96
 BLOCK = 8
@@ -25,11 +26,12 @@ def added(frames: list[np.ndarray], scale: float, width: int) -> np.ndarray:
     rows, columns = np.indices((SIDE, SIDE), dtype=float)
     ones = np.ones((SIDE, SIDE), dtype=np.float32)
     sums = np.zeros((width, width, 5), dtype=np.float32)
+    everywhere = np.full((-(-SIDE // BLOCK_PIXELS),) * 2, True)
     for frame, (dx, dy) in zip(frames, scale * DITHERS, strict=False):
         x = scale * (np.cos(TURN) * columns - np.sin(TURN) * (rows - SIDE)) + 4 + dx
         y = scale * (np.sin(TURN) * columns + np.cos(TURN) * rows) + 4 + dy
         drop = Drop(1.0, 1.5 * max(1.0, scale), propagated=True)
-        drizzle_square(Light(frame, ones, ones, ones, ones), (x, y), drop, (0, SIDE), (0, 0), sums)
+        drizzle_square(Light(frame, ones, ones, ones, ones), (x, y), drop, everywhere, (0, 0), sums)
     return sums
 
 

@@ -33,11 +33,14 @@ import numpy as np
 import psutil
 from astropy.io import fits
 
-from cosmosaic.mosaic.local import MosaicSettings, make_mosaic
+from cosmosaic.mosaic.alone import make_mosaic
 from cosmosaic.mosaic.memory import Resources, fit_memory
-from cosmosaic.processes.workers import give_freed_memory_back
-from cosmosaic.records import Made
-from cosmosaic.survey import DrizzleSettings, GridSettings, OutlierSettings
+from cosmosaic.nircam import FULL_FRAME, LONG_PIXEL_ARCSEC, SHORT_PIXEL_ARCSEC
+from cosmosaic.processes.memory import keep_freed_memory, return_freed_memory
+from cosmosaic.steps.declaration import Step
+from cosmosaic.steps.files import stored_in
+from cosmosaic.steps.result import StepResult
+from cosmosaic.survey import DrizzleSettings, GridSettings, OutlierSettings, ResourceSettings, Survey
 
 DITHERS = ((-4.1, -3.2), (0.4, 0.3), (3.9, 3.1), (-1.3, 2.2))
 SHORT = ("NRCA1", "NRCA2", "NRCA3", "NRCA4")
@@ -49,7 +52,6 @@ MEMORY_GB = 1.9
 """For the workers; the process that waits for them is the rest of 2 GB."""
 SAMPLING_S = 0.05
 """Peaks last for a few tenths of a second."""
-SHORT_PIXEL_ARCSEC, LONG_PIXEL_ARCSEC = 0.031, 0.063
 
 
 def settings_of(size: str) -> Any:
@@ -89,9 +91,9 @@ def simulate(size: str, work: Path) -> Path:
 
 def inputs_of(folder: Path) -> tuple[list[Path], dict[str, float], Any]:
     """Return frames, sky levels and the grid that all engines fill."""
+    from cosmosaic.exposures.footprints import read_footprint
     from cosmosaic.exposures.library import exposure_name
     from cosmosaic.geometry.grid import survey_grid
-    from cosmosaic.geometry.windows import read_footprint
 
     frames = sorted((folder / "raw").glob("*_cal.fits"))
     footprints = {exposure_name(frame.name): read_footprint(frame) for frame in frames}
@@ -101,15 +103,33 @@ def inputs_of(folder: Path) -> tuple[list[Path], dict[str, float], Any]:
 def fitted(folder: Path) -> Resources:
     """Cut the work to fit the memory, as the main job does."""
     scale = LONG_PIXEL_ARCSEC if folder.name == "lw" else SHORT_PIXEL_ARCSEC
-    return fit_memory(MEMORY_GB, PROCESSES, (2048, 2048), 1000.0 * scale / GridSettings().pixel_scale_mas)
+    return fit_memory(MEMORY_GB, PROCESSES, FULL_FRAME, 1000.0 * scale / GridSettings().pixel_scale_mas)
 
 
 @contextlib.contextmanager
 def workers(resources: Resources) -> Iterator[Executor]:
-    """Start worker processes."""
+    """Start worker processes, which treat memory as those of the main job do."""
     context = get_context("spawn")
-    with ProcessPoolExecutor(resources.processes, context, initializer=give_freed_memory_back) as executor:
-        yield executor
+    with ProcessPoolExecutor(resources.processes, context, initializer=keep_freed_memory) as executor:
+        yield Returning(executor)
+
+
+class Returning(Executor):
+    """Returns the memory that a unit freed to the system after each unit."""
+
+    def __init__(self, inner: Executor) -> None:
+        self._inner = inner
+
+    def submit(self, function: Callable[..., Any], /, *arguments: Any) -> Future[Any]:
+        """Do one unit."""
+        return self._inner.submit(_do_and_return_memory, function, *arguments)
+
+
+def _do_and_return_memory(function: Callable[..., Any], *arguments: Any) -> Any:
+    try:
+        return function(*arguments)
+    finally:
+        return_freed_memory()
 
 
 def run_ours(folder: Path, output: Path) -> None:
@@ -117,53 +137,52 @@ def run_ours(folder: Path, output: Path) -> None:
     frames, levels, grid = inputs_of(folder)
     resources = fitted(folder)
     with workers(resources) as executor:
-        settings = MosaicSettings(tile_pixels=resources.tile_pixels)
-        make_mosaic(frames, levels, grid, settings, "benchmark", output, executor)
+        make_mosaic(frames, levels, grid, survey_of(resources), output, executor)
+
+
+def survey_of(resources: Resources, **settings: Any) -> Survey:
+    """Return the settings of a mosaic."""
+    tiles = ResourceSettings(tile_pixels=resources.tile_pixels)
+    return Survey(name="benchmark", raw="given", resources=tiles, **settings)
 
 
 class Remembering(Executor):
-    """Runs a unit only where its inputs or arguments differ from the last time, as the flow's cache does."""
+    """Runs a step only where its inputs or parameters differ from the last time, as the flow's cache does."""
 
     def __init__(self, inner: Executor, record: Path) -> None:
         self._inner, self._record = inner, record
-        known = json.loads(record.read_text()) if record.exists() else {"units": {}, "digests": {}}
-        self._units, self._digests = known["units"], known["digests"]
-        self._running: list[tuple[str, str, Future[Any]]] = []
+        self._known: dict[str, Any] = json.loads(record.read_text()) if record.exists() else {"made": {}, "digests": {}}
+        self._running: dict[str, Future[StepResult]] = {}
         self.executed: Counter[str] = Counter()
 
-    def submit(self, function: Callable[..., Any], /, kind: str, paths: list[Path], *arguments: Any) -> Future[Any]:
-        """Do one unit, or recall what it made."""
-        self._settle()
-        tile = [argument.tile for argument in arguments if hasattr(argument, "tile")]
-        unit = f"{kind} {tile[0] if tile else paths[0].name}"
-        decisive = [unit, sorted((path.name, self._digest(path)) for path in paths), repr(arguments[:-1])]
-        key = hashlib.sha256(json.dumps(decisive).encode()).hexdigest()
-        if self._units.get(unit, [""])[0] == key:
-            future: Future[Any] = Future()
-            future.set_result(Made([Path(path) for path in self._units[unit][1]]))
+    def submit(self, function: Callable[..., Any], /, step: Step, folder: Path) -> Future[StepResult]:
+        """Do one step, or recall what it made."""
+        inputs = {
+            name: [self._digest(stored.uri) for stored in stored_in(value)] for name, value in step.inputs.items()
+        }
+        decisive = f"{step.name} {inputs} {step.parameters}"
+        key = hashlib.sha256(decisive.encode()).hexdigest()
+        if key in self._known["made"]:
+            future: Future[StepResult] = Future()
+            future.set_result(StepResult.model_validate_json(self._known["made"][key]))
             return future
-        self.executed[kind] += 1
-        future = self._inner.submit(function, kind, paths, *arguments)
-        self._running.append((unit, key, future))
-        return future
+        self.executed[step.name] += 1
+        self._running[key] = self._inner.submit(function, step, folder)
+        return self._running[key]
 
     def close(self) -> None:
         """Write down what was done."""
-        self._settle()
-        self._record.write_text(json.dumps({"units": self._units, "digests": self._digests}))
+        self._known["made"] |= {key: future.result().model_dump_json() for key, future in self._running.items()}
+        self._record.write_text(json.dumps(self._known))
 
-    def _settle(self) -> None:
-        for unit, key, future in [entry for entry in self._running if entry[2].done()]:
-            self._units[unit] = [key, [str(path) for path in future.result().paths]]
-        self._running = [entry for entry in self._running if not entry[2].done()]
-
-    def _digest(self, path: Path) -> str:
-        facts = path.stat()
+    def _digest(self, path: str) -> str:
+        facts = Path(path).stat()
         stamp = [facts.st_mtime_ns, facts.st_size]
-        if self._digests.get(str(path), [[], ""])[0] != stamp:
-            with path.open("rb") as file:
-                self._digests[str(path)] = [stamp, hashlib.file_digest(file, "sha256").hexdigest()]
-        return self._digests[str(path)][1]
+        digests = self._known["digests"]
+        if digests.get(path, [[], ""])[0] != stamp:
+            with Path(path).open("rb") as file:
+                digests[path] = [stamp, hashlib.file_digest(file, "sha256").hexdigest()]
+        return str(digests[path][1])
 
 
 def _remembered(folder: Path, left_out: int) -> None:
@@ -174,8 +193,7 @@ def _remembered(folder: Path, left_out: int) -> None:
     with workers(resources) as pool:
         executor = Remembering(pool, output / "record.json")
         chosen = frames[: len(frames) - left_out]
-        settings = MosaicSettings(tile_pixels=resources.tile_pixels)
-        make_mosaic(chosen, levels, grid, settings, "benchmark", output, executor)
+        make_mosaic(chosen, levels, grid, survey_of(resources), output / f"{len(chosen)}", executor)
         executor.close()
     print("units executed:", dict(executor.executed))
 
@@ -195,13 +213,9 @@ def run_coadd(folder: Path, output: Path) -> None:
     """Make the mosaic alone, science and weight, without a search for outliers."""
     frames, levels, grid = inputs_of(folder)
     resources = fitted(folder)
-    settings = MosaicSettings(
-        outliers=OutlierSettings(enabled=False),
-        drizzle=DrizzleSettings(errors="none"),
-        tile_pixels=resources.tile_pixels,
-    )
+    survey = survey_of(resources, outliers=OutlierSettings(enabled=False), drizzle=DrizzleSettings(errors="none"))
     with workers(resources) as executor:
-        make_mosaic(frames, levels, grid, settings, "benchmark", output, executor)
+        make_mosaic(frames, levels, grid, survey, output, executor)
 
 
 def run_jwst(folder: Path, output: Path) -> None:

@@ -13,6 +13,7 @@ counts those that did not complete.
 """
 
 import argparse
+import dataclasses
 import json
 import os
 import shutil
@@ -30,23 +31,25 @@ from typing import Any, NamedTuple
 import yaml
 
 ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT), *(str(ROOT / "tests" / part) for part in ("", "deployments", "s3"))]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from production import POOL, Production  # noqa: E402
-from s3_server import S3Server  # noqa: E402
-from services import postgresql, prefect_server, process_worker  # noqa: E402
+from support.production import POOL, Production  # noqa: E402
+from support.s3_server import S3Server  # noqa: E402
+from support.services import postgresql, prefect_server, process_worker  # noqa: E402
 
-import tasks.publish  # noqa: E402
 import tasks.runtime.caching  # noqa: E402
 import tasks.runtime.report  # noqa: E402
+import tasks.steps  # noqa: E402
 from cosmosaic.calibrate import references  # noqa: E402
 from cosmosaic.calibrate.references import SIMULATED_CONTEXT  # noqa: E402
 from cosmosaic.exposures.search import find_frames  # noqa: E402
 from cosmosaic.processes import workers  # noqa: E402
 from cosmosaic.run_table import read_runs, write_run  # noqa: E402
-from cosmosaic.steps import step as steps  # noqa: E402
+from cosmosaic.steps import execution, publication  # noqa: E402
+from cosmosaic.steps.declaration import Step  # noqa: E402
+from cosmosaic.steps.files import stored_in  # noqa: E402
+from cosmosaic.steps.result import StepResult  # noqa: E402
 from cosmosaic.steps.retention import record_use  # noqa: E402
-from cosmosaic.steps.step import Step, StepResult  # noqa: E402
 from cosmosaic.storage import store  # noqa: E402
 from cosmosaic.survey import Survey  # noqa: E402
 from flows.mosaic import mosaic  # noqa: E402
@@ -93,12 +96,12 @@ def recorded() -> Iterator[Calls]:
             super().__init__(*arguments)
 
     def execute(step: Step, *arguments: Any) -> StepResult:
-        result = steps.execute(step, *arguments)
+        result = execution.execute(step, *arguments)
         calls.made.append((step, result, True))
         return result
 
     def publish(step: Step, *arguments: Any) -> StepResult:
-        result = steps.publish(step, *arguments)
+        result = publication.publish(step, *arguments)
         calls.made.append((step, result, False))
         return result
 
@@ -106,16 +109,13 @@ def recorded() -> Iterator[Calls]:
         calls.rows = rows
         write_run(rows, *arguments)
 
-    tasks.runtime.report.Run, tasks.runtime.caching.execute, tasks.publish.publish = Watched, execute, publish
+    tasks.runtime.report.Run, tasks.runtime.caching.execute, tasks.steps.publish = Watched, execute, publish
     tasks.runtime.report.write_run = write_rows
     try:
         yield calls
     finally:
-        tasks.runtime.report.Run, tasks.runtime.caching.execute, tasks.publish.publish = (
-            run,
-            steps.execute,
-            steps.publish,
-        )
+        tasks.runtime.report.Run, tasks.runtime.caching.execute = run, execution.execute
+        tasks.steps.publish = publication.publish
         tasks.runtime.report.write_run = write_run
 
 
@@ -157,11 +157,11 @@ def run_directly(survey: Survey, calls: Calls) -> Cost:
     futures: list[Future[StepResult]] = []
 
     def call(step: Step, in_child: bool) -> StepResult:
-        for uri in {stored.uri for stored in step.inputs} & set(makers):
+        for uri in {stored.uri for stored in stored_in(tuple(step.inputs.values()))} & set(makers):
             futures[makers[uri]].result()
         if in_child:
-            return steps.execute(step, target, plan)
-        return steps.publish(step._replace(target=str(Path(survey.store) / "products")), None)
+            return execution.execute(step, target, plan)
+        return publication.publish(dataclasses.replace(step, target=str(Path(survey.store) / "products")), None)
 
     with ThreadPoolExecutor(len(calls.made)) as pool:
         for step, _, in_child in calls.made:

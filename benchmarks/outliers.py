@@ -22,12 +22,12 @@ from scipy.ndimage import binary_dilation
 from stdatamodels.jwst.datamodels.dqflags import pixel
 
 from cosmosaic.drizzle.exposure import read_exposure
+from cosmosaic.exposures.footprints import read_footprint
 from cosmosaic.exposures.library import exposure_name
 from cosmosaic.geometry.grid import survey_grid
-from cosmosaic.geometry.windows import read_footprint
-from cosmosaic.mosaic.local import MosaicSettings, make_mosaic
+from cosmosaic.mosaic.alone import make_mosaic
 from cosmosaic.simulate.survey import simulate_survey
-from cosmosaic.survey import FilterPair, GridSettings, OutlierSettings, SimulationSettings
+from cosmosaic.survey import FilterPair, GridSettings, OutlierSettings, SimulationSettings, Survey
 
 SCALES = ((1.2, 0.7), (2.0, 1.4), (3.0, 2.0))
 HEIGHTS_SIGMA = ((5.0, 8.0), (8.0, 15.0), (15.0, 50.0), (50.0, 500.0))
@@ -104,9 +104,10 @@ def rates(folder: Path) -> list[dict[str, Any]]:
     measured = []
     for depth in range(1, len(frames) + 1):
         for scale in SCALES:
-            settings = MosaicSettings(outliers=OutlierSettings(scale=scale))
-            _, *crf = make_mosaic(frames[:depth], levels, grid, settings, "outliers", folder / "made", Here())
-            measured.append({"depth": depth, "scale": scale} | _rates(crf, truth))
+            survey = Survey(name="outliers", raw="given", outliers=OutlierSettings(scale=scale))
+            made = folder / f"made-{depth}-{scale[0]:g}"
+            _, crfs = make_mosaic(frames[:depth], levels, grid, survey, made, Here())
+            measured.append({"depth": depth, "scale": scale} | _rates(list(crfs.values()), truth))
             print(measured[-1], flush=True)
     return measured
 

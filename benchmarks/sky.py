@@ -26,6 +26,7 @@ from scipy import ndimage
 from sky_fields import Field, FrameTruth, crowded_field, make_field, random_field, sparse_field, tilted_field
 
 from cosmosaic.artefacts.corrections import measure_wisps, remove_flicker, subtract_wisp
+from cosmosaic.artefacts.solution import WispSolution
 from cosmosaic.calibrate.stages import clean_flicker_noise
 from cosmosaic.catalogue.measure import measure_mosaic, write_catalog
 from cosmosaic.cells.cells import (
@@ -38,12 +39,13 @@ from cosmosaic.cells.cells import (
     stack,
     usable_pixels,
 )
+from cosmosaic.exposures.footprints import read_footprint
 from cosmosaic.exposures.library import exposure_name
 from cosmosaic.exposures.patterns import pattern_image
 from cosmosaic.geometry.grid import survey_grid
-from cosmosaic.geometry.windows import lattice, read_footprint
-from cosmosaic.mosaic.local import MosaicSettings, make_mosaic
-from cosmosaic.nircam import WISP_DETECTORS
+from cosmosaic.geometry.windows import lattice
+from cosmosaic.mosaic.alone import make_mosaic
+from cosmosaic.nircam import DRAWN_SHORT_PIXEL_ARCSEC, WISP_DETECTORS
 from cosmosaic.provenance import save_model
 from cosmosaic.simulate.references import CRDS_CONTEXT, write_crds_cache
 from cosmosaic.sky.methods import (
@@ -57,9 +59,8 @@ from cosmosaic.sky.methods import (
     solve_overlaps,
     values_of,
 )
-from cosmosaic.sky.solution import WISP_SUFFIX, WispSolution
 from cosmosaic.sky.stripes import destripe
-from cosmosaic.survey import CatalogSettings, GridSettings
+from cosmosaic.survey import CatalogSettings, GridSettings, Survey
 from cosmosaic.verdict.verdict import Verdict, make_judge, pure_noise, rank
 
 DEFAULT = "overlap"
@@ -69,7 +70,7 @@ HALF_LIGHT_AREA_ARCSEC2 = np.pi * 4.0**2 * 0.8
 ARCSEC2_PER_SR = (180 * 3600 / np.pi) ** 2
 RANKED = ("none", "local-per-detector", "global+match", "median", "pedestal", "overlap")
 ORDER = (*RANKED[::-1], *(method for method in METHODS if method not in (*RANKED, "user")))
-GALAXY_RADIUS_PIXELS = 4.0 / 0.031
+GALAXY_RADIUS_PIXELS = 4.0 / DRAWN_SHORT_PIXEL_ARCSEC
 PROFILE_RADII = 3
 PLANE_STEP = 4
 """Every so many rows and columns tell the plane of a frame."""
@@ -181,9 +182,9 @@ def without_wisps(paths: list[Path], folder: Path, pool: Executor) -> None:
 def _without_wisps(folder: Path, detector: str, paths: list[Path]) -> None:
     exposures = {exposure_name(path.name): path for path in paths}
     nobody = WispSolution(exposures=dict.fromkeys(exposures, ""), kept=False)
-    made = measure_wisps(paths, nobody, f"{detector.lower()}_wisp", folder).paths
+    wisps = measure_wisps(exposures, None, nobody, f"{detector.lower()}_wisp", folder).files["wisps"]
     for name, path in exposures.items():
-        subtract_wisp([path, *(each for each in made if each.name == f"{name}{WISP_SUFFIX}")], folder)
+        subtract_wisp(path, wisps.get(name), folder)
 
 
 def destriped(paths: list[Path], folder: Path, pool: Executor) -> None:
@@ -471,10 +472,10 @@ def second_pass(sample: Sample, folder: Path, pool: Executor) -> dict[str, dict[
     first = values_of(sample.sky_of(DEFAULT, folder).levels)
     window = survey_grid(GridSettings(), {path.name: read_footprint(path) for path in sample.paths})
     made = folder / f"{sample.field.name}-second"
-    mosaic = make_mosaic(sample.paths, first, window, MosaicSettings(), "first", made, pool)[0]
+    mosaic = make_mosaic(sample.paths, first, window, Survey(name="first", raw="given"), made, pool)[0]
     mask = write_catalog(measure_mosaic(mosaic, CatalogSettings(), "F150W"), made, "first").segments
     cells = lattice(sample.survey.grid)
-    masked = read_cells([bin_masked_frame([path, mask], cells, made).paths[0] for path in sample.paths], cells)
+    masked = read_cells([bin_masked_frame(path, mask, cells, made).files["cells"] for path in sample.paths], cells)
     survey = replace(masked, light=sample.survey.exposures)
     second = values_of(replace(sample, survey=survey).sky_of(DEFAULT, folder).levels)
     figures = {"first": score(sample, first), "second": score(sample, second)}

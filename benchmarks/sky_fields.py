@@ -10,6 +10,7 @@ from astropy.table import Table, vstack
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from cosmosaic.nircam import DRAWN_SHORT_PIXEL_ARCSEC
 from cosmosaic.simulate.calibrated import simulate_calibrated
 from cosmosaic.simulate.geometry import (
     frame_shape,
@@ -36,7 +37,6 @@ EMPTY_DISTANCE_ARCSEC = 1.0
 ISOPHOTE_RMS = 0.1
 PIXEL_RMS_MJY_SR = 0.076
 """Of a pixel in one exposure of these fields."""
-PIXEL_ARCSEC = 0.031
 FIELD_CENTRE = (150.1163213, 2.200973097)
 
 
@@ -135,7 +135,7 @@ def _simulate(field: Field, frame: PlannedFrame, scene: Table, path: Path) -> No
     model.data += gradient
     flat = detector_maps(frame.detector, subarray_window(frame.aperture)).flat
     additive = sky + truth.pedestal_mjy_sr / flat + truth.flicker_mjy_sr + truth.wisps_mjy_sr + gradient
-    distance = ndimage.distance_transform_edt(sources < ISOPHOTE_RMS * rms) * PIXEL_ARCSEC
+    distance = ndimage.distance_transform_edt(sources < ISOPHOTE_RMS * rms) * DRAWN_SHORT_PIXEL_ARCSEC
     save_reproducibly(model, path)
     where = (np.nan, np.nan)
     if field.galaxy_magnitude is not None:

@@ -1,4 +1,4 @@
-"""What is known of NIRCam's filters from their names."""
+"""Facts about NIRCam: its detectors, and what the names of detectors and filters mean."""
 
 import re
 
@@ -15,8 +15,18 @@ BLOCKING_FILTERS = {
 """Filters in the pupil wheel, and the one in the filter wheel that each is observed with."""
 
 TELESCOPE_DIAMETER_M = 6.5
-SHORT_PIXEL_ARCSEC = 0.0311
-LONG_PIXEL_ARCSEC = 0.0630
+DETECTOR_PIXELS = 2048
+"""Side of a detector."""
+FULL_FRAME = (DETECTOR_PIXELS, DETECTOR_PIXELS)
+DETECTOR_PATTERN = r"NRC([AB][1-4]|[AB]LONG)"
+"""Names of the detectors as headers have them."""
+
+SHORT_PIXEL_ARCSEC, LONG_PIXEL_ARCSEC = 0.0311, 0.0630
+"""Nominal pixel scales, the mean over the detectors; cells and widths of stars are made with them."""
+LARGEST_SHORT_PIXEL_ARCSEC, LARGEST_LONG_PIXEL_ARCSEC = 0.0312, 0.0630
+"""Largest nominal pixel scales (SIAF): a footprint that is drawn with them contains the detector."""
+DRAWN_SHORT_PIXEL_ARCSEC, DRAWN_LONG_PIXEL_ARCSEC = 0.031, 0.063
+"""Rounded pixel scales that simulated sources are drawn with; their digits decide every simulated pixel."""
 DICHROIC_UM = 2.35
 """Filters below this wavelength are on the short-wavelength detectors."""
 WISP_DETECTORS = frozenset({"NRCA3", "NRCA4", "NRCB3", "NRCB4"})
@@ -49,6 +59,11 @@ def wavelength_um(filter_name: str) -> float:
 def is_long_wavelength(filter_name: str) -> bool:
     """Tell whether a filter belongs to the long-wavelength channel."""
     return wavelength_um(filter_name) > DICHROIC_UM
+
+
+def is_long_wavelength_detector(detector: str) -> bool:
+    """Tell whether a detector, named as headers have it, is one of the two of the long-wavelength channel."""
+    return detector.endswith("LONG")
 
 
 def star_fwhm_pixels(filter_name: str) -> float:

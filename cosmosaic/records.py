@@ -1,6 +1,5 @@
 """The small records that pass between steps: URIs and facts about them, never arrays."""
 
-from pathlib import Path
 from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
@@ -16,13 +15,6 @@ class Record(BaseModel):
     """A frozen set of named facts; equal facts compare and serialise equal."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Made(NamedTuple):
-    """What a step's function made: files in its folder, and small facts about them for the run table."""
-
-    paths: list[Path]
-    facts: dict[str, float] = {}  # noqa: RUF012
 
 
 class StoredObject(Record):

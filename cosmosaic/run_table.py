@@ -1,11 +1,12 @@
 """The run table: one row per product and run, over all runs of a survey.
 
 Each run writes one file of its own, so that runs side by side lose nothing; the table over all of them is
-made anew from these files. ``python -m cosmosaic.run_table URL`` prints it.
+made anew from these files. ``cosmosaic summary URL`` prints it.
 """
 
 import argparse
 import io
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,7 @@ def run_frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
     Raises
     ------
     KeyError
-        A row has a column that the run table does not know.
+        A row has a column that the run table does not have.
     """
     unknown = {name for row in rows for name in row} - set(COLUMNS)
     if unknown:
@@ -89,12 +90,12 @@ def run_frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
 
 
 def write_run(rows: list[dict[str, Any]], products: str, run_id: str) -> StoredObject:
-    """Write one run's rows to ``<products>/runs/<run_id>.parquet``, then the table over all runs.
+    """Write one run's rows to ``<products>/runs/<run_id>.parquet``, then the table of all runs.
 
     Returns
     -------
     StoredObject
-        The table over all runs, ``<products>/summary.parquet``; ``summary.csv`` lies beside it.
+        The table of all runs, ``<products>/summary.parquet``; ``summary.csv`` is beside it.
     """
     with tempfile.TemporaryDirectory(prefix="cosmosaic-summary-") as folder:
         _publish(run_frame(rows), store.join(products, "runs", run_id), ".parquet", Path(folder))
@@ -121,24 +122,22 @@ def _publish(table: pd.DataFrame, stem: str, suffix: str, folder: Path) -> Store
     return store.publish(path, stem + suffix)
 
 
-def main() -> None:
-    """Print the run table of a survey."""
-    parser = argparse.ArgumentParser(prog="python -m cosmosaic.run_table", description="Print a survey's run table.")
+def main(arguments_given: list[str]) -> int:
+    """Print the run table of a survey; return the exit code."""
+    parser = argparse.ArgumentParser(prog="cosmosaic summary", description="Print a survey's run table.")
     parser.add_argument("url", help="the survey's products folder or URL, e.g. demo/products or s3://bucket/products")
     parser.add_argument("--all", action="store_true", help="all columns instead of the most useful ones")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(arguments_given)
     table = read_runs(arguments.url)
     if table.empty:
-        parser.exit(1, f"no runs are recorded under {arguments.url}\n")
+        print(f"no runs are recorded under {arguments.url}", file=sys.stderr)
+        return 1
     shown = table if arguments.all else table[_SHORT].assign(product=table["product"].str.rsplit("/", n=1).str[-1])
     print(shown.to_string(index=False, float_format=lambda value: f"{value:.6g}", na_rep="-"))
+    return 0
 
 
 _SHORT = [
     "start", "state", "steps_executed", "steps_cached", "wall_s", "kind", "filter", "exposure_time_s",
     "depth_5sigma_ab", "sources", "sky_verdict", "product", "size",
 ]  # fmt: skip
-
-
-if __name__ == "__main__":
-    main()

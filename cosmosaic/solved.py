@@ -1,12 +1,13 @@
 """What was solved for the exposures of a survey, and what of it stays when exposures are added."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from cosmosaic.records import Record
+from cosmosaic.storage import store
 
 
 class Solved(Record):
@@ -28,6 +29,28 @@ class Moves(NamedTuple):
 
 
 Kind = TypeVar("Kind", bound=Solved)
+Solution = TypeVar("Solution")
+
+
+def published(uri: str, read: Callable[[str], Solution], note: Callable[[str], None]) -> Solution | None:
+    """Return what an earlier run of the survey published in a table; None where there is none that can be read.
+
+    Parameters
+    ----------
+    uri
+        The table.
+    read
+        Reads its text; raises ValueError or KeyError where it is no such table.
+    note
+        Is told of a table that cannot be read.
+    """
+    try:
+        return read(store.read_bytes(uri).decode())
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError) as error:
+        note(f"{uri} was not written by this version ({error}): what it holds is solved again")
+        return None
 
 
 def staying(earlier: Sequence[Kind], missing: Sequence[str], digests: Mapping[str, str]) -> tuple[Kind, ...]:

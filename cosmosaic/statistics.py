@@ -1,4 +1,4 @@
-"""The mode of a distribution: a Gaussian fitted to the side that sources do not reach."""
+"""Statistics that sources and cosmic rays hardly touch: the mode of a distribution, the scatter about zero."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,9 @@ LOWER_SIGMA = 3.0
 """The Gaussian is fitted between these distances below and above its centre."""
 ITERATIONS = 500
 TOLERANCE_SIGMA = 1e-5
+
+SIGMA_PER_MEDIAN_DEVIATION = 1.4826
+"""Of a Gaussian: its sigma in units of the median distance from its centre."""
 
 _CUT_MEAN, _CUT_VARIANCE = (float(moment) for moment in truncnorm.stats(-LOWER_SIGMA, UPPER_SIGMA, moments="mv"))
 
@@ -54,6 +57,20 @@ def gaussian_mode(values: Floats) -> tuple[float, float]:
         if settled:
             break
     return centre + offset, sigma
+
+
+def scatter_about_zero(values: Floats) -> float:
+    """Return the sigma of a Gaussian centred on zero from the median of absolute values.
+
+    Unlike `astropy.stats.mad_std`, which measures from the sample's own median: what is centred on zero by
+    construction, such as residuals from a background, is measured from there.
+
+    Parameters
+    ----------
+    values
+        Sample of any shape; NaN does not count.
+    """
+    return SIGMA_PER_MEDIAN_DEVIATION * np.nanmedian(np.abs(values))
 
 
 def _half_sample_mode(ordered: Floats) -> float:

@@ -9,11 +9,12 @@ import sys
 from prefect import flow
 from prefect.states import State
 
+from cosmosaic.artefacts.steps import subtract_wisps
+from cosmosaic.comparison.steps import compare_methods
+from cosmosaic.exposures.windows import named_tiles, survey_windows
 from cosmosaic.survey import Survey
 from tasks.calibrate import calibrated_bands
-from tasks.compare import compare_band
-from tasks.frames import survey_frames
-from tasks.grid import named_tiles, survey_grids
+from tasks.find import survey_frames
 from tasks.runtime.command import main
 from tasks.runtime.report import finish_run, open_run
 from tasks.simulate import simulate_survey
@@ -27,12 +28,12 @@ def compare_sky(survey: Survey = Survey()) -> State:  # noqa: B008
             simulate_survey(run)
         tiles = named_tiles(survey)
         found = survey_frames(run, tiles)
-        grids = survey_grids(found.frames, survey, tiles)
-        compared = {
-            each.association.band: compare_band(each, grids[each.association.band].whole, run)
-            for each in calibrated_bands(found, run)
-        }
-        return finish_run(run, found, [], compared)
+        windows = survey_windows(found.frames, survey, tiles)
+        for band in calibrated_bands(found, run):
+            cleaned, _ = subtract_wisps(band, run)
+            compared = compare_methods(band, cleaned, windows[band.name].whole, run)
+            run.publish(f"{band.name} comparison", [compared], {"filter": band.name})
+        return finish_run(run, found)
 
 
 if __name__ == "__main__":

@@ -6,20 +6,49 @@ python flows/mosaic.py --help             every setting
 """
 
 import sys
+from dataclasses import dataclass
 
 from prefect import flow
 from prefect.states import State
 
+from cosmosaic.artefacts.steps import subtract_wisps
+from cosmosaic.astrometry.steps import Aligned, align
+from cosmosaic.catalogue.steps import MeasureSources
+from cosmosaic.cells.steps import SourceMask, bin_exposures, source_masks
+from cosmosaic.comparison.steps import sky_step
+from cosmosaic.exposures.band import Band
+from cosmosaic.exposures.steps import WriteAssociation
+from cosmosaic.exposures.windows import named_tiles, survey_windows
+from cosmosaic.geometry.windows import WHOLE
+from cosmosaic.mosaic.engines import BandInput, open_engine
+from cosmosaic.mosaic.steps import AssembledMosaic, ListDefects
+from cosmosaic.preview.steps import DrawColours, DrawMosaic
+from cosmosaic.records import MosaicGrid, Windows
+from cosmosaic.sky.steps import BandSky, measure_sky
+from cosmosaic.steps.declaration import Outputs, names_of
+from cosmosaic.steps.files import File
 from cosmosaic.survey import Survey
+from cosmosaic.verdict.steps import JudgedSky, judge_sky, write_page
 from tasks.calibrate import calibrated_bands
-from tasks.combine import combine_band, composite
-from tasks.frames import survey_frames
-from tasks.grid import named_tiles, survey_grids
-from tasks.page import sky_page
+from tasks.find import survey_frames
+from tasks.moves import moves
 from tasks.runtime.command import main
 from tasks.runtime.report import finish_run, open_run
+from tasks.runtime.run import Run
 from tasks.simulate import simulate_survey
-from tasks.source_masks import source_masks
+
+
+@dataclass(frozen=True)
+class BandProducts:
+    """What is being made of one filter."""
+
+    aligned: Aligned
+    sky: BandSky
+    verdict: JudgedSky
+    mosaics: dict[str, AssembledMosaic]
+    """By window."""
+    links: dict[str, str]
+    """File names of the products by what the page calls them."""
 
 
 @flow(name="mosaic", flow_run_name="{survey.name}")
@@ -31,13 +60,81 @@ def mosaic(survey: Survey = Survey()) -> State:  # noqa: B008
         tiles = named_tiles(survey)
         found = survey_frames(run, tiles)
         masks = source_masks(found.frames, run)
-        grids = survey_grids(found.frames, survey, tiles)
-        bands = [
-            combine_band(each, grids[each.association.band], masks.get(each.association.band), run)
-            for each in calibrated_bands(found, run)
-        ]
-        shared = {"colour picture": composite(bands, run), "sky page": sky_page(bands, run)}
-        return finish_run(run, found, bands, shared)
+        windows = survey_windows(found.frames, survey, tiles)
+        bands = {
+            band.name: combine(band, windows[band.name], masks.get(band.name), run)
+            for band in calibrated_bands(found, run)
+        }
+        show_all_filters(bands, run)
+        moved = {name: moves(name, made.aligned, made.sky, run) for name, made in bands.items()}
+        return finish_run(run, found, moved)
+
+
+def combine(band: Band, windows: Windows, mask: SourceMask | None, run: Run) -> BandProducts:
+    """Submit all steps from the calibrated exposures of one filter to its products."""
+    association = run.submit(WriteAssociation(cals=band.cals, association=band.association), band.name)
+    cleaned, wisps = subtract_wisps(band, run)
+    aligned = align(band, cleaned, run)
+    binned = bin_exposures(band, aligned.exposures, windows.whole, mask, run)
+    sky = measure_sky(band, aligned.exposures, binned, mask, sky_step(run.survey.sky), run)
+    given = BandInput(band, aligned.exposures, sky, windows, binned.grid)
+    engine = open_engine(given, run.worker_gb, run)
+    flagged = engine.flag_outliers()
+    verdict = judge_sky(band, binned, flagged, sky, given.tiles_to_judge, run)
+    mosaics = {window.tile: engine.assemble(window, verdict.verdict) for window in given.mosaics}
+    of_band: tuple[Outputs | None, ...] = (verdict, sky.measured, aligned.solution, *wisps)
+    links = names_of(band.association.product_name, verdict, sky.measured)
+    for window in given.mosaics:
+        shown = (*measure(given, window, mosaics[window.tile], verdict, run), verdict)
+        columns = given.columns(window)
+        run.publish(given.label(window), (mosaics[window.tile], *shown[:-1]), columns, shown)
+        if window == windows.whole:
+            links |= names_of(given.stem(window), *shown[:-1])
+            run.publish(f"{band.name} sky", of_band, columns, shown)
+            exposures: tuple[Outputs | File, ...] = (*band.cals.values(), *flagged.crfs.values(), association)
+            run.publish(f"{band.name} exposures", exposures, columns, shown)
+    return BandProducts(aligned, sky, verdict, mosaics, links)
+
+
+def measure(
+    given: BandInput, window: MosaicGrid, mosaic: AssembledMosaic, verdict: JudgedSky, run: Run
+) -> tuple[Outputs, ...]:
+    """Submit what is made of one mosaic: catalogue, defects, pictures."""
+    stem, label, made = given.stem(window), given.label(window), list[Outputs]()
+    # The whole may be too large for any memory; named tiles are for that.
+    if window != given.windows.whole or not given.windows.tiles:
+        if run.survey.drizzle.errors != "none":
+            # The longest first, so that it does not run alone at the end.
+            step = MeasureSources(mosaic=mosaic.mosaic, settings=run.survey.catalog, band=given.band.name, stem=stem)
+            made.append(run.submit(step, label))
+        footprints = {name: given.band.footprints[name] for name in given.members(window)}
+        defects = ListDefects(
+            mosaic=mosaic.mosaic, verdict=verdict.verdict, window=window, footprints=footprints, stem=stem
+        )
+        made.append(run.submit(defects, label))
+    made.append(run.submit(DrawMosaic(mosaic=mosaic.mosaic, stem=stem), label))
+    return tuple(made)
+
+
+def show_all_filters(bands: dict[str, BandProducts], run: Run) -> None:
+    """Submit what is made of all filters together: the colour picture and the page on the sky."""
+    if not bands:
+        return
+    whole = by_window(bands)[WHOLE]
+    picture = DrawColours(mosaics={band: made.mosaic for band, made in whole.items()}, stem=f"{run.survey.name}_colour")
+    run.publish("colour picture", [run.submit(picture, ", ".join(whole))])
+    verdicts = {band: made.verdict for band, made in bands.items()}
+    links = {band: made.links for band, made in bands.items()}
+    run.publish("sky page", [write_page(verdicts, links, run)])
+
+
+def by_window(bands: dict[str, BandProducts]) -> dict[str, dict[str, AssembledMosaic]]:
+    """Return the mosaics of each window by filter, for steps over all filters of a window."""
+    windows: dict[str, dict[str, AssembledMosaic]] = {}
+    for band, made in bands.items():
+        for window, mosaic in made.mosaics.items():
+            windows.setdefault(window, {})[band] = mosaic
+    return windows
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from astropy.table import QTable, Table
-from s3_server import S3Server, install, serve
+from support.s3_server import S3Server, install, serve
 
 from cosmosaic.processes import workers
 

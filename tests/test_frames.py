@@ -20,7 +20,7 @@ from cosmosaic.exposures.footprints import outside_arcsec
 from cosmosaic.exposures.headers import BLOCK_BYTES, MAX_HEADER_BLOCKS, FrameError, read_header
 from cosmosaic.exposures.search import find_frames
 from cosmosaic.exposures.table import frame_table
-from cosmosaic.geometry.grid import separations_deg, unit_vectors
+from cosmosaic.geometry.sphere import separations_deg, unit_vectors
 from cosmosaic.geometry.wcs import grid_wcs
 from cosmosaic.records import MosaicGrid
 

@@ -44,7 +44,7 @@ def test_unknown_column_is_refused(tmp_path):
 
 def test_module_prints_the_table(tmp_path):
     write_run([row("1", state="Completed", filter="F115W")], str(tmp_path), "1")
-    command = [sys.executable, "-m", "cosmosaic.run_table"]
+    command = [sys.executable, "-m", "cosmosaic", "summary"]
     shown = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True, check=True).stdout
     assert "F115W" in shown
     assert "Completed" in shown

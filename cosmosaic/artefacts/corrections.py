@@ -10,6 +10,7 @@ from astropy.table import QTable
 from jwst import datamodels
 
 from cosmosaic.artefacts.flicker import flicker_pattern
+from cosmosaic.artefacts.solution import WispSolution
 from cosmosaic.artefacts.wisps import (
     FEWEST_EXPOSURES,
     Floats,
@@ -21,31 +22,32 @@ from cosmosaic.artefacts.wisps import (
     wisp_image,
     write_wisp,
 )
-from cosmosaic.cells.cells import usable_pixels
-from cosmosaic.exposures.library import exposure_name
+from cosmosaic.dq import is_usable
 from cosmosaic.provenance import save_model
-from cosmosaic.records import Made
-from cosmosaic.sky.solution import WISP_SUFFIX, WispSolution
+from cosmosaic.steps.result import Made
 
 NO_WISP = WispFit(0.0, np.inf)
 
 
 def remove_flicker(model: Any) -> None:
     """Subtract the 1/f stripes of a count-rate or calibrated image, in place."""
-    usable = usable_pixels(model)
+    usable = is_usable(model.data, model.err, model.dq)
     model.data -= flicker_pattern(model.data, usable, int(model.meta.exposure.noutputs or 1))
     model.meta.cal_step.clean_flicker_noise = "COMPLETE"
 
 
-def measure_wisps(paths: list[Path], solution: WispSolution, stem: str, folder: Path) -> Made:
+def measure_wisps(
+    exposures: Mapping[str, Path], template: Path | None, solution: WispSolution, stem: str, folder: Path
+) -> Made:
     """Fit a wisp template to each exposure of one detector and filter.
 
     Parameters
     ----------
-    paths
-        ``_cal`` files, and the template where there is one, whose first image is a full frame or has the exposures'
-        shape: the user's, or that of an earlier run. Without, the exposures make one themselves, if there are three
-        or more.
+    exposures
+        ``_cal`` files by the exposures' names.
+    template
+        File whose first image is a full frame or has the exposures' shape: the user's, or that of an earlier run.
+        Without, the exposures make one themselves, if there are three or more.
     solution
         The exposures, and whether the template is an earlier run's.
     stem
@@ -59,50 +61,49 @@ def measure_wisps(paths: list[Path], solution: WispSolution, stem: str, folder: 
     ValueError
         The template does not fit the exposures; the file is named.
     """
-    exposures = [path for path in paths if path.name.endswith("_cal.fits")]
-    given = [path for path in paths if path not in exposures]
-    blocks = {path: _blocks_of(path) for path in exposures}
-    template = _template(given, list(blocks.values()))
-    fits_of = {
-        exposure_name(path.name): NO_WISP if template is None else fit_template(block, template)
-        for path, block in blocks.items()
-    }
-    written = [] if template is None else _write_wisps(template, fits_of, folder)
-    if template is not None and not given:
-        written.append(_write_template(template, folder / f"{stem}.fits"))
+    blocks = {name: _blocks_of(path) for name, path in exposures.items()}
+    shape = _template(template, list(blocks.values()))
+    fits_of = {name: NO_WISP if shape is None else fit_template(block, shape) for name, block in blocks.items()}
+    wisps = {} if shape is None else _write_wisps(shape, fits_of, folder)
+    own = shape if template is None else None
     rows = [(name, *fit, fit.is_significant, solution.exposures[name]) for name, fit in fits_of.items()]
     table = QTable(rows=rows, names=("exposure", "amplitude", "error", "subtracted", "sha256"))
     table.meta |= {"kept": solution.kept, "missing": list(solution.missing)}
     table.write(folder / f"{stem}.ecsv", format="ascii.ecsv", overwrite=True)
-    return Made([*written, folder / f"{stem}.ecsv"], {"wisps_significant": float(sum(row[3] for row in rows))})
+    return Made(
+        table=folder / f"{stem}.ecsv",
+        template=None if own is None else _write_template(own, folder / f"{stem}.fits"),
+        wisps=wisps,
+        facts={"wisps_significant": float(sum(row[3] for row in rows))},
+    )
 
 
-def subtract_wisp(paths: list[Path], folder: Path) -> Made:
+def subtract_wisp(exposure: Path, wisp: Path | None, folder: Path) -> Made:
     """Subtract the wisp of one exposure.
 
     Parameters
     ----------
-    paths
-        A ``_cal`` file and, where its wisp is significant, its ``_wisp.npz``.
+    exposure
+        A ``_cal`` file.
+    wisp
+        Its ``_wisp.npz``, where its wisp is significant.
     folder
         Where the corrected file goes, under the same name.
     """
-    path = next(path for path in paths if path.suffix == ".fits")
-    wisps = [read_wisp(other) for other in paths if other != path]
-    with datamodels.open(path) as model:
-        for wisp in wisps:
-            model.data -= wisp_image(wisp, model.data.shape)
-        return Made([save_model(model, folder / path.name)])
+    with datamodels.open(exposure) as model:
+        if wisp:
+            model.data -= wisp_image(read_wisp(wisp), model.data.shape)
+        return Made(cal=save_model(model, folder / exposure.name))
 
 
 def _blocks_of(path: Path) -> Floats:
     with datamodels.open(path) as model:
-        return block_means(model.data, usable_pixels(model))
+        return block_means(model.data, is_usable(model.data, model.err, model.dq))
 
 
-def _template(given: list[Path], blocks: list[Floats]) -> Floats | None:
+def _template(given: Path | None, blocks: list[Floats]) -> Floats | None:
     if given:
-        return _read_template(given[0], blocks[0].shape)
+        return _read_template(given, blocks[0].shape)
     if len(blocks) < FEWEST_EXPOSURES:
         return None
     # As it is when it is read again: an exposure that was corrected with it stays what it is.
@@ -123,13 +124,13 @@ def _read_template(path: Path, shape: tuple[int, ...]) -> Floats:
     return image.reshape(shape[0], factor, shape[1], factor).mean(axis=(1, 3))
 
 
-def _write_wisps(template: Floats, fits_of: Mapping[str, WispFit], folder: Path) -> list[Path]:
+def _write_wisps(template: Floats, fits_of: Mapping[str, WispFit], folder: Path) -> dict[str, Path]:
     # Wisps and not their strengths: an exposure's correction depends on nothing else, such as the template's header.
-    return [
-        write_wisp(fit.amplitude * template, folder / f"{name}{WISP_SUFFIX}")
+    return {
+        name: write_wisp(fit.amplitude * template, folder / f"{name}_wisp.npz")
         for name, fit in fits_of.items()
         if fit.is_significant
-    ]
+    }
 
 
 def _write_template(template: Floats, path: Path) -> Path:

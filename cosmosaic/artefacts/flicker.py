@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cosmosaic.source_light import COMPACT_TIERS, smooth_background, source_mask
+from cosmosaic.statistics import scatter_about_zero
 
 Floats = NDArray[np.floating]
 Flags = NDArray[np.bool_]
@@ -48,7 +49,7 @@ def flicker_pattern(image: Floats, usable: Flags, outputs: int) -> Floats:
     masked = _sources(data - background) | ~usable
     background = smooth_background(data, masked, BACKGROUND_BOX)
     residual = np.where(masked, np.nan, data - background)
-    noise = 1.4826 * np.nanmedian(np.abs(residual))
+    noise = scatter_about_zero(residual)
     residual[np.abs(residual) > CLIP_SIGMA * noise] = np.nan
 
     pattern = np.broadcast_to(_stripes(residual, noise, axis=1)[:, None], residual.shape).copy()

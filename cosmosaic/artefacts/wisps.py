@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from astropy.nddata import block_reduce
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from cosmosaic.source_light import COMPACT_TIERS, smooth_background, source_mask
-from cosmosaic.statistics import gaussian_mode
+from cosmosaic.statistics import gaussian_mode, scatter_about_zero
 
 Floats = NDArray[np.floating]
 Flags = NDArray[np.bool_]
@@ -45,12 +46,10 @@ def block_means(image: Floats, usable: Flags) -> Floats:
     data = np.where(usable, image, np.nan)
     background = smooth_background(data, source_mask(data, COMPACT_TIERS[:1]), 64)
     masked = source_mask(data - background, COMPACT_TIERS) | ~usable
-    noise = 1.4826 * np.nanmedian(np.abs(np.where(masked, np.nan, data - background)))
+    noise = scatter_about_zero(np.where(masked, np.nan, data - background))
     masked |= ~(np.abs(data - background) < 5 * noise)
-    ny, nx = (size // BLOCK for size in image.shape)
-    cut = (slice(0, ny * BLOCK), slice(0, nx * BLOCK))
-    number = (~masked)[cut].reshape(ny, BLOCK, nx, BLOCK).sum(axis=(1, 3))
-    total = np.where(masked, 0.0, image)[cut].reshape(ny, BLOCK, nx, BLOCK).sum(axis=(1, 3))
+    number = block_reduce(~masked, BLOCK)
+    total = block_reduce(np.where(masked, 0.0, image), BLOCK)
     return np.where(number >= BLOCK**2 // 3, total / np.maximum(number, 1), np.nan)
 
 

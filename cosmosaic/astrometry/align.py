@@ -26,9 +26,9 @@ from cosmosaic.astrometry.stars import (
     star_catalog,
 )
 from cosmosaic.astrometry.wcs import correct_exposure, corrected, correction_between
-from cosmosaic.exposures.library import exposure_name, open_exposures
+from cosmosaic.exposures.library import open_exposures
 from cosmosaic.provenance import save_model
-from cosmosaic.records import Made
+from cosmosaic.steps.result import Made
 
 TOO_FEW = "too few stars in common. Lower align.snr_threshold or align.minimum_objects, or set align.enabled to false"
 
@@ -37,14 +37,18 @@ class AlignmentError(RuntimeError):
     """The exposures could not be aligned."""
 
 
-def solve_alignment(paths: list[Path], request: AlignRequest, stem: str, folder: Path) -> Made:
+def solve_alignment(
+    exposures: Mapping[str, Path], catalogue: Path | None, request: AlignRequest, stem: str, folder: Path
+) -> Made:
     """Find the corrections of exposures by the stars they share with others, or with a reference catalogue.
 
     Parameters
     ----------
-    paths
+    exposures
         ``_cal`` files of the exposures that are to be aligned, and of those with known corrections that they overlap
-        with; with a reference catalogue of the user's own, its file comes last.
+        with, by name.
+    catalogue
+        A reference catalogue of the user's own.
     request
         How, and what is known already.
     stem
@@ -57,9 +61,7 @@ def solve_alignment(paths: list[Path], request: AlignRequest, stem: str, folder:
     AlignmentError
         There are too few stars in common.
     """
-    exposures = {exposure_name(path.name): path for path in paths if path.name.endswith("_cal.fits")}
-    own_catalog = [str(path) for path in paths if path not in exposures.values()]
-    reference = own_catalog[0] if own_catalog else request.settings.reference_catalog or ""
+    reference = str(catalogue) if catalogue else request.settings.reference_catalog or ""
     found = _corrections(exposures, reference, request, folder.parent)
     known = {one.name: one for one in request.kept}
     alignment = Alignment(
@@ -72,23 +74,24 @@ def solve_alignment(paths: list[Path], request: AlignRequest, stem: str, folder:
     )
     table = folder / f"{stem}.ecsv"
     alignment_table(alignment).write(table, format="ascii.ecsv")
-    return Made([table, *(_write(one, folder) for one in alignment.exposures)])
+    return Made(table=table, corrections={one.name: _write(one, folder) for one in alignment.exposures})
 
 
-def align_exposure(paths: list[Path], folder: Path) -> Made:
+def align_exposure(exposure: Path, correction: Path, folder: Path) -> Made:
     """Correct the WCS of one exposure.
 
     Parameters
     ----------
-    paths
-        A ``_cal`` file and its ``_correction.json``.
+    exposure
+        A ``_cal`` file.
+    correction
+        Its ``_correction.json``.
     folder
         Where the corrected file goes, under the same name.
     """
-    path, correction = sorted(paths, key=lambda each: each.suffix)
-    with datamodels.open(path) as model:
+    with datamodels.open(exposure) as model:
         correct_exposure(model, Correction.model_validate_json(correction.read_text()))
-        return Made([save_model(model, folder / path.name)])
+        return Made(cal=save_model(model, folder / exposure.name))
 
 
 def _corrections(
@@ -109,7 +112,7 @@ def _corrections(
     if failed:
         raise AlignmentError(
             f"{len(failed)} of {len(new)} new exposures ({failed[0]}, ...) could not be aligned to the "
-            f"{len(request.kept)} that were aligned before: {TOO_FEW}, or set solve_anew to true"
+            f"{len(request.kept)} that were aligned before: {TOO_FEW}, or set resolve to true"
         )
     return found
 

@@ -12,7 +12,7 @@ import numpy as np
 from astropy import units
 from astropy.table import QTable
 
-from cosmosaic.geometry.grid import Footprint, footprints_overlap
+from cosmosaic.geometry.sphere import Footprint, footprints_overlap
 from cosmosaic.records import Record
 from cosmosaic.solved import Moves, Solved, moves_of, staying
 from cosmosaic.survey import AlignSettings

@@ -17,7 +17,7 @@ from tweakwcs.matchutils import XYXYMatch
 from cosmosaic.astrometry.solution import AlignRequest, Correction
 from cosmosaic.astrometry.wcs import correction_between
 from cosmosaic.exposures.library import open_exposures
-from cosmosaic.geometry.grid import FloatArray, plane_to_sky, sky_to_plane
+from cosmosaic.geometry.sphere import FloatArray, plane_to_sky, sky_to_plane
 
 BRIGHTEST = 200
 """As many stars of an exposure are used."""

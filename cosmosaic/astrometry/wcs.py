@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tweakwcs.correctors import JWSTWCSCorrector
 
 from cosmosaic.astrometry.solution import NO_CORRECTION, Correction, correction
-from cosmosaic.geometry.grid import ARCSEC_PER_RADIAN
+from cosmosaic.geometry.sphere import ARCSEC_PER_RADIAN
 
 CORRECTED_FRAME = "v2v3corr"
 """The frame behind the correction in the WCS of a corrected exposure."""

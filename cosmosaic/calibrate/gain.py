@@ -12,7 +12,8 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
-FULL_FRAME = (2048, 2048)
+from cosmosaic.nircam import FULL_FRAME
+
 PLAUSIBLE_GAIN = (0.5, 10.0)
 """Bounds of a map's mean in electrons per DN; NIRCam's detectors have about 1.8 to 2.2."""
 

@@ -5,29 +5,12 @@ import os
 from functools import lru_cache
 from pathlib import Path
 
+from cosmosaic.calibrate.steps import STAGE1_KINDS, STAGE2_KINDS
 from cosmosaic.exposures.headers import read_header
 from cosmosaic.processes import workers
 from cosmosaic.records import Frame, Record, Reference
 from cosmosaic.storage import store
 from cosmosaic.survey import Survey
-
-STAGE1_KINDS = (
-    "mask",
-    "saturation",
-    "superbias",
-    "ipc",
-    "refpix",
-    "sirskernel",
-    "linearity",
-    "dark",
-    "readnoise",
-    "gain",
-    "flat",
-)
-"""Reference types that jwst's Detector1Pipeline asks for on NIRCam images."""
-
-STAGE2_KINDS = ("distortion", "filteroffset", "flat", "photom", "area")
-"""Reference types that jwst's Image2Pipeline asks for on NIRCam images, resample left out."""
 
 SIMULATED_CONTEXT = "jwst_0001.pmap"
 """CRDS context of a synthetic survey's own cache."""

@@ -12,19 +12,23 @@ from jwst.pipeline import Detector1Pipeline, Image2Pipeline
 
 from cosmosaic.artefacts.corrections import remove_flicker
 from cosmosaic.calibrate.gain import check_gain_map
+from cosmosaic.calibrate.references import localise_cache
 from cosmosaic.exposures.library import exposure_name
+from cosmosaic.processes import workers
 from cosmosaic.provenance import save_model
-from cosmosaic.records import Made
+from cosmosaic.steps.result import Made
 from cosmosaic.survey import ExposureSettings, FlickerCorrection
 
 
-def calibrate_ramp(paths: list[Path], settings: ExposureSettings, detector: str, folder: Path) -> Made:
+def calibrate_ramp(ramp: Path, gain_map: Path | None, settings: ExposureSettings, detector: str, folder: Path) -> Made:
     """Run Detector1 on one ramp (Stage 1).
 
     Parameters
     ----------
-    paths
-        The ``_uncal`` file and, optionally, the user's gain map for its detector.
+    ramp
+        The ``_uncal`` file.
+    gain_map
+        The user's own, in place of the reference file.
     settings
         Cosmic rays.
     detector
@@ -37,27 +41,27 @@ def calibrate_ramp(paths: list[Path], settings: ExposureSettings, detector: str,
     cosmosaic.calibrate.gain.GainMapError
         The gain map cannot be used for this detector.
     """
-    ramp, *gain_maps = paths
-    for gain_map in gain_maps:
+    localise_cache(workers.shared_folder())
+    if gain_map:
         check_gain_map(gain_map, detector)
-    steps = _stage1_parameters(settings, gain_maps[0] if gain_maps else None)
+    steps = _stage1_parameters(settings, gain_map)
     model = Detector1Pipeline.call(str(ramp), steps=steps, save_results=False, save_calibrated_ramp=False)
-    return Made([save_model(model, folder / f"{exposure_name(ramp.name)}_rate.fits")])
+    return Made(rate=save_model(model, folder / f"{exposure_name(ramp.name)}_rate.fits"))
 
 
-def calibrate_rate(paths: list[Path], flicker_noise: FlickerCorrection, folder: Path) -> Made:
+def calibrate_rate(rate: Path, flicker_noise: FlickerCorrection, folder: Path) -> Made:
     """Take 1/f noise out of one count-rate image, and run Image2 on it without its resample step (Stage 2).
 
     Parameters
     ----------
-    paths
+    rate
         The ``_rate`` file.
     flicker_noise
         Correction of 1/f noise; an image that was corrected before is left as it is.
     folder
         Where the ``_cal`` file (MJy/sr) goes.
     """
-    (rate,) = paths
+    localise_cache(workers.shared_folder())
     steps = {
         "bkg_subtract": {"skip": True},
         "assign_wcs": {"skip": False},
@@ -68,7 +72,7 @@ def calibrate_rate(paths: list[Path], flicker_noise: FlickerCorrection, folder: 
     }
     with datamodels.open(str(rate)) as opened:
         (model,) = Image2Pipeline.call(_without_flicker_noise(opened, flicker_noise), steps=steps, save_results=False)
-    return Made([save_model(model, folder / f"{exposure_name(rate.name)}_cal.fits")])
+    return Made(cal=save_model(model, folder / f"{exposure_name(rate.name)}_cal.fits"))
 
 
 def _stage1_parameters(settings: ExposureSettings, gain_map: Path | None) -> dict[str, dict[str, Any]]:

@@ -17,6 +17,7 @@ from cosmosaic.catalogue.detection import detect
 from cosmosaic.catalogue.image import read_mosaic
 from cosmosaic.catalogue.noise import MosaicStatistics, mosaic_statistics
 from cosmosaic.catalogue.photometry import aperture_suffixes, measure_sources
+from cosmosaic.steps.result import Made
 from cosmosaic.survey import CatalogSettings
 
 SOFTWARE = ("cosmosaic", "photutils", "astropy")
@@ -135,3 +136,11 @@ def _write_segments(catalog: MosaicCatalog, path: Path) -> None:
     header["NSOURCES"] = (len(catalog.table), "number of sources")
     image = fits.ImageHDU(catalog.segments, header=header, name="SEGM")
     fits.HDUList([fits.PrimaryHDU(), image]).writeto(path, overwrite=True)
+
+
+def catalog_mosaic(mosaic: Path, settings: CatalogSettings, band: str, stem: str, folder: Path) -> Made:
+    """Measure the sources of a mosaic (``_i2d``) and its noise; write catalogue and segmentation map."""
+    catalog = measure_mosaic(mosaic, settings, band)
+    files = write_catalog(catalog, folder, stem)
+    facts = {name: value for name, value in catalog.statistics.model_dump().items() if value is not None}
+    return Made(catalogue=files.ecsv, parquet=files.parquet, segments=files.segments, facts=facts)

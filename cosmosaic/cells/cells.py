@@ -17,7 +17,6 @@ from astropy.io import fits
 from astropy.wcs.utils import proj_plane_pixel_area
 from jwst import datamodels
 from numpy.typing import NDArray
-from scipy.interpolate import RectBivariateSpline
 
 from cosmosaic.cells.source_masks import mask_image
 from cosmosaic.dq import implausible_in, is_usable
@@ -26,10 +25,11 @@ from cosmosaic.exposures.keywords import GROUP_KEYWORDS, KeywordError, detector_
 from cosmosaic.exposures.library import exposure_name
 from cosmosaic.exposures.patterns import pattern_at
 from cosmosaic.geometry.grid import sky_to_pixel, survey_grid
+from cosmosaic.geometry.interpolation import LATTICE_STEP_PIXELS, LatticeSplines
 from cosmosaic.geometry.windows import CELL_PIXELS, Box, box_of, cell_lattice, window_of
-from cosmosaic.records import Made, MosaicGrid
-from cosmosaic.sky.solution import CELLS_SUFFIX, MASKED_SUFFIX
+from cosmosaic.records import MosaicGrid
 from cosmosaic.source_light import grown
+from cosmosaic.steps.result import Made
 from cosmosaic.survey import GridSettings
 
 Floats = NDArray[np.floating]
@@ -43,7 +43,6 @@ FEWEST_CELLS = 1000
 """Of an exposure in a part of the survey: 8 by 8 arcsec in the short-wavelength channel."""
 FEWEST_FOR_LEVEL = 50
 """Cells of an exposure, outside of sources, that tell its level."""
-SPLINE_STEP_PIXELS = 32
 HOLD_OUT = 2
 """One in ``HOLD_OUT**2`` blocks of cells is kept from every solution, to score it on."""
 BLOCK_CELLS = 16
@@ -180,12 +179,12 @@ def bin_exposures(paths: Sequence[Path]) -> CellSurvey:
     return gather(exposures, grid)
 
 
-def bin_frame(paths: list[Path], grid: MosaicGrid, folder: Path) -> Made:
+def bin_frame(exposure: Path, grid: MosaicGrid, folder: Path) -> Made:
     """Bring one exposure onto the survey's lattice of cells.
 
     Parameters
     ----------
-    paths
+    exposure
         A ``_cal`` file.
     grid
         From `cell_lattice`.
@@ -197,21 +196,22 @@ def bin_frame(paths: list[Path], grid: MosaicGrid, folder: Path) -> Made:
     NoSkyError
         The exposure has no usable pixel; the file is named.
     """
-    (path,) = paths
-    with datamodels.open(path) as model:
-        exposure = bin_exposure(model, grid)
-    return Made([write_cells(exposure, folder / f"{exposure.name}{CELLS_SUFFIX}")])
+    with datamodels.open(exposure) as model:
+        binned = bin_exposure(model, grid)
+    return Made(cells=write_cells(binned, folder / f"{binned.name}_cells.npz"))
 
 
-def bin_masked_frame(paths: list[Path], grid: MosaicGrid, folder: Path) -> Made:
+def bin_masked_frame(exposure: Path, mask: Path, grid: MosaicGrid, folder: Path) -> Made:
     """Bring what one exposure has outside of known sources onto the survey's lattice of cells.
 
     An exposure that they fill comes with all its light, as without a mask, of which a pedestal is an upper limit.
 
     Parameters
     ----------
-    paths
-        A ``_cal`` file, and a mask of sources (`cosmosaic.cells.source_masks`).
+    exposure
+        A ``_cal`` file.
+    mask
+        A mask of sources (`cosmosaic.cells.source_masks`).
     grid
         From `cell_lattice`.
     folder
@@ -224,14 +224,13 @@ def bin_masked_frame(paths: list[Path], grid: MosaicGrid, folder: Path) -> Made:
     cosmosaic.cells.source_masks.SourceMaskError
         The mask is none.
     """
-    path, mask = paths
-    with datamodels.open(path) as model:
-        exposure, usable = bin_exposure(model, grid), usable_pixels(model)
+    with datamodels.open(exposure) as model:
+        binned, usable = bin_exposure(model, grid), usable_pixels(model)
         free = usable & ~source_pixels(mask, model.meta.wcs, usable.shape)
-        outside = _bin_pixels(model, free, grid) if free.any() else exposure
+        outside = _bin_pixels(model, free, grid) if free.any() else binned
     if np.count_nonzero(outside.usable) >= FEWEST_FOR_LEVEL:
-        exposure = outside
-    return Made([write_cells(exposure, folder / f"{exposure.name}{MASKED_SUFFIX}")])
+        binned = outside
+    return Made(cells=write_cells(binned, folder / f"{binned.name}_masked.npz"))
 
 
 def write_cells(exposure: Exposure, path: Path) -> Path:
@@ -421,14 +420,13 @@ def nearest_pixels(
     to_pixel
         Converts directions (RA, Dec) in degrees to 0-based pixels (x, y) of the other image; shape ``(N, 2)`` both.
     """
-    nodes = [np.arange(-SPLINE_STEP_PIXELS, size + 2 * SPLINE_STEP_PIXELS, SPLINE_STEP_PIXELS) for size in shape]
-    y, x = np.meshgrid(*(node.astype(float) for node in nodes), indexing="ij")
+    step = LATTICE_STEP_PIXELS
+    rows, columns = (np.arange(-step, size + 2 * step, step, dtype=float) for size in shape)
+    y, x = np.meshgrid(rows, columns, indexing="ij")
     sky = np.stack(wcs(x.ravel(), y.ravel(), with_bounding_box=False), axis=1)
     on_grid = to_pixel(sky).T.reshape(2, *y.shape)
-    column, row = (
-        np.rint(RectBivariateSpline(*nodes, values)(np.arange(shape[0]), np.arange(shape[1]))).astype(np.int64)
-        for values in on_grid
-    )
+    positions = LatticeSplines(rows, columns, on_grid)(*map(np.arange, shape))
+    column, row = (np.rint(position).astype(np.int64) for position in positions)
     return row, column
 
 

@@ -14,7 +14,7 @@ from astropy.io import fits
 from astropy.wcs import WCS
 from numpy.typing import ArrayLike, NDArray
 
-from cosmosaic.geometry.grid import Footprint, touches
+from cosmosaic.geometry.sphere import Footprint, touches
 
 SETTING = "sky.source_masks"
 

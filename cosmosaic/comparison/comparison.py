@@ -1,5 +1,6 @@
 """All sky methods on the same exposures: ranked by the verdict, drawn side by side."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -7,9 +8,11 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from cosmosaic.cells.cells import CellSurvey, read_cells, stack, without_patterns
-from cosmosaic.records import Made, MosaicGrid
+from cosmosaic.records import MosaicGrid
+from cosmosaic.sky.measure import Measured, sky_inputs, write_sky
 from cosmosaic.sky.methods import Sky, SkyInputs, measure, values_of
-from cosmosaic.sky.solution import CELLS_SUFFIX
+from cosmosaic.sky.solution import SkyRequest
+from cosmosaic.steps.result import Made
 from cosmosaic.verdict.pictures import draw_skies
 from cosmosaic.verdict.verdict import Verdict, rank
 
@@ -36,13 +39,40 @@ def choose_method(inputs: SkyInputs) -> tuple[str, Sky, dict[str, float]]:
     return winner, skies[winner], {method: round(verdict.score, DIGITS) for method, verdict in ranking}
 
 
-def compare_methods(paths: list[Path], methods: tuple[str, ...], grid: MosaicGrid, stem: str, folder: Path) -> Made:
+def choose_sky(
+    cells: Mapping[str, Path],
+    masked: Mapping[str, Path],
+    exposures: Mapping[str, Path],
+    levels: Path | None,
+    request: SkyRequest,
+    stem: str,
+    folder: Path,
+) -> Made:
+    """Measure the sky by the method that the verdict ranks first, or by that of the solution that is kept.
+
+    Parameters as for `cosmosaic.sky.measure.measure_sky`.
+    """
+    inputs = sky_inputs(cells, masked, exposures, levels, request, folder.parent)
+    if request.kept:
+        method = request.kept.method
+        return write_sky(inputs, Measured(method, measure(method, inputs)), request, stem, folder)
+    return write_sky(inputs, Measured(*choose_method(inputs)), request, stem, folder)
+
+
+def compare_methods(
+    cells: Mapping[str, Path],
+    exposures: Mapping[str, Path],
+    methods: tuple[str, ...],
+    grid: MosaicGrid,
+    stem: str,
+    folder: Path,
+) -> Made:
     """Measure the sky of some exposures by all methods and rank these.
 
     Parameters
     ----------
-    paths
-        ``_cells.npz`` and ``_cal`` files of exposures of one filter.
+    cells, exposures
+        ``_cells.npz`` and ``_cal`` files of exposures of one filter by name.
     methods
         Keys of `cosmosaic.sky.methods.METHODS`.
     grid
@@ -52,16 +82,15 @@ def compare_methods(paths: list[Path], methods: tuple[str, ...], grid: MosaicGri
     folder
         Gets ``_compare.ecsv``, a row for each method, best first, and ``_compare.png``, their skies at one stretch.
     """
-    cells = [path for path in paths if path.name.endswith(CELLS_SUFFIX)]
-    survey = read_cells(cells, grid)
-    inputs = SkyInputs(survey, [path for path in paths if path not in cells], None, folder.parent)
+    survey = read_cells(list(cells.values()), grid)
+    inputs = SkyInputs(survey, list(exposures.values()), None, folder.parent)
     skies = {method: measure(method, inputs) for method in methods}
     ranking = rank(survey, skies)
     table = folder / f"{stem}_compare.ecsv"
     comparison_table(ranking).write(table, format="ascii.ecsv")
     picture = folder / f"{stem}_compare.png"
     draw_skies({method: _sky(survey, skies[method]) for method, _ in ranking}, picture)
-    return Made([table, picture], {method: verdict.score for method, verdict in ranking})
+    return Made(table=table, picture=picture, facts={method: verdict.score for method, verdict in ranking})
 
 
 def comparison_table(ranking: list[tuple[str, Verdict]]) -> Table:

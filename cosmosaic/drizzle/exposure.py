@@ -20,7 +20,7 @@ from cosmosaic.exposures.library import exposure_name
 from cosmosaic.exposures.patterns import pattern_image
 from cosmosaic.exposures.planes import Change, FloatRows, copy_changed, read_plane
 from cosmosaic.exposures.wcs import read_wcs, wcs_corners
-from cosmosaic.survey import SkySettings
+from cosmosaic.survey import SkyTreatment
 
 LAYOUT_KEYWORDS = ("SIMPLE", "XTENSION", "BITPIX", "NAXIS", "NAXIS1", "NAXIS2", "EXTEND", "PCOUNT", "GCOUNT")
 TEXT_KEYWORDS = ("EXTNAME", "EXTVER", "BSCALE", "BZERO", "COMMENT", "HISTORY", "")
@@ -161,7 +161,7 @@ def keywords(header: fits.Header) -> dict[str, bool | int | float | str]:
 
 
 def write_flagged(
-    source: Path, exposure: Exposure, level: float, sky: SkySettings, target: Path, outlier_step: str
+    source: Path, exposure: Exposure, level: float, treatment: SkyTreatment, target: Path, outlier_step: str
 ) -> Path:
     """Write a ``_crf`` file: the ``_cal`` file with other sky, flags and blanked pixels.
 
@@ -171,8 +171,8 @@ def write_flagged(
         The ``_cal`` file that the exposure was read from.
     exposure
         With its final flags.
-    level, sky
-        Sky in MJy/sr, whether it is taken out of SCI or only recorded, and how it was measured.
+    level, treatment
+        Sky in MJy/sr, whether it is subtracted from SCI or only recorded, and how it was measured.
     target
         The file to write.
     outlier_step
@@ -182,10 +182,10 @@ def write_flagged(
     header["FILENAME"] = target.name
     header["S_OUTLIR"] = (outlier_step, "Outlier Detection")
     header["BKGLEVEL"] = (level, "Computed constant background level")
-    header["BKGSUB"] = (sky.subtract, "Has background been subtracted from data?")
-    header["BKGMETH"] = (sky.method, "Background computation method")
+    header["BKGSUB"] = (treatment.subtract, "Has background been subtracted from data?")
+    header["BKGMETH"] = (treatment.method, "Background computation method")
     changes: dict[str, Change] = dict.fromkeys(PLANES, partial(_blanked, exposure.dq))
-    changes["SCI"] = partial(_cleared, exposure, np.float32(level if sky.subtract else 0.0))
+    changes["SCI"] = partial(_cleared, exposure, np.float32(level if treatment.subtract else 0.0))
     changes["DQ"] = lambda rows, _: exposure.dq[rows]
     return copy_changed(source, target, header, changes)
 

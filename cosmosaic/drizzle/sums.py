@@ -57,7 +57,7 @@ def output_reach(pixel_map: PixelMap, settings: DrizzleSettings) -> float:
     return REACH_PIXELS[settings.kernel] * max(1.0, _input_pixel_side(pixel_map))
 
 
-def drizzle_exposure(light: Light, pixel_map: PixelMap, box: Box, settings: DrizzleSettings) -> Sums:
+def drizzle_light(light: Light, pixel_map: PixelMap, box: Box, settings: DrizzleSettings) -> Sums:
     """Drizzle an exposure into a rectangle of the lattice.
 
     Science is averaged with the given weights. Of the variances sigma is averaged, to be squared afterwards, as
@@ -147,7 +147,7 @@ def patches(
     reach = int(np.ceil(2 * REACH_PIXELS[settings.kernel] * max(1.0, 1.0 / _input_pixel_side(pixel_map))))
     kept = light._replace(weight=_unflagged_near(flagged, light.weight, reach))
     for box, indices in zip(boxes, touched, strict=True):
-        afresh = drizzle_exposure(kept, pixel_map, box, settings).planes
+        afresh = drizzle_light(kept, pixel_map, box, settings).planes
         yield Patch(box, indices, afresh.reshape(-1, afresh.shape[2])[indices])
 
 
@@ -169,7 +169,7 @@ def _unflagged_near(flagged: NDArray[np.bool_], weight: FloatImage, reach: int) 
 
 def _reached(light: Light, pixel_map: PixelMap, box: Box, settings: DrizzleSettings) -> NDArray[np.int32]:
     """Return the flat indices of a rectangle's pixels that light falls on."""
-    weight = drizzle_exposure(light, pixel_map, box, settings).planes[..., WEIGHT]
+    weight = drizzle_light(light, pixel_map, box, settings).planes[..., WEIGHT]
     return np.flatnonzero(weight).astype(np.int32)
 
 
@@ -245,6 +245,21 @@ def read_patch(path: Path) -> Patch:
     """Read what `write_patch` wrote."""
     with path.open("rb") as file:
         return Patch(Box(*np.load(file).tolist()), np.load(file), np.load(file))
+
+
+def read_strip(source: SumsFile, strip: Box, patch: Patch | None = None) -> Sums | None:
+    """Read the part of a file that lies in a strip of the lattice, with the patch applied; None where none does."""
+    common = source.box.intersection(strip)
+    if not common.pixels:
+        return None
+    first = common.y - source.box.y
+    data = source.rows(first, first + common.height)
+    if patch is not None:
+        width = source.box.width
+        start, stop = np.searchsorted(patch.indices, [first * width, (first + common.height) * width])
+        data.reshape(-1, data.shape[2])[patch.indices[start:stop] - first * width] = patch.values[start:stop]
+    left = common.x - source.box.x
+    return Sums(common, data[:, left : left + common.width])
 
 
 def weight_samples(sums: Sums, tile: Box, stride: int = 48) -> FloatImage:

@@ -3,10 +3,12 @@
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 from cosmosaic.exposures.keywords import NAME_PATTERN
 from cosmosaic.nircam import wheels_of
 from cosmosaic.records import Association, Frame, Record, RefusedFrame
+from cosmosaic.steps.result import Made
 from cosmosaic.storage.store import open_object
 
 LARGEST_FILE_BYTES = 1 << 26
@@ -89,6 +91,13 @@ def association_json(association: Association, member_files: Mapping[str, str]) 
         ],
     }
     return json.dumps(document, indent=4) + "\n"
+
+
+def write_association(cals: Mapping[str, Path], association: Association, folder: Path) -> Made:
+    """Write the association of one filter for the ``_cal`` files of its members."""
+    path = folder / f"{association.product_name}_asn.json"
+    path.write_text(association_json(association, {name: cal.name for name, cal in cals.items()}))
+    return Made(association=path)
 
 
 def read_association(uri: str) -> AssociationFile:

@@ -6,12 +6,11 @@ Nodes lie in the middles of equal parts of the detector: 64 by 1 are stripes alo
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-
-from cosmosaic.sky.solution import PATTERNS_SUFFIX
 
 Floats = NDArray[np.floating]
 Flags = NDArray[np.bool_]
@@ -60,18 +59,24 @@ def patterns_text(patterns: Sequence[Floats]) -> str:
     return json.dumps([np.round(nodes, DIGITS).tolist() for nodes in patterns])
 
 
-def write_patterns(text: str, name: str, folder: Path) -> Path:
-    """Write what `patterns_text` gave to ``<exposure>_patterns.json``."""
-    path = folder / f"{name}{PATTERNS_SUFFIX}"
-    path.write_text(text)
+class ExposureSky(NamedTuple):
+    """What is taken out of one exposure."""
+
+    level: float = 0.0
+    """MJy/sr."""
+    patterns: Sequence[Floats] = ()
+    """What varies over it, MJy/sr."""
+
+
+def write_exposure_sky(level: float, patterns: str, path: Path) -> Path:
+    """Write the level of an exposure (MJy/sr) and what `patterns_text` gave, which may be empty."""
+    path.write_text(f'{{"level": {json.dumps(level)}, "patterns": {patterns or "[]"}}}')
     return path
 
 
-def patterns_among(paths: Sequence[Path]) -> list[Floats]:
-    """Read the patterns of an exposure from what is among some files; none where there are none."""
-    return [nodes for path in paths if path.name.endswith(PATTERNS_SUFFIX) for nodes in read_patterns(path)]
-
-
-def read_patterns(path: Path) -> list[Floats]:
-    """Read what `write_patterns` wrote."""
-    return [np.array(nodes, dtype=float) for nodes in json.loads(path.read_text())]
+def read_exposure_sky(path: Path | None) -> ExposureSky:
+    """Read what `write_exposure_sky` wrote; no file is no sky."""
+    if path is None:
+        return ExposureSky()
+    sky = json.loads(path.read_text())
+    return ExposureSky(sky["level"], [np.array(nodes, dtype=float) for nodes in sky["patterns"]])

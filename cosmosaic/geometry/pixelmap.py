@@ -1,4 +1,4 @@
-"""Where the pixels of a frame fall on the survey's pixel lattice: interpolated where that is exact enough."""
+"""Where the pixels of a frame fall on the survey's pixel lattice: interpolated where that is accurate enough."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -7,18 +7,16 @@ from typing import Any
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
-from scipy.interpolate import BSpline, RectBivariateSpline
 
 from cosmosaic.geometry.grid import sky_to_pixel
+from cosmosaic.geometry.interpolation import LATTICE_STEP_PIXELS, LatticeSplines
 from cosmosaic.records import MosaicGrid
 
-STEP_PIXELS = 32
-"""Distance of the points at which the WCS is evaluated; a NIRCam distortion is then met to 1e-6 px."""
 TOLERANCE_PIXELS = 1e-5
-"""Largest error of an interpolated map, in output pixels; a map that misses it is evaluated exactly."""
+"""Largest error of an interpolated map, in output pixels; a map with larger errors is evaluated exactly."""
 
 BLOCK_PIXELS = 32
-"""Side of the blocks of pixels that are known to lie elsewhere without a look at each."""
+"""Side of the blocks of pixels whose bounds are known, so that whole blocks can be skipped."""
 
 FloatArray = NDArray[np.float64]
 
@@ -56,7 +54,7 @@ def sampled_map(wcs: Any, grid: MosaicGrid, shape: tuple[int, int]) -> FloatArra
     samples
         Output pixel x, then y, shape ``(2, n, m)``: of a few rows and columns, or ``(2, ny, nx)`` of all.
     """
-    if min(shape) < 2 * STEP_PIXELS:
+    if min(shape) < 2 * LATTICE_STEP_PIXELS:
         return exact_map(wcs, grid, shape)
     ys, xs = _lattice(shape)
     nodes = _mapped(wcs, grid, *np.meshgrid(xs, ys))
@@ -75,7 +73,7 @@ def whole_map(samples: FloatArray, shape: tuple[int, int]) -> PixelMap:
     """Make the map of all pixels of a frame from what `sampled_map` gave."""
     if samples.shape[1:] == shape:
         return PixelMap(*samples)
-    return PixelMap(*(_evaluated(spline, shape) for spline in _splines(samples, shape)))
+    return PixelMap(*_splines(samples, shape)(*map(np.arange, shape)))
 
 
 @njit(cache=True, nogil=True)
@@ -93,12 +91,12 @@ def _block_bounds(map_x: FloatArray, map_y: FloatArray) -> FloatArray:
 
 def _lattice(shape: tuple[int, int]) -> tuple[FloatArray, FloatArray]:
     """Rows and columns at which the WCS is evaluated, the outermost pixels among them."""
-    rows, columns = (np.linspace(0.0, n - 1.0, -(-n // STEP_PIXELS) + 1) for n in shape)
+    rows, columns = (np.linspace(0.0, n - 1.0, -(-n // LATTICE_STEP_PIXELS) + 1) for n in shape)
     return rows, columns
 
 
-def _splines(nodes: FloatArray, shape: tuple[int, int]) -> list[RectBivariateSpline]:
-    return [RectBivariateSpline(*_lattice(shape), plane, kx=3, ky=3, s=0) for plane in nodes]
+def _splines(nodes: FloatArray, shape: tuple[int, int]) -> LatticeSplines:
+    return LatticeSplines(*_lattice(shape), nodes)
 
 
 def _mapped(wcs: Any, grid: MosaicGrid, x: FloatArray, y: FloatArray) -> FloatArray:
@@ -107,23 +105,9 @@ def _mapped(wcs: Any, grid: MosaicGrid, x: FloatArray, y: FloatArray) -> FloatAr
     return pixels.T.reshape(2, *x.shape)
 
 
-def _largest_error(
-    splines: list[RectBivariateSpline], wcs: Any, grid: MosaicGrid, xs: FloatArray, ys: FloatArray
-) -> float:
+def _largest_error(splines: LatticeSplines, wcs: Any, grid: MosaicGrid, xs: FloatArray, ys: FloatArray) -> float:
     """Compare with the WCS in the middles between the lattice's points, where a spline errs most."""
     middle_x, middle_y = (xs[1:] + xs[:-1]) / 2, (ys[1:] + ys[:-1]) / 2
     exact = _mapped(wcs, grid, *np.meshgrid(middle_x, middle_y))
-    interpolated = np.stack([spline(middle_y, middle_x) for spline in splines])
-    error = np.abs(interpolated - exact).max()
+    error = np.abs(np.stack(splines(middle_y, middle_x)) - exact).max()
     return float(error) if np.isfinite(error) else np.inf
-
-
-def _evaluated(spline: RectBivariateSpline, shape: tuple[int, int]) -> FloatArray:
-    """Evaluate on all pixels as a product of sparse matrices, many times faster than the spline itself."""
-    knots_y, knots_x, coefficients = spline.tck
-    rows, columns = (
-        BSpline.design_matrix(np.arange(n, dtype=np.float64), knots, 3)
-        for n, knots in zip(shape, (knots_y, knots_x), strict=True)
-    )
-    matrix = np.reshape(coefficients, (rows.shape[1], columns.shape[1]))
-    return np.asarray(rows @ (columns @ matrix.T).T)

@@ -1,7 +1,7 @@
 """Tiles: square windows of the survey's pixel lattice, the units of memory, of work and of caching.
 
-Lattice pixels are counted from the tangent point: pixel (0, 0) is the one up and right of it. The tiles are
-anchored there too, the middle one about it, so that they stay what they are when frames are added.
+Lattice pixels are counted from the tangent point: pixel (0, 0) is the one above and to the right of it. The tiles are
+anchored there too, the central one centred on it, so that they stay the same when frames are added.
 """
 
 import math
@@ -13,18 +13,19 @@ import numpy as np
 from astropy.io.ascii import InconsistentTableError
 from astropy.table import Table
 
-from cosmosaic.geometry.grid import Footprint, GridError, overlaps
+from cosmosaic.geometry.grid import overlaps
+from cosmosaic.geometry.sphere import Footprint, GridError
 from cosmosaic.records import MosaicGrid
 from cosmosaic.survey import GridSettings
 
 DEFAULT_TILE_PIXELS = 1024
 TILE_COLUMNS = ("name", "crpix_x", "crpix_y", "nx", "ny")
 TILE_SIZES = ("nx", "ny")
-"""Of a user's table of tiles."""
+"""Columns of a user's table of tiles, and those of them that are sizes."""
 TILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*")
-"""What can be part of a product's name."""
+"""A name that can be part of a product's name."""
 WHOLE = "full"
-"""Name of the window that holds all."""
+"""Name of the window of the whole mosaic."""
 CELL_PIXELS = 8
 """Width in detector pixels of the cells that sky levels are measured on."""
 
@@ -38,7 +39,7 @@ class Box(NamedTuple):
     height: int
 
     def intersection(self, other: "Box") -> "Box":
-        """Return the common part; its width or height is 0 where there is none."""
+        """Return the common part; its width or height is 0 if there is none."""
         x, y = max(self.x, other.x), max(self.y, other.y)
         width = min(self.x + self.width, other.x + other.width) - x
         height = min(self.y + self.height, other.y + other.height) - y
@@ -50,7 +51,7 @@ class Box(NamedTuple):
         return slice(y, y + self.height), slice(x, x + self.width)
 
     def padded(self, width: int) -> "Box":
-        """Return the rectangle with so many more pixels on each side."""
+        """Return the rectangle enlarged by a number of pixels on each side."""
         return Box(self.x - width, self.y - width, self.width + 2 * width, self.height + 2 * width)
 
     @property
@@ -60,7 +61,7 @@ class Box(NamedTuple):
 
 
 def covering(boxes: Iterable[Box]) -> Box:
-    """Return the smallest rectangle that holds some others; empty ones do not count."""
+    """Return the smallest rectangle that contains all others; empty ones are ignored."""
     filled = [box for box in boxes if box.pixels]
     if not filled:
         return Box(0, 0, 0, 0)
@@ -70,12 +71,12 @@ def covering(boxes: Iterable[Box]) -> Box:
 
 
 def lattice(grid: MosaicGrid) -> MosaicGrid:
-    """Return the grid whose 0-based pixels are the lattice's own numbers; its shape means nothing."""
+    """Return the grid whose 0-based pixels have the lattice's numbers; its shape is a dummy."""
     return grid.model_copy(update={"crpix": (-0.5, -0.5), "shape": (1, 1), "tile": "lattice"})
 
 
 def cell_lattice(grid: MosaicGrid, detector_pixel_arcsec: float) -> MosaicGrid:
-    """Return the lattice of cells for sky work that belongs to a survey's pixel grid; its shape means nothing."""
+    """Return the lattice of the cells that sky levels are measured on; its shape is a dummy."""
     scale_mas = round(1000 * CELL_PIXELS * detector_pixel_arcsec)
     return lattice(grid).model_copy(update={"pixel_scale_mas": float(scale_mas)})
 
@@ -106,12 +107,12 @@ def window_of(grid: MosaicGrid, box: Box, name: str) -> MosaicGrid:
 
 
 def tiles_of(window: MosaicGrid, size: int = DEFAULT_TILE_PIXELS) -> tuple[MosaicGrid, ...]:
-    """Return the tiles that a window needs, row by row; they are whole, and may reach beyond it.
+    """Return the tiles that a window needs, row by row; they are complete, and may extend beyond it.
 
     Parameters
     ----------
     window
-        What is to be covered.
+        The window to cover.
     size
         Side of a tile in pixels.
     """
@@ -126,17 +127,17 @@ def tiles_of(window: MosaicGrid, size: int = DEFAULT_TILE_PIXELS) -> tuple[Mosai
 
 
 def tile_name(column: int, row: int) -> str:
-    """Name a tile by its place in the lattice: ``e0n1`` is the one above that about the tangent point."""
+    """Name a tile by its place in the lattice: ``e0n1`` lies above the one centred on the tangent point."""
     return f"{'w' if column < 0 else 'e'}{abs(column)}{'s' if row < 0 else 'n'}{abs(row)}"
 
 
 def touched_tiles(tiles: Iterable[MosaicGrid], footprint: Footprint) -> tuple[MosaicGrid, ...]:
-    """Return the tiles that a frame can put light into, judged by its footprint alone."""
+    """Return the tiles that a frame can contribute to, judged by its footprint."""
     return tuple(tile for tile in tiles if overlaps(tile, footprint))
 
 
 def read_tiles(text: str, source: str, settings: GridSettings) -> tuple[MosaicGrid, ...]:
-    """Read the windows that a user names.
+    """Read a user's table of tiles.
 
     Tiles may overlap: they are windows of one lattice, and their common pixels are the same.
 
@@ -146,19 +147,21 @@ def read_tiles(text: str, source: str, settings: GridSettings) -> tuple[MosaicGr
         A table in ECSV or CSV: ``name``; ``crpix_x`` and ``crpix_y``, the 0-based pixel of the tangent point, as
         jwst's resample takes it (CRPIX of a FITS header minus 1); ``nx`` and ``ny``, columns and rows.
     source
-        Its name, whose ending tells the format.
+        Name of the table; its suffix gives the format.
     settings
         The grid, in whose pixels tiles are counted.
 
     Raises
     ------
-    cosmosaic.geometry.grid.GridError
+    cosmosaic.geometry.sphere.GridError
         The table cannot be read, lacks a column or has no row; a name occurs twice or cannot be part of a file's; a
         tangent point is not on a corner of four pixels, or a size is no positive number; a tile has more pixels than
         ``settings.largest_mpix`` allows, or does not nest in pixels ``settings.long_wavelength_factor`` times larger.
     """
     if settings.tangent_ra is None or settings.tangent_dec is None:
-        raise GridError(f"{source}: tiles are counted from a tangent point; give grid.tangent_ra and grid.tangent_dec")
+        raise GridError(
+            f"{source}: tiles are positioned relative to a tangent point; give grid.tangent_ra and grid.tangent_dec"
+        )
     tiles: list[MosaicGrid] = []
     for row in _tile_rows(text, source):
         tile = MosaicGrid(
@@ -172,7 +175,7 @@ def read_tiles(text: str, source: str, settings: GridSettings) -> tuple[MosaicGr
         )
         _check_tile(tile, settings, source)
         if tile.tile in {other.tile for other in tiles}:
-            raise GridError(f"{source}: tile {tile.tile} is defined twice; give each a name of its own")
+            raise GridError(f"{source}: tile {tile.tile} is defined twice; give each its own name")
         tiles.append(tile)
     return tuple(tiles)
 
@@ -200,7 +203,7 @@ def clipped_to(window: MosaicGrid, tiles: Sequence[MosaicGrid]) -> MosaicGrid:
 
 
 class Plan(NamedTuple):
-    """What is to be done."""
+    """Which exposures go into which tiles."""
 
     tiles: tuple[MosaicGrid, ...]
     """Tiles that an exposure reaches, row by row."""
@@ -209,13 +212,13 @@ class Plan(NamedTuple):
     """Names of exposures, sorted, by the tile's name."""
 
     def companions(self, tile: MosaicGrid) -> tuple[str, ...]:
-        """Return all detectors of the exposures that reach a tile: weights are judged by the whole exposure."""
+        """Return all detectors of the exposures that reach a tile: weight thresholds depend on the whole exposure."""
         exposures = {_exposure_of(name) for name in self.frames_of_tile[tile.tile]}
         return tuple(name for name in self.tiles_of_frame if _exposure_of(name) in exposures)
 
 
 def make_plan(footprints: Mapping[str, Footprint], window: MosaicGrid, size: int = DEFAULT_TILE_PIXELS) -> Plan:
-    """Find out which exposures reach which tiles, by footprints alone.
+    """Find which exposures reach which tiles, by their footprints.
 
     Parameters
     ----------
@@ -228,7 +231,7 @@ def make_plan(footprints: Mapping[str, Footprint], window: MosaicGrid, size: int
 
     Raises
     ------
-    cosmosaic.geometry.grid.GridError
+    cosmosaic.geometry.sphere.GridError
         An exposure lies outside the mosaic.
     """
     tiles = tiles_of(window, size)
@@ -236,8 +239,8 @@ def make_plan(footprints: Mapping[str, Footprint], window: MosaicGrid, size: int
     outside = [name for name, touched in tiles_of_frame.items() if not touched]
     if outside:
         raise GridError(
-            f"{', '.join(outside)}: no light falls on the mosaic of {window.shape[0]} x {window.shape[1]} pixels; take "
-            f"it away, or make the mosaic larger"
+            f"{', '.join(outside)}: lies outside the mosaic of {window.shape[0]} x {window.shape[1]} pixels; "
+            f"remove it, or make the mosaic larger"
         )
     frames_of_tile: dict[str, tuple[str, ...]] = {}
     for name, touched in tiles_of_frame.items():
@@ -256,12 +259,12 @@ def _tile_rows(text: str, source: str) -> list[dict[str, Any]]:
     try:
         table = Table.read(text.splitlines(), format=f"ascii.{kind}")
     except (ValueError, InconsistentTableError) as error:
-        raise GridError(f"{source}: no table in {kind.upper()} ({error})") from error
+        raise GridError(f"{source}: not a valid {kind.upper()} table ({error})") from error
     missing = [name for name in TILE_COLUMNS if name not in table.colnames]
     if missing:
         raise GridError(f"{source}: no column {', '.join(missing)}; a table of tiles has {', '.join(TILE_COLUMNS)}")
     if not len(table):
-        raise GridError(f"{source}: no tile is in it; add a row for each")
+        raise GridError(f"{source}: it has no tiles; add a row for each")
     rows = []
     for row in table:
         name = str(row["name"])

@@ -3,7 +3,7 @@
 import io
 import math
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,14 +16,15 @@ from stcal.alignment import combine_sregions
 from stdatamodels.jwst.datamodels import ImageModel
 from stdatamodels.jwst.datamodels import open as open_model
 
-from cosmosaic.drizzle.sums import Patch, Sums, SumsFile, read_patch
+from cosmosaic.drizzle.summary import FrameSummary
+from cosmosaic.drizzle.sums import SumsFile, read_patch, read_strip
 from cosmosaic.exposures.footprints import region_corners
 from cosmosaic.exposures.keywords import iso_date
 from cosmosaic.exposures.planes import ROWS_AT_ONCE
 from cosmosaic.geometry.wcs import grid_wcs
 from cosmosaic.geometry.windows import Box, box_of, covering
 from cosmosaic.provenance import complete_wcs, order_asdf_history, save_model
-from cosmosaic.records import MosaicGrid, Record
+from cosmosaic.records import MosaicGrid
 from cosmosaic.survey import DrizzleSettings
 
 MOSAIC_PLANES = ("SCI", "ERR", "WHT", "VAR_POISSON", "VAR_RNOISE", "VAR_FLAT", "NEXP")
@@ -34,31 +35,6 @@ FITS_BLOCK = 2880
 
 Floats = NDArray[np.floating[Any]]
 FloatImage = NDArray[np.float32]
-
-
-class FrameSummary(Record):
-    """What a mosaic has to know of an exposure besides its sums."""
-
-    name: str
-    group: str
-    exposure_time: float
-    measurement_time: float | None
-    duration: float
-    start_time: float | None
-    end_time: float | None
-    """MJD, where they are known."""
-    s_region: str
-    pixel_scale_arcsec: float
-    """Of the detector: square root of its mean pixel area."""
-    weights: tuple[float, ...]
-    """Drizzled weights on a coarse lattice."""
-    keywords: dict[str, bool | int | float | str]
-    """Of the primary and SCI headers."""
-
-    @property
-    def time_weight(self) -> float:
-        """The time that exposures are weighted by."""
-        return self.measurement_time or self.exposure_time
 
 
 @njit(cache=True, nogil=True, error_model="numpy", inline="always")
@@ -105,8 +81,8 @@ def _add(sums: Floats, time_weight: float, exposure: int, propagated: bool, tota
 
 
 def combine(
-    files: Sequence[Path],
-    patches: Sequence[Path],
+    files: Mapping[str, Path],
+    patches: Mapping[str, Path],
     summaries: Sequence[FrameSummary],
     tile: MosaicGrid,
     settings: DrizzleSettings,
@@ -121,7 +97,7 @@ def combine(
     Parameters
     ----------
     files, patches
-        ``<exposure>_<tile>_sums.npy`` and what replaces parts of them, ``<exposure>_<tile>_patch.npy``.
+        ``<exposure>_<tile>_sums.npy`` and what replaces parts of them, ``<exposure>_<tile>_patch.npy``, by exposure.
     summaries
         Of these exposures at least.
     tile
@@ -141,10 +117,10 @@ def combine(
     times = {summary.name: summary.time_weight if settings.weight_type == "exptime" else 0.0 for summary in summaries}
     groups = {summary.name: summary.group for summary in summaries}
     exposures = {group: number for number, group in enumerate(sorted(set(groups.values())), start=1)}
-    sources = [(_exposure_of(path), SumsFile(path)) for path in sorted(files)]
+    sources = [(name, SumsFile(path)) for name, path in sorted(files.items())]
     boxes = {name: source.box for name, source in sources}
     box = covering(boxes.values()).intersection(box_of(tile))
-    replaced = {name: read_patch(path).within(boxes[name]) for path in patches for name in [_exposure_of(path)]}
+    replaced = {name: read_patch(path).within(boxes[name]) for name, path in patches.items()}
     planes = np.empty((len(MOSAIC_PLANES), box.height, box.width), dtype=">f4")
     propagated = settings.errors == "propagated"
     for bottom in range(0, box.height, ROWS_AT_ONCE):
@@ -158,21 +134,6 @@ def combine(
         _finish(totals, pixel_scale_ratio, propagated, finished)
         planes[:, bottom : bottom + strip.height] = finished
     return box, planes
-
-
-def read_strip(source: SumsFile, strip: Box, patch: Patch | None = None) -> Sums | None:
-    """Read the part of a file that lies in a strip of the lattice, with the patch applied; None where none does."""
-    common = source.box.intersection(strip)
-    if not common.pixels:
-        return None
-    first = common.y - source.box.y
-    data = source.rows(first, first + common.height)
-    if patch is not None:
-        width = source.box.width
-        start, stop = np.searchsorted(patch.indices, [first * width, (first + common.height) * width])
-        data.reshape(-1, data.shape[2])[patch.indices[start:stop] - first * width] = patch.values[start:stop]
-    left = common.x - source.box.x
-    return Sums(common, data[:, left : left + common.width])
 
 
 class TileFile:
@@ -238,11 +199,6 @@ def write_mosaic(
         file.write(_header_table(summaries))
         file.write(tree)
     return path
-
-
-def _exposure_of(path: Path) -> str:
-    """``<exposure>_<tile>_<kind>.npy`` without tile and kind."""
-    return path.name.rsplit("_", 2)[0]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

@@ -11,8 +11,10 @@ from matplotlib.path import Path as Polygon
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from cosmosaic.geometry.grid import Footprint, pixel_to_sky, sky_to_pixel
-from cosmosaic.records import Made, MosaicGrid
+from cosmosaic.geometry.grid import pixel_to_sky, sky_to_pixel
+from cosmosaic.geometry.sphere import Footprint
+from cosmosaic.records import MosaicGrid
+from cosmosaic.steps.result import Made
 
 Flags = NDArray[np.bool_]
 
@@ -25,15 +27,15 @@ STRIPED, STEPPED = ("rows", "columns"), ("step",)
 
 
 def list_defects(
-    paths: list[Path], grid: MosaicGrid, footprints: Mapping[str, Footprint], stem: str, folder: Path
+    mosaic: Path, verdict: Path, window: MosaicGrid, footprints: Mapping[str, Footprint], stem: str, folder: Path
 ) -> Made:
     """Name each connected defect of a mosaic by its cause.
 
     Parameters
     ----------
-    paths
+    mosaic, verdict
         The mosaic (``_i2d.fits``) and the verdict on its sky (``_verdict.ecsv``).
-    grid
+    window
         The mosaic's window.
     footprints
         Of its exposures.
@@ -42,18 +44,17 @@ def list_defects(
     folder
         Gets ``_defects.ecsv``: ``cause``, position of the middle, size in pixels, and the exposure where it is one's.
     """
-    mosaic, verdict = paths
     with fits.open(mosaic, memmap=True) as hdus:
         seen = np.isfinite(hdus["SCI"].data)
         depth = hdus["NEXP"].data if "NEXP" in hdus else None
-        tables = [hole_table(seen, grid, footprints)]
+        tables = [hole_table(seen, window, footprints)]
         if depth is not None:
-            tables.append(thin_table(depth, grid))
-    tables.append(exposure_table(Table.read(verdict, format="ascii.ecsv").filled(""), grid, footprints))
+            tables.append(thin_table(depth, window))
+    tables.append(exposure_table(Table.read(verdict, format="ascii.ecsv").filled(""), window, footprints))
     table = vstack(tables, metadata_conflicts="silent")
     path = folder / f"{stem}_defects.ecsv"
     table.write(path, format="ascii.ecsv")
-    return Made([path], {"holes": float(len(tables[0])), "defects": float(len(table))})
+    return Made(table=path, facts={"holes": float(len(tables[0])), "defects": float(len(table))})
 
 
 def hole_table(seen: Flags, grid: MosaicGrid, footprints: Mapping[str, Footprint]) -> QTable:

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from cosmosaic.geometry.windows import DEFAULT_TILE_PIXELS, tiles_of
-from cosmosaic.records import MosaicGrid
+from cosmosaic.nircam import FULL_FRAME
+from cosmosaic.records import MosaicGrid, Windows
 
 BASE_MB = 400.0
 """A worker with all libraries loaded that it needs for the steps before and after."""
@@ -16,6 +17,7 @@ SUM_BYTES = 5 * 4
 """Of a pixel of an exposure's sums."""
 MOSAIC_BYTES = 7 * 4
 """Of a pixel of a finished tile."""
+"""Rows and columns of the largest exposures."""
 
 
 class Resources(NamedTuple):
@@ -91,3 +93,28 @@ def peak_mb(shape: tuple[int, int], tile_pixels: int, input_over_output_scale: f
     flagging = max(frame * (8 * 4 + 2 * 8 + 8) + box * 5, frame * (6 * 4 + 2 * 8 + 6) + 2 * sums)
     combining = tile_pixels**2 * (MOSAIC_BYTES + SUM_BYTES)
     return BASE_MB + max(drizzling, flagging, combining) / 1e6
+
+
+def side_of_tiles(windows: Windows, detector_pixel_arcsec: float, worker_gb: float, given: int | None = None) -> int:
+    """Choose the side in pixels of the tiles that one filter is combined in.
+
+    Parameters
+    ----------
+    windows
+        The mosaics.
+    detector_pixel_arcsec
+        Pixel scale of the detectors.
+    worker_gb
+        Memory of one worker.
+    given
+        What the user asks for.
+
+    Raises
+    ------
+    ValueError
+        Not even the smallest tiles fit.
+    """
+    # Named tiles are each made again by themselves.
+    sides = (given,) if given else TILE_SIDES if windows.tiles else tile_sides(windows.whole)
+    scale = 1000.0 * detector_pixel_arcsec / windows.whole.pixel_scale_mas
+    return fit_memory(worker_gb, 1, FULL_FRAME, scale, sides).tile_pixels

@@ -82,7 +82,7 @@ def read_reference(path: Path) -> Reference:
         return Reference(Box(*np.load(file).tolist()), np.load(file), np.load(file))
 
 
-def weight_threshold(samples: Sequence[FloatImage], fraction: float) -> float:
+def lowest_weight(samples: Sequence[FloatImage], fraction: float) -> float:
     """Return the weight below which an exposure's pixel stays out of the median.
 
     Parameters

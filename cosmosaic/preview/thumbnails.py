@@ -1,4 +1,4 @@
-"""Small pictures of previews, to show where the full ones cannot be reached."""
+"""Thumbnails of previews, shown where the full pictures cannot be reached."""
 
 from pathlib import Path
 

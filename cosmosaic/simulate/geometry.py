@@ -13,7 +13,8 @@ import numpy as np
 from numpy.polynomial import polynomial
 from numpy.typing import ArrayLike, NDArray
 
-from cosmosaic.simulate.instrument import FULL_SIZE, Window
+from cosmosaic.nircam import DETECTOR_PIXELS
+from cosmosaic.simulate.instrument import Window
 from cosmosaic.simulate.plan import PlannedFrame
 from cosmosaic.simulate.siaf import aperture_name, nircam_apertures
 
@@ -46,8 +47,8 @@ def subarray_window(aperture: str) -> Window:
     y_kept = np.cos(np.radians(siaf_aperture.DetSciYAngle)) > 0
     x_kept = y_kept == (siaf_aperture.DetSciParity > 0)
     return Window(
-        xstart=column if x_kept else FULL_SIZE + 2 - column - nx,
-        ystart=row if y_kept else FULL_SIZE + 2 - row - ny,
+        xstart=column if x_kept else DETECTOR_PIXELS + 2 - column - nx,
+        ystart=row if y_kept else DETECTOR_PIXELS + 2 - row - ny,
         nx=nx,
         ny=ny,
     )
@@ -172,7 +173,7 @@ def sky_to_pixel(frame: PlannedFrame, attitude: Floats, ra: ArrayLike, dec: Arra
     v2 = (v2 + 648000) % 1296000 - 648000
     linear = np.linalg.inv([[geometry.v2[1, 0], geometry.v2[0, 1]], [geometry.v3[1, 0], geometry.v3[0, 1]]])
     dx, dy = np.tensordot(linear, [v2 - geometry.v2[0, 0], v3 - geometry.v3[0, 0]], axes=1)
-    outside = np.maximum(abs(dx), abs(dy)) > FULL_SIZE
+    outside = np.maximum(abs(dx), abs(dy)) > DETECTOR_PIXELS
     dx, dy = np.where(outside, 0, dx), np.where(outside, 0, dy)
     for _ in range(5):  # quadratic convergence from within 30 pixels
         error_2 = polynomial.polyval2d(dx, dy, geometry.v2) - v2

@@ -8,12 +8,12 @@ import numpy as np
 from astropy.time import Time
 from stdatamodels.jwst.datamodels import JwstDataModel
 
+from cosmosaic.nircam import is_long_wavelength_detector
 from cosmosaic.provenance import save_model
 from cosmosaic.simulate.geometry import footprint, nominal_attitude, nominal_wcs_keywords
 from cosmosaic.simulate.instrument import (
     FRAME_TIME_S,
     READOUT_PATTERNS,
-    is_long_wavelength,
     number_of_outputs,
     scan_directions,
 )
@@ -59,7 +59,7 @@ def describe_frame(model: JwstDataModel, frame: PlannedFrame, settings: Simulati
             "name": "NIRCAM",
             "detector": frame.detector,
             "module": frame.detector[3],
-            "channel": "LONG" if is_long_wavelength(frame.detector) else "SHORT",
+            "channel": "LONG" if is_long_wavelength_detector(frame.detector) else "SHORT",
             "filter": frame.filter,
             "pupil": frame.pupil,
         },

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from stdatamodels.jwst.datamodels import dqflags
 
+from cosmosaic.nircam import DETECTOR_PIXELS, is_long_wavelength_detector
 from cosmosaic.survey import SimulationSettings
 
-FULL_SIZE = 2048
 REFERENCE_PIXEL_BORDER = 4
 PIXEL_SIZE_CM = 18e-4
 ADC_LIMIT_DN = 65535
@@ -97,7 +97,7 @@ class Window:
         return slice(y, y + self.ny), slice(x, x + self.nx)
 
 
-FULL_WINDOW = Window(1, 1, FULL_SIZE, FULL_SIZE)
+FULL_WINDOW = Window(1, 1, DETECTOR_PIXELS, DETECTOR_PIXELS)
 
 
 @dataclass(frozen=True)
@@ -136,11 +136,6 @@ class DetectorMaps:
     def flat_dq(self) -> NDArray[np.uint32]:
         """Flags of the flat: what sees no light has no place in a calibrated image."""
         return np.where(self.is_blind, np.uint32(_FLAGS["NO_FLAT_FIELD"] | _FLAGS["DO_NOT_USE"]), np.uint32(0))
-
-
-def is_long_wavelength(detector: str) -> bool:
-    """Whether the detector is one of the two long-wavelength ones."""
-    return detector.endswith("LONG")
 
 
 def scan_directions(detector: str) -> tuple[int, int]:
@@ -222,7 +217,7 @@ def detector_maps(detector: str, window: Window) -> DetectorMaps:
         Read-only arrays.
     """
     cut = window.slices
-    long = is_long_wavelength(detector)
+    long = is_long_wavelength_detector(detector)
     dq = _bad_pixels(detector)
     reference = (dq & _FLAGS["REFERENCE_PIXEL"]) > 0
     hot = (dq & _FLAGS["HOT"]) > 0
@@ -261,7 +256,7 @@ def _quantise(values: NDArray[np.float32], step: float) -> NDArray[np.float32]:
 def _pattern(detector: str, name: str, *, smooth: float, pixels: float, step: float = 2**-8) -> NDArray[np.float32]:
     """Relative deviations of amplitude `smooth` on large scales and rms `pixels` from pixel to pixel."""
     generator = _generator(detector, name)
-    x = np.linspace(-1, 1, FULL_SIZE, dtype=np.float32)
+    x = np.linspace(-1, 1, DETECTOR_PIXELS, dtype=np.float32)
     y = x[:, None]
     weights = generator.uniform(-1, 1, 5).astype(np.float32)
     shape = weights[0] * x + weights[1] * y + weights[2] * x * y + weights[3] * x**2 + weights[4] * y**2
@@ -274,13 +269,13 @@ def _pattern(detector: str, name: str, *, smooth: float, pixels: float, step: fl
 def _bad_pixels(detector: str) -> NDArray[np.uint32]:
     """Data-quality flags of the full frame: dead and hot pixels, a few bad rows, the reference pixels."""
     generator = _generator(detector, "bad pixels")
-    dq = np.zeros((FULL_SIZE, FULL_SIZE), dtype=np.uint32)
+    dq = np.zeros((DETECTOR_PIXELS, DETECTOR_PIXELS), dtype=np.uint32)
     for flag, fraction in (("DEAD", 8e-4), ("HOT", 6e-4)):
         pixels = generator.choice(dq.size, int(fraction * dq.size), replace=False)
         dq.flat[pixels] |= _FLAGS[flag] | _FLAGS["DO_NOT_USE"]
     for row, start, length in zip(
-        generator.integers(8, FULL_SIZE - 8, 6),
-        generator.integers(8, FULL_SIZE - 8, 6),
+        generator.integers(8, DETECTOR_PIXELS - 8, 6),
+        generator.integers(8, DETECTOR_PIXELS - 8, 6),
         generator.integers(40, 400, 6),
         strict=True,
     ):

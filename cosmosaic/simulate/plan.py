@@ -5,9 +5,9 @@ from itertools import product
 
 import numpy as np
 
-from cosmosaic.nircam import band_name, wheels_of
+from cosmosaic.nircam import DICHROIC_UM, band_name, is_long_wavelength_detector, wheels_of
 from cosmosaic.records import Record
-from cosmosaic.simulate.instrument import FRAME_TIME_S, READOUT_PATTERNS, is_long_wavelength
+from cosmosaic.simulate.instrument import FRAME_TIME_S, READOUT_PATTERNS
 from cosmosaic.simulate.psf import PASSBANDS
 from cosmosaic.simulate.siaf import aperture_name, nircam_apertures
 from cosmosaic.survey import FilterPair, Pointing, SimulationSettings
@@ -19,7 +19,6 @@ SIMULATED_START = datetime(2023, 1, 5, 12, 0, 0)
 DITHER_OVERHEAD_S = 60.0
 """From the end of an exposure to the start of the next."""
 
-_LONGEST_SHORT_WAVELENGTH_UM = 2.4
 _MOST_OBSERVATIONS = 999
 _MOST_FILTER_PAIRS = 99
 
@@ -149,7 +148,8 @@ def _plan_frame(settings: SimulationSettings, exposure: _Exposure, detector: str
     visit_id = f"{PROGRAM}{exposure.observation:03d}001"
     visit_group, parallel_sequence, activity = f"{exposure.pair_number + 1:02d}", "1", "01"
     exposure_number = f"{exposure.dither_number:05d}"
-    filter_name, pupil = wheels_of(exposure.filters.long if is_long_wavelength(detector) else exposure.filters.short)
+    is_long = is_long_wavelength_detector(detector)
+    filter_name, pupil = wheels_of(exposure.filters.long if is_long else exposure.filters.short)
     return PlannedFrame(
         name=f"jw{visit_id}_{visit_group}{parallel_sequence}{activity}_{exposure_number}_{detector.lower()}",
         program=PROGRAM,
@@ -202,7 +202,7 @@ def _check(settings: SimulationSettings) -> None:
             f" file names count {_MOST_OBSERVATIONS} and {_MOST_FILTER_PAIRS - 1}"
         )
     short, long = (
-        {name for name, band in PASSBANDS.items() if (band.pivot_um < _LONGEST_SHORT_WAVELENGTH_UM) is is_short}
+        {name for name, band in PASSBANDS.items() if (band.pivot_um < DICHROIC_UM) is is_short}
         for is_short in (True, False)
     )
     for pair in settings.filter_pairs:

@@ -17,7 +17,7 @@ from crds.core.rmap import Mapping as CrdsMapping
 from numpy.polynomial import polynomial
 from numpy.typing import NDArray
 
-from cosmosaic.nircam import wheels_of
+from cosmosaic.nircam import DETECTOR_PIXELS, DICHROIC_UM, is_long_wavelength_detector, wheels_of
 from cosmosaic.provenance import order_asdf_history
 from cosmosaic.simulate.geometry import (
     ARCSEC_PER_RADIAN,
@@ -28,14 +28,12 @@ from cosmosaic.simulate.geometry import (
     subarray_window,
 )
 from cosmosaic.simulate.instrument import (
-    FULL_SIZE,
     READOUT_PATTERNS,
     DetectorMaps,
     Window,
     detector_maps,
     flux_conversion,
     group_mid_times,
-    is_long_wavelength,
     scan_directions,
 )
 from cosmosaic.simulate.plan import PlannedFrame, plan_frames
@@ -134,7 +132,7 @@ def pixel_area_map(frame: PlannedFrame) -> NDArray[np.float32]:
 
 def _fitted_inverse(geometry: DetectorGeometry) -> Model:
     """Least-squares polynomial from (V2, V3) back to pixels, over the full frame."""
-    nodes = np.linspace(-0.5, FULL_SIZE - 0.5, 33)
+    nodes = np.linspace(-0.5, DETECTOR_PIXELS - 0.5, 33)
     dx, dy = np.meshgrid(nodes - geometry.x_reference, nodes - geometry.y_reference)
     v2_0, v3_0 = geometry.v2[0, 0], geometry.v3[0, 0]
     v2 = polynomial.polyval2d(dx, dy, geometry.v2).ravel() - v2_0
@@ -238,7 +236,7 @@ def _photom_reference(detector: str, filters: Sequence[str]) -> bytes:
 
 
 def _distortion_reference(detector: str) -> bytes:
-    channel = "LONG" if is_long_wavelength(detector) else "SHORT"
+    channel = "LONG" if is_long_wavelength_detector(detector) else "SHORT"
     meta = _asdf_meta("distortion", "DistortionModel")
     meta["instrument"].update(detector=detector, module=detector[3], channel=channel, pupil="CLEAR", p_pupil="CLEAR|")
     meta.update(input_units="pixel", output_units="arcsec", exposure={"type": "NRC_IMAGE", "p_exptype": "NRC_IMAGE|"})
@@ -286,7 +284,7 @@ def _aperture_reference(filters: Sequence[str]) -> bytes:
 
 
 def _native_pixel_arcsec(filter_name: str) -> float:
-    long = PASSBANDS[filter_name].pivot_um > 2.4
+    long = PASSBANDS[filter_name].pivot_um > DICHROIC_UM
     return float(np.sqrt(nominal_pixel_area_arcsec2("NRCBLONG" if long else "NRCB1")))
 
 

@@ -11,8 +11,10 @@ from astropy.io import fits
 from astropy.table import Row, Table
 from astropy.wcs import WCS
 from numpy.typing import NDArray
-from scipy import interpolate, ndimage, special
+from scipy import ndimage, special
 
+from cosmosaic.geometry.interpolation import LATTICE_STEP_PIXELS, LatticeSplines
+from cosmosaic.nircam import DRAWN_LONG_PIXEL_ARCSEC, DRAWN_SHORT_PIXEL_ARCSEC, is_long_wavelength_detector
 from cosmosaic.simulate.geometry import (
     frame_shape,
     local_jacobian,
@@ -22,12 +24,10 @@ from cosmosaic.simulate.geometry import (
     true_attitude,
     v3_position_angle,
 )
-from cosmosaic.simulate.instrument import is_long_wavelength
 from cosmosaic.simulate.plan import PlannedFrame
 from cosmosaic.simulate.psf import PASSBANDS, effective_psf
 from cosmosaic.simulate.scene import TRUNCATION_RADII
 
-PIXEL_SCALE_ARCSEC = {"short": 0.031, "long": 0.063}
 """Mean pixel scales of NIRCam's channels."""
 
 FAINTEST_WING_NJY = 3e-3
@@ -37,7 +37,6 @@ MJY_PER_NJY = 1e-15
 
 _SKY_SPECTRUM_UM = (0.7, 0.9, 1.15, 1.5, 2.0, 2.8, 3.6, 4.4, 4.8)
 _SKY_SPECTRUM = (1.10, 1.05, 1.00, 0.95, 0.80, 0.60, 0.65, 1.15, 1.40)
-_LATTICE_PIXELS = 32
 _SPLINE_MARGIN_PIXELS = 16
 _MOST_POINTS_PER_PIXEL = 8
 _DRAWING = galsim.GSParams(folding_threshold=0.02, maximum_fft_size=16384)  # stamps are wider than the folds
@@ -186,16 +185,17 @@ class _ImageLattice:
 
     def __init__(self, frame: PlannedFrame, wcs: WCS) -> None:
         ny, nx = frame_shape(frame)
-        step = _LATTICE_PIXELS
+        step = LATTICE_STEP_PIXELS
         self._y, self._x = (np.arange(-step, size + step, step, dtype=float) for size in (ny, nx))
         sky = pixel_to_sky(frame, true_attitude(frame), *np.meshgrid(self._x, self._y))
         self._column, self._row = wcs.wcs_world2pix(*sky, 0)
+        self._splines = LatticeSplines(self._y, self._x, (self._row, self._column))
 
     @property
     def points_per_pixel(self) -> int:
         """Points along each axis of a detector pixel that see every pixel of the image."""
         steps = [np.hypot(*(np.diff(p, axis=axis) for p in (self._column, self._row))).max() for axis in (0, 1)]
-        return int(np.clip(np.ceil(max(steps) / _LATTICE_PIXELS), 1, _MOST_POINTS_PER_PIXEL))
+        return int(np.clip(np.ceil(max(steps) / LATTICE_STEP_PIXELS), 1, _MOST_POINTS_PER_PIXEL))
 
     def window(self, shape: tuple[int, int]) -> tuple[slice, slice] | None:
         """Rows and columns of the image that are needed; None where the frame lies beside it."""
@@ -210,9 +210,7 @@ class _ImageLattice:
 
     def positions(self, y: NDArray[np.floating], x: NDArray[np.floating]) -> tuple[NDArray[Any], NDArray[Any]]:
         """Rows and columns on the image, with shape (len(y), len(x))."""
-        row, column = (
-            interpolate.RectBivariateSpline(self._y, self._x, p, s=0)(y, x) for p in (self._row, self._column)
-        )
+        row, column = self._splines(y, x)
         return row, column
 
 
@@ -246,7 +244,7 @@ def _stamps(frame: PlannedFrame, scene: Table) -> Iterator[_Stamp]:
     x, y = sky_to_pixel(frame, attitude, ra, dec)
     outside = np.hypot(np.maximum(0, np.maximum(-x, x - nx + 1)), np.maximum(0, np.maximum(-y, y - ny + 1)))
     position_angle = v3_position_angle(attitude, ra, dec)
-    pixel_scale = PIXEL_SCALE_ARCSEC["long" if is_long_wavelength(frame.detector) else "short"]
+    pixel_scale = DRAWN_LONG_PIXEL_ARCSEC if is_long_wavelength_detector(frame.detector) else DRAWN_SHORT_PIXEL_ARCSEC
     for index in np.flatnonzero(np.isfinite(x)):
         row = scene[int(index)]
         flux = float(row[f"flux_{frame.band}"])

@@ -1,19 +1,36 @@
-"""NIRCam's science instrument aperture file (SIAF), without pysiaf's look for newer versions on the network."""
+"""NIRCam's science instrument aperture file (SIAF), without pysiaf's search for newer versions on the network."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
-from typing import Any
-from unittest import mock
+from typing import Any, NoReturn
+
+import requests
 
 
 @cache
 def nircam_apertures() -> Any:
     """All of NIRCam's apertures by name, a `pysiaf.Siaf`."""
-    # Importing pysiaf asks the network for its newest version, waits for the answer and warns without one.
+    # When it is imported, pysiaf asks the network for its newest version, and warns if it gets no answer.
     logging.getLogger("pysiaf").setLevel(logging.ERROR)
-    with mock.patch("requests.get", side_effect=OSError("no look for newer versions")):
+    with _requests_refused():
         import pysiaf
     return pysiaf.Siaf("NIRCam")
+
+
+@contextmanager
+def _requests_refused() -> Iterator[None]:
+    get = requests.get
+    requests.get = _refuse
+    try:
+        yield
+    finally:
+        requests.get = get
+
+
+def _refuse(*_: Any, **__: Any) -> NoReturn:
+    raise OSError("pysiaf need not ask for newer versions")
 
 
 def aperture_name(detector: str, subarray: str) -> str:

@@ -1,44 +1,93 @@
-"""The steps that make a synthetic survey: its reference files, its truth, and one frame."""
+"""A synthetic survey: its reference files, its truth and its frames, as steps."""
 
-from pathlib import Path
+from dataclasses import dataclass
 
-from astropy.table import Table
-
-from cosmosaic.records import Made
 from cosmosaic.simulate.plan import PlannedFrame, plan_frames
-from cosmosaic.simulate.references import write_crds_cache
-from cosmosaic.simulate.survey import simulate_frame, survey_scene
-from cosmosaic.simulate.truth import write_survey_truth
-from cosmosaic.survey import SimulationSettings
+from cosmosaic.steps.declaration import Job, Outputs, Step
+from cosmosaic.steps.files import File, Many
+from cosmosaic.storage.store import absolute_uri, checksum
+from cosmosaic.survey import SimulationSettings, Survey
 
 
-def make_references(paths: list[Path], settings: SimulationSettings, folder: Path) -> Made:
-    """Make the CRDS cache of a synthetic survey under ``crds/``."""
-    write_crds_cache(settings, folder / "crds")
-    return Made(sorted(path for path in folder.rglob("*") if path.is_file()))
+class SimulatedFile(File):
+    """A frame, its truth, or a reference file."""
 
 
-def make_truth(paths: list[Path], settings: SimulationSettings, folder: Path) -> Made:
-    """Write the survey's sources and what its frames hide under ``truth/``.
-
-    Parameters
-    ----------
-    paths
-        The user's catalogue and image, in this order, where the settings name them.
-    settings
-        The survey.
-    folder
-        Where the tables go.
-    """
-    write_survey_truth(_scene(paths, settings), plan_frames(settings), settings, folder / "truth")
-    return Made(sorted((folder / "truth").iterdir()))
+class SkyInput(File):
+    """A user's catalogue or image of what is observed."""
 
 
-def make_frame(paths: list[Path], settings: SimulationSettings, frame: PlannedFrame, folder: Path) -> Made:
-    """Make one frame under ``raw/`` and its truth under ``truth/``; parameters as for `make_truth`."""
-    image = paths[-1] if settings.image else None
-    return Made(list(simulate_frame(frame, _scene(paths, settings), settings, folder, image)))
+@dataclass(frozen=True)
+class Simulated(Outputs):
+    """What was simulated, by its path under the store."""
+
+    files: Many[SimulatedFile]
 
 
-def _scene(paths: list[Path], settings: SimulationSettings) -> Table:
-    return survey_scene(settings, plan_frames(settings), paths[0] if settings.catalog else None)
+@dataclass(frozen=True, kw_only=True)
+class SimulateReferences(Step[Simulated]):
+    """Make the CRDS cache that calibrates the frames."""
+
+    title = "Simulate references"
+    version = 2
+    function = "cosmosaic.simulate.survey:make_references"
+    per = "survey"
+
+    settings: SimulationSettings
+
+    @classmethod
+    def is_asked_for(cls, survey: Survey) -> bool:
+        """Tell whether the survey is synthetic."""
+        return survey.is_synthetic
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimulateTruth(Step[Simulated]):
+    """Write what there is on the sky and what the frames hide."""
+
+    title = "Simulate truth"
+    version = 2
+    function = "cosmosaic.simulate.survey:make_truth"
+    per = "survey"
+
+    catalog: SkyInput | None
+    settings: SimulationSettings
+
+    @classmethod
+    def is_asked_for(cls, survey: Survey) -> bool:
+        """Tell whether the survey is synthetic."""
+        return survey.is_synthetic
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimulateFrame(Step[Simulated]):
+    """Observe the scene with one detector."""
+
+    title = "Simulate"
+    version = 2
+    function = "cosmosaic.simulate.survey:make_frame"
+    per = "exposure"
+
+    catalog: SkyInput | None
+    image: SkyInput | None
+    frame: PlannedFrame
+    settings: SimulationSettings
+
+    @classmethod
+    def is_asked_for(cls, survey: Survey) -> bool:
+        """Tell whether the survey is synthetic."""
+        return survey.is_synthetic
+
+
+def simulate(job: Job) -> dict[str, Simulated]:
+    """Submit the frames, truth and reference files of a synthetic survey, which go under its store."""
+    settings, target = job.survey.simulation, absolute_uri(job.survey.store)
+    catalog, image = (
+        SkyInput(checksum(uri, job.checksums)) if uri else None for uri in (settings.catalog, settings.image)
+    )
+    made = {"references": job.submit(SimulateReferences(settings=settings, target=target), "CRDS cache")}
+    for frame in plan_frames(settings):
+        step = SimulateFrame(catalog=catalog, image=image, frame=frame, settings=settings, target=target)
+        made[frame.name] = job.submit(step, frame.name)
+    truth = SimulateTruth(catalog=catalog, settings=settings, target=target)
+    return made | {"truth": job.submit(truth, "sources and frames")}

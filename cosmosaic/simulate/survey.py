@@ -1,6 +1,6 @@
 """A whole synthetic survey: reference files, frames and truth."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from astropy.table import Table
@@ -12,6 +12,7 @@ from cosmosaic.simulate.references import write_crds_cache
 from cosmosaic.simulate.render import sky_level, surface_brightness
 from cosmosaic.simulate.scene import draw_scene, read_scene
 from cosmosaic.simulate.truth import write_frame_truth, write_survey_truth
+from cosmosaic.steps.result import Made
 from cosmosaic.survey import SimulationSettings
 
 _WRITERS = {"uncal": write_ramp, "cal": write_calibrated}
@@ -95,3 +96,42 @@ def simulate_frame(
     path, truth_path = raw / f"{frame.name}_{settings.level}.fits", truth / f"{frame.name}_truth.fits"
     write_frame_truth(_WRITERS[settings.level](frame, sky, settings, path), truth_path)
     return path, truth_path
+
+
+def make_references(settings: SimulationSettings, folder: Path) -> Made:
+    """Make the CRDS cache of a synthetic survey under ``crds/``."""
+    write_crds_cache(settings, folder / "crds")
+    return Made(files=_by_place(sorted(path for path in folder.rglob("*") if path.is_file()), folder))
+
+
+def make_truth(settings: SimulationSettings, folder: Path, catalog: Path | None = None) -> Made:
+    """Write the survey's sources and what its frames hide under ``truth/``.
+
+    Parameters
+    ----------
+    settings
+        The survey.
+    folder
+        Where the tables go.
+    catalog
+        The user's catalogue, where the settings name one.
+    """
+    frames = plan_frames(settings)
+    write_survey_truth(survey_scene(settings, frames, catalog), frames, settings, folder / "truth")
+    return Made(files=_by_place(sorted((folder / "truth").iterdir()), folder))
+
+
+def make_frame(
+    frame: PlannedFrame,
+    settings: SimulationSettings,
+    folder: Path,
+    catalog: Path | None = None,
+    image: Path | None = None,
+) -> Made:
+    """Make one frame under ``raw/`` and its truth under ``truth/``; parameters as for `simulate_frame`."""
+    scene = survey_scene(settings, plan_frames(settings), catalog)
+    return Made(files=_by_place(simulate_frame(frame, scene, settings, folder, image), folder))
+
+
+def _by_place(paths: Iterable[Path], folder: Path) -> dict[str, Path]:
+    return {path.relative_to(folder).as_posix(): path for path in paths}

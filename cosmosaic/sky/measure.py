@@ -1,42 +1,47 @@
 """The step that measures the sky of one filter, and the table it leaves."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from cosmosaic.cells.cells import read_cells, without_patterns
-from cosmosaic.comparison.comparison import choose_method
-from cosmosaic.exposures.patterns import Patterns, patterns_text, write_patterns
-from cosmosaic.records import Made
+from cosmosaic.exposures.patterns import Patterns, patterns_text, write_exposure_sky
 from cosmosaic.sky.methods import METHODS, Sky, SkyInputs, bright_cells, find_sources, measure, values_of
 from cosmosaic.sky.overlap import tied
 from cosmosaic.sky.pedestal import Level
-from cosmosaic.sky.solution import (
-    CELLS_SUFFIX,
-    MASKED_SUFFIX,
-    SkyRequest,
-    SkySolution,
-    SolvedExposure,
-    exposure_of_cells,
-    solution_table,
-)
+from cosmosaic.sky.solution import SkyRequest, SkySolution, SolvedExposure, solution_table
 from cosmosaic.sky.stripes import destripe
+from cosmosaic.steps.result import Made
 
-AUTO = "auto"
 LEVEL_DIGITS = 5
 """Decimals of the levels in MJy/sr, a few ten-thousandths of a pixel's noise."""
 
 
-def measure_sky(paths: list[Path], request: SkyRequest, stem: str, folder: Path) -> Made:
+def measure_sky(
+    cells: Mapping[str, Path],
+    masked: Mapping[str, Path],
+    exposures: Mapping[str, Path],
+    levels: Path | None,
+    request: SkyRequest,
+    stem: str,
+    folder: Path,
+) -> Made:
     """Measure the sky of each exposure of one filter.
 
     Parameters
     ----------
-    paths
-        ``_cells.npz`` files of all exposures, and ``_masked.npz`` files of those that a mask of sources reaches; their
-        ``_cal`` files, for the methods that look at pixels; for ``user`` the table of levels.
+    cells
+        ``_cells.npz`` files of all exposures by their names.
+    masked
+        ``_masked.npz`` files of those that a mask of sources reaches.
+    exposures
+        ``_cal`` files, for the methods that look at pixels.
+    levels
+        The user's table of levels, for ``user``.
     request
         How, and what is known already.
     stem
@@ -44,7 +49,7 @@ def measure_sky(paths: list[Path], request: SkyRequest, stem: str, folder: Path)
     folder
         Where the table goes (ECSV; columns ``exposure``, ``level`` and ``error`` in MJy/sr, the error NaN where the
         method gives none, ``kept`` where the level is an earlier solution's, and what to recognise it by), and
-        ``<exposure>_patterns.json`` of each exposure that has any.
+        ``<exposure>_sky.json`` of each exposure.
 
     Raises
     ------
@@ -53,48 +58,64 @@ def measure_sky(paths: list[Path], request: SkyRequest, stem: str, folder: Path)
     cosmosaic.cells.cells.NoSkyError
         An exposure has no sky to measure.
     """
-    cells, masked = ([path for path in paths if path.name.endswith(suffix)] for suffix in (CELLS_SUFFIX, MASKED_SUFFIX))
-    exposures = [path for path in paths if path.suffix == ".fits"]
-    tables = [path for path in paths if path not in (*cells, *masked, *exposures)]
-    measured = {exposure_of_cells(path.name): path for path in (*cells, *masked)}
+    inputs = sky_inputs(cells, masked, exposures, levels, request, folder.parent)
+    return write_sky(inputs, Measured(request.method, measure(request.method, inputs)), request, stem, folder)
+
+
+class Measured(NamedTuple):
+    """What was found, how, and for what the method was chosen where there was a choice."""
+
+    method: str
+    sky: Sky
+    scores: Mapping[str, float] = {}
+
+
+def sky_inputs(
+    cells: Mapping[str, Path],
+    masked: Mapping[str, Path],
+    exposures: Mapping[str, Path],
+    levels: Path | None,
+    request: SkyRequest,
+    scratch: Path,
+) -> SkyInputs:
+    """Read what the sky of a filter is measured on; parameters as for `measure_sky`."""
+    measured = {**cells, **masked}
     survey = read_cells(list(measured.values()), request.grid)
     if masked:
-        survey = replace(survey, light=read_cells(cells, request.grid).exposures)
-    inputs = SkyInputs(survey, exposures, tables[0] if tables else None, folder.parent)
-    chosen, sky, scores = _measured(inputs, request)
+        survey = replace(survey, light=read_cells(list(cells.values()), request.grid).exposures)
+    return SkyInputs(survey, list(exposures.values()), levels, scratch, measured)
+
+
+def write_sky(inputs: SkyInputs, measured: Measured, request: SkyRequest, stem: str, folder: Path) -> Made:
+    """Add slow stripes and what stays of an earlier solution, and write the sky of each exposure."""
+    sky = measured.sky
     patterns = _with_stripes(inputs, sky) if request.slow_stripes else sky.patterns
     texts = {name: patterns_text(nodes) for name, nodes in patterns.items()}
     levels, known = sky.levels, {one.name: one for one in request.kept.exposures} if request.kept else {}
     if request.kept:
         levels = tied(levels, request.kept, inputs.survey)
         texts |= {name: one.patterns for name, one in known.items()}
-    digests = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in measured.items()}
+    digests = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in inputs.files.items()}
     solution = SkySolution(
         asked=request.asked,
-        method=chosen,
+        method=measured.method,
         exposures=tuple(
             known.get(name) or _solved(name, level, digests[name], texts.get(name, ""))
             for name, level in levels.items()
         ),
         missing=request.missing,
     )
-    table = solution_table(solution, METHODS[chosen].source)
-    if scores:
+    table = solution_table(solution, METHODS[measured.method].source)
+    if measured.scores:
         table.meta["chosen_for"] = {"score": "rms distance from the levels of the held-out blocks, % of a pixel's rms"}
-        table.meta["chosen_for"] |= scores
+        table.meta["chosen_for"] |= dict(measured.scores)
     path = folder / f"{stem}.ecsv"
     table.write(path, format="ascii.ecsv")
-    written = [write_patterns(text, name, folder) for name, text in sorted(texts.items()) if text]
-    return Made([path, *written], {one.name: one.level for one in solution.exposures})
-
-
-def _measured(inputs: SkyInputs, request: SkyRequest) -> tuple[str, Sky, dict[str, float]]:
-    """Return the method that is taken, what it finds, and for what it was chosen."""
-    if request.method != AUTO:
-        return request.method, measure(request.method, inputs), {}
-    if request.kept:
-        return request.kept.method, measure(request.kept.method, inputs), {}
-    return choose_method(inputs)
+    written = {
+        one.name: write_exposure_sky(one.level, one.patterns, folder / f"{one.name}_sky.json")
+        for one in solution.exposures
+    }
+    return Made(table=path, exposures=written)
 
 
 def _solved(name: str, level: Level, digest: str, patterns: str) -> SolvedExposure:

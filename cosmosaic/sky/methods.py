@@ -1,6 +1,6 @@
 """The registry of sky methods: every one takes the exposures of one filter to a level for each of them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -41,6 +41,8 @@ class SkyInputs(NamedTuple):
     """Levels that the user gives."""
     scratch: Path
     """Folder for temporary files."""
+    files: Mapping[str, Path] = {}
+    """The file of each exposure's cells."""
 
 
 class Sky(NamedTuple):

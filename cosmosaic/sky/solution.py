@@ -16,16 +16,6 @@ from cosmosaic.records import MosaicGrid, Record
 from cosmosaic.solved import Moves, Solved, moves_of, staying
 
 SURFACE_BRIGHTNESS = units.MJy / units.sr
-CELLS_SUFFIX = "_cells.npz"
-"""Ending of the files with the cells of an exposure."""
-MASKED_SUFFIX = "_masked.npz"
-"""Ending of those that leave out the user's mask of sources."""
-CLEARED_SUFFIX = "_cleared.npz"
-"""Ending of those of an exposure as it goes into the mosaic."""
-PATTERNS_SUFFIX = "_patterns.json"
-"""Ending of the files with what varies over an exposure."""
-WISP_SUFFIX = "_wisp.npz"
-"""Ending of the files with the wisp of an exposure."""
 USERS_LEVELS = "user"
 """The method whose levels are remembered by the user."""
 
@@ -51,25 +41,6 @@ class SkySolution(Record):
     exposures: tuple[SolvedExposure, ...]
     missing: tuple[str, ...] = ()
     """Exposures of the survey that a fault took."""
-
-
-class WispSolution(Record):
-    """What the wisps of one detector were taken out with."""
-
-    exposures: dict[str, str]
-    """sha256 of each exposure by its name."""
-    kept: bool
-    """Whether the template was that of an earlier run."""
-    missing: tuple[str, ...] = ()
-    """Exposures of the survey that a fault took."""
-
-    def stays_for(self, exposures: Mapping[str, str]) -> bool:
-        """Tell whether these exposures take the template that was published.
-
-        The same exposures that made it make it again, with the same bytes; and so do all when one is back that was
-        missing.
-        """
-        return self.kept or (self.exposures != dict(exposures) and set(self.missing).isdisjoint(exposures))
 
 
 class SkyRequest(Record):
@@ -154,28 +125,6 @@ def read_solution(text: str) -> SkySolution:
     )
 
 
-def read_wisps(text: str) -> WispSolution:
-    """Read a table of wisps that a survey published.
-
-    Raises
-    ------
-    ValueError, KeyError
-        It is no such table.
-    """
-    table = QTable.read(text.splitlines(), format="ascii.ecsv")
-    digests = zip(table["exposure"], table["sha256"], strict=True)
-    return WispSolution(
-        exposures={str(name): str(digest) for name, digest in digests},
-        kept=table.meta["kept"],
-        missing=tuple(table.meta["missing"]),
-    )
-
-
-def exposure_of_cells(file: str) -> str:
-    """Return the exposure whose cells a file holds."""
-    return file.removesuffix(CELLS_SUFFIX).removesuffix(MASKED_SUFFIX)
-
-
 def keeping(request: SkyRequest, earlier: SkySolution | None, cells: Mapping[str, str]) -> SkyRequest:
     """Add to a request what stays of an earlier solution.
 
@@ -196,6 +145,7 @@ def keeping(request: SkyRequest, earlier: SkySolution | None, cells: Mapping[str
     return request.model_copy(update={"kept": earlier.model_copy(update={"exposures": kept})})
 
 
-def moves(earlier: SkySolution, levels: Mapping[str, float]) -> Moves:
+def moves(earlier: SkySolution, now: SkySolution) -> Moves:
     """Tell how far levels have moved since an earlier solution, MJy/sr."""
+    levels = {one.name: one.level for one in now.exposures}
     return moves_of([levels[one.name] - one.level for one in earlier.exposures if one.name in levels])

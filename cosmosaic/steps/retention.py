@@ -5,7 +5,7 @@ import re
 import time
 from typing import NamedTuple
 
-from cosmosaic.steps.step import KEY_LENGTH
+from cosmosaic.steps.execution import KEY_LENGTH
 from cosmosaic.storage import store
 
 USES = "uses"

@@ -1,9 +1,9 @@
-"""Objects on a store that is no local disk: S3 above all, and what else fsspec knows.
+"""Objects on a remote store: mainly S3, or any other store that fsspec supports.
 
-Who may read and write is decided by the environment or the AWS configuration (``AWS_ACCESS_KEY_ID``,
-``AWS_PROFILE``, an instance's role, ...), where by ``AWS_ENDPOINT_URL``. Without credentials requests are not signed,
-which is how public buckets are read. What is transient (time-outs, 5xx, throttling, cut bodies) is tried again
-after a growing, random pause; what is not (403, 404) fails at once.
+Credentials come from the environment or the AWS configuration (``AWS_ACCESS_KEY_ID``, ``AWS_PROFILE``, an instance's
+role, ...), the address from ``AWS_ENDPOINT_URL``. Without credentials, requests are not signed, which is how public
+buckets are read. Transient failures (time-outs, 5xx, throttling, truncated bodies) are retried after growing, random
+pauses; others (403, 404) fail at once.
 """
 
 import errno
@@ -25,7 +25,7 @@ from fsspec import AbstractFileSystem
 from fsspec.exceptions import FSTimeoutError
 
 PUBLIC_BUCKETS = {"stpubdata": "https://s3.us-east-1.amazonaws.com"}
-"""Buckets that anyone may read, and where they are: read without keys, whatever store the rest is on."""
+"""Public buckets and their addresses: read without keys, wherever the other data are."""
 
 SHA256_METADATA_KEY = "sha256"
 HEADER_BLOCK_BYTES = 1 << 16
@@ -33,28 +33,28 @@ CONNECT_TIMEOUT_S, READ_TIMEOUT_S, ATTEMPTS = 5, 30, 8
 CHECK_TIMEOUT_S, CHECK_ATTEMPTS = 3, 2
 LISTED_AT_ONCE = 1000
 LARGEST_COPY_BYTES = 5 * 1024**3
-"""Largest object that S3 copies in one request."""
+"""Largest object that S3 can copy in one request."""
 
 
 class ObjectExistsError(FileExistsError):
-    """An object that was to be new is there already."""
+    """An object that should be new exists already."""
 
 
 class RemoteObject(NamedTuple):
-    """What a store tells of an object."""
+    """An object as its store describes it."""
 
     key: str
     """The object's path within its store, bucket included."""
     size: int
     version: str
     sha256: str
-    """The checksum kept beside the object; empty where there is none or it was not asked for."""
+    """The checksum kept beside the object; empty if there is none or it was not requested."""
     modified: float = inf
-    """When it was last written, seconds since the epoch, where the store's listing tells."""
+    """When it was last written, seconds since the epoch, if the store's listing includes it."""
 
 
 def options(uri: str) -> dict[str, Any]:
-    """Return how fsspec is to open a store: nothing secret, since keys come from the environment."""
+    """Return fsspec's options for a store; nothing secret, because keys come from the environment."""
     if not uri.startswith("s3://"):
         return {}
     bucket = uri.removeprefix("s3://").split("/", 1)[0]
@@ -67,7 +67,7 @@ def options(uri: str) -> dict[str, Any]:
 
 
 def check_access(uri: str) -> None:
-    """Ask a store once whether it lets us in, with little patience.
+    """Check access to a store with one request and short time-outs.
 
     Raises
     ------
@@ -76,7 +76,7 @@ def check_access(uri: str) -> None:
     FileNotFoundError
         There is no such bucket.
     ConnectionError
-        Nobody answers.
+        The store does not answer.
     """
     given = options(uri)
     if not given:
@@ -94,7 +94,7 @@ def check_access(uri: str) -> None:
 
 
 def head(uri: str) -> RemoteObject | None:
-    """Describe one object with one request; None where it does not exist."""
+    """Describe one object with one request; None if it does not exist."""
     filesystem, path = _locate(uri)
     try:
         with _told(uri):
@@ -124,18 +124,18 @@ def iterate(prefix: str) -> Iterator[RemoteObject]:
 
 
 class RangeReader(io.RawIOBase):
-    """An object of known size to be read here and there: each block that is touched moves once, with one request."""
+    """Random access to an object of known size: each block that is touched is fetched with one request."""
 
     def __init__(self, uri: str, size: int, block_bytes: int = HEADER_BLOCK_BYTES) -> None:
         self._uri, self._size, self._block_bytes = uri, size, block_bytes
         self._position, self._start, self._block = 0, 0, b""
 
     def readable(self) -> bool:
-        """Reading is possible."""
+        """Tell that it can be read."""
         return True
 
     def seekable(self) -> bool:
-        """So is seeking."""
+        """Tell that it can seek."""
         return True
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
@@ -149,7 +149,7 @@ class RangeReader(io.RawIOBase):
         return self._position
 
     def readinto(self, buffer: Any) -> int:
-        """Fill a buffer, as far as the block goes that holds the next byte."""
+        """Fill a buffer up to the end of the block that holds the next byte."""
         if self._position >= self._size:
             return 0
         if not self._start <= self._position < self._start + len(self._block):
@@ -167,7 +167,7 @@ class RangeReader(io.RawIOBase):
             self._block = filesystem.cat_file(path, start=self._position, end=end)
         self._start = self._position
         if len(self._block) != end - self._position:
-            raise ConnectionError(f"{self._uri} is shorter than its store said: it was written again")
+            raise ConnectionError(f"{self._uri} is shorter than its store reported: it was rewritten")
 
 
 def open_stream(uri: str, size: int, block_bytes: int = HEADER_BLOCK_BYTES) -> BinaryIO:
@@ -185,19 +185,19 @@ def read(uri: str) -> bytes:
 def download(uri: str, path: Path) -> None:
     """Copy an object to a local file."""
     filesystem, remote_path = _locate(uri)
-    # In parts side by side, as s3fs fetches what is larger than 50 MB, a body that is cut is not asked for again.
+    # s3fs fetches objects above 50 MB in concurrent parts and does not retry a truncated part.
     details = {"max_concurrency": 1} if _is_s3(filesystem) else {}
     with _told(uri):
         filesystem.get_file(remote_path, str(path), **details)
 
 
 def upload(path: Path, uri: str, sha256: str, *, new: bool = False) -> None:
-    """Copy a local file to an object, in several parts where it is large; it becomes visible when it is complete.
+    """Copy a local file to an object, in several parts if it is large; it becomes visible when it is complete.
 
     Raises
     ------
     ObjectExistsError
-        It was to be new and is there already.
+        It should be new and exists already.
     """
     filesystem, remote_path = _locate(uri)
     details: dict[str, Any] = {"Metadata": {SHA256_METADATA_KEY: sha256}} if _is_s3(filesystem) else {}
@@ -213,7 +213,7 @@ def upload(path: Path, uri: str, sha256: str, *, new: bool = False) -> None:
 
 
 def copy(source: str, target: str, size: int) -> bool:
-    """Copy an object within one S3 store without moving its bytes here; tell whether that could be done."""
+    """Copy an object within one S3 store without moving its bytes here; tell whether that was possible."""
     if not source.startswith("s3://") or not target.startswith("s3://") or size > LARGEST_COPY_BYTES:
         return False
     if options(source) != options(target):
@@ -236,9 +236,9 @@ def remove(uri: str) -> None:
 
 
 def abort_stale_uploads(prefix: str, age_s: float) -> list[str]:
-    """Give up the uploads in parts under a prefix that were begun longer ago than an age; return their URIs.
+    """Abort the multipart uploads under a prefix that began longer ago than an age; return their URIs.
 
-    A process that is killed in the middle of an upload leaves parts that no listing shows and that cost money.
+    A process that is killed during an upload leaves parts that no listing shows and that cost money.
     """
     filesystem, root = _locate(prefix)
     if not _is_s3(filesystem):
@@ -296,7 +296,7 @@ def _described(info: dict[str, Any]) -> RemoteObject:
 
 
 def _is_failed_precondition(error: OSError) -> bool:
-    """Tell whether a conditional write failed: s3fs raises one of two errors, as the server words it."""
+    """Tell whether a conditional write failed: s3fs raises one of two errors, depending on the server's message."""
     if isinstance(error, FileExistsError):
         return True
     return error.errno == errno.EINVAL and "precondition" in str(error).lower()
@@ -313,7 +313,7 @@ def _told(uri: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"{uri} does not exist, nor can be seen with these keys") from error
+        raise FileNotFoundError(f"{uri} does not exist, or these keys do not give access to it") from error
     except (PermissionError, NoCredentialsError) as error:
         said = str(error).rstrip(".")
         raise PermissionError(

@@ -1,4 +1,4 @@
-"""Temporary files: folders that are removed with their process, however it ends, and never fill the disk unseen.
+"""Temporary files: folders that go with their process, however it ends, and never fill the disk unnoticed.
 
 A folder is alive as long as its process holds a lock on it. The lock goes with the process, killed or not,
 and holds across containers that share the folder, which a process number would not.
@@ -24,7 +24,7 @@ class ScratchError(OSError):
 
 
 def scratch_root(scratch: str | None) -> Path:
-    """Return the folder for temporary files, made where it is missing: the one that was set, else the system's."""
+    """Return the folder for temporary files, created if missing: the one in the settings, else the system's."""
     root = Path(scratch) if scratch else Path(tempfile.gettempdir())
     root.mkdir(parents=True, exist_ok=True)
     return root
@@ -63,7 +63,7 @@ def require_space(folder: Path, needed_bytes: float, purpose: str) -> None:
     Raises
     ------
     ScratchError
-        It has not, or cannot be written to.
+        It has too little, or the folder is not writable.
     """
     if not os.access(folder, os.W_OK):
         raise ScratchError(f"the scratch folder {folder} cannot be written to; set resources.scratch to one that can")
@@ -78,7 +78,7 @@ def require_space(folder: Path, needed_bytes: float, purpose: str) -> None:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold a lock file: what two processes must not do at once."""
+    """Hold a lock file, for work that two processes must not do at once."""
     lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -1,5 +1,6 @@
 """The step that judges the sky of one filter, before and after it was taken out, and what it leaves for the page."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -7,10 +8,10 @@ from astropy.table import Table
 
 from cosmosaic.cells.cells import CellSurvey, read_cells, stack
 from cosmosaic.geometry.wcs import wcs_header
-from cosmosaic.records import STATES, Made, MosaicGrid
+from cosmosaic.records import STATES, MosaicGrid
 from cosmosaic.sky.methods import clean, solve_overlaps, values_of
-from cosmosaic.sky.solution import CELLS_SUFFIX, CLEARED_SUFFIX
 from cosmosaic.source_light import write_mask
+from cosmosaic.steps.result import Made
 from cosmosaic.verdict.pictures import draw_plots, draw_skies
 from cosmosaic.verdict.verdict import Judge, Verdict, make_judge, part_of, pure_noise
 
@@ -19,14 +20,23 @@ NULL_SEED = 1
 """Of the draw of pure noise."""
 
 
-def judge_sky(paths: list[Path], grid: MosaicGrid, tiles: tuple[MosaicGrid, ...], stem: str, folder: Path) -> Made:
+def judge_sky(
+    before: Mapping[str, Path],
+    after: Mapping[str, Path],
+    levels: Path | None,
+    grid: MosaicGrid,
+    tiles: tuple[MosaicGrid, ...],
+    stem: str,
+    folder: Path,
+) -> Made:
     """Judge how flat the sky of one filter is, as a whole and tile by tile.
 
     Parameters
     ----------
-    paths
-        ``_cells.npz`` and ``_cleared.npz`` files of all exposures: before and after their sky was taken out; and the
-        table of sky levels, where there is one.
+    before, after
+        ``_cells.npz`` and ``_cleared.npz`` files of all exposures by name: before and after their sky was subtracted.
+    levels
+        The table of sky levels, where there is one.
     grid
         The lattice that the cells lie on.
     tiles
@@ -37,30 +47,34 @@ def judge_sky(paths: list[Path], grid: MosaicGrid, tiles: tuple[MosaicGrid, ...]
         Gets ``_verdict.ecsv``, ``_tiles.ecsv`` with a row for each tile, the mask of sources ``_skymask.fits``, and
         for the page ``_skies.png`` (before and after at one stretch) and ``_skyplots.png``.
     """
-    before, after = (
-        read_cells([path for path in paths if path.name.endswith(suffix)], grid)
-        for suffix in (CELLS_SUFFIX, CLEARED_SUFFIX)
-    )
-    noise = pure_noise(after, NULL_SEED)
-    judges = {"before": make_judge(before), "after": make_judge(after), "noise": make_judge(noise)}
-    levels = {
+    surveys = {when: read_cells(list(files.values()), grid) for when, files in (("before", before), ("after", after))}
+    noise = pure_noise(surveys["after"], NULL_SEED)
+    judges = {when: make_judge(survey) for when, survey in (surveys | {"noise": noise}).items()}
+    subtracted = {
         "before": _one_level(judges["before"]),
-        "after": dict.fromkeys(after.names, 0.0),
+        "after": dict.fromkeys(surveys["after"].names, 0.0),
         "noise": values_of(solve_overlaps(clean(noise)).levels),
     }
-    verdicts = {when: judge.judge(levels[when]) for when, judge in judges.items()}
-    skies = {when: _sky(judges[when].survey, levels[when]) for when in ("before", "after")}
+    verdicts = {when: judge.judge(subtracted[when]) for when, judge in judges.items()}
+    skies = {when: _sky(judges[when].survey, subtracted[when]) for when in ("before", "after")}
     table = folder / f"{stem}_verdict.ecsv"
-    verdict_table(verdicts, _method(paths)).write(table, format="ascii.ecsv")
+    verdict_table(verdicts, _method(levels)).write(table, format="ascii.ecsv")
     by_tile = folder / f"{stem}_tiles.ecsv"
-    tile_table({when: (judges[when], levels[when]) for when in ("before", "after")}, tiles).write(
+    tile_table({when: (judges[when], subtracted[when]) for when in ("before", "after")}, tiles).write(
         by_tile, format="ascii.ecsv"
     )
-    mask = write_mask(judges["after"].sources, wcs_header(after.grid), folder / f"{stem}_skymask.fits")
+    mask = write_mask(judges["after"].sources, wcs_header(surveys["after"].grid), folder / f"{stem}_skymask.fits")
     pictures = folder / f"{stem}_skies.png", folder / f"{stem}_skyplots.png"
     draw_skies(skies, pictures[0])
     draw_plots({when: verdicts[when] for when in ("before", "after")}, pictures[1])
-    return Made([table, by_tile, mask, *pictures], _facts(verdicts["after"]))
+    return Made(
+        verdict=table,
+        tiles=by_tile,
+        mask=mask,
+        skies=pictures[0],
+        plots=pictures[1],
+        facts=_facts(verdicts["after"]),
+    )
 
 
 def verdict_table(verdicts: dict[str, Verdict], method: str) -> Table:
@@ -144,9 +158,8 @@ def tile_table(judged: dict[str, tuple[Judge, dict[str, float]]], tiles: tuple[M
     return table
 
 
-def _method(paths: list[Path]) -> str:
-    tables = [path for path in paths if path.suffix == ".ecsv"]
-    return str(Table.read(tables[0], format="ascii.ecsv").meta["method"]) if tables else "none"
+def _method(levels: Path | None) -> str:
+    return str(Table.read(levels, format="ascii.ecsv").meta["method"]) if levels else "none"
 
 
 def _rounded(value: float) -> float | None:

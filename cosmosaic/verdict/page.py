@@ -2,6 +2,7 @@
 
 import io
 from base64 import b64encode
+from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,10 @@ import numpy as np
 from astropy.table import Table
 from PIL import Image
 
-from cosmosaic.records import STATES, Made
+from cosmosaic.records import STATES
+from cosmosaic.steps.result import Made
 from cosmosaic.verdict.verdict import LIMITS, MEANINGS
 
-VERDICT, TILES, SKIES, PLOTS = "_verdict.ecsv", "_tiles.ecsv", "_skies.png", "_skyplots.png"
 WIDEST_PIXELS = 1100
 JPEG_QUALITY = 72
 
@@ -33,39 +34,42 @@ ul.reasons{margin:8px 0}.quiet{color:#5b6872}a{color:#1f5f8b}
 """
 
 
-def write_page(paths: list[Path], name: str, bands: tuple[str, ...], stems: tuple[str, ...], folder: Path) -> Made:
+def write_page(
+    verdicts: Mapping[str, Path],
+    tiles: Mapping[str, Path],
+    skies: Mapping[str, Path],
+    plots: Mapping[str, Path],
+    survey: str,
+    links: Mapping[str, Mapping[str, str]],
+    folder: Path,
+) -> Made:
     """Write a survey's verdict as a page: pictures before and after at one stretch, plots, tables, links.
 
     Parameters
     ----------
-    paths
-        ``_verdict.ecsv``, ``_tiles.ecsv``, ``_skies.png`` and ``_skyplots.png`` of each filter, filter by filter.
-    name
-        The survey.
-    bands
-        The filters, in the same order.
-    stems
-        Names of their mosaics without suffix and extension, for the links.
+    verdicts, tiles, skies, plots
+        ``_verdict.ecsv``, ``_tiles.ecsv``, ``_skies.png`` and ``_skyplots.png`` by filter.
+    survey
+        Its name.
+    links
+        File name of each product of a filter by what it is called, relative to the products' folder.
     folder
-        Gets ``<survey>_sky.html``; links are relative to the products' folder.
+        Gets ``<survey>_sky.html``.
     """
-    # What is nowhere in particular is masked in ECSV.
-    tables, by_tile = (
-        [Table.read(path, format="ascii.ecsv").filled("") for path in paths if path.name.endswith(ending)]
-        for ending in (VERDICT, TILES)
-    )
-    pictures = [[path for path in paths if path.name.endswith(ending)] for ending in (SKIES, PLOTS)]
-    products = [path.name.removesuffix(VERDICT) for path in paths if path.name.endswith(VERDICT)]
+    tables = {band: _read(path) for band, path in verdicts.items()}
     sections = [
-        _section(band, table, tiles, images, _links(stem, product))
-        for band, table, tiles, images, stem, product in zip(
-            bands, tables, by_tile, zip(*pictures, strict=True), stems, products, strict=True
-        )
+        _section(band, table, _read(tiles[band]), (skies[band], plots[band]), _linked(links[band]))
+        for band, table in tables.items()
     ]
-    states = [table.meta["state"] for table in tables]
-    page = folder / f"{name}_sky.html"
-    page.write_text(_document(name, states, sections), encoding="utf-8")
-    return Made([page])
+    states = [table.meta["state"] for table in tables.values()]
+    page = folder / f"{survey}_sky.html"
+    page.write_text(_document(survey, states, sections), encoding="utf-8")
+    return Made(page=page)
+
+
+def _read(path: Path) -> Table:
+    # What is nowhere in particular is masked in ECSV.
+    return Table.read(path, format="ascii.ecsv").filled("")
 
 
 def _document(name: str, states: list[str], sections: list[str]) -> str:
@@ -155,18 +159,8 @@ def _with_error(value: float, error: float) -> str:
     return f'<td class="number">{f"{value:.2f} ± {error:.2f}" if np.isfinite(error) else "-"}</td>'
 
 
-def _links(stem: str, product: str) -> str:
-    targets = {
-        "mosaic": f"{stem}_i2d.fits",
-        "preview": f"{stem}.png",
-        "catalogue": f"{stem}_cat.ecsv",
-        "defects": f"{stem}_defects.ecsv",
-        "sky levels": f"{product}_sky.ecsv",
-        "mask of sources": f"{product}_skymask.fits",
-        "this table": f"{product}{VERDICT}",
-        "tiles": f"{product}{TILES}",
-    }
-    return " · ".join(f'<a href="{escape(target)}">{label}</a>' for label, target in targets.items())
+def _linked(links: Mapping[str, str]) -> str:
+    return " · ".join(f'<a href="{escape(target)}">{escape(label)}</a>' for label, target in links.items())
 
 
 def _embedded(path: Path, words: str) -> str:

@@ -7,6 +7,7 @@ checked before the record is used, and a record that no longer holds is forgotte
 
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 from prefect import Task, get_run_logger
@@ -15,21 +16,54 @@ from prefect.context import TaskRunContext
 from prefect.results import ResultRecord
 from prefect.runtime import task_run
 
-from cosmosaic.steps.step import Step, StepResult, execute, is_intact
+from cosmosaic.processes import workers
+from cosmosaic.steps.declaration import Step
+from cosmosaic.steps.execution import execute, is_intact, key_of
+from cosmosaic.steps.result import StepResult
 from cosmosaic.storage import store
 from tasks.runtime.retries import Retries
-from tasks.runtime.run import Given, Work
 
 
-def step_task(
-    name: str, retries: Retries, perform: Callable[[Step, Work], StepResult] | None = None
-) -> Callable[[Callable[..., Step]], Task]:
-    """Make a Prefect task of a function that describes a step.
+@dataclass(frozen=True)
+class Work:
+    """What a task needs to do a step: where results are kept and which child processes do it."""
+
+    cache: str
+    workers: workers.WorkerPlan
+
+    @property
+    def results(self) -> str:
+        """Where Prefect keeps the records of finished steps."""
+        return store.join(self.cache, "results")
+
+    @property
+    def checksums(self) -> str:
+        """Where the checksums of raw objects are remembered."""
+        return store.join(self.cache, "checksums")
+
+
+class Given:
+    """A step, all of whose inputs are stored, and what does its work.
+
+    A plain class: tuples, records and dataclasses Prefect searches for futures, field by field.
+    """
+
+    def __init__(self, step: Step, work: Work) -> None:
+        self.step = step
+        self.work = work
+
+
+TASKS: dict[type[Step], Task] = {}
+"""The task of each step."""
+
+
+def step_task(step: type[Step], retries: Retries, perform: Callable[[Any, Work], StepResult] | None = None) -> Task:
+    """Make the Prefect task of a declared step.
 
     Parameters
     ----------
-    name
-        What users read in the UI.
+    step
+        The declaration.
     retries
         How often to try again, and after which errors.
     perform
@@ -37,39 +71,38 @@ def step_task(
     """
     do = perform or (lambda step, work: execute(step, work.cache, work.workers))
 
-    def decorate(describe: Callable[..., Step]) -> Task:
-        def body(waiting: dict[str, Any], given: Given) -> StepResult:
-            result = do(describe(**waiting, **given.parameters), given.work)
-            get_run_logger().info(f"{task_run.name}: {result.wall_s:.1f} s, {result.peak_mb:.0f} MB at the peak")
-            return result
+    def body(given: Given) -> StepResult:
+        result = do(given.step, given.work)
+        get_run_logger().info(f"{task_run.name}: {result.wall_s:.1f} s, {result.peak_mb:.0f} MB at the peak")
+        return result
 
-        def key(context: TaskRunContext, inputs: dict[str, Any]) -> str:
-            waiting, given = inputs["waiting"], inputs["given"]
-            return trusted_key(describe(**waiting, **given.parameters), given.work)
+    def key(context: TaskRunContext, inputs: dict[str, Any]) -> str:
+        return trusted_key(inputs["given"].step, inputs["given"].work)
 
-        body.__name__, body.__doc__, body.__module__ = describe.__name__, describe.__doc__, describe.__module__
-        return Task(
-            body,
-            name=name,
-            cache_policy=CacheKeyFnPolicy(cache_key_fn=key),
-            persist_result=True,
-            result_serializer="json",
-            retries=retries.times,
-            retry_delay_seconds=list(retries.delays_s),
-            retry_jitter_factor=0.5,
-            retry_condition_fn=retries.condition,
-        )
-
-    return decorate
+    body.__name__ = step.function.rpartition(":")[2]
+    body.__doc__, body.__module__ = step.__doc__, step.__module__
+    TASKS[step] = Task(
+        body,
+        name=step.title,
+        cache_policy=CacheKeyFnPolicy(cache_key_fn=key),
+        persist_result=True,
+        result_serializer="json",
+        retries=retries.times,
+        retry_delay_seconds=list(retries.delays_s),
+        retry_jitter_factor=0.5,
+        retry_condition_fn=retries.condition,
+    )
+    return TASKS[step]
 
 
 def trusted_key(step: Step, work: Work) -> str:
     """Return the step's key; a record kept under it whose objects are gone or altered is forgotten first."""
-    uri = store.join(work.results, step.key)
+    key = key_of(step)
+    uri = store.join(work.results, key)
     with suppress(FileNotFoundError):
         if not _holds(store.read_bytes(uri)):
             store.remove(uri)
-    return step.key
+    return key
 
 
 def _holds(content: bytes) -> bool:

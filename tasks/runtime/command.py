@@ -15,8 +15,17 @@ from tasks.runtime.run import check_stores, describe_failure
 SUCCESS, FAILURE, USAGE, PART = 0, 1, 2, 3
 
 
-def main(flow: Flow, arguments: list[str]) -> int:
+def main(flow: Flow, arguments: list[str], program: str = "") -> int:
     """Run a flow with the settings of a command line.
+
+    Parameters
+    ----------
+    flow
+        The flow, which takes a `cosmosaic.survey.Survey`.
+    arguments
+        Of the command line, without the program's name.
+    program
+        How the command is called, for ``--help``; empty for ``python flows/<flow>.py``.
 
     Returns
     -------
@@ -25,7 +34,7 @@ def main(flow: Flow, arguments: list[str]) -> int:
         what failed.
     """
     try:
-        survey = load_survey(arguments)
+        survey = load_survey(arguments, program or f"python flows/{flow.name}.py", flow.description)
     except ValidationError as error:
         return _complain(_explain(error))
     except (FileNotFoundError, ValueError) as error:

@@ -4,61 +4,44 @@ import hashlib
 import os
 import time
 from base64 import b64encode
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
 from prefect.artifacts import create_markdown_artifact
-from prefect.futures import PrefectFuture
 from prefect.states import Completed, Failed, State
 from rich.table import Table
 
-from cosmosaic.astrometry import solution as alignment
 from cosmosaic.exposures.search import FoundFrames
 from cosmosaic.preview.thumbnails import THUMBNAIL_SUFFIX
 from cosmosaic.processes import workers
 from cosmosaic.processes.workers import WorkerPlan
-from cosmosaic.records import STATES, Frame, StoredObject
 from cosmosaic.run_table import COLUMNS, write_run
-from cosmosaic.sky.solution import moves
-from cosmosaic.solved import Moves
+from cosmosaic.steps.publication import Published
 from cosmosaic.steps.retention import record_use
 from cosmosaic.storage import store
 from cosmosaic.survey import Survey
-from tasks.combine import BandFutures, MosaicFutures
+from tasks.runtime.graph import placed
 from tasks.runtime.leftovers import let_servers_give_way
-from tasks.runtime.run import Run, counted, plan_workers
+from tasks.runtime.run import Ledger, Publication, Run, counted, plan_workers
 from tasks.runtime.runners import open_runner, plan_of_one_worker
 
 FAILED_IN_PART = "Failed in part"
 
-KINDS = {
-    "_i2d.fits": "i2d",
-    "_crf.fits": "crf",
-    "_cal.fits": "cal",
-    "_asn.json": "asn",
-    "_cat.ecsv": "cat",
-    "_cat.parquet": "cat",
-    "_segm.fits": "segm",
-    "_sky.ecsv": "sky",
-    "_align.ecsv": "alignment",
-    "_verdict.ecsv": "verdict",
-    "_tiles.ecsv": "verdict by tile",
-    "_skymask.fits": "skymask",
-    "_skies.png": "skies",
-    "_skyplots.png": "skies",
-    "_defects.ecsv": "defects",
-    "_wisp.ecsv": "wisp",
-    "_wisp.fits": "wisp",
-    "_sky.html": "sky page",
-    "_compare.ecsv": "comparison",
-    "_compare.png": "comparison",
-    "_colour.png": "composite",
-    ".png": "preview",
-}
-"""Kinds of products by the end of their names; the first that fits."""
+
+_LISTENERS: list[Callable[[Ledger], None]] = []
+
+
+@contextmanager
+def listening(hear: Callable[[Ledger], None]) -> Iterator[None]:
+    """Hand over the ledger of each run that is opened within this context."""
+    _LISTENERS.append(hear)
+    try:
+        yield
+    finally:
+        _LISTENERS.remove(hear)
 
 
 @contextmanager
@@ -68,12 +51,16 @@ def open_run(survey: Survey) -> Iterator[Run]:
     with open_runner(survey.resources, plan) as runner, _children(plan_of_one_worker(survey.resources, plan)):
         let_servers_give_way()
         run = Run(survey, plan, runner)
+        for hear in _LISTENERS:
+            hear(run.ledger)
         try:
             yield run
         except Exception as error:
             run.wait()  # what is under way is looked up by the next run
             record_run(run, [], "Failed", f"{type(error).__name__}: {error}")
             raise
+        finally:
+            run.close()
 
 
 @contextmanager
@@ -86,15 +73,19 @@ def _children(plan: WorkerPlan) -> Iterator[None]:
         workers.stop_workers()
 
 
-def finish_run(
-    run: Run, found: FoundFrames, bands: list[BandFutures], shared: Mapping[str, PrefectFuture | None]
-) -> State:
-    """Wait for the products of each filter and of all together, record the run, tell the user, say how it ended."""
+def finish_run(run: Run, found: FoundFrames, rows_of: Mapping[str, Mapping[str, Any]] | None = None) -> State:
+    """Wait for the products, record the run, tell the user, say how it ended.
+
+    Parameters
+    ----------
+    run, found
+        The run and its frames.
+    rows_of
+        What the run table says besides of the products of some filters, by filter.
+    """
     run.wait()
-    frames = {frame.name: frame for frame in found.frames}
-    rows = [row for band in bands for row in _band_rows(band, frames, run)]
-    waiting = {name: future for name, future in shared.items() if future}
-    rows += [_product_row(stored) for made in run.results(waiting).values() for stored in made.objects]
+    rows = [row for publication in run.publications for row in _rows(publication, run)]
+    rows = [row | dict((rows_of or {}).get(row.get("filter", ""), {})) for row in rows]
     state = _state(run, rows)
     record_run(run, rows, state.name or "", state.message or "", found)
     create_markdown_artifact(_markdown(run, rows), key="summary", description=f"Products of {run.survey.name}")
@@ -134,89 +125,26 @@ def record_run(run: Run, rows: list[dict[str, Any]], state: str, error: str, fou
     record_use(run.work.cache, run.id, run.survey.name, used)
 
 
-def _band_rows(band: BandFutures, frames: dict[str, Frame], run: Run) -> list[dict[str, Any]]:
-    sky = {name: result.facts for name, result in run.results({"verdict": band.verdict}).items()}.get("verdict", {})
-    shared = {
-        "filter": band.association.band,
-        "sky_verdict": STATES[int(sky["state"])] if sky else None,
-        "sky_step_pct": sky.get("step_pct"),
-        "sky_steps_pct": sky.get("steps_pct"),
-        "sky_levels_pct": sky.get("levels_pct"),
-        "sky_zero_pct": sky.get("zero_pct"),
-        "sky_rows_pct": sky.get("rows_pct"),
-        "sky_columns_pct": sky.get("columns_pct"),
-        "sky_detector_pct": sky.get("detector_pct"),
-        "sky_halo_pct": sky.get("halo_pct"),
-        "sky_growth_pct": sky.get("growth_pct"),
-    }
-    moved = _moved(band, run)
-    if moved:
-        shared["sky_moved_mjy_sr"] = moved.largest
-    shifted = _shifted(band, run)
-    if shifted:
-        shared["align_moved_mas"] = shifted.largest
-    whole = _mosaic_columns(band.whole, frames, run)
-    kept = run.results({"exposures": band.exposures})
-    rows = [_product_row(stored) | whole for result in kept.values() for stored in result.objects]
-    for each in reversed(band.mosaics):
-        columns, made = _mosaic_columns(each, frames, run), run.results({"products": each.published})
-        rows = [_product_row(stored) | columns for result in made.values() for stored in result.objects] + rows
-    return [row | shared for row in rows]
-
-
-def _moved(band: BandFutures, run: Run) -> Moves | None:
-    """Return how far levels moved since the run before, and tell it where all were solved anew."""
-    if not band.sky.levels or not band.sky.earlier:
-        return None
-    solved = run.results({"levels": band.sky.levels})
-    if not solved:
-        return None
-    moved = moves(band.sky.earlier, solved["levels"].facts)
-    if run.survey.solve_anew:
-        run.note(
-            f"{band.association.band}: sky levels of {counted(moved.exposures, 'exposure')} that were solved before "
-            f"moved by {moved.rms:.5f} MJy/sr rms, {moved.largest:.5f} at most"
-        )
-    return moved
-
-
-def _shifted(band: BandFutures, run: Run) -> Moves | None:
-    """Return how far exposures moved on the sky since the run before, and tell it where all were aligned anew."""
-    if not band.alignment.solution or not band.alignment.earlier:
-        return None
-    solved = run.results({"alignment": band.alignment.solution})
-    if not solved:
-        return None
-    table = store.read_bytes(solved["alignment"].named("_align.ecsv").uri)
-    moved = alignment.moves(band.alignment.earlier, alignment.read_alignment(table.decode()))
-    if run.survey.solve_anew:
-        run.note(
-            f"{band.association.band}: {counted(moved.exposures, 'exposure')} that were aligned before moved by "
-            f"{moved.rms:.2f} mas rms, {moved.largest:.2f} at most"
-        )
-    return moved
-
-
-def _mosaic_columns(mosaic: MosaicFutures, frames: dict[str, Frame], run: Run) -> dict[str, Any]:
-    members = [frames[name] for name in mosaic.members]
-    measured = run.results({"catalog": mosaic.catalog}) if mosaic.catalog else {}
-    facts = measured["catalog"].facts if measured else {}
-    return {
-        "tile": mosaic.window.tile,
-        "frames": " ".join(mosaic.members),
-        "frames_sha256": " ".join(frame.object.sha256 for frame in members),
-        "exposure_time_s": sum(frame.exposure_time for frame in members),
-        "sky_median_mjy_sr": facts.get("sky_median"),
-        "sky_rms_mjy_sr": facts.get("sky_rms"),
-        "noise_factor": facts.get("noise_factor"),
-        "depth_5sigma_ab": facts.get("depth_5sigma_ab"),
-        "sources": facts.get("n_sources"),
-    }
-
-
-def _product_row(stored: StoredObject) -> dict[str, Any]:
-    kind = next(kind for suffix, kind in KINDS.items() if stored.name.endswith(suffix))
-    return {"kind": kind, "product": stored.uri, "sha256": stored.sha256, "size": stored.size}
+def _rows(publication: Publication, run: Run) -> list[dict[str, Any]]:
+    """The rows of products that were published together; none where they could not be."""
+    made = run.results({"products": publication.published})
+    if not made:
+        return []
+    shared = dict(publication.columns)
+    for outputs in publication.described_by:
+        (node,) = outputs.nodes
+        shared |= node.kind.row(node.result.facts if node.result else {}) if node.result else {}
+    products = Published.of(made["products"]).products
+    return [
+        {
+            "kind": file.kind,
+            "product": products[place].stored.uri,
+            "sha256": products[place].stored.sha256,
+            "size": products[place].stored.size,
+        }
+        | shared
+        for place, file in placed(publication.files).items()
+    ]
 
 
 def _state(run: Run, rows: list[dict[str, Any]]) -> State:
@@ -233,7 +161,7 @@ def _failures(run: Run) -> str:
     """Count the steps that failed, and those that needed them."""
     causes = run.ledger.causes
     failed, others = f"{counted(len(causes), 'step')} failed", len(run.ledger.failed) - len(causes)
-    return f"{failed} ({counted(others, 'step')} not begun for it)" if others else failed
+    return f"{failed} ({counted(others, 'step')} skipped for it)" if others else failed
 
 
 def _markdown(run: Run, rows: list[dict[str, Any]]) -> str:
@@ -254,7 +182,7 @@ def _sky(rows: list[dict[str, Any]]) -> str:
     lines = [f"| filter | {' | '.join(titles)} |", "|---" * (1 + len(titles)) + "|"]
     for row in (row for row in rows if row["kind"] == "verdict"):
         shown = [
-            f"{value:.2f}" if isinstance(value, float) else str(value) for value in (row[name] for name in columns)
+            f"{value:.2f}" if isinstance(value, float) else str(value) for value in (row.get(name) for name in columns)
         ]
         lines.append(f"| {row['filter']} | {' | '.join(shown)} |")
     pages = [row["product"] for row in rows if row["kind"] == "sky page"]
@@ -288,14 +216,14 @@ def _print_summary(run: Run, rows: list[dict[str, Any]], state: State) -> None:
     table.add_column("sources", justify="right")
     table.add_column("sky", justify="right")
     for row in (row for row in rows if row["kind"] == "i2d"):
-        depth, sources = row["depth_5sigma_ab"], row["sources"]
+        depth, sources = row.get("depth_5sigma_ab"), row.get("sources")
         table.add_row(
             row["filter"],
             row["product"].rsplit("/", 1)[-1],
             f"{row['exposure_time_s']:.0f}",
             "-" if depth is None else f"{depth:.2f}",
             "-" if sources is None else f"{sources:.0f}",
-            row["sky_verdict"] or "-",
+            row.get("sky_verdict") or "-",
         )
     run.console.print(table)
     for row in (row for row in rows if row["kind"] == "sky page"):

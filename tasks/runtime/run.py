@@ -1,8 +1,9 @@
-"""One run of a flow: its settings, its child processes, and what became of each step."""
+"""One run of a flow: its settings, its child processes, its products, and what became of each step."""
 
 import copy
 import threading
 import time
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from uuid import UUID
 
 from prefect import Task, get_run_logger
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import TaskRunResult
 from prefect.filesystems import LocalFileSystem, RemoteFileSystem
 from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
@@ -23,19 +25,20 @@ from rich.console import Console
 from cosmosaic.calibrate import references
 from cosmosaic.exposures.search import FoundFrames
 from cosmosaic.processes import workers
-from cosmosaic.steps.step import StepResult
+from cosmosaic.steps.declaration import Made, Outputs, Step
+from cosmosaic.steps.files import File, Many
+from cosmosaic.steps.publication import Publish, Published
+from cosmosaic.steps.result import StepResult
 from cosmosaic.storage import remote, store
 from cosmosaic.survey import Survey
+from tasks.runtime.caching import Given, Work
+from tasks.runtime.graph import SKIPPED, Graph, Node, Outcome
 from tasks.runtime.progress import Progress
-from tasks.runtime.runners import plan_of_one_worker
+from tasks.runtime.runners import plan_of_one_worker, room_of
+from tasks.steps import TASKS
 
-STEPS_PER_FRAME = 5
-"""Stage 1, Stage 2, cells, drizzle and outliers."""
-
-STEPS_PER_FILTER = 12
-"""Association, sky and its page, tiles, mosaic, catalogue, preview, publication, roughly: a progress bar is no more."""
-
-NOT_BEGUN = "not begun, since a step that it needs failed"
+SHOWN_DEPENDENCIES = 100
+"""Arrows to a task in the UI; Prefect refuses the event of a task with some 21,000."""
 
 
 @dataclass(frozen=True)
@@ -56,12 +59,7 @@ class Ledger:
     submitted: int = 0
     expected: int = 0
     """Steps of the whole run, estimated before they are submitted."""
-    lock: threading.Condition = field(default_factory=threading.Condition)
-
-    def wait(self) -> None:
-        """Wait until every step that was submitted is recorded: a step's future is done a moment before its record."""
-        with self.lock:
-            self.lock.wait_for(lambda: len(self.records) == self.submitted)
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def executed(self) -> list[StepRecord]:
@@ -75,46 +73,28 @@ class Ledger:
 
     @property
     def failed(self) -> list[StepRecord]:
-        """Steps that failed for good, or that were not begun because what they need had failed."""
+        """Steps that failed for good, or that were skipped because a step they need failed."""
         return [record for record in self.records if record.error]
 
     @property
     def causes(self) -> list[StepRecord]:
         """Steps that failed by themselves."""
-        return [record for record in self.failed if record.error != NOT_BEGUN]
+        return [record for record in self.failed if record.error != SKIPPED]
 
 
 @dataclass(frozen=True)
-class Work:
-    """What a task needs to do a step: where results are kept and which child processes do it."""
+class Publication:
+    """Products that are published together, and what the run table says of all of them."""
 
-    cache: str
-    workers: workers.WorkerPlan
-
-    @property
-    def results(self) -> str:
-        """Where Prefect keeps the records of finished steps."""
-        return store.join(self.cache, "results")
-
-    @property
-    def checksums(self) -> str:
-        """Where the checksums of raw objects are remembered."""
-        return store.join(self.cache, "checksums")
-
-
-class Given:
-    """What a task need not wait for.
-
-    A class of its own: tuples, records and dataclasses Prefect searches for futures, field by field for each step.
-    """
-
-    def __init__(self, parameters: dict[str, Any], work: Work) -> None:
-        self.parameters = parameters
-        self.work = work
+    files: tuple[File | Many, ...]
+    published: Published
+    columns: Mapping[str, Any]
+    described_by: tuple[Outputs, ...]
+    """Steps whose facts the run table tells in each product's row."""
 
 
 class Run:
-    """Submits tasks for one survey and keeps the ledger."""
+    """Submits the steps of one survey and keeps the ledger."""
 
     def __init__(self, survey: Survey, plan: workers.WorkerPlan, runner: TaskRunner[Any]) -> None:
         self.survey = survey
@@ -125,39 +105,69 @@ class Run:
         self.console = Console(stderr=True)
         self.work = Work(store.absolute_uri(survey.url("cache")), plan_of_one_worker(survey.resources, plan))
         self.products = store.absolute_uri(survey.url("products"))
+        self.publications: list[Publication] = []
         for written in (self.work.cache, self.products):
             store.clean(written)
         self._runner = runner
         # Several requests to the server; frames are looked for meanwhile.
         self._storage = ThreadPoolExecutor(1).submit(copy_context().run, result_storage, self.work.results)
-        self._tasks: dict[str, Task] = {}
+        self._tasks: dict[type[Step], Task] = {}
         self._progress = Progress(survey.name)
+        self._graph = Graph(self._start, self._ended, room_of(survey.resources, plan))
 
-    def submit(self, task: Task, label: str, **parameters: Any) -> PrefectFuture:
-        """Submit a step's task; it starts when the futures among its parameters are done."""
-        named = copy.copy(self._stored(task))
+    @property
+    def checksums(self) -> str:
+        """Prefix under which the checksums of raw objects are remembered."""
+        return self.work.checksums
+
+    @property
+    def worker_gb(self) -> float:
+        """Memory of one child process."""
+        return self.work.workers.memory_gb / self.work.workers.processes
+
+    def submit(self, step: Step[Made], label: str) -> Made:
+        """Submit a step; it starts when what it takes has been made.
+
+        Raises
+        ------
+        KeyError
+            No task is declared for such steps.
+        """
+        if type(step) not in TASKS:
+            raise KeyError(f"no task for {type(step).__name__}: add its line to tasks/steps.py")
         with self.ledger.lock:
             self.ledger.submitted += 1
-        named.task_run_name = f"{task.name}: {label}"
-        # Prefect asks the server for the state of each future that is a parameter itself, and not of those within one.
-        waiting = {name: value for name, value in parameters.items() if _holds_future(value)}
-        given = Given({name: value for name, value in parameters.items() if name not in waiting}, self.work)
-        future: PrefectFuture = self._runner.submit(named, {"waiting": waiting, "given": given})
-        future.add_done_callback(lambda done: self._record(f"{task.name}: {label}", done))
-        return future
+        return step.outputs.promised(self._graph.add(step, f"{step.title}: {label}"))  # type: ignore[return-value]
 
-    def _stored(self, task: Task) -> Task:
-        """Return the task that keeps its records in this run's store; made once, since Prefect inspects its source."""
-        if task.name not in self._tasks:
-            self._tasks[task.name] = task.with_options(result_storage=self._storage.result())
-        return self._tasks[task.name]
+    def publish(
+        self,
+        label: str,
+        made: Iterable[Outputs | File | None],
+        columns: Mapping[str, Any] | None = None,
+        described_by: tuple[Outputs, ...] = (),
+    ) -> None:
+        """Submit the publication of all that is to be published of some outputs.
 
-    def results(self, futures: dict[str, PrefectFuture]) -> dict[str, StepResult]:
-        """Wait for futures and return the results of those that did not fail, by the same names."""
-        for future in futures.values():
-            future.wait()
-        ended = {name: future.state for name, future in futures.items()}
-        return {name: state.result() for name, state in ended.items() if state.is_completed()}
+        Parameters
+        ----------
+        label
+            What they are called in the run.
+        made
+            Outputs of steps, and files.
+        columns, described_by
+            What the run table says of each: values by column, and steps whose facts it tells.
+        """
+        files: list[File | Many] = []
+        for one in made:
+            files += [one] if isinstance(one, File) else one.published if one else []
+        published = self.submit(Publish(files=tuple(files), target=self.products), label)
+        self.publications.append(Publication(tuple(files), published, columns or {}, described_by))
+
+    def results(self, submitted: Mapping[str, Outputs]) -> dict[str, StepResult]:
+        """Wait for steps and return the results of those that did not fail, by the same names."""
+        nodes: dict[str, Node] = {name: outputs.nodes[0] for name, outputs in submitted.items()}
+        self._graph.wait(nodes.values())
+        return {name: node.result for name, node in nodes.items() if node.result}
 
     def note(self, text: str) -> None:
         """Tell the user something, on the terminal and in the run's log."""
@@ -170,42 +180,56 @@ class Run:
         name = f"{self.survey.name}: {counted(len(found.frames), 'frame')}, {counted(len(bands), 'filter')}"
         with get_client(sync_client=True) as client:
             client.update_flow_run(UUID(self.id), name=name)
-        self.ledger.expected = (
-            self.ledger.submitted + STEPS_PER_FRAME * len(found.frames) + STEPS_PER_FILTER * len(bands)
-        )
+        self.ledger.expected = expected_steps(self.survey, len(found.frames), len(bands))
 
     def wait(self) -> None:
-        """Wait until every step that was submitted is recorded."""
-        self.ledger.wait()
+        """Wait until every step that was submitted has ended."""
+        self._graph.wait()
         self._progress.finish()
 
-    def _record(self, label: str, future: PrefectFuture) -> None:
-        try:
-            future.wait()
-            record = _record_of(label, future.state)
-        except Exception as lost:  # whatever became of it, a step that was submitted is counted
-            record = StepRecord(label, None, False, f"{type(lost).__name__}: {lost}")
-        self._enter(record)
+    def close(self) -> None:
+        """End the threads of the run."""
+        self._graph.close()
 
     def fail(self, label: str, error: str) -> None:
-        """Record that something could not be done before there was a task to do it."""
+        """Record that something could not be done before there was a step to do it."""
         with self.ledger.lock:
             self.ledger.submitted += 1
         self._enter(StepRecord(label, None, False, error))
 
+    def _start(self, node: Node, step: Step, done: Callable[[Outcome], None]) -> None:
+        named = copy.copy(self._stored(type(step)))
+        named.task_run_name = node.label
+        needed = [other.task_run for other in node.needed if other.task_run][:SHOWN_DEPENDENCIES]
+        future: PrefectFuture = self._runner.submit(
+            named,
+            {"given": Given(step, self.work)},
+            dependencies={"given": {TaskRunResult(id=task_run) for task_run in needed}},
+        )
+        node.task_run = future.task_run_id
+        future.add_done_callback(lambda ended: done(_outcome_of(ended)))
+
+    def _stored(self, step: type[Step]) -> Task:
+        """Return the task that keeps its records in this run's store; made once, since Prefect inspects its source."""
+        if step not in self._tasks:
+            self._tasks[step] = TASKS[step].with_options(result_storage=self._storage.result())
+        return self._tasks[step]
+
+    def _ended(self, node: Node, outcome: Outcome) -> None:
+        self._enter(StepRecord(node.label, outcome.result, outcome.is_cached, outcome.error))
+
     def _enter(self, record: StepRecord) -> None:
         with self.ledger.lock:
             self.ledger.records.append(record)
-            self.ledger.lock.notify_all()
             done = f"[{len(self.ledger.records)}/{self.ledger.submitted}]"
             self.console.print(
-                f"{done:>9} {record.label}: {_outcome(record)}", highlight=False, markup=False, soft_wrap=True
+                f"{done:>9} {record.label}: {_told(record)}", highlight=False, markup=False, soft_wrap=True
             )
         self._progress.show(len(self.ledger.records), max(self.ledger.submitted, self.ledger.expected))
 
 
 def plan_workers(survey: Survey) -> workers.WorkerPlan:
-    """Plan a run's child processes, and check that its stores and its machine can do with it.
+    """Plan a run's child processes, and check its stores and its machine.
 
     Raises
     ------
@@ -227,29 +251,31 @@ def plan_workers(survey: Survey) -> workers.WorkerPlan:
     return plan
 
 
+def expected_steps(survey: Survey, exposures: int, filters: int) -> int:
+    """Estimate the steps of a survey by their declarations; each filter counts as one mosaic of one tile."""
+    number = {"exposure": exposures, "filter": filters, "mosaic": filters, "tile": filters, "survey": 1}
+    return sum(number[step.per] for step in TASKS if step.is_asked_for(survey))
+
+
 def counted(number: int, thing: str) -> str:
     """Write a number of things as people do."""
     return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
-def _holds_future(value: Any) -> bool:
-    """Tell whether a parameter is to be waited for."""
-    return isinstance(value, PrefectFuture) or (
-        isinstance(value, tuple) and any(isinstance(item, PrefectFuture) for item in value)
-    )
+def _outcome_of(future: PrefectFuture) -> Outcome:
+    try:
+        future.wait()
+        state = future.state
+        if not state.is_completed():
+            return Outcome(None, error=describe_failure(state))
+        return Outcome(state.result(), state.name == "Cached")
+    except Exception as lost:  # whatever became of it, a step that was started has an outcome
+        return Outcome(None, error=f"{type(lost).__name__}: {lost}")
 
 
-def _record_of(label: str, state: State) -> StepRecord:
-    if state.name == "NotReady":
-        return StepRecord(label, None, False, NOT_BEGUN)
-    if not state.is_completed():
-        return StepRecord(label, None, False, describe_failure(state))
-    return StepRecord(label, state.result(), state.name == "Cached", None)
-
-
-def _outcome(record: StepRecord) -> str:
-    if record.error == NOT_BEGUN:
-        return NOT_BEGUN
+def _told(record: StepRecord) -> str:
+    if record.error == SKIPPED:
+        return SKIPPED
     if record.error:
         return f"failed: {record.error.splitlines()[0]}"
     return "from cache" if record.cached or not record.result else f"{record.result.wall_s:.1f} s"

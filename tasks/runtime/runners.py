@@ -61,3 +61,17 @@ def _dask_runner(scheduler: str | None, plan: WorkerPlan) -> Iterator[TaskRunner
         cluster = {"n_workers": plan.processes, "threads_per_worker": 1, "dashboard_address": None}
         with DaskTaskRunner(cluster_kwargs=cluster) as runner:
             yield runner
+
+
+STEPS_PER_PROCESS = 4
+"""Steps under way per child process: while one works, others are looked up, fetched and published."""
+LEAST_ROOM = 16
+CLUSTER_ROOM = 256
+"""Steps that a cluster is given at once, whose workers come and go."""
+
+
+def room_of(resources: ResourceSettings, plan: WorkerPlan) -> int:
+    """Return how many steps may be under way at once: each takes a thread of the flow's process."""
+    if resources.runner == "dask":
+        return CLUSTER_ROOM
+    return max(LEAST_ROOM, STEPS_PER_PROCESS * plan.processes)

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 from conftest import SMALL
-from production import POOL, Production
-from services import ROOT, postgresql, prefect_server, process_worker
+from support.production import POOL, Production
+from support.services import ROOT, postgresql, prefect_server, process_worker
 
 WAITS = {"within: 60": "within: 4", "schedule_after: 75": "schedule_after: 6"}
 """What the deployment file says, and what the tests have the patience for."""

@@ -10,8 +10,8 @@ from collections import Counter
 from contextlib import ExitStack
 
 import pytest
-from s3_server import free_ports
-from services import process, wait_for
+from support.s3_server import free_ports
+from support.services import process, wait_for
 
 pytestmark = [pytest.mark.server, pytest.mark.s3, pytest.mark.slow]
 

@@ -4,7 +4,7 @@ Prefect server on PostgreSQL, process worker and S3 store are real ones, each a 
 """
 
 import pytest
-from services import ROOT
+from support.services import ROOT
 
 pytestmark = [pytest.mark.server, pytest.mark.s3, pytest.mark.slow]
 

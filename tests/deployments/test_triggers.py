@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 import yaml
-from services import ROOT, wait_for
+from support.services import ROOT, wait_for
 
 from tasks.watch import ARRIVED
 
@@ -52,7 +52,7 @@ def test_a_survey_that_grew_and_is_solved_anew_has_the_products_of_one_that_was_
 ):
     """Run by a worker in two parts, or on one machine at once: the bytes are the same."""
     survey = impatient.deployment("mosaic/survey")["parameters"]["survey"]
-    impatient.finish(impatient.start("mosaic/survey", survey=survey | {"solve_anew": True}))
+    impatient.finish(impatient.start("mosaic/survey", survey=survey | {"resolve": True}))
     assert impatient.products() == small_products
 
 

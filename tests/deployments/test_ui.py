@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, sync_playwright
-from programs import require_browser
-from services import wait_for
+from support.programs import require_browser
+from support.services import wait_for
 
 pytestmark = [pytest.mark.server, pytest.mark.s3, pytest.mark.slow]
 

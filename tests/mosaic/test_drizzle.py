@@ -11,7 +11,7 @@ from cosmosaic.drizzle.sums import (
     Sums,
     SumsFile,
     cropped,
-    drizzle_exposure,
+    drizzle_light,
     frame_box,
     patches,
     read_patch,
@@ -47,11 +47,11 @@ def test_patched_sums_are_those_without_the_flagged_pixels(light: Light, scale: 
     flagged = np.random.default_rng(5).uniform(size=SHAPE) < 0.02
     flagged[20, 20] = flagged[0, 0] = True
     box = frame_box(mapped, 3.0)
-    sums = drizzle_exposure(light, mapped, box, settings).planes
+    sums = drizzle_light(light, mapped, box, settings).planes
     (patch,) = patches(light, flagged, mapped, [box], settings)
     sums.reshape(-1, 5)[patch.indices] = patch.values
     without = light._replace(weight=np.where(flagged, np.float32(0), light.weight))
-    anew = drizzle_exposure(without, mapped, box, settings)
+    anew = drizzle_light(without, mapped, box, settings)
     if kernel == "square":
         np.testing.assert_array_equal(sums, anew.planes)
     else:
@@ -62,7 +62,7 @@ def test_the_light_of_a_frame_lies_within_its_box(light: Light) -> None:
     mapped = turned(1.3)
     box = frame_box(mapped, 2.0)
     weight = light.weight
-    sums = drizzle_exposure(light, mapped, box, DrizzleSettings())
+    sums = drizzle_light(light, mapped, box, DrizzleSettings())
     assert sums.planes[..., WEIGHT].sum() == pytest.approx(weight.sum(), rel=1e-5)
     assert cropped(sums).planes[..., WEIGHT].sum() == pytest.approx(weight.sum(), rel=1e-5)
 
@@ -70,7 +70,7 @@ def test_the_light_of_a_frame_lies_within_its_box(light: Light) -> None:
 def test_sums_are_read_row_by_row(light: Light, tmp_path: Path) -> None:
     mapped = turned(1.0)
     box = frame_box(mapped, 2.0)
-    sums = cropped(drizzle_exposure(light, mapped, box, DrizzleSettings()))
+    sums = cropped(drizzle_light(light, mapped, box, DrizzleSettings()))
     file = SumsFile(write_sums(sums, tmp_path / "a_e0n0_sums.npy"))
     assert file.box == sums.box
     np.testing.assert_array_equal(file.rows(10, 25), sums.planes[10:25])

@@ -20,17 +20,19 @@ from stdatamodels.jwst.datamodels.dqflags import pixel
 
 from cosmosaic.dq import is_usable
 from cosmosaic.drizzle.exposure import ExposureError, read_exposure
+from cosmosaic.drizzle.units import FootprintError, drizzle_exposure
 from cosmosaic.exposures.footprints import read_footprint
 from cosmosaic.exposures.library import exposure_name, open_exposures
-from cosmosaic.exposures.patterns import pattern_image, patterns_text, write_patterns
+from cosmosaic.exposures.patterns import pattern_image, patterns_text, write_exposure_sky
 from cosmosaic.exposures.search import find_frames
-from cosmosaic.geometry.grid import GridError, resample_parameters, survey_grid
+from cosmosaic.geometry.grid import resample_parameters, survey_grid
 from cosmosaic.geometry.pixelmap import sampled_map
-from cosmosaic.geometry.windows import Box, make_plan, tiles_of, window_of
-from cosmosaic.mosaic import jwst_engine
-from cosmosaic.mosaic.engine import FootprintError, drizzle_frame, keep_frame
-from cosmosaic.mosaic.local import MosaicSettings, make_mosaic
+from cosmosaic.geometry.sphere import GridError
+from cosmosaic.geometry.windows import Box, cell_lattice, make_plan, tiles_of, window_of
+from cosmosaic.mosaic.alone import make_mosaic
 from cosmosaic.mosaic.memory import SMALL_MOSAIC_PIXELS, fit_memory, peak_mb, tile_sides
+from cosmosaic.outliers import with_jwst
+from cosmosaic.outliers.units import keep_exposure
 from cosmosaic.records import MosaicGrid
 from cosmosaic.simulate.plan import plan_frames
 from cosmosaic.simulate.survey import simulate_frame, survey_scene
@@ -39,8 +41,10 @@ from cosmosaic.survey import (
     FilterPair,
     GridSettings,
     OutlierSettings,
+    ResourceSettings,
     SimulationSettings,
     SkySettings,
+    Survey,
 )
 
 SIMULATION = SimulationSettings(
@@ -52,6 +56,10 @@ SIMULATION = SimulationSettings(
 )
 GOOD_BITS = "~DO_NOT_USE+NON_SCIENCE"
 KEEP_SKY = SkySettings(subtract=False)
+
+
+def survey_of(tile_pixels: int | None = None, **settings: Any) -> Survey:
+    return Survey(name="field", raw="given", resources=ResourceSettings(tile_pixels=tile_pixels), **settings)
 
 
 class Here(Executor):
@@ -88,8 +96,13 @@ def window(frames: list[Path]) -> MosaicGrid:
 def made(
     frames: list[Path], levels: dict[str, float], window: MosaicGrid, folder: Path, **settings: Any
 ) -> dict[str, np.ndarray]:
-    mosaic = make_mosaic(frames, levels, window, MosaicSettings(**settings), "field", folder, Here())[0]
+    mosaic = make_mosaic(frames, levels, window, survey_of(**settings), folder, Here())[0]
     return planes(mosaic)
+
+
+def crf_of(frame: Path, folder: Path) -> Path:
+    (path,) = folder.rglob(frame.name.replace("_cal", "_crf"))
+    return path
 
 
 def planes(mosaic: Path) -> dict[str, np.ndarray]:
@@ -102,7 +115,7 @@ def mosaic(
     frames: list[Path], levels: dict[str, float], window: MosaicGrid, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     folder = tmp_path_factory.mktemp("mosaic")
-    return make_mosaic(frames, levels, window, MosaicSettings(tile_pixels=128), "field", folder, Here())[0]
+    return make_mosaic(frames, levels, window, survey_of(128), folder, Here())[0]
 
 
 def resampled(crf: list[Path], window: MosaicGrid, folder: Path, **options: Any) -> Any:
@@ -135,7 +148,7 @@ def test_given_the_same_flags_the_pixels_are_those_of_jwst(
     monkeypatch.setattr("cosmosaic.geometry.pixelmap.TOLERANCE_PIXELS", 0.0)
     drizzle = DrizzleSettings(weight_type=weight_type, pixfrac=0.9)
     ours = made(frames, levels, window, tmp_path, drizzle=drizzle, tile_pixels=200)
-    crf = sorted((tmp_path / "parts").glob("*_crf.fits"))
+    crf = sorted(tmp_path.rglob("*_crf.fits"))
     theirs = resampled(crf, window, tmp_path, weight_type=weight_type, pixfrac=0.9)
     np.testing.assert_array_equal(np.isnan(ours["SCI"]), np.isnan(theirs.data))
     np.testing.assert_array_equal(ours["WHT"] > 0, theirs.wht > 0)
@@ -153,7 +166,7 @@ def test_other_kernels_are_the_packages_own(
 ) -> None:
     settings = {"drizzle": DrizzleSettings(kernel=kernel), "outliers": OutlierSettings(enabled=False)}
     ours = made(frames[:2], levels, window, tmp_path, **settings)
-    theirs = resampled(sorted((tmp_path / "parts").glob("*_crf.fits")), window, tmp_path, kernel=kernel)
+    theirs = resampled(sorted(tmp_path.rglob("*_crf.fits")), window, tmp_path, kernel=kernel)
     seen = theirs.wht > 0
     assert np.mean(seen != (ours["WHT"] > 0)) < 1e-4
     difference = np.abs(ours["SCI"] - theirs.data)[seen] / theirs.err[seen]
@@ -171,21 +184,20 @@ def test_tiles_leave_no_trace(
 def test_the_order_of_the_frames_does_not_matter(
     frames: list[Path], levels: dict[str, float], window: MosaicGrid, mosaic: Path, tmp_path: Path
 ) -> None:
-    again = make_mosaic(frames[::-1], levels, window, MosaicSettings(tile_pixels=128), "field", tmp_path, Here())[0]
+    again = make_mosaic(frames[::-1], levels, window, survey_of(128), tmp_path, Here())[0]
     assert again.read_bytes() == mosaic.read_bytes()
 
 
 def test_equal_work_gives_equal_bytes_in_another_process(
     frames: list[Path], levels: dict[str, float], window: MosaicGrid, mosaic: Path, tmp_path: Path
 ) -> None:
-    settings = MosaicSettings(tile_pixels=128)
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as executor:
-        again = make_mosaic(frames, levels, window, settings, "field", tmp_path, executor)[0]
+        again = make_mosaic(frames, levels, window, survey_of(128), tmp_path, executor)[0]
     assert again.read_bytes() == mosaic.read_bytes()
 
 
 def test_a_cosmic_ray_is_flagged_and_leaves_the_mosaic(mosaic: Path, frames: list[Path]) -> None:
-    with fits.open(mosaic.parent / "parts" / frames[0].name.replace("_cal", "_crf")) as hdus:
+    with fits.open(crf_of(frames[0], mosaic.parents[2])) as hdus:
         assert ((hdus["DQ"].data[80:82, 60:63] & pixel["OUTLIER"]) > 0).all()
         assert np.isnan(hdus["SCI"].data[80:82, 60:63]).all()
         assert np.mean((hdus["DQ"].data & pixel["OUTLIER"]) > 0) < 0.01
@@ -203,9 +215,8 @@ def test_the_sky_is_taken_out_of_the_mosaic_whether_or_not_it_leaves_the_frames(
 ) -> None:
     kept = made(frames, levels, window, tmp_path, sky=KEEP_SKY)
     np.testing.assert_array_equal(kept["SCI"], planes(mosaic)["SCI"])
-    name = frames[1].name.replace("_cal", "_crf")
-    with_sky, without = (fits.getdata(folder / "parts" / name, "SCI") for folder in (tmp_path, mosaic.parent))
-    assert np.nanmedian(with_sky - without) == pytest.approx(levels[exposure_name(name)], rel=1e-4)
+    with_sky, without = (fits.getdata(crf_of(frames[1], folder), "SCI") for folder in (tmp_path, mosaic.parents[2]))
+    assert np.nanmedian(with_sky - without) == pytest.approx(levels[exposure_name(frames[1].name)], rel=1e-4)
 
 
 def test_the_mosaic_opens_in_jwst_and_by_its_header(mosaic: Path, window: MosaicGrid) -> None:
@@ -270,17 +281,20 @@ def test_the_mosaic_carries_the_headers_of_its_exposures(mosaic: Path, frames: l
 
 
 @pytest.mark.parametrize("engine", ["tiles", "jwst"])
-def test_patterns_leave_an_exposure_and_its_edges_are_flagged(frames: list[Path], tmp_path: Path, engine: str) -> None:
+def test_patterns_leave_an_exposure_and_its_edges_are_flagged(
+    frames: list[Path], window: MosaicGrid, tmp_path: Path, engine: str
+) -> None:
     stripes, width, level = 0.1 * (np.arange(16.0) > 0)[:, None], 12, 0.2
     name = exposure_name(frames[0].name)
-    paths = [frames[0], write_patterns(patterns_text([stripes]), name, tmp_path)]
-    sky, folder = SkySettings(trim_pixels=width), tmp_path / "crf"
+    sky = write_exposure_sky(level, patterns_text([stripes]), tmp_path / f"{name}_sky.json")
+    treatment, folder, cells = SkySettings(trim_pixels=width).treatment, tmp_path / "crf", cell_lattice(window, 0.0311)
     folder.mkdir()
     if engine == "tiles":
-        (crf,) = keep_frame(paths, level, sky, folder).paths
+        crf = keep_exposure(frames[0], sky, treatment, cells, folder).files["crf"]
     else:
         off = OutlierSettings(enabled=False)
-        (crf,) = jwst_engine.flag_outliers(paths, {name: level}, sky, off, DrizzleSettings(), folder).paths
+        made = with_jwst.flag_outliers({name: frames[0]}, {name: sky}, treatment, off, DrizzleSettings(), cells, folder)
+        crf = made.files["crfs"][name]
     inner = np.s_[width:-width, width:-width]
     with fits.open(frames[0]) as before, fits.open(crf) as after:
         taken = (before["SCI"].data - after["SCI"].data)[inner]
@@ -302,20 +316,20 @@ def test_a_frame_that_lies_elsewhere_than_it_says_is_named(
 ) -> None:
     far = window.model_copy(update={"crpix": (window.crpix[0] + 4096, window.crpix[1])})
     with pytest.raises(FootprintError, match=exposure_name(frames[0].name)):
-        drizzle_frame([frames[0]], 0.0, 0, tiles_of(far, 512), DrizzleSettings(), tmp_path)
+        drizzle_exposure(frames[0], None, 0, tiles_of(far, 512), DrizzleSettings(), tmp_path)
 
 
 def test_a_frame_with_a_wild_wcs_is_named_before_memory_is_asked_for(
     frames: list[Path], window: MosaicGrid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cosmosaic.mosaic.engine.sampled_map", lambda *given: 500.0 * sampled_map(*given))
+    monkeypatch.setattr("cosmosaic.drizzle.units.sampled_map", lambda *given: 500.0 * sampled_map(*given))
     with pytest.raises(FootprintError, match=exposure_name(frames[0].name)):
-        drizzle_frame([frames[0]], 0.0, 0, tiles_of(window, 512), DrizzleSettings(), tmp_path)
+        drizzle_exposure(frames[0], None, 0, tiles_of(window, 512), DrizzleSettings(), tmp_path)
 
 
 def test_a_frame_beside_the_mosaic_is_named_by_the_plan(frames: list[Path], window: MosaicGrid) -> None:
     footprints = {"here": read_footprint(frames[0]), "astray": [(10.0, 10.0), (10.01, 10.0), (10.0, 10.01)]}
-    with pytest.raises(GridError, match="astray: no light falls on the mosaic"):
+    with pytest.raises(GridError, match="astray: lies outside the mosaic"):
         make_plan(footprints, window)
 
 
@@ -335,8 +349,9 @@ def test_a_new_frame_leaves_all_that_lies_elsewhere_as_it_was(tmp_path: Path) ->
 
 
 def parts_made(frames: list[Path], window: MosaicGrid, folder: Path) -> dict[str, bytes]:
-    make_mosaic(frames, {}, window, MosaicSettings(tile_pixels=512), "field", folder, Here())
-    return {path.name: path.read_bytes() for path in (folder / "parts").iterdir()}
+    make_mosaic(frames, {}, window, survey_of(512), folder, Here())
+    made = (path for path in folder.rglob("*.*") if path.is_file() and not path.name.endswith("_i2d.fits"))
+    return {path.name: path.read_bytes() for path in made}
 
 
 def test_two_detectors_of_an_exposure_count_as_one(
@@ -345,7 +360,7 @@ def test_two_detectors_of_an_exposure_count_as_one(
     twin = Path(shutil.copy(frames[0], tmp_path / frames[0].name.replace("nrcb1", "nrcb2")))
     counted = made([frames[0], twin, frames[1]], levels, window, tmp_path)["NEXP"]
     assert counted.max() == 2
-    alone = made([frames[0], twin], levels, window, tmp_path)["NEXP"]
+    alone = made([frames[0], twin], levels, window, tmp_path / "alone")["NEXP"]
     assert alone.max() == 1
 
 

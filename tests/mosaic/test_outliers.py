@@ -17,9 +17,9 @@ from cosmosaic.outliers.flags import (
     Reference,
     blot,
     flag_outliers,
+    lowest_weight,
     read_reference,
     reference_image,
-    weight_threshold,
     write_reference,
 )
 
@@ -97,8 +97,8 @@ def test_the_depth_of_a_pixel_is_its_shallowest_neighbours() -> None:
 
 def test_the_threshold_is_that_of_all_detectors_together() -> None:
     strong, weak = np.full(1000, 4.0, np.float32), np.full(1000, 2.0, np.float32)
-    assert weight_threshold([strong, weak], 0.7) == pytest.approx(2.1)
-    assert weight_threshold([], 0.7) == 0.0
+    assert lowest_weight([strong, weak], 0.7) == pytest.approx(2.1)
+    assert lowest_weight([], 0.7) == 0.0
 
 
 def test_an_exposure_is_shown_what_lies_under_it_and_no_more(tmp_path: Path) -> None:

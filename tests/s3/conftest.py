@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import s3fs
 from astropy.io import fits
-from s3_server import S3Server, forget_stores
+from support.s3_server import S3Server, forget_stores
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import s3fs
-from bad_network import between
 from conftest import is_product
+from support.bad_network import between
 
 ROOT = Path(__file__).parents[2]
 

@@ -9,16 +9,16 @@ from concurrent.futures import ThreadPoolExecutor
 import botocore.session
 import pytest
 import s3fs
-from bad_network import between
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
-from s3_server import forget_stores
+from support.bad_network import between
+from support.s3_server import forget_stores
 from test_frames import put
 
 from cosmosaic.exposures.headers import read_header
 from cosmosaic.exposures.search import find_frames
 from cosmosaic.records import StoredObject
-from cosmosaic.storage import remote, store
+from cosmosaic.storage import checksums, objects, remote, store, transfer
 
 OBJECTS = int(os.environ.get("COSMOSAIC_OBJECTS", "1200"))
 """Objects to list, a thousand at once; `COSMOSAIC_OBJECTS=10000` takes some minutes, for the server writes slowly."""
@@ -102,7 +102,7 @@ def test_parts_that_a_dead_writer_left_are_given_up_when_they_are_old(bucket, mo
             "upload_part", Bucket=bucket[5:], Key=key, UploadId=upload["UploadId"], PartNumber=1, Body=b"x" * 1000
         )
     assert store.clean(f"{bucket}/demo") == []
-    monkeypatch.setattr(store, "LONGEST_UPLOAD_S", -60.0)
+    monkeypatch.setattr(objects, "LONGEST_UPLOAD_S", -60.0)
     assert store.clean(f"{bucket}/demo") == [f"{bucket}/demo/cache/large.fits"]
     left = filesystem.call_s3("list_multipart_uploads", Bucket=bucket[5:])["Uploads"]
     assert [upload["Key"] for upload in left] == ["other/large.fits"]
@@ -206,7 +206,7 @@ def test_an_object_is_fetched_once_by_all_who_want_it_at_once(network, bucket, f
 
 
 def test_fetched_objects_are_kept_within_bounds(bucket, file, tmp_path, monkeypatch):
-    monkeypatch.setattr(store, "SHARED_BYTES", 2.5 * file.stat().st_size)
+    monkeypatch.setattr(transfer, "SHARED_BYTES", 2.5 * file.stat().st_size)
     for number in range(5):
         file.write_bytes(os.urandom(300_000))
         folder = tmp_path / str(number)
@@ -220,7 +220,7 @@ def test_checksum_of_a_raw_object_is_read_once_for_all_runs(network, bucket, fil
     memo = f"{bucket}/cache/checksums"
     expected = hashlib.sha256(file.read_bytes()).hexdigest()
     assert store.checksum(f"{bucket}/raw/frame.fits", memo).sha256 == expected
-    store._HASHED.clear()  # another process
+    checksums._HASHED.clear()  # another process
     network.forget()
     assert store.checksum(f"{bucket}/raw/frame.fits", memo).sha256 == expected
     assert network.bytes_down < 10_000

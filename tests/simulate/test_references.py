@@ -13,8 +13,9 @@ import pysiaf
 import pytest
 from astropy.io import fits
 
+from cosmosaic.nircam import DETECTOR_PIXELS
 from cosmosaic.simulate.geometry import detector_geometry, frame_shape, subarray_window
-from cosmosaic.simulate.instrument import FULL_SIZE, detector_maps, flux_conversion
+from cosmosaic.simulate.instrument import detector_maps, flux_conversion
 from cosmosaic.simulate.plan import plan_frames
 from cosmosaic.simulate.ramps import write_ramp
 from cosmosaic.simulate.references import (
@@ -58,7 +59,7 @@ def digests(folder: Path) -> dict[str, str]:
 @pytest.mark.parametrize("detector", DETECTORS)
 def test_distortion_is_that_of_siaf_and_its_inverse_closes(detector: str) -> None:
     aperture = pysiaf.Siaf("NIRCam")[f"{detector.replace('LONG', '5')}_FULL"]
-    y, x = np.mgrid[0:FULL_SIZE:93, 0:FULL_SIZE:93].astype(float)
+    y, x = np.mgrid[0:DETECTOR_PIXELS:93, 0:DETECTOR_PIXELS:93].astype(float)
     model = distortion_model(detector)
     v2, v3 = model(x, y)
     expected = aperture.sci_to_tel(x + 1, y + 1)

@@ -7,7 +7,7 @@ from astropy.table import Table
 from jwst import datamodels
 
 from cosmosaic.artefacts.corrections import measure_wisps, remove_flicker, subtract_wisp
-from cosmosaic.sky.solution import WISP_SUFFIX, WispSolution, read_wisps
+from cosmosaic.artefacts.solution import WispSolution, read_wisps
 from cosmosaic.source_light import EXPOSURE_TIERS, source_mask
 
 SIDE = 512
@@ -95,11 +95,14 @@ def found(paths, kept=False):
     return WispSolution(exposures=exposures, kept=kept, missing=("gone",))
 
 
+def named(paths):
+    return {path.name.removesuffix("_cal.fits"): path for path in paths}
+
+
 def clean(paths, made, folder):
     """Subtract the wisps that were found."""
-    for path in paths:
-        name = path.name.removesuffix("_cal.fits")
-        subtract_wisp([path, *(each for each in made.paths if each.name == f"{name}{WISP_SUFFIX}")], folder)
+    for name, path in named(paths).items():
+        subtract_wisp(path, made.files["wisps"].get(name), folder)
 
 
 def left_of_the_wisp(path, before, wisp):
@@ -110,7 +113,7 @@ def left_of_the_wisp(path, before, wisp):
 
 def test_wisps_go_by_the_surveys_own_template(with_wisps, tmp_path):
     paths, wisp, strengths = with_wisps
-    made = measure_wisps(paths, found(paths), "survey_nrcb4_wisp", tmp_path)
+    made = measure_wisps(named(paths), None, found(paths), "survey_nrcb4_wisp", tmp_path)
     clean(paths, made, tmp_path)
     assert made.facts["wisps_significant"] == 4
     for path, strength in zip(paths, strengths, strict=True):
@@ -128,10 +131,10 @@ def test_an_exposure_that_is_added_leaves_the_wisps_of_the_others_as_they_were(w
     first, second = tmp_path / "first", tmp_path / "second"
     for folder in (first, second):
         folder.mkdir()
-    measure_wisps(paths[:3], found(paths), "wisp", first)
-    measure_wisps([*paths, first / "wisp.fits"], found(paths, kept=True), "wisp", second)
+    measure_wisps(named(paths[:3]), None, found(paths), "wisp", first)
+    measure_wisps(named(paths), first / "wisp.fits", found(paths, kept=True), "wisp", second)
     for path in paths[:3]:
-        name = f"{path.name.removesuffix('_cal.fits')}{WISP_SUFFIX}"
+        name = f"{path.name.removesuffix('_cal.fits')}_wisp.npz"
         assert (second / name).read_bytes() == (first / name).read_bytes()
     text = (second / "wisp.ecsv").read_text()
     assert Table.read(second / "wisp.ecsv")["amplitude"][3] == pytest.approx(strengths[3], rel=0.3)
@@ -156,7 +159,7 @@ def test_a_template_of_the_user_is_fitted_with_its_error(with_wisps, tmp_path):
     paths, wisp, strengths = with_wisps
     template = tmp_path / "mine.fits"
     fits.ImageHDU(wisp.astype(np.float32)).writeto(template)
-    measure_wisps([*paths[:2], template], found(paths), "one_wisp", tmp_path)
+    measure_wisps(named(paths[:2]), template, found(paths), "one_wisp", tmp_path)
     table = Table.read(tmp_path / "one_wisp.ecsv")
     pulls = (np.array(table["amplitude"]) - strengths[:2]) / np.array(table["error"])
     assert np.abs(pulls).max() < 5
@@ -167,7 +170,7 @@ def test_without_a_wisp_nothing_is_subtracted(tmp_path):
     paths = [write(scene(20 + n, (60 * n, 35 * n)), tmp_path / f"exposure{n}_nrcb3_cal.fits") for n in range(4)]
     target = tmp_path / "out"
     target.mkdir()
-    made = measure_wisps(paths, found(paths), "wisp", target)
+    made = measure_wisps(named(paths), None, found(paths), "wisp", target)
     clean(paths, made, target)
     with fits.open(paths[0]) as before, fits.open(target / paths[0].name) as after:
         assert np.abs(before["SCI"].data - after["SCI"].data).mean() < 0.01 * RMS
@@ -178,7 +181,7 @@ def test_a_template_that_does_not_fit_is_refused_by_name(with_wisps, tmp_path):
     template = tmp_path / "odd.fits"
     fits.ImageHDU(np.ones((70, 30), np.float32)).writeto(template)
     with pytest.raises(ValueError, match=r"odd\.fits"):
-        measure_wisps([with_wisps[0][0], template], found(with_wisps[0]), "wisp", tmp_path)
+        measure_wisps(named(with_wisps[0][:1]), template, found(with_wisps[0]), "wisp", tmp_path)
 
 
 def test_a_mask_covers_faint_outskirts_and_little_of_the_empty_sky():

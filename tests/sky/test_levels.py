@@ -4,7 +4,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from sky.skies import PIXEL_RMS, make_survey
+from support.skies import PIXEL_RMS, make_survey
 
 from cosmosaic.cells.cells import NoSkyError
 from cosmosaic.sky.methods import clean, find_sources, solve_overlaps

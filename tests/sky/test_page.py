@@ -11,8 +11,8 @@ from astropy.io import fits
 from astropy.table import Table
 from astropy.wcs import WCS
 from PIL import Image
-from programs import require_browser
-from sky.skies import GRID, PIXEL_RMS, make_survey
+from support.programs import require_browser
+from support.skies import GRID, PIXEL_RMS, make_survey
 
 from cosmosaic.cells.cells import write_cells
 from cosmosaic.geometry.windows import Box, lattice, tile_name, window_of
@@ -34,24 +34,27 @@ def judged(tmp_path_factory):
     survey = make_survey(TRUE)
     levels = {name: level.value for name, level in solve_overlaps(clean(survey)).levels.items()}
     levels["exposure4"] -= 0.1 * PIXEL_RMS
-    paths = []
+    before, after = {}, {}
     for exposure in survey.exposures:
-        paths.append(write_cells(exposure, folder / f"{exposure.name}_cells.npz"))
+        before[exposure.name] = write_cells(exposure, folder / f"{exposure.name}_cells.npz")
         exposure.mean[...] -= levels[exposure.name]
-        paths.append(write_cells(exposure, folder / f"{exposure.name}_cleared.npz"))
-    return judge_sky(paths, lattice(GRID), TILES, "mock_f150w", folder)
+        after[exposure.name] = write_cells(exposure, folder / f"{exposure.name}_cleared.npz")
+    return judge_sky(before, after, None, lattice(GRID), TILES, "mock_f150w", folder)
 
 
 @pytest.fixture(scope="module")
 def page(judged, tmp_path_factory):
     (path,) = write_page(
-        judged.paths, "mock", ("F150W",), ("mock_f150w_30mas_full",), tmp_path_factory.mktemp("page")
+        *({"F150W": judged.files[name]} for name in ("verdict", "tiles", "skies", "plots")),
+        survey="mock",
+        links={"F150W": {"i2d.fits": "mock_f150w_30mas_full_i2d.fits", "verdict.ecsv": "mock_f150w_verdict.ecsv"}},
+        folder=tmp_path_factory.mktemp("page"),
     ).paths
     return path
 
 
 def test_the_table_tells_before_after_and_what_is_wrong_in_words(judged):
-    table = Table.read(next(path for path in judged.paths if path.name.endswith("_verdict.ecsv")))
+    table = Table.read(judged.files["verdict"])
     step = table[table["figure"] == "step"][0]
     assert (step["state"], step["where"], table.meta["state"]) == ("fail", "exposure4", "fail")
     assert step["after"] == pytest.approx(10, abs=1.5)
@@ -62,7 +65,7 @@ def test_the_table_tells_before_after_and_what_is_wrong_in_words(judged):
 
 
 def test_each_tile_has_a_verdict_of_its_own_before_and_after(judged):
-    table = Table.read(next(path for path in judged.paths if path.name.endswith("_tiles.ecsv")))
+    table = Table.read(judged.files["tiles"])
     # Exposure 4 lies in rows 70 to 166 and columns 90 to 186 of 192: most of it in the upper right of the four tiles.
     states = dict(zip(table["tile"], table["state"], strict=True))
     assert set(states) == {"e0n0", "e1n0", "e0n1", "e1n1"}
@@ -77,7 +80,7 @@ def test_each_tile_has_a_verdict_of_its_own_before_and_after(judged):
 
 
 def test_the_mask_lies_on_the_sky_that_its_header_says(judged):
-    with fits.open(next(path for path in judged.paths if path.name.endswith("_skymask.fits"))) as hdus:
+    with fits.open(judged.files["mask"]) as hdus:
         mask, wcs = hdus["SOURCES"].data, WCS(hdus["SOURCES"].header)
     # The middle of cell (60, 60) of the lattice, where the broad galaxy stands; a cell is 250 mas wide.
     place = SkyCoord(10.0 - 60.5 * 0.25 / 3600, 60.5 * 0.25 / 3600, unit="deg")

@@ -5,15 +5,15 @@ from typing import get_args
 
 import numpy as np
 import pytest
-from sky.skies import GRID, OFFSETS, PIXEL_RMS, make_survey, scene
+from support.skies import GRID, OFFSETS, PIXEL_RMS, make_survey, scene
 
 from cosmosaic.cells.cells import gather, read_cells, stack, without_patterns, write_cells
 from cosmosaic.exposures.patterns import (
     pattern_at,
     pattern_image,
     patterns_text,
-    read_patterns,
-    write_patterns,
+    read_exposure_sky,
+    write_exposure_sky,
 )
 from cosmosaic.geometry.windows import lattice
 from cosmosaic.sky.methods import METHODS, SkyInputs, find_sources, values_of
@@ -35,7 +35,8 @@ def test_nodes_of_a_plane_are_a_plane_to_the_edges():
 
 def test_patterns_on_disk_and_on_pixels_leave_the_level(tmp_path):
     stripes = np.sin(np.arange(20.0))[:, None]
-    (read,) = read_patterns(write_patterns(patterns_text([stripes]), "exposure", tmp_path))
+    level, (read,) = read_exposure_sky(write_exposure_sky(0.25, patterns_text([stripes]), tmp_path / "a_sky.json"))
+    assert level == 0.25
     np.testing.assert_allclose(read, stripes, atol=1e-8)
     usable = np.random.default_rng(1).random((640, 640)) < 0.9
     image = pattern_image([read], usable)

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from sky.skies import PIXEL_RMS, make_survey
+from support.skies import PIXEL_RMS, make_survey
 
 from cosmosaic.cells.cells import CellSurvey
 from cosmosaic.sky.methods import clean, solve_overlaps
@@ -122,6 +122,6 @@ def test_another_method_or_a_users_levels_start_anew():
 
 
 def test_moves_of_levels_are_told():
-    told = moves(solution({"a": 0.1, "b": 0.2, "gone": 1.0}), {"a": 0.1, "b": 0.23, "new": 5.0})
+    told = moves(solution({"a": 0.1, "b": 0.2, "gone": 1.0}), solution({"a": 0.1, "b": 0.23, "new": 5.0}))
     assert (told.exposures, told.largest) == (2, pytest.approx(0.03))
     assert told.rms == pytest.approx(0.03 / np.sqrt(2))

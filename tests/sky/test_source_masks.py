@@ -81,10 +81,10 @@ def mask(tmp_path_factory):
 
 
 def binned(exposures, folder, mask=None):
-    whole = read_cells([bin_frame([path], CELLS, folder).paths[0] for path in exposures], CELLS)
+    whole = read_cells([bin_frame(path, CELLS, folder).files["cells"] for path in exposures], CELLS)
     if mask is None:
         return whole
-    masked = read_cells([bin_masked_frame([path, mask], CELLS, folder).paths[0] for path in exposures], CELLS)
+    masked = read_cells([bin_masked_frame(path, mask, CELLS, folder).files["cells"] for path in exposures], CELLS)
     return replace(masked, light=whole.exposures)
 
 

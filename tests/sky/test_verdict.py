@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from sky.skies import GRID, PIXEL_RMS, make_survey
+from support.skies import GRID, PIXEL_RMS, make_survey
 
 from cosmosaic.cells.cells import CellSurvey
 from cosmosaic.sky.methods import Sky, clean, solve_overlaps, values_of

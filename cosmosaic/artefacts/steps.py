@@ -1,0 +1,123 @@
+"""Wisps: measured per detector, subtracted per exposure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cosmosaic.artefacts.solution import WispSolution, read_wisps
+from cosmosaic.exposures.band import Band, Exposures
+from cosmosaic.exposures.files import Cal
+from cosmosaic.nircam import WISP_DETECTORS
+from cosmosaic.solved import published
+from cosmosaic.steps.declaration import Job, Outputs, Step
+from cosmosaic.steps.files import File, Many
+from cosmosaic.storage import store
+from cosmosaic.survey import Survey
+
+
+class WispTable(File, suffix="_wisp.ecsv", kind="wisp"):
+    """Strength of the wisp in each exposure of a detector."""
+
+
+class WispTemplate(File, suffix=".fits", kind="wisp"):
+    """Shape of a detector's wisp, MJy/sr."""
+
+
+class Wisp(File, suffix="_wisp.npz"):
+    """The wisp of one exposure."""
+
+
+@dataclass(frozen=True)
+class MeasuredWisps(Outputs):
+    """The wisps of one detector and filter."""
+
+    table: WispTable
+    template: WispTemplate | None
+    """Where the survey's own exposures made it."""
+    wisps: Many[Wisp]
+    """Of the exposures in which the wisp is significant."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasureWisps(Step[MeasuredWisps]):
+    """Find the wisp of each exposure of one detector."""
+
+    title = "Wisps"
+    version = 2
+    function = "cosmosaic.artefacts.corrections:measure_wisps"
+    per = "filter"
+
+    exposures: Mapping[str, Cal]
+    template: WispTemplate | None
+    solution: WispSolution
+    stem: str
+
+    @classmethod
+    def is_asked_for(cls, survey: Survey) -> bool:
+        """Tell whether wisps are to be subtracted."""
+        return bool(survey.sky.wisps)
+
+
+@dataclass(frozen=True)
+class Cleaned(Outputs):
+    """An exposure without its wisp."""
+
+    cal: Cal
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubtractWisp(Step[Cleaned]):
+    """Subtract the wisp of one exposure."""
+
+    title = "Subtract wisp"
+    version = 2
+    function = "cosmosaic.artefacts.corrections:subtract_wisp"
+    per = "exposure"
+
+    exposure: Cal
+    wisp: Wisp | None
+
+    @classmethod
+    def is_asked_for(cls, survey: Survey) -> bool:
+        """Tell whether wisps are to be subtracted."""
+        return bool(survey.sky.wisps)
+
+
+def subtract_wisps(band: Band, job: Job) -> tuple[Exposures, tuple[MeasuredWisps, ...]]:
+    """Submit the correction of the detectors that have wisps; return all exposures, and the measured wisps."""
+    if not job.survey.sky.wisps:
+        return band.cals, ()
+    cleaned: dict[str, Cal] = dict(band.cals)
+    measured = []
+    for detector in sorted(WISP_DETECTORS):
+        # However few they are: an exposure with nothing to subtract is the same once there are enough for a template.
+        exposures = {name: cal for name, cal in band.cals.items() if band.frames[name].detector == detector}
+        if not exposures:
+            continue
+        wisps = _measured(band, detector, exposures, job)
+        measured.append(wisps)
+        for name, cal in exposures.items():
+            cleaned[name] = job.submit(SubtractWisp(exposure=cal, wisp=wisps.wisps.get(name)), name).cal
+    return cleaned, tuple(measured)
+
+
+def _measured(band: Band, detector: str, exposures: Exposures, job: Job) -> MeasuredWisps:
+    stem = band.stem(f"{detector.lower()}_wisp")
+    digests = {name: cal.stored.sha256 for name, cal in exposures.items()}
+    users = job.survey.sky.wisp_templates.get(f"{detector}_{band.name}")
+    own = None if users or job.survey.resolve else _published_template(stem, digests, job)
+    step = MeasureWisps(
+        exposures=exposures,
+        template=WispTemplate(store.checksum(users, job.checksums)) if users else own,
+        solution=WispSolution(exposures=digests, kept=own is not None, missing=band.missing),
+        stem=stem,
+    )
+    return job.submit(step, f"{band.name} {detector}")
+
+
+def _published_template(stem: str, exposures: Mapping[str, str], job: Job) -> WispTemplate | None:
+    """Return the template that an earlier run published, if it stays that of these exposures."""
+    solution = published(store.join(job.products, f"{stem}.ecsv"), read_wisps, job.note)
+    uri = store.join(job.products, f"{stem}.fits")
+    if solution is None or not solution.stays_for(exposures) or store.stat(uri) is None:
+        return None
+    return WispTemplate(store.checksum(uri, job.checksums))

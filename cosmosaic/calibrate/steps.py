@@ -1,0 +1,101 @@
+"""Stages 1 and 2 for one exposure, as steps."""
+
+from dataclasses import dataclass
+
+from cosmosaic.exposures.files import Cal, Rate, Uncal
+from cosmosaic.records import Frame, Reference
+from cosmosaic.steps.declaration import Job, Outputs, Step
+from cosmosaic.steps.files import File
+from cosmosaic.storage import store
+from cosmosaic.survey import ExposureSettings, FlickerCorrection
+
+STAGE1_KINDS = (
+    "mask",
+    "saturation",
+    "superbias",
+    "ipc",
+    "refpix",
+    "sirskernel",
+    "linearity",
+    "dark",
+    "readnoise",
+    "gain",
+    "flat",
+)
+"""Reference types that jwst's Detector1Pipeline asks for on NIRCam images."""
+
+STAGE2_KINDS = ("distortion", "filteroffset", "flat", "photom", "area")
+"""Reference types that jwst's Image2Pipeline asks for on NIRCam images, resample left out."""
+
+
+class GainMap(File):
+    """A user's own gain map, electrons/DN."""
+
+
+@dataclass(frozen=True)
+class CalibratedRamp(Outputs):
+    """What Stage 1 makes."""
+
+    rate: Rate
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrateRamp(Step[CalibratedRamp]):
+    """Ramp to count rate."""
+
+    title = "Stage 1"
+    version = 4
+    function = "cosmosaic.calibrate.stages:calibrate_ramp"
+    per = "exposure"
+
+    ramp: Uncal
+    gain_map: GainMap | None
+    settings: ExposureSettings
+    detector: str
+
+
+@dataclass(frozen=True)
+class CalibratedRate(Outputs):
+    """What Stage 2 makes."""
+
+    cal: Cal
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrateRate(Step[CalibratedRate]):
+    """Count rate to surface brightness."""
+
+    title = "Stage 2"
+    version = 4
+    function = "cosmosaic.calibrate.stages:calibrate_rate"
+    per = "exposure"
+
+    rate: Rate
+    flicker_noise: FlickerCorrection
+
+
+def calibrate(frame: Frame, references: tuple[Reference, ...], job: Job) -> CalibratedRate:
+    """Submit what brings one exposure from the level it enters at to surface brightness."""
+    rate = Rate(frame.object) if frame.level == "rate" else _ramp(frame, references, job).rate
+    step = CalibrateRate(
+        rate=rate, flicker_noise=job.survey.exposures.flicker_noise, references=_of_kinds(references, STAGE2_KINDS)
+    )
+    return job.submit(step, frame.name)
+
+
+def _ramp(frame: Frame, references: tuple[Reference, ...], job: Job) -> CalibratedRamp:
+    gain_map = job.survey.references.gain_maps.get(frame.detector)
+    kinds = tuple(kind for kind in STAGE1_KINDS if not (gain_map and kind == "gain"))
+    step = CalibrateRamp(
+        ramp=Uncal(frame.object),
+        gain_map=GainMap(store.checksum(gain_map, job.checksums)) if gain_map else None,
+        # The correction of 1/f noise, which Stage 2 begins with, is no part of Stage 1.
+        settings=job.survey.exposures.model_copy(update={"flicker_noise": "none"}),
+        detector=frame.detector,
+        references=_of_kinds(references, kinds),
+    )
+    return job.submit(step, frame.name)
+
+
+def _of_kinds(references: tuple[Reference, ...], kinds: tuple[str, ...]) -> tuple[Reference, ...]:
+    return tuple(reference for reference in references if reference.kind in kinds)

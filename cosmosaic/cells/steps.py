@@ -1,0 +1,123 @@
+"""Exposures on the lattice of cells that the sky is measured on, as steps."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from cosmosaic.cells.files import Cells, SourceMaskImage
+from cosmosaic.cells.source_masks import SETTING, SourceMaskError, reached_frames
+from cosmosaic.exposures.band import Band, Exposures
+from cosmosaic.exposures.files import Cal
+from cosmosaic.geometry.sphere import Footprint
+from cosmosaic.geometry.windows import cell_lattice
+from cosmosaic.nircam import detector_pixel_arcsec
+from cosmosaic.records import Frame, MosaicGrid
+from cosmosaic.steps.declaration import Job, Outputs, Step
+from cosmosaic.storage import store
+from cosmosaic.survey import Survey
+
+
+@dataclass(frozen=True)
+class BinnedExposure(Outputs):
+    """The cells of one exposure."""
+
+    cells: Cells
+
+
+@dataclass(frozen=True, kw_only=True)
+class BinExposure(Step[BinnedExposure]):
+    """Bring one exposure onto the survey's lattice of cells."""
+
+    title = "Cells"
+    version = 2
+    function = "cosmosaic.cells.cells:bin_frame"
+    per = "exposure"
+
+    exposure: Cal
+    grid: MosaicGrid
+
+
+@dataclass(frozen=True, kw_only=True)
+class BinMaskedExposure(Step[BinnedExposure]):
+    """Bring what one exposure has outside of the user's mask of sources onto the survey's lattice of cells."""
+
+    title = "Masked cells"
+    version = 2
+    function = "cosmosaic.cells.cells:bin_masked_frame"
+    per = "exposure"
+
+    exposure: Cal
+    mask: SourceMaskImage
+    grid: MosaicGrid
+
+    @classmethod
+    def is_asked_for(cls, survey: Survey) -> bool:
+        """Tell whether there are masks of sources."""
+        return bool(survey.sky.source_masks)
+
+
+@dataclass(frozen=True)
+class SourceMask:
+    """A mask of sources for one filter."""
+
+    image: SourceMaskImage
+    frames: tuple[str, ...]
+    """Names of the exposures that it reaches."""
+
+
+def source_masks(frames: Iterable[Frame], job: Job) -> dict[str, SourceMask]:
+    """Read which exposures the masks of sources reach that the user names, by filter.
+
+    Raises
+    ------
+    cosmosaic.cells.source_masks.SourceMaskError
+        A mask is not fit for use, or this run would write over it.
+    FileNotFoundError
+        There is no such mask.
+    """
+    frames, masks = list(frames), {}
+    for band, uri in job.survey.sky.source_masks.items():
+        footprints = {frame.name: frame.footprint for frame in frames if frame.band == band}
+        if footprints:
+            masks[band] = _source_mask(store.absolute_uri(uri), footprints, job)
+        else:
+            job.note(f"{SETTING}: there is no exposure of {band}, whose mask is not used")
+    return masks
+
+
+def _source_mask(uri: str, footprints: Mapping[str, Footprint], job: Job) -> SourceMask:
+    if uri.startswith(store.join(job.products, f"{job.survey.name}_")):
+        raise SourceMaskError(
+            f"{uri}: a product of this survey, which its runs replace, so that each would see another mask; copy it to "
+            f"a place of its own and name that in {SETTING}"
+        )
+    stored = store.checksum(uri, job.checksums)
+    with store.open_object(uri, stored.size) as stream:
+        return SourceMask(SourceMaskImage(stored), reached_frames(stream, uri, footprints))
+
+
+@dataclass(frozen=True)
+class BinnedBand:
+    """The exposures of one filter on their common lattice."""
+
+    grid: MosaicGrid
+    cells: Mapping[str, Cells]
+    masked: Mapping[str, Cells]
+    """Of the exposures that a mask of sources reaches, outside of it."""
+
+
+def lattice_of(band: Band, grid: MosaicGrid) -> MosaicGrid:
+    """Return the lattice of cells of a filter."""
+    return cell_lattice(grid, detector_pixel_arcsec(band.name))
+
+
+def bin_exposures(band: Band, exposures: Exposures, grid: MosaicGrid, mask: SourceMask | None, job: Job) -> BinnedBand:
+    """Submit the binning of a filter's exposures, with all their light and outside of the mask, where there is one."""
+    lattice = lattice_of(band, grid)
+    cells = {name: job.submit(BinExposure(exposure=exposures[name], grid=lattice), name).cells for name in band.members}
+    reached = [name for name in band.members if mask and name in mask.frames]
+    masked = {
+        name: job.submit(BinMaskedExposure(exposure=exposures[name], mask=mask.image, grid=lattice), name).cells
+        for name in reached
+        if mask
+    }
+    return BinnedBand(lattice, cells, masked)

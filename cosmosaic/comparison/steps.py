@@ -1,0 +1,91 @@
+"""All sky methods on one tile of a filter, as steps."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import get_args
+
+from cosmosaic.cells.files import Cells
+from cosmosaic.cells.steps import bin_exposures
+from cosmosaic.exposures.band import Band, Exposures
+from cosmosaic.exposures.files import Cal
+from cosmosaic.geometry.windows import make_plan
+from cosmosaic.records import MosaicGrid
+from cosmosaic.sky.steps import MeasureSky
+from cosmosaic.steps.declaration import Job, Outputs, Step
+from cosmosaic.steps.files import File
+from cosmosaic.survey import SkyMethod, SkySettings, Survey
+
+METHODS = tuple(method for method in get_args(SkyMethod) if method not in ("user", "auto"))
+
+
+class ComparisonTable(File, suffix="_compare.ecsv", kind="comparison"):
+    """The methods, best first."""
+
+
+class ComparisonPicture(File, suffix="_compare.png", kind="comparison"):
+    """The skies of the methods at one stretch."""
+
+
+@dataclass(frozen=True)
+class ComparedMethods(Outputs):
+    """The ranking of the methods."""
+
+    table: ComparisonTable
+    picture: ComparisonPicture
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareMethods(Step[ComparedMethods]):
+    """Measure the sky by all methods and rank them."""
+
+    title = "Compare"
+    version = 4
+    function = "cosmosaic.comparison.comparison:compare_methods"
+    per = "filter"
+
+    cells: Mapping[str, Cells]
+    exposures: Mapping[str, Cal]
+    methods: tuple[str, ...]
+    grid: MosaicGrid
+    stem: str
+
+    @classmethod
+    def is_asked_for(cls, survey: Survey) -> bool:
+        """Tell whether the main job compares methods, which it does not."""
+        return False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChooseSky(MeasureSky):
+    """Measure the sky by the method that the verdict ranks first."""
+
+    title = "Sky"
+    version = 1
+    function = "cosmosaic.comparison.comparison:choose_sky"
+
+    @classmethod
+    def is_asked_for(cls, survey: Survey) -> bool:
+        """Tell whether the method is to be chosen."""
+        return survey.sky.method == "auto"
+
+
+def sky_step(settings: SkySettings) -> type[MeasureSky]:
+    """Return the step that measures the sky by the method that the settings ask for."""
+    return ChooseSky if settings.method == "auto" else MeasureSky
+
+
+def compare_methods(band: Band, cleaned: Exposures, grid: MosaicGrid, job: Job) -> ComparedMethods:
+    """Submit the comparison on the tile of one filter that most exposures reach."""
+    plan = make_plan(band.footprints, grid)
+    names = max(plan.frames_of_tile.values(), key=len)
+    part = dataclasses.replace(band, association=band.association.model_copy(update={"members": tuple(names)}))
+    binned = bin_exposures(part, cleaned, grid, None, job)
+    step = CompareMethods(
+        cells=binned.cells,
+        exposures={name: cleaned[name] for name in names},
+        methods=METHODS,
+        grid=binned.grid,
+        stem=band.association.product_name,
+    )
+    return job.submit(step, band.name)

@@ -1,0 +1,74 @@
+"""Each exposure drizzled into the tiles it reaches, as a step."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cosmosaic.exposures.band import Band, Exposures
+from cosmosaic.exposures.files import Cal
+from cosmosaic.geometry.windows import Plan
+from cosmosaic.records import MosaicGrid
+from cosmosaic.sky.steps import BandSky, ExposureSkyFile
+from cosmosaic.steps.declaration import Job, Outputs, Step
+from cosmosaic.steps.files import File, Many
+from cosmosaic.survey import DrizzleSettings, Survey
+
+
+class Sums(File, suffix="_sums.npy"):
+    """Weighted sums of one exposure in one tile."""
+
+
+class PlaceMap(File, suffix="_map.npy"):
+    """Where the pixels of an exposure lie on the survey's lattice."""
+
+
+class Summary(File, suffix="_summary.json"):
+    """What a mosaic has to know of an exposure besides its sums."""
+
+
+@dataclass(frozen=True)
+class DrizzledExposure(Outputs):
+    """One exposure on the survey's lattice."""
+
+    sums: Many[Sums]
+    """By the tile's name."""
+    places: PlaceMap
+    summary: Summary
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrizzleExposure(Step[DrizzledExposure]):
+    """Drizzle one exposure into the tiles it reaches, without its sky."""
+
+    title = "Drizzle"
+    version = 5
+    function = "cosmosaic.drizzle.units:drizzle_exposure"
+    per = "exposure"
+
+    exposure: Cal
+    sky: ExposureSkyFile | None
+    trim_pixels: int
+    tiles: tuple[MosaicGrid, ...]
+    """All tiles that its footprint touches."""
+    settings: DrizzleSettings
+
+    @classmethod
+    def is_asked_for(cls, survey: Survey) -> bool:
+        """Tell whether the engine is the one in tiles."""
+        return survey.engine == "tiles"
+
+
+def drizzle(band: Band, exposures: Exposures, sky: BandSky, plan: Plan, job: Job) -> Mapping[str, DrizzledExposure]:
+    """Submit the drizzling of a filter's exposures."""
+    return {
+        name: job.submit(
+            DrizzleExposure(
+                exposure=exposures[name],
+                sky=sky.of(name),
+                trim_pixels=job.survey.sky.trim_pixels,
+                tiles=plan.tiles_of_frame[name],
+                settings=job.survey.drizzle,
+            ),
+            name,
+        )
+        for name in band.members
+    }

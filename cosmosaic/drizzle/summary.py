@@ -1,0 +1,60 @@
+"""What a mosaic has to know of an exposure besides its sums."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from stcal.resample.utils import compute_mean_pixel_area
+
+from cosmosaic.drizzle.exposure import Exposure, keywords
+from cosmosaic.exposures.footprints import region_text
+from cosmosaic.records import Record
+
+
+class FrameSummary(Record):
+    """What a mosaic has to know of an exposure besides its sums."""
+
+    name: str
+    group: str
+    exposure_time: float
+    measurement_time: float | None
+    duration: float
+    start_time: float | None
+    end_time: float | None
+    """MJD, where they are known."""
+    s_region: str
+    pixel_scale_arcsec: float
+    """Of the detector: square root of its mean pixel area."""
+    weights: tuple[float, ...]
+    """Drizzled weights on a coarse lattice."""
+    keywords: dict[str, bool | int | float | str]
+    """Of the primary and SCI headers."""
+
+    @property
+    def time_weight(self) -> float:
+        """The time that exposures are weighted by."""
+        return self.measurement_time or self.exposure_time
+
+
+def read_summaries(paths: Iterable[Path]) -> list[FrameSummary]:
+    """Read summaries, sorted by the exposures' names."""
+    summaries = [FrameSummary.model_validate_json(path.read_text()) for path in paths]
+    return sorted(summaries, key=lambda summary: summary.name)
+
+
+def summarise(exposure: Exposure, weights: np.ndarray) -> FrameSummary:
+    """Summarise an exposure; its weights are those drizzled on a coarse lattice."""
+    area = compute_mean_pixel_area(exposure.wcs, shape=exposure.shape)
+    return FrameSummary(
+        name=exposure.name,
+        group=exposure.group,
+        exposure_time=exposure.times.exposure,
+        measurement_time=exposure.times.measurement,
+        duration=exposure.times.duration,
+        start_time=exposure.times.start,
+        end_time=exposure.times.end,
+        s_region=region_text(exposure.footprint),
+        pixel_scale_arcsec=3600.0 * float(np.degrees(np.sqrt(area))),
+        weights=tuple(weights.tolist()),
+        keywords=keywords(exposure.header) | keywords(exposure.sci_header),
+    )

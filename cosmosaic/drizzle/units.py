@@ -1,0 +1,103 @@
+"""The unit of work that drizzles one exposure, and what other units read of it.
+
+An exposure is drizzled once; tiles only cut it, so that the result does not depend on them.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from cosmosaic.drizzle.exposure import Exposure, light_of, read_exposure
+from cosmosaic.drizzle.summary import summarise
+from cosmosaic.drizzle.sums import cropped, drizzle_light, frame_box, output_reach, weight_samples, write_sums
+from cosmosaic.exposures.patterns import read_exposure_sky
+from cosmosaic.geometry.pixelmap import PixelMap, sampled_map, whole_map
+from cosmosaic.geometry.windows import Box, box_of, lattice
+from cosmosaic.records import MosaicGrid
+from cosmosaic.steps.result import Made
+from cosmosaic.survey import DrizzleSettings
+
+REFERENCE_MARGIN = 1
+"""Windows reach this many pixels beyond their tile: an exposure is compared with the four pixels around each of its
+own, and finds them all in the tile that holds it."""
+
+LARGEST_OVERHANG = 4
+"""An exposure's box of pixels is at most this many times larger than the tiles that its footprint touches."""
+
+
+class FootprintError(ValueError):
+    """An exposure's WCS puts it elsewhere than its S_REGION says."""
+
+
+def drizzle_exposure(
+    exposure: Path,
+    sky: Path | None,
+    trim_pixels: int,
+    tiles: tuple[MosaicGrid, ...],
+    settings: DrizzleSettings,
+    folder: Path,
+) -> Made:
+    """Drizzle one exposure into the tiles it reaches.
+
+    Parameters
+    ----------
+    exposure
+        The ``_cal`` file.
+    sky
+        Its ``_sky.json``, where its sky was measured.
+    trim_pixels
+        Width of the border of the detector that is left out.
+    tiles
+        All tiles that its footprint touches.
+    settings
+        Kernel, pixel fraction, weights and kind of errors.
+    folder
+        Gets ``<exposure>_<tile>_sums.npy`` for each tile, ``<exposure>_map.npy`` with the place of its pixels, and
+        ``<exposure>_summary.json``.
+
+    Raises
+    ------
+    FootprintError
+        The exposure reaches beyond the tiles.
+    """
+    read = read_flat_exposure(exposure, sky, trim_pixels)
+    samples = sampled_map(read.wcs, lattice(tiles[0]), read.shape)
+    mapped, reach = placed(samples, read.shape, settings)
+    _check_reach(read, reach, tiles)
+    light = light_of(read, settings.weight_type)
+    made, weights = {}, []
+    for tile in tiles:
+        window = box_of(tile).padded(REFERENCE_MARGIN).intersection(reach)
+        sums = cropped(drizzle_light(light, mapped, window, settings))
+        weights.append(weight_samples(sums, box_of(tile)))
+        made[tile.tile] = write_sums(sums, folder / f"{read.name}_{tile.tile}_sums.npy")
+    places = folder / f"{read.name}_map.npy"
+    np.save(places, samples)
+    summary = folder / f"{read.name}_summary.json"
+    summary.write_text(summarise(read, np.concatenate(weights)).model_dump_json())
+    return Made(sums=made, places=places, summary=summary)
+
+
+def read_flat_exposure(path: Path, sky: Path | None, trim_pixels: int) -> Exposure:
+    """Read an exposure without its sky, its patterns and its edges."""
+    return read_exposure(path, *read_exposure_sky(sky), trim_pixels)
+
+
+def placed(samples: np.ndarray, shape: tuple[int, int], settings: DrizzleSettings) -> tuple[PixelMap, Box]:
+    """Return where an exposure's pixels lie, and the lattice pixels that its light may reach."""
+    mapped = whole_map(samples, shape)
+    return mapped, frame_box(mapped, output_reach(mapped, settings))
+
+
+def _check_reach(exposure: Exposure, box: Box, tiles: Sequence[MosaicGrid]) -> None:
+    """Tell by an exposure's middle and size whether its WCS and its footprint agree, before memory is asked for."""
+    middle = Box(box.x + box.width // 2, box.y + box.height // 2, 1, 1)
+    covered = sum(box_of(tile).pixels for tile in tiles)
+    # A frame fills its tiles but for their rims; one that is far larger has an implausible WCS.
+    absurd = box.pixels > LARGEST_OVERHANG * covered
+    if absurd or not any(box_of(tile).intersection(middle).pixels for tile in tiles):
+        raise FootprintError(
+            f"{exposure.name}: its WCS puts it elsewhere than its headers say (S_REGION, or RA_REF and DEC_REF); run "
+            f"assign_wcs again, or correct the headers"
+        )

@@ -1,0 +1,47 @@
+"""The exposures of one filter, and what holds their files."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from cosmosaic.exposures.files import Cal
+from cosmosaic.geometry.sphere import Footprint
+from cosmosaic.records import Association, Frame
+
+Exposures = Mapping[str, Cal]
+"""The calibrated file of each exposure by its name, as it was or as a step makes it."""
+
+
+@dataclass(frozen=True)
+class Band:
+    """The exposures of one filter that could be calibrated."""
+
+    association: Association
+    frames: Mapping[str, Frame]
+    """All frames of the filter by name, those that failed too."""
+    cals: Exposures
+    """Of each member of the association."""
+
+    @property
+    def name(self) -> str:
+        """The filter."""
+        return self.association.band
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """Names of the exposures."""
+        return self.association.members
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Names of the filter's frames that could not be calibrated."""
+        return tuple(name for name in sorted(self.frames) if name not in self.cals)
+
+    @cached_property
+    def footprints(self) -> dict[str, Footprint]:
+        """Footprint of each exposure."""
+        return {name: self.frames[name].footprint for name in self.members}
+
+    def stem(self, part: str) -> str:
+        """Name of a product of the whole filter, without extension."""
+        return f"{self.association.product_name}_{part}"

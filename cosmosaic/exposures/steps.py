@@ -1,0 +1,33 @@
+"""The association of one filter, as a step."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cosmosaic.exposures.files import Cal
+from cosmosaic.records import Association
+from cosmosaic.steps.declaration import Outputs, Step
+from cosmosaic.steps.files import File
+
+
+class AssociationFile(File, suffix="_asn.json", kind="asn", folder="exposures"):
+    """Which exposures make a mosaic, as the jwst package reads it."""
+
+
+@dataclass(frozen=True)
+class WrittenAssociation(Outputs):
+    """An association."""
+
+    association: AssociationFile
+
+
+@dataclass(frozen=True, kw_only=True)
+class WriteAssociation(Step[WrittenAssociation]):
+    """Write which exposures make a mosaic, as the jwst package reads it."""
+
+    title = "Association"
+    version = 2
+    function = "cosmosaic.exposures.associations:write_association"
+    per = "filter"
+
+    cals: Mapping[str, Cal]
+    association: Association

@@ -1,0 +1,187 @@
+"""The two ways to combine the exposures of one filter: in tiles, or with the jwst package's own steps."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Protocol
+
+from cosmosaic.drizzle.steps import DrizzledExposure, drizzle
+from cosmosaic.exposures.band import Band, Exposures
+from cosmosaic.geometry.grid import overlaps
+from cosmosaic.geometry.windows import Plan, box_of, make_plan
+from cosmosaic.mosaic.memory import side_of_tiles
+from cosmosaic.mosaic.steps import AssembledMosaic, AssembleMosaic, CombinedTile, CombineTile, DrizzleWithJwst
+from cosmosaic.nircam import detector_pixel_arcsec
+from cosmosaic.outliers.steps import FlaggedBand, flag_outliers, flag_with_jwst
+from cosmosaic.records import MosaicGrid, Windows
+from cosmosaic.sky.steps import BandSky
+from cosmosaic.steps.declaration import Job
+from cosmosaic.verdict.steps import VerdictTable
+
+
+@dataclass(frozen=True)
+class BandInput:
+    """What the mosaics of a filter are made of."""
+
+    band: Band
+    exposures: Exposures
+    """With their artefacts subtracted and their WCS corrected."""
+    sky: BandSky
+    windows: Windows
+    cells: MosaicGrid
+    """The lattice of the cells that the verdict judges."""
+
+    @property
+    def mosaics(self) -> tuple[MosaicGrid, ...]:
+        """The windows to fill: the whole, and the named tiles that an exposure reaches."""
+        return self.windows.whole, *(tile for tile in self.windows.tiles if self.members(tile))
+
+    def members(self, window: MosaicGrid) -> tuple[str, ...]:
+        """Names of the exposures that reach a window."""
+        return tuple(name for name in self.band.members if overlaps(window, self.band.footprints[name]))
+
+    @property
+    def tiles_to_judge(self) -> tuple[MosaicGrid, ...]:
+        """The parts of the mosaic that the verdict judges one by one."""
+        return self.windows.tiles or make_plan(self.band.footprints, self.windows.whole).tiles
+
+    def columns(self, window: MosaicGrid) -> dict[str, Any]:
+        """What the run table says of a mosaic's exposures."""
+        frames = [self.band.frames[name] for name in self.members(window)]
+        return {
+            "filter": self.band.name,
+            "tile": window.tile,
+            "frames": " ".join(frame.name for frame in frames),
+            "frames_sha256": " ".join(frame.object.sha256 for frame in frames),
+            "exposure_time_s": sum(frame.exposure_time for frame in frames),
+        }
+
+    def stem(self, window: MosaicGrid) -> str:
+        """Name of a mosaic without suffix and extension."""
+        return self.band.stem(f"{window.pixel_scale_mas:g}mas_{window.tile}")
+
+    def label(self, window: MosaicGrid) -> str:
+        """What a mosaic is called in the run."""
+        return self.band.name if window == self.windows.whole else f"{self.band.name} {window.tile}"
+
+    def told(self, verdict: VerdictTable, window: MosaicGrid) -> VerdictTable | None:
+        """The verdict where a mosaic's header tells it: in the whole; a named tile stays when far exposures come."""
+        return verdict if window == self.windows.whole else None
+
+
+class Engine(Protocol):
+    """Takes the exposures of one filter to mosaics, in two parts: the verdict on the sky comes between them."""
+
+    def flag_outliers(self) -> FlaggedBand:
+        """Submit the search for outliers."""
+
+    def assemble(self, window: MosaicGrid, verdict: VerdictTable | None) -> AssembledMosaic:
+        """Submit the mosaic of one window."""
+
+
+@dataclass
+class TiledEngine:
+    """A step for each exposure and tile, and one for each mosaic that is cut from them."""
+
+    given: BandInput
+    worker_gb: float
+    """Memory of one worker, which the tiles have to fit."""
+    input_scale_arcsec: float | None
+    """Pixel scale of the detectors, which ERR and variances are scaled by, the same for the whole survey; None for
+    that of the first exposure by name."""
+    job: Job
+    _tiles: dict[str, CombinedTile] = field(default_factory=dict)
+
+    @cached_property
+    def plan(self) -> Plan:
+        """Which exposures reach which tiles."""
+        windows, pixel = self.given.windows, detector_pixel_arcsec(self.given.band.name)
+        side = side_of_tiles(windows, pixel, self.worker_gb, self.job.survey.resources.tile_pixels)
+        return make_plan(self.given.band.footprints, windows.whole, side)
+
+    @cached_property
+    def drizzled(self) -> Mapping[str, DrizzledExposure]:
+        """The exposures on the survey's lattice."""
+        given = self.given
+        return drizzle(given.band, given.exposures, given.sky, self.plan, self.job)
+
+    @cached_property
+    def flagged(self) -> FlaggedBand:
+        """The exposures as they go into the mosaic."""
+        given = self.given
+        return flag_outliers(given.band, given.exposures, given.sky, self.drizzled, self.plan, given.cells, self.job)
+
+    def flag_outliers(self) -> FlaggedBand:
+        """Submit the search for outliers, and the tiles of exposures without them."""
+        for tile in self.plan.tiles:
+            self._tiles[tile.tile] = self._combined(tile)
+        return self.flagged
+
+    def assemble(self, window: MosaicGrid, verdict: VerdictTable | None) -> AssembledMosaic:
+        """Submit the mosaic of one window."""
+        given, members = self.given, self.given.members(window)
+        step = AssembleMosaic(
+            tiles=tuple(
+                self._tiles[tile.tile].tile
+                for tile in self.plan.tiles
+                if box_of(tile).intersection(box_of(window)).pixels
+            ),
+            summaries={name: self.drizzled[name].summary for name in members},
+            first=given.exposures[min(members)],
+            verdict=verdict and given.told(verdict, window),
+            window=window,
+            settings=self.job.survey.drizzle,
+            product_name=given.stem(window),
+            sources=tuple(self.flagged.crfs[name] for name in members),
+        )
+        return self.job.submit(step, given.label(window))
+
+    def _combined(self, tile: MosaicGrid) -> CombinedTile:
+        names, patches = self.plan.frames_of_tile[tile.tile], self.flagged.patches
+        first = () if self.input_scale_arcsec else (min(self.drizzled),)
+        step = CombineTile(
+            sums={name: self.drizzled[name].sums[tile.tile] for name in names},
+            patches={name: patches[name][tile.tile] for name in names if name in patches},
+            summaries={name: self.drizzled[name].summary for name in dict.fromkeys((*first, *names))},
+            tile=tile,
+            settings=self.job.survey.drizzle,
+            input_scale_arcsec=self.input_scale_arcsec,
+        )
+        return self.job.submit(step, f"{self.given.band.name} {tile.tile}")
+
+
+@dataclass
+class JwstEngine:
+    """The jwst package's outlier detection and resample."""
+
+    given: BandInput
+    job: Job
+
+    @cached_property
+    def flagged(self) -> FlaggedBand:
+        """The exposures as they go into the mosaic."""
+        given = self.given
+        return flag_with_jwst(given.band, given.exposures, given.sky, given.cells, self.job)
+
+    def flag_outliers(self) -> FlaggedBand:
+        """Submit the outlier detection."""
+        return self.flagged
+
+    def assemble(self, window: MosaicGrid, verdict: VerdictTable | None) -> AssembledMosaic:
+        """Submit the mosaic of one window."""
+        given = self.given
+        step = DrizzleWithJwst(
+            crfs={name: self.flagged.crfs[name] for name in given.members(window)},
+            verdict=verdict and given.told(verdict, window),
+            window=window,
+            settings=self.job.survey.drizzle,
+            product_name=given.stem(window),
+        )
+        return self.job.submit(step, given.label(window))
+
+
+def open_engine(given: BandInput, worker_gb: float, job: Job) -> Engine:
+    """Return the engine that the settings ask for; tiles fit the memory of one worker in GB."""
+    if job.survey.engine == "jwst":
+        return JwstEngine(given, job)
+    return TiledEngine(given, worker_gb, detector_pixel_arcsec(given.band.name), job)

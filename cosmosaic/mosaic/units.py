@@ -1,0 +1,88 @@
+"""The units of work that make a mosaic of drizzled exposures: the planes of each tile, then the FITS file.
+
+Each needs a fixed amount of memory: a tile, or a strip of the mosaic.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from cosmosaic.drizzle.summary import read_summaries
+from cosmosaic.mosaic.assembly import combine, scale_ratio, write_mosaic, write_tile
+from cosmosaic.mosaic.noise import note_noise_factor
+from cosmosaic.records import MosaicGrid
+from cosmosaic.steps.result import Made
+from cosmosaic.survey import DrizzleSettings
+from cosmosaic.verdict.keywords import note_verdict
+
+
+def combine_tile(
+    sums: Mapping[str, Path],
+    patches: Mapping[str, Path],
+    summaries: Mapping[str, Path],
+    tile: MosaicGrid,
+    settings: DrizzleSettings,
+    input_scale_arcsec: float | None,
+    folder: Path,
+) -> Made:
+    """Add the exposures of a tile.
+
+    Parameters
+    ----------
+    sums, patches
+        ``_sums.npy`` files of the tile, and ``_patch.npy`` files where outliers were flagged, by exposure.
+    summaries
+        ``_summary.json`` files of the exposures.
+    tile
+        The tile.
+    settings
+        Weights and kind of errors.
+    input_scale_arcsec
+        Pixel scale of the detectors, which ERR and variances are scaled by, the same for the whole survey; left
+        out, that of the first exposure by name.
+    folder
+        Gets ``<tile>_mosaic.npy``.
+    """
+    known = read_summaries(summaries.values())
+    output_scale = tile.pixel_scale_mas / 1000.0
+    ratio = output_scale / input_scale_arcsec if input_scale_arcsec else scale_ratio(tile, known)
+    box, planes = combine(sums, patches, known, tile, settings, ratio)
+    return Made(tile=write_tile(box, planes, folder / f"{tile.tile}_mosaic.npy"))
+
+
+def assemble_mosaic(  # noqa: PLR0913
+    tiles: Sequence[Path],
+    summaries: Mapping[str, Path],
+    first: Path,
+    verdict: Path | None,
+    window: MosaicGrid,
+    settings: DrizzleSettings,
+    product_name: str,
+    folder: Path,
+) -> Made:
+    """Write a window of the mosaic as FITS.
+
+    Parameters
+    ----------
+    tiles
+        ``_mosaic.npy`` files of its tiles.
+    summaries
+        ``_summary.json`` files of all its exposures.
+    first
+        The ``_cal`` file of the first, whose metadata the mosaic inherits.
+    verdict
+        The ``_verdict.ecsv`` on its sky, where its header should tell it.
+    window
+        What to write.
+    settings
+        What it was made with.
+    product_name
+        Name of the mosaic without ``_i2d.fits``.
+    folder
+        Where the mosaic (MJy/sr, NaN where nothing was observed) goes.
+    """
+    target = folder / f"{product_name}_i2d.fits"
+    write_mosaic(tiles, window, first, read_summaries(summaries.values()), settings, target)
+    note_noise_factor(target)
+    if verdict:
+        note_verdict(target, verdict)
+    return Made(mosaic=target)

@@ -1,0 +1,229 @@
+"""Cosmic rays found by comparing exposures, as steps: in tiles, or with the jwst package."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cosmosaic.cells.files import Cells
+from cosmosaic.drizzle.steps import DrizzledExposure, PlaceMap, Summary, Sums
+from cosmosaic.exposures.band import Band, Exposures
+from cosmosaic.exposures.files import Cal
+from cosmosaic.geometry.windows import Plan
+from cosmosaic.records import MosaicGrid
+from cosmosaic.sky.steps import BandSky, ExposureSkyFile
+from cosmosaic.steps.declaration import Job, Outputs, Step
+from cosmosaic.steps.files import File, Many
+from cosmosaic.survey import DrizzleSettings, OutlierSettings, SkyTreatment, Survey
+
+
+class ReferenceImage(File, suffix="_reference.npy"):
+    """What an exposure is compared with in one tile."""
+
+
+class Crf(File, suffix="_crf.fits", kind="crf", folder="exposures"):
+    """An exposure as it goes into the mosaic, MJy/sr."""
+
+
+class Patch(File, suffix="_patch.npy"):
+    """What outliers change in the sums of one exposure in one tile."""
+
+
+@dataclass(frozen=True)
+class References(Outputs):
+    """What the exposures of a tile are compared with."""
+
+    references: Many[ReferenceImage]
+    """By the exposure's name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MakeReference(Step[References]):
+    """Make what the exposures of a tile are compared with."""
+
+    title = "Reference"
+    version = 3
+    function = "cosmosaic.outliers.units:make_reference"
+    per = "tile"
+
+    sums: Mapping[str, Sums]
+    summaries: Mapping[str, Summary]
+    """Of all detectors of the exposures involved."""
+    tile: MosaicGrid
+    fraction: float
+    """Of the mean weight, below which a pixel stays out of the median."""
+
+    @classmethod
+    def is_asked_for(cls, survey: Survey) -> bool:
+        """Tell whether exposures are compared in tiles."""
+        return survey.engine == "tiles" and survey.outliers.enabled
+
+
+@dataclass(frozen=True)
+class FlaggedExposure(Outputs):
+    """An exposure as it goes into the mosaic."""
+
+    crf: Crf
+    cleared: Cells
+    """For the verdict."""
+    patches: Many[Patch]
+    """By the tile's name; none where outliers are not searched for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlagExposure(Step[FlaggedExposure]):
+    """Flag what differs from the references of the tiles it reaches, and bin what goes into the mosaic."""
+
+    title = "Outliers"
+    version = 5
+    function = "cosmosaic.outliers.units:flag_exposure"
+    per = "exposure"
+
+    exposure: Cal
+    sky: ExposureSkyFile | None
+    places: PlaceMap
+    compared: tuple[ReferenceImage, ...]
+    tiles: tuple[MosaicGrid, ...]
+    treatment: SkyTreatment
+    thresholds: OutlierSettings
+    drizzle: DrizzleSettings
+    cells: MosaicGrid
+
+    @classmethod
+    def is_asked_for(cls, survey: Survey) -> bool:
+        """Tell whether exposures are compared in tiles."""
+        return survey.engine == "tiles" and survey.outliers.enabled
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeepExposure(Step[FlaggedExposure]):
+    """Subtract the sky of an exposure that is not searched for outliers, and bin what goes into the mosaic."""
+
+    title = "Keep"
+    version = 4
+    function = "cosmosaic.outliers.units:keep_exposure"
+    per = "exposure"
+
+    exposure: Cal
+    sky: ExposureSkyFile | None
+    treatment: SkyTreatment
+    cells: MosaicGrid
+
+    @classmethod
+    def is_asked_for(cls, survey: Survey) -> bool:
+        """Tell whether exposures are not compared."""
+        return survey.engine == "tiles" and not survey.outliers.enabled
+
+
+@dataclass(frozen=True)
+class FlaggedTogether(Outputs):
+    """The exposures of one filter as they go into the mosaic."""
+
+    crfs: Many[Crf]
+    cleared: Many[Cells]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlagWithJwst(Step[FlaggedTogether]):
+    """Subtract the sky and flag what differs from exposure to exposure, and bin what goes into the mosaic."""
+
+    title = "Outliers (jwst)"
+    version = 5
+    function = "cosmosaic.outliers.with_jwst:flag_outliers"
+    per = "filter"
+
+    exposures: Mapping[str, Cal]
+    skies: Mapping[str, ExposureSkyFile]
+    treatment: SkyTreatment
+    thresholds: OutlierSettings
+    drizzle: DrizzleSettings
+    cells: MosaicGrid
+
+    @classmethod
+    def is_asked_for(cls, survey: Survey) -> bool:
+        """Tell whether the engine is jwst."""
+        return survey.engine == "jwst"
+
+
+@dataclass(frozen=True)
+class FlaggedBand:
+    """The exposures of one filter as they go into the mosaic, by name."""
+
+    crfs: Mapping[str, Crf]
+    cleared: Mapping[str, Cells]
+    patches: Mapping[str, Many[Patch]]
+
+
+def flag_outliers(
+    band: Band,
+    exposures: Exposures,
+    sky: BandSky,
+    drizzled: Mapping[str, DrizzledExposure],
+    plan: Plan,
+    cells: MosaicGrid,
+    job: Job,
+) -> FlaggedBand:
+    """Submit the comparison of a filter's exposures, tile by tile."""
+    survey = job.survey
+    if not survey.outliers.enabled:
+        kept = {
+            name: job.submit(
+                KeepExposure(exposure=exposures[name], sky=sky.of(name), treatment=survey.sky.treatment, cells=cells),
+                name,
+            )
+            for name in band.members
+        }
+        return _gathered(kept, {})
+    references = {
+        tile.tile: job.submit(
+            MakeReference(
+                sums={name: drizzled[name].sums[tile.tile] for name in plan.frames_of_tile[tile.tile]},
+                summaries={name: drizzled[name].summary for name in plan.companions(tile)},
+                tile=tile,
+                fraction=survey.outliers.weight_threshold,
+            ),
+            f"{band.name} {tile.tile}",
+        ).references
+        for tile in plan.tiles
+    }
+    flagged = {
+        name: job.submit(
+            FlagExposure(
+                exposure=exposures[name],
+                sky=sky.of(name),
+                places=drizzled[name].places,
+                compared=tuple(references[tile.tile][name] for tile in plan.tiles_of_frame[name]),
+                tiles=plan.tiles_of_frame[name],
+                treatment=survey.sky.treatment,
+                thresholds=survey.outliers,
+                drizzle=survey.drizzle,
+                cells=cells,
+            ),
+            name,
+        )
+        for name in band.members
+    }
+    return _gathered(flagged, {name: each.patches for name, each in flagged.items()})
+
+
+def flag_with_jwst(band: Band, exposures: Exposures, sky: BandSky, cells: MosaicGrid, job: Job) -> FlaggedBand:
+    """Submit the jwst package's outlier detection on a filter's exposures."""
+    skies = {name: file for name in band.members if (file := sky.of(name))}
+    step = FlagWithJwst(
+        exposures=exposures,
+        skies=skies,
+        treatment=job.survey.sky.treatment,
+        thresholds=job.survey.outliers,
+        drizzle=job.survey.drizzle,
+        cells=cells,
+    )
+    made = job.submit(step, band.name)
+    return FlaggedBand(
+        {name: made.crfs[name] for name in band.members}, {name: made.cleared[name] for name in band.members}, {}
+    )
+
+
+def _gathered(flagged: Mapping[str, FlaggedExposure], patches: Mapping[str, Many[Patch]]) -> FlaggedBand:
+    return FlaggedBand(
+        {name: each.crf for name, each in flagged.items()},
+        {name: each.cleared for name, each in flagged.items()},
+        patches,
+    )

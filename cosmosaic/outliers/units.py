@@ -1,0 +1,218 @@
+"""The units of work that find outliers: a reference for each tile, flags for each exposure.
+
+Every file is decided by the exposures that reach it, so that a new exposure costs what it touches.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from jwst import datamodels
+
+from cosmosaic.cells.cells import bin_exposure, write_cells
+from cosmosaic.drizzle.exposure import light_of, write_flagged
+from cosmosaic.drizzle.kernel import SCIENCE, WEIGHT
+from cosmosaic.drizzle.summary import read_summaries
+from cosmosaic.drizzle.sums import SumsFile, patches, read_strip, write_patch
+from cosmosaic.drizzle.units import REFERENCE_MARGIN, placed, read_flat_exposure
+from cosmosaic.exposures.patterns import read_exposure_sky
+from cosmosaic.exposures.planes import ROWS_AT_ONCE
+from cosmosaic.geometry.windows import Box, box_of, covering
+from cosmosaic.outliers.flags import (
+    OUTLIER,
+    LitBox,
+    Reference,
+    blot,
+    flag_outliers,
+    lowest_weight,
+    read_reference,
+    reference_image,
+    write_reference,
+)
+from cosmosaic.records import MosaicGrid
+from cosmosaic.steps.result import Made
+from cosmosaic.survey import DrizzleSettings, OutlierSettings, SkyTreatment
+
+
+def make_reference(
+    sums: Mapping[str, Path], summaries: Mapping[str, Path], tile: MosaicGrid, fraction: float, folder: Path
+) -> Made:
+    """Make what the exposures of a tile are compared with: their median where there are three or more.
+
+    Parameters
+    ----------
+    sums
+        ``_sums.npy`` files of the tile by the exposures' names.
+    summaries
+        ``_summary.json`` files of all detectors of the exposures involved, wherever they lie: the weight threshold is
+        that of the whole exposure.
+    tile
+        The tile.
+    fraction
+        Fraction of the mean weight below which a pixel stays out of the median.
+    folder
+        Gets ``<exposure>_<tile>_reference.npy`` for each exposure: the image and its depth where that exposure lies,
+        so that an exposure is searched again only if something under it changed.
+    """
+    known = read_summaries(summaries.values())
+    groups = {summary.name: summary.group for summary in known}
+    sources = {name: SumsFile(path) for name, path in sorted(sums.items())}
+    members: dict[str, list[SumsFile]] = {}
+    for name, source in sources.items():
+        members.setdefault(groups[name], []).append(source)
+    thresholds = {
+        group: lowest_weight([np.array(one.weights, np.float32) for one in known if one.group == group], fraction)
+        for group in members
+    }
+    reached = covering(source.box for source in sources.values())
+    # A pixel more on each side: what an exposure is compared with ends no earlier where others do.
+    box = box_of(tile).padded(REFERENCE_MARGIN).intersection(reached.padded(1))
+    lights = {source: LitBox(source.box) for source in sources.values()}
+    reference = Reference(box, *_median(members, thresholds, box, lights))
+    return Made(
+        references={
+            name: write_reference(reference.under(lights[source]), folder / f"{name}_{tile.tile}_reference.npy")
+            for name, source in sources.items()
+        }
+    )
+
+
+def flag_exposure(  # noqa: PLR0913
+    exposure: Path,
+    sky: Path | None,
+    places: Path,
+    compared: Sequence[Path],
+    tiles: tuple[MosaicGrid, ...],
+    treatment: SkyTreatment,
+    thresholds: OutlierSettings,
+    drizzle: DrizzleSettings,
+    cells: MosaicGrid,
+    folder: Path,
+) -> Made:
+    """Flag the outliers of one exposure, and drizzle afresh where flagged pixels had gone.
+
+    Parameters
+    ----------
+    exposure
+        The ``_cal`` file.
+    sky
+        Its ``_sky.json``, where its sky was measured.
+    places
+        Its ``_map.npy``.
+    compared
+        Its ``_reference.npy`` files.
+    tiles
+        All tiles that its footprint touches.
+    treatment, thresholds, drizzle
+        Whether the sky is subtracted in the ``_crf`` file, and width of the border that is left out; thresholds; how
+        it was drizzled.
+    cells
+        The lattice of cells.
+    folder
+        Gets ``<exposure>_crf.fits``, for each tile ``<exposure>_<tile>_patch.npy``, and for the verdict
+        ``<exposure>_cleared.npz``.
+    """
+    read, level = read_flat_exposure(exposure, sky, treatment.trim_pixels), read_exposure_sky(sky).level
+    mapped, reach = placed(np.load(places), read.shape, drizzle)
+    blotted, depths = blot(_merged(compared, reach), mapped)
+    flagged = flag_outliers(read.sci, read.err, blotted, depths, thresholds.snr, thresholds.scale)
+    del blotted, depths
+    light, name = light_of(read, drizzle.weight_type), read.name
+    read.dq[flagged] |= OUTLIER
+    crf = write_flagged(exposure, read, level, treatment, folder / f"{name}_crf.fits", "COMPLETE")
+    facts = {"implausible_pixels": float(read.implausible), "outliers": float(np.count_nonzero(flagged))}
+    # Errors and flags are no longer needed, and memory is.
+    del read
+    boxes = [box_of(tile).intersection(reach) for tile in tiles]
+    patched = {
+        tile.tile: write_patch(patch, folder / f"{name}_{tile.tile}_patch.npy")
+        for tile, patch in zip(tiles, patches(light, flagged, mapped, boxes, drizzle), strict=True)
+    }
+    del light, flagged, mapped
+    return Made(crf=crf, cleared=bin_cleared(crf, cells, folder), patches=patched, facts=facts)
+
+
+def keep_exposure(exposure: Path, sky: Path | None, treatment: SkyTreatment, cells: MosaicGrid, folder: Path) -> Made:
+    """Write the ``_crf`` file of an exposure that is not searched for outliers; parameters as for `flag_exposure`."""
+    read = read_flat_exposure(exposure, sky, treatment.trim_pixels)
+    level = read_exposure_sky(sky).level
+    crf = write_flagged(exposure, read, level, treatment, folder / f"{read.name}_crf.fits", "SKIPPED")
+    facts = {"implausible_pixels": float(read.implausible)}
+    del read
+    return Made(crf=crf, cleared=bin_cleared(crf, cells, folder), patches={}, facts=facts)
+
+
+def bin_cleared(crf: Path, grid: MosaicGrid, folder: Path) -> Path:
+    """Bring one exposure as it goes into the mosaic onto the lattice of cells, without its sky.
+
+    Parameters
+    ----------
+    crf
+        A ``_crf`` file; a level that its header records without having subtracted it is subtracted first.
+    grid
+        The lattice.
+    folder
+        Gets ``<exposure>_cleared.npz``.
+    """
+    with datamodels.open(crf) as model:
+        background = model.meta.background
+        if background.level and not background.subtracted:
+            model.data -= background.level
+        exposure = bin_exposure(model, grid)
+    return write_cells(exposure, folder / f"{exposure.name}_cleared.npz")
+
+
+def _median(
+    members: Mapping[str, Sequence[SumsFile]],
+    thresholds: Mapping[str, float],
+    box: Box,
+    lights: Mapping[SumsFile, LitBox],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return what exposures are compared with in a rectangle, and how many it is made of, strip by strip.
+
+    Where the light of each falls is noted on the way: the sums are large, and read once.
+    """
+    image = np.full((box.height, box.width), np.nan, dtype=np.float32)
+    depth = np.zeros((box.height, box.width), dtype=np.uint8)
+    for bottom in range(0, box.height, ROWS_AT_ONCE):
+        strip = Box(box.x, box.y + bottom, box.width, min(ROWS_AT_ONCE, box.height - bottom))
+        layers = [_group_strip(files, strip, thresholds[group], lights) for group, files in sorted(members.items())]
+        cube = [layer for layer in layers if layer is not None]
+        if cube:
+            rows = slice(bottom, bottom + strip.height)
+            image[rows], depth[rows] = reference_image(np.stack(cube))
+    return image, depth
+
+
+def _group_strip(
+    files: Sequence[SumsFile], strip: Box, threshold: float, lights: Mapping[SumsFile, LitBox]
+) -> np.ndarray | None:
+    """Science of one exposure, all its detectors together, in a strip; NaN where its weight is low."""
+    weight: np.ndarray | None = None
+    for file in files:
+        part = read_strip(file, strip)
+        if part is None:
+            continue
+        lights[file].add(part.planes)
+        if weight is None:
+            weight, science = np.zeros((2, strip.height, strip.width), dtype=np.float32)
+        window = part.box.within(strip)
+        weight[window] += part.planes[..., WEIGHT]
+        science[window] += part.planes[..., SCIENCE]
+    if weight is None:
+        return None
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where((weight >= threshold) & (weight > 0), science / weight, np.float32(np.nan))
+
+
+def _merged(references: Sequence[Path], box: Box) -> Reference:
+    """Put the parts of a reference, which overlap by their margins, together."""
+    image = np.full((box.height, box.width), np.nan, dtype=np.float32)
+    depth = np.zeros((box.height, box.width), dtype=np.uint8)
+    for path in references:
+        part = read_reference(path)
+        known = part.depth > 0
+        window = part.box.within(box)
+        image[window][known] = part.image[known]
+        depth[window][known] = part.depth[known]
+    return Reference(box, image, depth)

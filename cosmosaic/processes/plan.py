@@ -1,0 +1,63 @@
+"""How many child processes a run uses, and what each of them may use."""
+
+import os
+from dataclasses import dataclass
+
+import psutil
+
+from cosmosaic.storage.scratch import require_space, scratch_root
+
+EXPOSURE_GB = 3.0
+"""Memory that one full-frame exposure needs at its peak: 1.9 GB in Stage 1 with 6 groups, 2.8 GB with 10."""
+SCRATCH_GB = 2.0
+"""Disk space that one full-frame exposure needs in the scratch folder, with a reserve."""
+
+
+class ResourceError(RuntimeError):
+    """The machine has less memory than the run may use; the message says how much is missing."""
+
+
+@dataclass(frozen=True)
+class WorkerPlan:
+    """How many child processes there are and what each may use."""
+
+    processes: int
+    memory_gb: float
+    """Memory for all children together."""
+    time_limit_s: float
+    scratch: str | None
+    environment: tuple[tuple[str, str], ...]
+    """Environment variables of the children, e.g. CRDS_PATH; CRDS reads them once per process."""
+
+
+def plan_workers(
+    processes: int | None,
+    memory_gb: float | None,
+    time_limit_s: float,
+    scratch: str | None,
+    environment: dict[str, str],
+) -> WorkerPlan:
+    """Bound the number of children by cores and by memory, at least one."""
+    memory_gb = memory_gb or 0.75 * psutil.virtual_memory().total / 1e9
+    affordable = max(1, int(memory_gb / EXPOSURE_GB))
+    processes = min(processes or len(os.sched_getaffinity(0)), affordable)
+    return WorkerPlan(processes, memory_gb, time_limit_s, scratch, tuple(sorted(environment.items())))
+
+
+def check_resources(plan: WorkerPlan) -> None:
+    """Check before the work starts that memory and scratch space suffice.
+
+    Raises
+    ------
+    ResourceError
+        The children may use more memory than the machine has.
+    cosmosaic.storage.scratch.ScratchError
+        The scratch folder cannot be written to or its disk has too little room.
+    """
+    total = psutil.virtual_memory().total / 1e9
+    if plan.memory_gb > total:
+        raise ResourceError(
+            f"resources.memory_gb is {plan.memory_gb:.1f} GB and this machine has {total:.1f} GB: "
+            f"{plan.memory_gb - total:.1f} GB are missing; lower resources.memory_gb"
+        )
+    require_space(scratch_root(plan.scratch), plan.processes * SCRATCH_GB * 1e9, f"{plan.processes} child processes")

@@ -1,0 +1,266 @@
+"""What a step is: a function from files to files, declared beside its science with named inputs and outputs.
+
+A declaration names the function by its module, which is imported in the child process that runs it and nowhere else:
+the jwst package takes seconds to import. Everything that is published, recorded, linked or cached follows from the
+declarations.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from types import NoneType
+from typing import (
+    Any,
+    ClassVar,
+    Generic,
+    NamedTuple,
+    Protocol,
+    Self,
+    TypeVar,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
+
+from cosmosaic.records import Reference, StoredObject
+from cosmosaic.steps.files import File, Many, Promise, is_input, promises_of
+from cosmosaic.steps.result import StepResult
+
+
+class OutputField(NamedTuple):
+    """One declared output."""
+
+    kind: type[File]
+    is_many: bool
+    is_optional: bool
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a step makes: a field for each output, a `File` kind, ``Kind | None`` or ``Many[Kind]``."""
+
+    @classmethod
+    def fields(cls) -> dict[str, OutputField]:
+        """Return the declared outputs by their names."""
+        return _output_fields(cast(Any, cls))
+
+    @classmethod
+    def promised(cls, node: Any) -> Self:
+        """Return the outputs of a step that was submitted."""
+        return cls._made(
+            {name: Promise(node, name, None, not field.is_optional) for name, field in cls.fields().items()}
+        )
+
+    @classmethod
+    def of(cls, result: StepResult) -> Self:
+        """Return the outputs of a step that is done."""
+        return cls._made(result.files)
+
+    @classmethod
+    def _made(cls, sources: Mapping[str, Any]) -> Self:
+        made: dict[str, File | Many | None] = {}
+        for name, (kind, is_many, _) in cls.fields().items():
+            source = sources[name]
+            made[name] = None if source is None else Many(kind, source) if is_many else kind(source)
+        return cls(**made)
+
+    @property
+    def published(self) -> tuple[File | Many, ...]:
+        """The outputs whose kinds are published."""
+        values = (getattr(self, name) for name, field in self.fields().items() if field.kind.kind)
+        return tuple(value for value in values if value is not None)
+
+    @property
+    def nodes(self) -> tuple[Any, ...]:
+        """The submitted steps that make the outputs."""
+        values = (getattr(self, field.name) for field in dataclasses.fields(self))
+        return tuple({id(promise.node): promise.node for value in values for promise in promises_of(value)}.values())
+
+
+def names_of(stem: str, *made: Outputs | None) -> dict[str, str]:
+    """Return the names of the published outputs that share a stem, by what a list of links calls them."""
+    files = [file for outputs in made if outputs for file in outputs.published]
+    kinds = [file.kind if isinstance(file, Many) else type(file) for file in files]
+    return {kind.suffix.lstrip("_."): f"{stem}{kind.suffix}" for kind in kinds}
+
+
+Made = TypeVar("Made", bound=Outputs, covariant=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step(Generic[Made]):
+    """One unit of work.
+
+    A subclass is a frozen dataclass ``class Name(Step[ItsOutputs])`` whose fields are its inputs (files, or tuples or
+    mappings of files) and its parameters (settings models, records, strings and numbers). The function is called with
+    all of them by name, with local paths in place of files, and with ``folder``, an empty folder to write to.
+    """
+
+    title: ClassVar[str]
+    """What users read in the UI and on the terminal."""
+    version: ClassVar[int]
+    """Raised when the same inputs give other results."""
+    function: ClassVar[str]
+    """``module:function``."""
+    per: ClassVar[str]
+    """What there is one such step for: ``exposure``, ``tile``, ``mosaic``, ``filter`` or ``survey``."""
+    columns: ClassVar[Mapping[str, str]] = {}
+    """Columns of the run table by the facts that they show."""
+    outputs: ClassVar[type[Outputs]]
+
+    references: tuple[Reference, ...] = ()
+    """Calibration reference files that decide the result; not passed to the function, which finds them with CRDS."""
+    sources: tuple[File | Many, ...] = ()
+    """What the inputs were made of, where a product's header should name it too; not fetched."""
+    target: str = ""
+    """Prefix that the files go to under their paths relative to the step's folder; empty for the cache."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        for base in cls.__dict__.get("__orig_bases__", ()):
+            if get_origin(base) is Step:
+                (cls.outputs,) = get_args(base)
+
+    @property
+    def name(self) -> str:
+        """Name of the step's function, which its results are kept under."""
+        return self.function.rpartition(":")[2]
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """The fields that hold files, by their names."""
+        return {name: value for name, value in self._fields() if name != "sources" and is_input(value)}
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The fields that hold none, by their names."""
+        consulted = [field.name for field in dataclasses.fields(self) if field.metadata.get(CONSULTED)]
+        return {
+            name: value for name, value in self._fields() if name not in (*GENERAL, *consulted) and not is_input(value)
+        }
+
+    @property
+    def promises(self) -> list[Promise]:
+        """What the step waits for, leaving out what it can do without."""
+        return [
+            promise for name, value in self._fields() if name not in self.surviving() for promise in promises_of(value)
+        ]
+
+    @property
+    def welcome(self) -> list[Promise]:
+        """What the step waits for and can do without, where it fails."""
+        return [promise for name in self.surviving() for promise in promises_of(getattr(self, name))]
+
+    @classmethod
+    def is_asked_for(cls, survey: Any) -> bool:
+        """Tell whether a survey's settings ask for such steps; the progress bar expects them."""
+        return True
+
+    @classmethod
+    def row(cls, facts: Mapping[str, float]) -> dict[str, Any]:
+        """Return what the run table says of a step that left such facts: values by column."""
+        return {column: facts.get(fact) for fact, column in cls.columns.items()}
+
+    @classmethod
+    def surviving(cls) -> tuple[str, ...]:
+        """Return the names of the inputs that leave out files whose steps failed."""
+        return tuple(field.name for field in dataclasses.fields(cls) if field.metadata.get(SURVIVING))
+
+    def settled(self, look_up: Callable[[Promise], StoredObject | Mapping[str, StoredObject] | None]) -> Self:
+        """Return the step with stored files in place of promised ones.
+
+        Parameters
+        ----------
+        look_up
+            Gives what was promised; None where there is no such file.
+        """
+        changes = {
+            name: _settled(value, look_up, name in self.surviving())
+            for name, value in self._fields()
+            if any(True for _ in promises_of(value))
+        }
+        return dataclasses.replace(self, **changes) if changes else self
+
+    def prepared(self) -> Self:
+        """Return the step with its parameters fitted to its inputs, once these are stored; before its key is made."""
+        return self
+
+    def _fields(self) -> Iterator[tuple[str, Any]]:
+        return ((field.name, getattr(self, field.name)) for field in dataclasses.fields(self))
+
+
+GENERAL = ("references", "sources", "target")
+"""Fields of every step, which its function is not given."""
+SURVIVING, CONSULTED = "surviving", "consulted"
+
+
+def surviving() -> Any:
+    """Declare an input that leaves out the files whose steps failed, in place of failing with them."""
+    return dataclasses.field(metadata={SURVIVING: True})
+
+
+def consulted() -> Any:
+    """Declare a field that only `Step.prepared` looks at: no parameter of the function, and no part of the key."""
+    return dataclasses.field(metadata={CONSULTED: True})
+
+
+class Job(Protocol):
+    """A survey's work as the rooms see it: its settings, where things lie, and how steps are submitted."""
+
+    @property
+    def survey(self) -> Any:
+        """The survey's settings."""
+
+    @property
+    def products(self) -> str:
+        """Prefix of the products."""
+
+    @property
+    def checksums(self) -> str:
+        """Prefix under which checksums of raw objects are remembered."""
+
+    def submit(self, step: Step[Made], label: str) -> Made:
+        """Submit a step; return its outputs, which other steps take."""
+
+    def note(self, text: str) -> None:
+        """Tell the user something."""
+
+
+class MissingFileError(RuntimeError):
+    """A step needs a file that the step before did not make."""
+
+
+def _settled(value: Any, look_up: Callable[[Promise], Any], leaves_out: bool) -> Any:
+    if isinstance(value, Many):
+        return Many(value.kind, look_up(value.source)) if isinstance(value.source, Promise) else value
+    if isinstance(value, File):
+        return _settled_file(value, look_up, leaves_out)
+    if isinstance(value, tuple):
+        return tuple(item for item in (_settled(item, look_up, leaves_out) for item in value) if item is not None)
+    settled = {name: _settled(item, look_up, leaves_out) for name, item in value.items()}
+    return {name: item for name, item in settled.items() if item is not None}
+
+
+def _settled_file(file: File, look_up: Callable[[Promise], Any], leaves_out: bool) -> File | None:
+    if not isinstance(file.source, Promise):
+        return file
+    found = look_up(file.source)
+    if found is not None:
+        return type(file)(found)
+    if file.source.is_required and not leaves_out:
+        raise MissingFileError(f"there is no {file.source.output} of {file.source.name or 'the step before'}")
+    return None
+
+
+@cache
+def _output_fields(cls: Any) -> dict[str, OutputField]:
+    return {name: _output_field(hint) for name, hint in get_type_hints(cls).items()}
+
+
+def _output_field(hint: Any) -> OutputField:
+    if get_origin(hint) is Many:
+        return OutputField(get_args(hint)[0], True, False)
+    kinds = [argument for argument in get_args(hint) if argument is not NoneType]
+    return OutputField(kinds[0], False, True) if kinds else OutputField(hint, False, False)

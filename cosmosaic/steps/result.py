@@ -1,0 +1,54 @@
+"""What a step left: its files, and small facts about them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from cosmosaic.records import Record, StoredObject
+
+
+class Made:
+    """What a step's function made: the path of each declared output in its folder, and facts for the run table.
+
+    Parameters
+    ----------
+    facts
+        Numbers by name.
+    files
+        A path, a mapping of paths by name, or None for each output that the step declares.
+    """
+
+    def __init__(self, *, facts: Mapping[str, float] | None = None, **files: Path | Mapping[str, Path] | None) -> None:
+        self.facts: dict[str, float] = dict(facts or {})
+        self.files: dict[str, Any] = files
+
+    @property
+    def paths(self) -> list[Path]:
+        """All files."""
+        every: list[Path] = []
+        for made in self.files.values():
+            every += made.values() if isinstance(made, Mapping) else [made] if made else []
+        return every
+
+
+class StepResult(Record):
+    """What a step left in the store, and what it cost when it was executed."""
+
+    step: str
+    key: str
+    files: dict[str, StoredObject | dict[str, StoredObject] | None]
+    """By the declared outputs' names."""
+    facts: dict[str, float] = Field(default_factory=dict)
+    cpu_s: float
+    wall_s: float
+    peak_mb: float
+
+    @property
+    def objects(self) -> tuple[StoredObject, ...]:
+        """All files, in order."""
+        every: list[StoredObject] = []
+        for made in self.files.values():
+            every += made.values() if isinstance(made, dict) else [made] if made else []
+        return tuple(every)

@@ -1,0 +1,400 @@
+"""The settings a user writes: one model for survey file, environment, command line and UI form."""
+
+from typing import Annotated, Any, Literal, Self, get_args
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from cosmosaic.nircam import DETECTOR_PATTERN, band_name
+
+
+def _named_as_astronomers_do(value: Any) -> Any:
+    """Take a filter, also after a detector's name, for what astronomers call it."""
+    if not isinstance(value, str):
+        return value
+    detector, underscore, name = value.rpartition("_")
+    return f"{detector.upper()}{underscore}{band_name(name)}"
+
+
+FilterName = Annotated[str, BeforeValidator(_named_as_astronomers_do), Field(pattern=r"^F\d{3}[WMN]2?$")]
+"""F150W, or F470N, also where it is written as F444W-F470N or, as MAST has it, f470n-f444w."""
+DetectorName = Annotated[str, Field(pattern=f"^{DETECTOR_PATTERN}$")]
+PixelMethod = Literal[
+    "median",
+    "local",
+    "global",
+    "match",
+    "global+match",
+    "local-per-detector",
+    "global-per-detector",
+    "match-per-detector",
+    "global+match-per-detector",
+]
+"""Sky methods that need pixels."""
+CellMethod = Literal["none", "pedestal", "overlap", "overlap-planes", "surface", "user"]
+"""Sky methods that need only the means of cells, or nothing."""
+SkyMethod = Literal[CellMethod, PixelMethod, "auto"]
+FlickerCorrection = Literal["none", "jwst", "fast"]
+WispTemplate = Annotated[str, BeforeValidator(_named_as_astronomers_do), Field(pattern=r"^NRC[AB][34]_F\d{3}[WMN]2?$")]
+
+
+def _number_fields(schema: dict[str, Any]) -> None:
+    """Number the fields: a form keeps their order, which a database may lose."""
+    for position, field in enumerate(schema["properties"].values()):
+        field["position"] = position
+
+
+class Settings(BaseModel):
+    """Base of all settings: unknown keys are refused, values cannot change once they are validated."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, json_schema_extra=_number_fields
+    )
+
+
+class Pointing(Settings):
+    """Where the telescope points."""
+
+    ra: float = Field(ge=0, lt=360)
+    """Right ascension of the module's reference point in degrees, ICRS."""
+    dec: float = Field(ge=-90, le=90)
+    """Declination in degrees, ICRS."""
+    position_angle: float = Field(default=20.0, ge=0, lt=360)
+    """Position angle of the telescope's V3 axis in degrees, east of north."""
+
+
+class FilterPair(Settings):
+    """A short- and a long-wavelength filter, observed together through NIRCam's dichroic."""
+
+    short: FilterName
+    """Short-wavelength filter, e.g. F115W."""
+    long: FilterName
+    """Long-wavelength filter, e.g. F277W."""
+
+
+class SimulationSettings(Settings):
+    """The synthetic survey, made when no raw frames are given."""
+
+    seed: int = Field(default=20220830, ge=0)
+    """Seed of every random draw: the same settings make the same frames, byte for byte."""
+    level: Literal["uncal", "cal"] = "uncal"
+    """Raw ramps (uncal) or calibrated frames (cal); large sets of the latter are much faster to make."""
+    pointings: tuple[Pointing, ...] = Field(default=(Pointing(ra=150.1163213, dec=2.200973097),), min_length=1)
+    """Where the telescope points; every filter pair and dither is observed at each."""
+    dithers_arcsec: tuple[tuple[float, float], ...] = Field(
+        default=((-4.1, -3.2), (0.4, 0.3), (3.9, 3.1)), min_length=1
+    )
+    """Offsets (x, y) in arcsec along the ideal axes of the pointed aperture, one exposure each."""
+    filter_pairs: tuple[FilterPair, ...] = Field(
+        default=(FilterPair(short="F115W", long="F277W"), FilterPair(short="F150W", long="F444W")), min_length=1
+    )
+    """Pairs of filters, in the order of observation."""
+    detectors: tuple[DetectorName, ...] = Field(default=("NRCB1", "NRCB2", "NRCBLONG"), min_length=1)
+    """Detectors that are read out."""
+    subarray: Literal["FULL", "SUB640", "SUB320", "SUB160"] = "SUB640"
+    """Part of each detector that is read out; only module B has the subarrays."""
+    groups: int = Field(default=6, ge=3, le=20)
+    """Groups of the ramp."""
+    readout_pattern: Literal["RAPID", "BRIGHT1", "SHALLOW4", "MEDIUM8"] = "SHALLOW4"
+    """NIRCam readout pattern: how many of the detector's frames make a group."""
+    catalog: str | None = None
+    """URL of a source catalogue (.csv, .ecsv, .fits or .parquet) to observe; by default, sources are drawn."""
+    image: str | None = None
+    """URL of a FITS image of the sky (MJy/sr, with an undistorted WCS), used alone or beneath the sources."""
+    galaxies_per_arcmin2: float = Field(default=260.0, ge=0, le=5000)
+    """Surface density of drawn galaxies to AB magnitude 28."""
+    stars_per_arcmin2: float = Field(default=40.0, ge=0, le=5000)
+    """Surface density of drawn stars, magnitude 19 to 26; more than in a deep field, because tests need them."""
+    sky_mjy_sr: float = Field(default=0.25, ge=0, le=10)
+    """Surface brightness of the sky in MJy/sr, with a mild dependence on wavelength, like zodiacal light."""
+    pedestal_rms: float = Field(default=0.02, ge=0, le=10)
+    """Rms over detectors and exposures of the additive pedestal in MJy/sr."""
+    flicker_noise: bool = True
+    """Add 1/f noise of the readout electronics."""
+    wisp_mjy_sr: float = Field(default=0.0, ge=0, le=10)
+    """Mean peak brightness in MJy/sr of the wisps on detectors A3, A4, B3 and B4."""
+    cosmic_rays_per_s_cm2: float = Field(default=5.0, ge=0, le=100)
+    """Rate of cosmic-ray hits per second and square centimetre of detector."""
+    pointing_error_mas: float = Field(default=3.0, ge=0, le=1000)
+    """Rms error per axis of each exposure's pointing, which its headers do not include."""
+
+
+class ReferenceSettings(Settings):
+    """Calibration reference files."""
+
+    crds_path: str | None = None
+    """CRDS cache; by default, CRDS_PATH of the environment (a synthetic survey has its own)."""
+    crds_context: str | None = Field(default=None, pattern=r"^jwst_\w+\.pmap$")
+    """CRDS context; by default, CRDS_CONTEXT of the environment, or else the server's operational context."""
+    crds_server_url: str | None = None
+    """CRDS server; by default, CRDS_SERVER_URL of the environment."""
+    gain_maps: dict[DetectorName, str] = Field(default_factory=dict)
+    """Your own gain maps by detector (URL of a FITS reference file), used instead of those of CRDS."""
+
+
+class ExposureSettings(Settings):
+    """Stage 1 and 2 of the jwst package, one exposure at a time."""
+
+    flicker_noise: FlickerCorrection = "fast"
+    """Correction of 1/f noise in the count rate: fast: means of rows and columns outside sources; jwst: the package's
+    clean_flicker_noise step, which removes light from extended galaxies; none. Frames that are supplied as cal, or are
+    corrected already, are left unchanged."""
+    jump_rejection_sigma: float = Field(default=4.0, gt=0, le=100)
+    """Threshold of the jump step, which finds cosmic rays, in sigma."""
+    expand_large_events: bool = False
+    """Flag the halos of snowballs (large cosmic-ray events)."""
+
+
+class AlignSettings(Settings):
+    """Relative and absolute astrometry (jwst's tweakreg)."""
+
+    enabled: bool = False
+    """Align the exposures with each other; off by default, because corrections from few stars blur good pointings."""
+    snr_threshold: float = Field(default=10.0, gt=0)
+    """Detection threshold for alignment stars, in sigma."""
+    minimum_objects: int = Field(default=10, ge=3)
+    """Minimum number of matched stars for a correction."""
+    tolerance_arcsec: float = Field(default=0.3, gt=0, le=10)
+    """Maximum distance between a star and its match."""
+    fit: Literal["shift", "rshift", "rscale", "general"] = "shift"
+    """What is fitted: shift: offsets; rshift: offsets and rotation; rscale: scale as well; general: any linear map."""
+    reference_catalog: str | None = None
+    """Absolute reference: GAIADR3 or another catalogue known to jwst, or a file with columns RA and DEC in degrees.
+    Exposures added later are aligned with the stars of those that were aligned with it."""
+
+
+class SkyTreatment(Settings):
+    """The sky settings that affect an exposure as it enters the mosaic."""
+
+    method: str
+    """How the level was measured."""
+    subtract: bool
+    """Whether the level is subtracted, or only recorded."""
+    trim_pixels: int
+    """Width in pixels of the border that is not used."""
+
+
+class SkySettings(Settings):
+    """The sky background of each exposure."""
+
+    method: SkyMethod = "overlap"
+    """overlap: least squares of overlaps and pedestals, a level for each detector; overlap-planes: a plane as well;
+    surface: a smooth background of the whole mosaic as well; pedestal: mode outside sources; median: sigma-clipped
+    median; user: levels from your table; auto: overlap, pedestal or median, whichever the verdict ranks first; none:
+    the sky stays in. The other methods are those of jwst's skymatch, with one value for all detectors of an exposure
+    or, where the name says so, one for each detector."""
+    levels: str | None = None
+    """Table of levels for the method user (URL of an .ecsv or .csv file), with columns exposure and level (MJy/sr)."""
+    wisps: bool = True
+    """Fit and subtract the wisps of detectors A3, A4, B3 and B4: with your template or, where a detector has three or
+    more exposures in a filter, with one made from them."""
+    wisp_templates: dict[WispTemplate, str] = Field(default_factory=dict)
+    """Your wisp templates (URL of a FITS image) by detector and filter, e.g. NRCB4_F150W."""
+    source_masks: dict[FilterName, str] = Field(default_factory=dict)
+    """Source masks by band for a second pass (URL of a FITS image with a WCS, 0 on the sky): a copy of an earlier run's
+    _segm.fits, or your own. Levels are measured on the pixels outside the masks."""
+    slow_stripes: bool = True
+    """Subtract stripes along rows that vary too slowly for the 1/f correction, found by comparing exposures."""
+    trim_pixels: int = Field(default=0, ge=0, le=200)
+    """Width in pixels of the unused border of each detector."""
+    subtract: bool = True
+    """Subtract the level from the crf frames; if off, it is recorded in them and subtracted when the mosaic is made."""
+
+    @property
+    def treatment(self) -> SkyTreatment:
+        """The settings that affect an exposure as it enters the mosaic."""
+        return SkyTreatment(method=self.method, subtract=self.subtract, trim_pixels=self.trim_pixels)
+
+    @property
+    def needs_pixels(self) -> bool:
+        """Whether the method needs the exposures' pixels, not only the means of cells."""
+        return self.method == "auto" or self.method in get_args(PixelMethod)
+
+    @model_validator(mode="after")
+    def _levels_for_user(self) -> Self:
+        if (self.method == "user") != (self.levels is not None):
+            raise ValueError("sky.levels (a table) and sky.method = 'user' belong together: give both or neither")
+        return self
+
+
+class OutlierSettings(Settings):
+    """Detection of cosmic rays that Stage 1 missed, by comparing exposures."""
+
+    enabled: bool = True
+    """Compare the exposures. Where two overlap, the fainter one counts as the sky; a single exposure is not searched.
+    The jwst engine searches filters with three or more exposures."""
+    snr: tuple[float, float] = (5.0, 4.0)
+    """Thresholds in sigma of the first and second pass."""
+    scale: tuple[float, float] = (3.0, 2.0)
+    """Multiples of the local gradient that are tolerated in the first and second pass; jwst's defaults, 1.2 and 0.7,
+    mistake the undersampled cores of stars for cosmic rays."""
+    weight_threshold: float = Field(default=0.7, gt=0, le=1)
+    """Pixels whose weight is below this fraction of the mean do not enter the median."""
+
+
+class GridSettings(Settings):
+    """The tangent-plane pixel grid that all mosaics share."""
+
+    tangent_ra: float | None = Field(default=None, ge=0, lt=360)
+    """Right ascension of the tangent point in degrees, ICRS; by default, the frames' centre rounded to 0.01 deg."""
+    tangent_dec: float | None = Field(default=None, ge=-90, le=90)
+    """Declination of the tangent point in degrees, ICRS."""
+    rotation: float = Field(default=0.0, ge=-180, le=360)
+    """Position angle of the grid's +y axis in degrees, east of north."""
+    pixel_scale_mas: float = Field(default=30.0, ge=5, le=1000)
+    """Pixel scale in milliarcseconds."""
+    long_wavelength_factor: int = Field(default=1, ge=1, le=8)
+    """Long-wavelength mosaics have pixels larger by this factor, which nest exactly: 2 makes 60 mas from 30."""
+    largest_mpix: float = Field(default=2500.0, gt=0)
+    """Largest mosaic allowed, in megapixels: one frame with a wrong pointing would need terabytes."""
+    tiles: str | None = None
+    """Table of the tiles to make (URL of an .ecsv or .csv file): columns name; crpix_x and crpix_y, the 0-based pixel
+    of the tangent point (CRPIX of a FITS header minus 1); nx and ny, size in pixels. Each becomes a mosaic with its
+    own catalogue, in addition to the full mosaic; frames outside all tiles are not used. By default, only the full
+    mosaic is made."""
+
+    @model_validator(mode="after")
+    def _tangent_point_whole(self) -> Self:
+        if (self.tangent_ra is None) != (self.tangent_dec is None):
+            raise ValueError("give tangent_ra and tangent_dec together, or neither")
+        if self.tiles is not None and self.tangent_ra is None:
+            raise ValueError(
+                "tiles are positioned relative to the tangent point: give tangent_ra and tangent_dec as well"
+            )
+        return self
+
+
+class DrizzleSettings(Settings):
+    """Combination of the exposures into a mosaic."""
+
+    kernel: Literal["square", "point", "turbo", "gaussian", "lanczos3"] = "square"
+    """Drizzle kernel."""
+    pixfrac: float = Field(default=1.0, ge=0, le=1)
+    """Fraction by which input pixels are shrunk before they are dropped onto the grid."""
+    weight_type: Literal["ivm", "exptime"] = "ivm"
+    """Weight of a pixel: inverse read-noise variance, or exposure time."""
+    errors: Literal["jwst", "propagated", "none"] = "jwst"
+    """jwst: ERR as in the jwst package, correct for sums over many pixels; propagated: the scatter of a single pixel
+    (drizzle's data2, squared weights), too small for sums because neighbouring pixels are correlated; none: only
+    science and weight, and no catalogue."""
+
+
+class CatalogSettings(Settings):
+    """Detection and photometry of sources on the mosaics."""
+
+    threshold_sigma: float = Field(default=1.5, gt=0, le=100)
+    """Detection threshold above the background of the smoothed image, in sigma of the error map per pixel."""
+    minimum_pixels: int = Field(default=12, ge=1)
+    """Minimum number of connected pixels of a source."""
+    smoothing_fwhm_arcsec: float = Field(default=0.09, gt=0, le=5)
+    """FWHM of the Gaussian kernel that smooths the image for detection."""
+    deblend_contrast: float = Field(default=0.005, ge=0, le=1)
+    """Fraction of the flux that a peak needs to count as a separate source."""
+    background_box_arcsec: float = Field(default=6.0, gt=0)
+    """Side of the boxes in which the remaining background is measured."""
+    aperture_radii_arcsec: tuple[float, ...] = Field(default=(0.1, 0.15, 0.25, 0.35, 0.5), min_length=1)
+    """Radii of the circular apertures."""
+
+
+class ResourceSettings(Settings):
+    """What the run may use of the machine's resources."""
+
+    runner: Literal["local", "dask"] = "local"
+    """Where the steps run: on this machine, or on the workers of a Dask cluster, which share only the store."""
+    scheduler: str | None = Field(default=None, pattern=r"^(tcp|tls|ucx|ws|wss)://.+$")
+    """Address of the Dask scheduler, e.g. tcp://10.0.0.5:8786; by default, a cluster is started on this machine."""
+    processes: int | None = Field(default=None, ge=1, le=1024)
+    """Number of child processes; by default, one per core, or fewer if memory is short. Each worker of a Dask cluster
+    has one."""
+    memory_gb: float | None = Field(default=None, gt=0)
+    """Memory for all child processes together; by default, three quarters of the machine's."""
+    tile_pixels: int | None = Field(default=None, ge=64, le=16384)
+    """Side of the tiles in which mosaics are made; by default, 1024, or less if memory is short, or 4096 if one such
+    tile holds the whole mosaic. Pixel values do not depend on it."""
+    time_limit_s: float = Field(default=7200.0, gt=0)
+    """A step that takes longer is killed and fails."""
+    scratch: str | None = None
+    """Folder for temporary files; by default, the system's."""
+
+
+class CleanupSettings(Settings):
+    """What `flows/cleanup.py` removes from the cache."""
+
+    older_than_days: float = Field(default=30.0, ge=0)
+    """Remove files that no run has used for this many days; those of the last run of a survey are kept."""
+    dry_run: bool = True
+    """Only list the files that would be removed."""
+
+
+RENAMED = {"solve_anew": "resolve"}
+"""Settings of the survey by the name that earlier versions had."""
+
+
+def renamed(old: str, new: str) -> str:
+    """Say that a setting has another name now."""
+    return f"{old} is now called {new}; use the new name"
+
+
+class Survey(Settings):
+    """Everything that decides what a run makes. Without arguments: a synthetic survey under ``demo/``."""
+
+    name: str = Field(default="cosmos-demo", pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]{0,63}$")
+    """Name of the survey; products begin with it."""
+    store: str = Field(default="demo", min_length=1)
+    """Folder or URL (s3://bucket/prefix) under which raw/, products/ and cache/ lie."""
+    raw: str | None = Field(default=None, min_length=1)
+    """Folder or URL of the raw frames, at any depth; by default, a synthetic survey is made under `<store>/raw`."""
+    products: str | None = None
+    """Where products go; by default, `<store>/products`."""
+    cache: str | None = None
+    """Where intermediate files go, which may be deleted at any time; by default, `<store>/cache`."""
+    filters: tuple[FilterName, ...] = ()
+    """Filters to process; by default, all that were observed."""
+    association: str | None = None
+    """Association file (JSON) whose members are combined; by default, all frames are, in one association per filter."""
+    simulation: SimulationSettings = SimulationSettings()
+    references: ReferenceSettings = ReferenceSettings()
+    exposures: ExposureSettings = ExposureSettings()
+    align: AlignSettings = AlignSettings()
+    sky: SkySettings = SkySettings()
+    resolve: bool = False
+    """Solve the sky levels and the alignment of all exposures again, and report how far they moved. If off, exposures
+    that are solved already keep their levels, stripes and WCS, and new ones are fitted to them, so that a new frame
+    costs only what it touches."""
+    engine: Literal["tiles", "jwst"] = "tiles"
+    """What flags outliers and combines exposures: this project's engine of tiles, or the steps of the jwst package."""
+    outliers: OutlierSettings = OutlierSettings()
+    grid: GridSettings = GridSettings()
+    drizzle: DrizzleSettings = DrizzleSettings()
+    catalog: CatalogSettings = CatalogSettings()
+    resources: ResourceSettings = ResourceSettings()
+    cleanup: CleanupSettings = CleanupSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _current_names(cls, given: Any) -> Any:
+        for old, new in RENAMED.items():
+            if isinstance(given, dict) and old in given:
+                raise ValueError(renamed(old, new))
+        return given
+
+    @property
+    def is_synthetic(self) -> bool:
+        """Whether the frames are simulated, because no raw frames are given."""
+        return self.raw is None
+
+    def url(self, part: Literal["raw", "products", "cache", "crds", "truth"]) -> str:
+        """URL of one part of the store."""
+        return getattr(self, part, None) or f"{self.store.rstrip('/')}/{part}"
+
+    @model_validator(mode="after")
+    def _simulation_only_without_raw(self) -> Self:
+        # A form sends every setting, including those left unchanged.
+        if self.raw is not None and self.simulation != SimulationSettings():
+            raise ValueError("give either raw (existing frames) or simulation (frames to make), not both")
+        return self
+
+    @model_validator(mode="after")
+    def _errors_that_the_engine_knows(self) -> Self:
+        if self.engine == "jwst" and self.drizzle.errors != "jwst":
+            raise ValueError(f'drizzle.errors = "{self.drizzle.errors}" needs engine = "tiles"')
+        return self

@@ -1,0 +1,130 @@
+"""Is the sky flat? The verdict on one filter, and the page of all filters, as steps."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from cosmosaic.cells.files import Cells
+from cosmosaic.cells.steps import BinnedBand
+from cosmosaic.exposures.band import Band
+from cosmosaic.outliers.steps import FlaggedBand
+from cosmosaic.records import STATES, MosaicGrid
+from cosmosaic.sky.steps import BandSky, SkyTable
+from cosmosaic.steps.declaration import Job, Outputs, Step, surviving
+from cosmosaic.steps.files import File
+
+
+class VerdictTable(File, suffix="_verdict.ecsv", kind="verdict"):
+    """How flat the sky of a filter is."""
+
+
+class TileVerdicts(File, suffix="_tiles.ecsv", kind="verdict by tile"):
+    """How flat the sky of each tile is."""
+
+
+class SkyMask(File, suffix="_skymask.fits", kind="skymask"):
+    """Cells with sources."""
+
+
+class SkyPictures(File, suffix="_skies.png", kind="skies"):
+    """The sky before and after, at one stretch."""
+
+
+class SkyPlots(File, suffix="_skyplots.png", kind="skies"):
+    """Plots of the verdict."""
+
+
+class SkyPage(File, suffix="_sky.html", kind="sky page"):
+    """The verdicts of all filters."""
+
+
+@dataclass(frozen=True)
+class JudgedSky(Outputs):
+    """The verdict on one filter."""
+
+    verdict: VerdictTable
+    tiles: TileVerdicts
+    mask: SkyMask
+    skies: SkyPictures
+    plots: SkyPlots
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgeSky(Step[JudgedSky]):
+    """Judge how flat the sky is, before and after."""
+
+    title = "Verdict"
+    version = 7
+    function = "cosmosaic.verdict.judgement:judge_sky"
+    per = "filter"
+    columns: ClassVar = {
+        f"{name}_pct": f"sky_{name}_pct"
+        for name in ("step", "steps", "levels", "zero", "rows", "columns", "detector", "halo", "growth")
+    }
+
+    before: Mapping[str, Cells]
+    after: Mapping[str, Cells]
+    levels: SkyTable | None
+    grid: MosaicGrid
+    """The lattice of the cells."""
+    tiles: tuple[MosaicGrid, ...]
+    stem: str
+
+    @classmethod
+    def row(cls, facts: Mapping[str, float]) -> dict[str, Any]:
+        """Return the columns, and the state in a word."""
+        return {"sky_verdict": STATES[int(facts["state"])], **super().row(facts)}
+
+
+def judge_sky(
+    band: Band, binned: BinnedBand, flagged: FlaggedBand, sky: BandSky, tiles: tuple[MosaicGrid, ...], job: Job
+) -> JudgedSky:
+    """Submit the verdict on the exposures as they go into the mosaic, as a whole and tile by tile."""
+    step = JudgeSky(
+        before=binned.cells,
+        after=flagged.cleared,
+        levels=sky.table,
+        grid=binned.grid,
+        tiles=tiles,
+        stem=band.association.product_name,
+    )
+    return job.submit(step, band.name)
+
+
+@dataclass(frozen=True)
+class WrittenPage(Outputs):
+    """The page."""
+
+    page: SkyPage
+
+
+@dataclass(frozen=True, kw_only=True)
+class WritePage(Step[WrittenPage]):
+    """Write the verdicts of all filters as one HTML file."""
+
+    title = "Sky page"
+    version = 4
+    function = "cosmosaic.verdict.page:write_page"
+    per = "survey"
+
+    verdicts: Mapping[str, VerdictTable] = surviving()
+    """By filter."""
+    tiles: Mapping[str, TileVerdicts] = surviving()
+    skies: Mapping[str, SkyPictures] = surviving()
+    plots: Mapping[str, SkyPlots] = surviving()
+    survey: str
+    links: Mapping[str, Mapping[str, str]]
+    """File name of each product of a filter by what it is called."""
+
+
+def write_page(judged: Mapping[str, JudgedSky], links: Mapping[str, Mapping[str, str]], job: Job) -> WrittenPage:
+    """Submit the page of the filters whose sky was judged; links are file names of products, by filter and label."""
+    step = WritePage(
+        verdicts={band: each.verdict for band, each in judged.items()},
+        tiles={band: each.tiles for band, each in judged.items()},
+        skies={band: each.skies for band, each in judged.items()},
+        plots={band: each.plots for band, each in judged.items()},
+        survey=job.survey.name,
+        links=links,
+    )
+    return job.submit(step, ", ".join(judged))

@@ -1,0 +1,67 @@
+"""The ``cosmosaic`` command: every flow as a subcommand, and the run table.
+
+Flows are imported when they are called for: ``cosmosaic --help`` is quick.
+"""
+
+import sys
+from importlib import import_module
+
+import cosmosaic
+
+FLOWS = {
+    "run": ("mosaic", "make mosaics, catalogues and a run table of a survey"),
+    "simulate": ("simulate", "make the raw frames of a synthetic survey, and their truth"),
+    "compare-sky": ("compare_sky", "rank all sky methods on one tile of each filter"),
+    "watch": ("watch", "look for new raw frames and tell the Prefect server"),
+    "cleanup": ("cleanup", "list or remove what no run used for long"),
+}
+"""Module of each flow, which the flow is named after, and what it does."""
+
+SUMMARY = ("summary", "print the run table of a survey")
+STEPS = ("steps", "list the steps of a run, and what each makes")
+
+
+def usage() -> str:
+    """Return what the command can do."""
+    commands = [*((name, what) for name, (_, what) in FLOWS.items()), SUMMARY, STEPS]
+    lines = [f"  {name:<12} {what}" for name, what in commands]
+    return "\n".join(
+        [
+            "usage: cosmosaic COMMAND [survey.toml] [--setting value ...]",
+            "       cosmosaic COMMAND --help     settings of a command",
+            "       cosmosaic --version",
+            "",
+            *lines,
+        ]
+    )
+
+
+def main() -> int:
+    """Run the command that was asked for; return its exit code."""
+    command, arguments = (sys.argv[1] if len(sys.argv) > 1 else "--help"), sys.argv[2:]
+    if command in ("--help", "-h"):
+        print(usage())
+        return 0
+    if command == "--version":
+        print(f"cosmosaic {cosmosaic.__version__}")
+        return 0
+    if command == SUMMARY[0]:
+        from cosmosaic.run_table import main as print_summary
+
+        return print_summary(arguments)
+    if command == STEPS[0]:
+        from tasks.steps import step_table
+
+        print(step_table(), end="")
+        return 0
+    if command not in FLOWS:
+        print(f"there is no command {command!r}\n{usage()}", file=sys.stderr)
+        return 2
+    from tasks.runtime.command import main as run_flow
+
+    module = FLOWS[command][0]
+    return run_flow(getattr(import_module(f"flows.{module}"), module), arguments, f"cosmosaic {command}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

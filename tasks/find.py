@@ -1,0 +1,74 @@
+"""The frames of a survey and the reference files they need."""
+
+from typing import Any
+
+from prefect import task
+from prefect.artifacts import create_table_artifact
+
+from cosmosaic.calibrate.references import ResolvedReferences
+from cosmosaic.calibrate.references import resolve_references as resolve
+from cosmosaic.exposures import search
+from cosmosaic.exposures.associations import read_association, select_frames
+from cosmosaic.exposures.search import FoundFrames
+from cosmosaic.exposures.table import frame_table
+from cosmosaic.exposures.windows import frames_in_tiles
+from cosmosaic.processes import workers
+from cosmosaic.records import Frame, MosaicGrid
+from cosmosaic.storage import store
+from tasks.runtime.caching import Work
+from tasks.runtime.retries import STORING
+from tasks.runtime.run import Run, counted
+
+ARTIFACT_COLUMNS = ["uri", "level", "detector", "filter", "exposure_time_s", "status", "reason", "warnings"]
+
+
+@task(
+    name="Find frames",
+    retries=STORING.times,
+    retry_delay_seconds=list(STORING.delays_s),
+    retry_condition_fn=STORING.condition,
+    persist_result=False,
+)
+def find_frames(prefix: str, filters: tuple[str, ...], memo: str) -> FoundFrames:
+    """List and describe what lies under the raw prefix; not cached, since only a look tells what is new."""
+    found = search.find_frames(prefix, filters, memo)
+    table = frame_table(found.frames, found.refused)[ARTIFACT_COLUMNS].astype(object)
+    rows: list[dict[str, Any]] = table.where(table.notna(), None).to_dict("records")  # type: ignore[assignment]
+    create_table_artifact(rows, key="frames", description="Frames found, and frames refused")
+    return found
+
+
+@task(name="Resolve references", persist_result=False)
+def resolve_references(found: tuple[Frame, ...], work: Work) -> ResolvedReferences:
+    """Ask CRDS which files each frame will be calibrated with; not cached, since a cache on disk may change."""
+    return workers.run(work.workers, resolve, found).result
+
+
+def survey_frames(run: Run, tiles: tuple[MosaicGrid, ...]) -> FoundFrames:
+    """Find the frames of a run's survey that reach the tiles, and say which were refused, and why."""
+    everywhere = find_frames(store.absolute_uri(run.survey.url("raw")), run.survey.filters, run.checksums)
+    asked = asked_frames(everywhere, run.survey.association)
+    found = FoundFrames(frames_in_tiles(asked.frames, tiles), asked.refused)
+    run.name_after(found)
+    if len(found.frames) < len(asked.frames):
+        run.note(f"{counted(len(asked.frames) - len(found.frames), 'frame')} left out: they reach no tile")
+    run.note(f"{len(found.frames)} frames, {len(found.refused)} refused")
+    for refused in found.refused:
+        run.note(f"refused {refused.uri}: {refused.reason}")
+    for frame in found.frames:
+        for warning in frame.warnings:
+            run.note(f"warning {frame.name}: {warning}")
+    return found
+
+
+def asked_frames(found: FoundFrames, association: str | None) -> FoundFrames:
+    """Keep the members of the user's association file alone; all frames where none is named.
+
+    Raises
+    ------
+    cosmosaic.exposures.associations.AssociationError
+        A member was not found, or the members are of several filters.
+    """
+    if association is None:
+        return found
+    return FoundFrames(tuple(select_frames(found.frames, read_association(association), association)), found.refused)

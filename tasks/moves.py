@@ -1,0 +1,46 @@
+"""How far sky levels and alignment moved since the run before."""
+
+from typing import Any
+
+from cosmosaic.astrometry import solution as alignment
+from cosmosaic.astrometry.steps import Aligned, SolvedAlignment
+from cosmosaic.sky import solution as sky
+from cosmosaic.sky.steps import BandSky, MeasuredSky
+from cosmosaic.storage import store
+from tasks.runtime.run import Run, counted
+
+
+def moves(band: str, aligned: Aligned, measured: BandSky, run: Run) -> dict[str, Any]:
+    """Return columns of the run table, and tell the user where all exposures were solved again."""
+    return {
+        "sky_moved_mjy_sr": _levels_moved(band, measured, run),
+        "align_moved_mas": _exposures_moved(band, aligned, run),
+    }
+
+
+def _levels_moved(band: str, measured: BandSky, run: Run) -> float | None:
+    solved = run.results({"sky": measured.measured}) if measured.measured and measured.earlier else {}
+    if not solved or not measured.earlier:
+        return None
+    table = MeasuredSky.of(solved["sky"]).table.stored
+    moved = sky.moves(measured.earlier, sky.read_solution(store.read_bytes(table.uri).decode()))
+    if run.survey.resolve:
+        run.note(
+            f"{band}: sky levels of {counted(moved.exposures, 'exposure')} that were solved before moved by "
+            f"{moved.rms:.5f} MJy/sr rms, {moved.largest:.5f} at most"
+        )
+    return moved.largest
+
+
+def _exposures_moved(band: str, aligned: Aligned, run: Run) -> float | None:
+    solved = run.results({"alignment": aligned.solution}) if aligned.solution and aligned.earlier else {}
+    if not solved or not aligned.earlier:
+        return None
+    table = SolvedAlignment.of(solved["alignment"]).table.stored
+    moved = alignment.moves(aligned.earlier, alignment.read_alignment(store.read_bytes(table.uri).decode()))
+    if run.survey.resolve:
+        run.note(
+            f"{band}: {counted(moved.exposures, 'exposure')} that were aligned before moved by "
+            f"{moved.rms:.2f} mas rms, {moved.largest:.2f} at most"
+        )
+    return moved.largest

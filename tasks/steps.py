@@ -1,0 +1,63 @@
+"""The Prefect task of each step: the declared step with its retry policy. `Run.submit` finds it in `TASKS`."""
+
+from cosmosaic.artefacts.steps import MeasureWisps, SubtractWisp
+from cosmosaic.astrometry.steps import AlignExposure, SolveAlignment
+from cosmosaic.calibrate.steps import CalibrateRamp, CalibrateRate
+from cosmosaic.catalogue.steps import MeasureSources
+from cosmosaic.cells.steps import BinExposure, BinMaskedExposure
+from cosmosaic.comparison.steps import ChooseSky, CompareMethods
+from cosmosaic.drizzle.steps import DrizzleExposure
+from cosmosaic.exposures.steps import WriteAssociation
+from cosmosaic.mosaic.steps import AssembleMosaic, CombineTile, DrizzleWithJwst, ListDefects
+from cosmosaic.outliers.steps import FlagExposure, FlagWithJwst, KeepExposure, MakeReference
+from cosmosaic.preview.steps import DrawColours, DrawMosaic
+from cosmosaic.simulate.steps import SimulateFrame, SimulateReferences, SimulateTruth
+from cosmosaic.sky.steps import MeasureSky
+from cosmosaic.steps.publication import Publish, publish
+from cosmosaic.verdict.steps import JudgeSky, WritePage
+from tasks.runtime.caching import TASKS, step_task
+from tasks.runtime.retries import COMPUTING, STORING
+
+__all__ = ["TASKS", "step_table"]
+
+simulate_references = step_task(SimulateReferences, COMPUTING)
+simulate_truth = step_task(SimulateTruth, COMPUTING)
+simulate_frame = step_task(SimulateFrame, COMPUTING)
+calibrate_ramp = step_task(CalibrateRamp, COMPUTING)
+calibrate_rate = step_task(CalibrateRate, COMPUTING)
+write_association = step_task(WriteAssociation, COMPUTING)
+measure_wisps = step_task(MeasureWisps, COMPUTING)
+subtract_wisp = step_task(SubtractWisp, COMPUTING)
+solve_alignment = step_task(SolveAlignment, COMPUTING)
+align_exposure = step_task(AlignExposure, COMPUTING)
+bin_exposure = step_task(BinExposure, COMPUTING)
+bin_masked_exposure = step_task(BinMaskedExposure, COMPUTING)
+measure_sky = step_task(MeasureSky, COMPUTING)
+choose_sky = step_task(ChooseSky, COMPUTING)
+compare_methods = step_task(CompareMethods, COMPUTING)
+drizzle_exposure = step_task(DrizzleExposure, COMPUTING)
+make_reference = step_task(MakeReference, COMPUTING)
+flag_exposure = step_task(FlagExposure, COMPUTING)
+keep_exposure = step_task(KeepExposure, COMPUTING)
+flag_with_jwst = step_task(FlagWithJwst, COMPUTING)
+judge_sky = step_task(JudgeSky, COMPUTING)
+combine_tile = step_task(CombineTile, COMPUTING)
+assemble_mosaic = step_task(AssembleMosaic, COMPUTING)
+drizzle_with_jwst = step_task(DrizzleWithJwst, COMPUTING)
+list_defects = step_task(ListDefects, COMPUTING)
+measure_sources = step_task(MeasureSources, COMPUTING)
+draw_mosaic = step_task(DrawMosaic, COMPUTING)
+draw_colours = step_task(DrawColours, COMPUTING)
+write_page = step_task(WritePage, COMPUTING)
+publish_products = step_task(Publish, STORING, perform=lambda step, work: publish(step, work.workers.scratch))
+
+
+def step_table() -> str:
+    """Return all steps as a Markdown table, from their declarations: docs/steps.md and ``cosmosaic steps``."""
+    lines = ["| step | once per | what it does | makes |", "|---|---|---|---|"]
+    for step in TASKS:
+        kinds = [field.kind for field in step.outputs.fields().values()]
+        made = [f"**`{kind.suffix}`**" if kind.kind else f"`{kind.suffix}`" for kind in kinds if kind.suffix]
+        what = (step.__doc__ or "").strip().splitlines()[0]
+        lines.append(f"| {step.title} | {step.per} | {what} | {' '.join(made)} |")
+    return "\n".join(lines) + "\n"

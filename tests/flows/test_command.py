@@ -1,0 +1,47 @@
+"""The `cosmosaic` command: what it can do is told without a server, and each subcommand tells its own settings."""
+
+import subprocess
+import sys
+
+import pytest
+
+import cosmosaic
+from flows.command import FLOWS
+
+
+def run(*arguments, folder):
+    command = [sys.executable, "-m", "cosmosaic", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def test_help_names_every_command(tmp_path):
+    shown = run("--help", folder=tmp_path)
+    assert shown.returncode == 0
+    assert all(f"  {name} " in shown.stdout for name in (*FLOWS, "summary"))
+
+
+def test_the_version_is_told(tmp_path):
+    assert run("--version", folder=tmp_path).stdout == f"cosmosaic {cosmosaic.__version__}\n"
+
+
+def test_an_unknown_command_is_named_and_costs_nothing(tmp_path):
+    shown = run("mosaik", folder=tmp_path)
+    assert shown.returncode == 2
+    assert "no command 'mosaik'" in shown.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", FLOWS)
+def test_each_command_tells_its_own_name_and_settings(name, tmp_path):
+    shown = run(name, "--help", folder=tmp_path)
+    assert shown.returncode == 0
+    assert shown.stdout.startswith(f"usage: cosmosaic {name} ")
+    assert "--grid.pixel_scale_mas" in shown.stdout
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["cleanup", "simulate"])
+def test_the_flows_own_files_tell_their_own_names(name, tmp_path, pytestconfig):
+    command = [sys.executable, str(pytestconfig.rootpath / "flows" / f"{name}.py"), "--help"]
+    shown = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert shown.stdout.startswith(f"usage: python flows/{name}.py ")

@@ -1,0 +1,102 @@
+"""A frame that is added costs what it touches: what was solved of the others stays."""
+
+import hashlib
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+from astropy.table import QTable
+from support.small_survey import BAND, new_survey
+
+from cosmosaic.exposures.footprints import read_footprint
+from cosmosaic.geometry.grid import survey_grid
+from cosmosaic.geometry.windows import make_plan
+from cosmosaic.survey import GridSettings
+
+pytestmark = [pytest.mark.slow, pytest.mark.server]
+
+TANGENT = {"tangent_ra": 150.11, "tangent_dec": 2.2}
+TILE_PIXELS = 128
+
+
+@pytest.fixture(scope="module")
+def grown(simulated, tmp_path_factory):
+    """A survey of two frames, and what happened when the third arrived."""
+    survey = new_survey(simulated, tmp_path_factory.mktemp("grown"))
+    survey.settings |= {"grid": TANGENT, "resources": {"tile_pixels": TILE_PIXELS}}
+    late = survey.frames[1]
+    aside = survey.folder / late.name
+    shutil.move(late, aside)
+    assert survey.run().failed == {}
+    survey.before = levels(survey)
+    shutil.move(aside, late)
+    survey.added = survey.run()
+    survey.name_of_late = late.name.removesuffix("_uncal.fits")
+    survey.after = levels(survey)
+    survey.digest = digest(survey)
+    return survey
+
+
+def levels(survey):
+    table = QTable.read(survey.products / f"small_{BAND.lower()}_sky.ecsv")
+    return {str(row["exposure"]): (float(row["level"].value), str(row["patterns"]), bool(row["kept"])) for row in table}
+
+
+def digest(survey):
+    (mosaic,) = survey.products.glob("*_i2d.fits")
+    return hashlib.sha256(mosaic.read_bytes()).hexdigest()
+
+
+def executed(observed, step):
+    """Frames or tiles of one kind of step that was executed."""
+    return {
+        label.split(": ")[1].removeprefix(f"{BAND} ") for label in observed.executed if label.startswith(f"{step}:")
+    }
+
+
+def test_only_the_new_frame_is_measured_and_drizzled(grown):
+    for step in ("Stage 1", "Stage 2", "Cells", "Drizzle"):
+        assert executed(grown.added, step) == {grown.name_of_late}, step
+
+
+def test_only_the_tiles_that_it_touches_are_made_again(grown):
+    footprints = {path.name.removesuffix("_uncal.fits"): read_footprint(path) for path in grown.frames}
+    plan = make_plan(footprints, survey_grid(GridSettings(**TANGENT), footprints), TILE_PIXELS)
+    touched = {tile.tile for tile in plan.tiles_of_frame[grown.name_of_late]}
+    assert len(touched) < len(plan.tiles)
+    for step in ("Reference", "Combine"):
+        assert executed(grown.added, step) <= touched, step
+    assert executed(grown.added, "Combine")
+
+
+def test_levels_and_stripes_that_were_solved_stay(grown):
+    for name, (level, patterns, kept) in grown.before.items():
+        assert not kept
+        assert grown.after[name] == (level, patterns, True)
+    assert not grown.after[grown.name_of_late][2]
+
+
+def test_a_rebuild_with_the_published_table_gives_the_same_bytes(grown):
+    assert grown.run().executed == set()
+    for record in (grown.cache / "results").iterdir():
+        if b"calibrate" not in record.read_bytes():
+            record.unlink()
+    again = grown.run()
+    assert not executed(again, "Stage")
+    assert executed(again, "Drizzle") == set(grown.after)
+    assert digest(grown) == grown.digest
+
+
+def test_a_new_solution_of_all_is_asked_for_and_tells_how_far_levels_moved(grown):
+    anew = grown.run(resolve=True)
+    assert f"Sky: {BAND}" in anew.executed
+    solved = levels(grown)
+    assert not any(kept for _, _, kept in solved.values())
+    moved = max(abs(solved[name][0] - level) for name, (level, _, _) in grown.after.items())
+    rows = pd.read_parquet(grown.products / "summary.parquet").sort_values("start", kind="stable")
+    told = rows.loc[rows["kind"] == "i2d", "sky_moved_mjy_sr"]
+    assert told.iloc[-1] == pytest.approx(moved, abs=1e-9)
+    # What the zero of all makes of two exposures and of three apart, both are solutions of the same sky.
+    shifts = np.array([solved[name][0] - level for name, (level, _, _) in grown.after.items()])
+    assert np.abs(shifts - shifts.mean()).max() < 0.01

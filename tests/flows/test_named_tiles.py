@@ -1,0 +1,99 @@
+"""Tiles that a user names are mosaics of their own, cut from the same pixels as the mosaic of all."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from astropy.io import fits
+from astropy.table import Table
+from jwst import datamodels
+from support.small_survey import BAND
+
+from cosmosaic.exposures.footprints import read_footprint
+from cosmosaic.geometry.grid import sky_to_pixel, survey_grid
+from cosmosaic.geometry.windows import box_of, lattice
+from cosmosaic.survey import GridSettings
+
+pytestmark = [pytest.mark.slow, pytest.mark.server]
+
+TANGENT = {"tangent_ra": 150.11, "tangent_dec": 2.2, "rotation": 20.0}
+PLANES = ("SCI", "ERR", "WHT", "VAR_POISSON", "VAR_RNOISE", "VAR_FLAT", "NEXP")
+
+
+@pytest.fixture(scope="module")
+def whole_box(small):
+    footprints = {path.name: read_footprint(path) for path in small.frames}
+    return box_of(survey_grid(GridSettings(**TANGENT), footprints))
+
+
+@pytest.fixture(scope="module")
+def run(small, whole_box):
+    """Two tiles that share the survey, and one far away."""
+    box, half = whole_box, whole_box.width // 2
+    rows = [
+        ("west", box.x, box.y, half, box.height),
+        ("east", box.x + half, box.y + 40, 400, 300),
+        ("far", box.x + 100_000, box.y, 50, 50),
+    ]
+    table = Table(
+        rows=[(name, -x - 0.5, -y - 0.5, nx, ny) for name, x, y, nx, ny in rows],
+        names=["name", "crpix_x", "crpix_y", "nx", "ny"],
+    )
+    table.write(small.folder / "tiles.ecsv", format="ascii.ecsv")
+    return small.run(grid=TANGENT | {"tiles": str(small.folder / "tiles.ecsv")})
+
+
+def mosaic(small, tile):
+    return small.products / f"small_{BAND.lower()}_30mas_{tile}_i2d.fits"
+
+
+def planes(path):
+    with fits.open(path) as hdus:
+        return {name: np.array(hdus[name].data) for name in PLANES}
+
+
+def test_each_named_tile_that_a_frame_reaches_is_a_mosaic(small, run):
+    assert (run.state, run.failed) == ("Completed", {})
+    assert [mosaic(small, tile).exists() for tile in ("west", "east", "far")] == [True, True, False]
+    assert {f"Mosaic: {BAND}", f"Mosaic: {BAND} west", f"Mosaic: {BAND} east"} <= run.executed
+
+
+def test_their_pixels_are_those_of_the_mosaic_of_all(small, run):
+    whole = planes(mosaic(small, "full"))
+    header = fits.getheader(mosaic(small, "full"), "SCI")
+    for tile in ("west", "east"):
+        part, own = planes(mosaic(small, tile)), fits.getheader(mosaic(small, tile), "SCI")
+        x, y = (round(header[key] - own[key]) for key in ("CRPIX1", "CRPIX2"))
+        rows, columns = part["SCI"].shape
+        assert np.isfinite(part["SCI"]).mean() > 0.2
+        # The whole is clipped to the frames; beyond it nothing was observed.
+        seen = {name: plane[: whole[name].shape[0] - y, : whole[name].shape[1] - x] for name, plane in part.items()}
+        for name, plane in seen.items():
+            np.testing.assert_array_equal(plane, whole[name][y : y + rows, x : x + columns], err_msg=name)
+
+
+def test_their_wcs_is_on_the_survey_grid(small, run):
+    with datamodels.open(str(mosaic(small, "east"))) as model:
+        sky = model.meta.wcs(np.array([0.0, 399.0]), np.array([0.0, 299.0]))
+    grid = survey_grid(GridSettings(**TANGENT), {path.name: read_footprint(path) for path in small.frames})
+    pixels = sky_to_pixel(lattice(grid), np.stack(sky, axis=1))
+    np.testing.assert_allclose(pixels, np.rint(pixels), atol=1e-4)
+    np.testing.assert_allclose(pixels[1] - pixels[0], (399.0, 299.0), atol=1e-4)
+
+
+def test_they_have_catalogues_of_their_own_and_rows_in_the_run_table(small, run):
+    table = pd.read_parquet(small.products / "summary.parquet")
+    rows = table[table["run_id"] == table["run_id"].iloc[-1]]
+    assert set(rows.loc[rows["kind"] == "i2d", "tile"]) == {"full", "west", "east"}
+    assert set(rows.loc[rows["kind"] == "cat", "tile"]) == {"west", "east"}
+    assert (rows.loc[rows["kind"] == "cat", "depth_5sigma_ab"] > 20).all()
+
+
+def test_a_second_run_executes_nothing_and_tiles_of_another_table_are_cut_from_what_was_made(small, run, whole_box):
+    settings = TANGENT | {"tiles": str(small.folder / "tiles.ecsv")}
+    assert small.run(grid=settings).executed == set()
+    box = whole_box
+    other = small.folder / "other.csv"
+    other.write_text(f"name,crpix_x,crpix_y,nx,ny\nall,{-box.x - 0.5},{-box.y - 0.5},{box.width},{box.height}\n")
+    again = small.run(grid=TANGENT | {"tiles": str(other)})
+    assert f"Mosaic: {BAND} all" in again.executed
+    assert not any(label.startswith(("Drizzle", "Outliers", "Combine", "Sky")) for label in again.executed)

@@ -1,0 +1,219 @@
+"""A step is what its declaration says: its key, its inputs and outputs, its function."""
+
+import dataclasses
+import importlib
+import inspect
+import pkgutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_type_hints
+
+import pytest
+
+import cosmosaic
+from cosmosaic.processes import workers
+from cosmosaic.records import Reference, StoredObject
+from cosmosaic.steps.declaration import GENERAL, MissingFileError, Outputs, Step, consulted, surviving
+from cosmosaic.steps.execution import DeclarationError, execute, is_intact, key_of
+from cosmosaic.steps.files import File, Many, Promise
+from cosmosaic.steps.publication import Publish
+from cosmosaic.storage import store
+from cosmosaic.survey import DrizzleSettings
+from tasks.steps import TASKS, step_table
+
+FRAME = StoredObject(uri="/raw/a_uncal.fits", sha256="1" * 64, size=10)
+OTHER = FRAME.model_copy(update={"sha256": "3" * 64})
+GAIN = Reference(kind="gain", name="gain.fits", path="/crds/gain.fits", sha256="2" * 64)
+
+
+class Text(File, suffix=".txt"):
+    """A text."""
+
+
+@dataclass(frozen=True)
+class Joined(Outputs):
+    """Texts in one."""
+
+    joined: Text
+
+
+@dataclass(frozen=True, kw_only=True)
+class Join(Step[Joined]):
+    """Join texts."""
+
+    title = "Join"
+    version = 1
+    function = "support.children:join_files"
+    per = "survey"
+
+    parts: tuple[Text, ...]
+    last: Text | None = None
+    word: object = " and "
+    noted: str | None = consulted()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Breaks(Join):
+    """Promises a text and makes something else."""
+
+    function = "support.children:promise_breaker"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gather(Step[Joined]):
+    """Join the texts that there are."""
+
+    title = "Gather"
+    version = 1
+    function = "support.children:join_files"
+    per = "survey"
+
+    parts: Mapping[str, Text] = surviving()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Newer(Join):
+    """The same, in a new version."""
+
+    version = 2
+
+
+STEP = Join(parts=(Text(FRAME),), word=DrizzleSettings(), noted=None, references=(GAIN,))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"parts": (Text(OTHER),)},
+        {"parts": (Text(FRAME), Text(FRAME))},
+        {"last": Text(FRAME)},
+        {"word": DrizzleSettings(pixfrac=0.8)},
+        {"references": (GAIN.model_copy(update={"sha256": "4" * 64}),)},
+        {"references": ()},
+        {"sources": (Text(FRAME),)},
+        {"target": "/elsewhere"},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_what_decides_the_result_changes_the_key(change):
+    assert key_of(dataclasses.replace(STEP, **change)) != key_of(STEP)
+
+
+def test_a_new_version_changes_the_key():
+    assert key_of(Newer(**{field.name: getattr(STEP, field.name) for field in dataclasses.fields(STEP)})) != key_of(
+        STEP
+    )
+
+
+def test_where_inputs_and_references_lie_and_what_is_only_consulted_does_not_change_the_key():
+    moved = FRAME.model_copy(update={"uri": "s3://bucket/raw/a_uncal.fits"})
+    other_cache = GAIN.model_copy(update={"path": "/other/gain.fits"})
+    same = dataclasses.replace(STEP, parts=(Text(moved),), references=(other_cache,), noted="yesterday")
+    assert key_of(same) == key_of(STEP)
+
+
+def test_the_name_under_which_a_file_is_given_is_part_of_the_key():
+    first, second = (Gather(parts={name: Text(FRAME)}) for name in ("a", "b"))
+    assert key_of(first) != key_of(second)
+
+
+def test_objects_without_a_plain_form_are_refused_in_a_key():
+    with pytest.raises(TypeError, match="cannot be part of a step's key"):
+        key_of(dataclasses.replace(STEP, word=object()))
+
+
+def test_promised_files_are_settled_and_what_a_step_can_do_without_is_left_out():
+    made = {"whole": FRAME, "many": {"a": FRAME}}
+
+    def look_up(promise):
+        found = made.get(promise.output)
+        return found.get(promise.name) if isinstance(found, dict) and promise.name else found
+
+    many = Many(Text, Promise("node", "many"))
+    settled = Join(parts=(many["a"], many.get("b")), last=many.get("b"), noted=None).settled(look_up)
+    assert settled.parts == (Text(FRAME),)
+    assert settled.last is None
+    with pytest.raises(MissingFileError, match="no many of b"):
+        Join(parts=(many["b"],), noted=None).settled(look_up)
+    gathered = Gather(parts={"a": many["a"], "gone": Text(Promise("other", "none"))}).settled(look_up)
+    assert gathered.parts == {"a": Text(FRAME)}
+
+
+def test_a_step_reads_its_inputs_and_leaves_its_files_in_the_cache(tmp_path):
+    plan = workers.plan_workers(1, 3.0, 60.0, None, {})
+    sources = []
+    for word in ("dark", "flat", "gain"):
+        (tmp_path / f"{word}.txt").write_text(word)
+        sources.append(Text(store.publish(tmp_path / f"{word}.txt", str(tmp_path / "raw" / f"{word}.txt"))))
+    step = Join(parts=tuple(sources[:2]), last=sources[2], noted=None)
+    result = execute(step, str(tmp_path / "cache"), plan)
+    made = result.files["joined"]
+    assert made.uri == str(tmp_path / "cache" / "join_files" / key_of(step) / "joined.txt")
+    assert store.read_bytes(made.uri) == b"dark and flat and gain"
+    assert result.facts == {"files": 3}
+    assert is_intact(result)
+    assert type(result).model_validate_json(result.model_dump_json()) == result
+    store.publish(tmp_path / "flat.txt", made.uri)
+    assert not is_intact(result)
+    with pytest.raises(DeclarationError, match=r"joined\.fits does not end in \.txt"):
+        execute(Breaks(parts=tuple(sources), noted=None), str(tmp_path / "cache"), plan)
+    workers.stop_workers()
+
+
+def declared_steps() -> list[type[Step]]:
+    """All steps of the library."""
+    for module in pkgutil.walk_packages(cosmosaic.__path__, "cosmosaic."):
+        if module.name.rpartition(".")[2] in ("steps", "publication"):
+            importlib.import_module(module.name)
+
+    def below(step):
+        return [each for own in step.__subclasses__() for each in (own, *below(own))]
+
+    return [step for step in below(Step) if step.__module__.startswith("cosmosaic.")]
+
+
+@pytest.mark.parametrize("step", declared_steps(), ids=lambda step: step.__name__)
+def test_each_declared_function_takes_what_the_declaration_says(step):
+    if step is Publish:
+        return  # done by the flow's own process
+    fields = [field for field in dataclasses.fields(step) if field.name not in GENERAL]
+    named = {field.name for field in fields if not field.metadata.get("consulted")}
+    parameters = inspect.signature(pkgutil.resolve_name(step.function)).parameters
+    assert named | {"folder"} == set(parameters)
+    assert step.per in ("exposure", "tile", "mosaic", "filter", "survey")
+    assert get_type_hints(step)
+    assert step.__doc__
+
+
+def test_each_declared_step_has_a_task():
+    assert set(declared_steps()) == set(TASKS)
+
+
+def test_the_docs_list_the_declared_steps(pytestconfig):
+    page = (pytestconfig.rootpath / "docs" / "steps.md").read_text()
+    assert step_table() in page, "write the output of `cosmosaic steps` into docs/steps.md"
+
+
+def test_kinds_of_published_files_have_names_of_their_own():
+    suffixes = [
+        (field.kind.suffix, field.kind)
+        for step in declared_steps()
+        for field in step.outputs.fields().values()
+        if field.kind.kind
+    ]
+    assert len({suffix for suffix, _ in suffixes}) == len({kind for _, kind in suffixes})
+
+
+def test_the_process_of_a_flow_spares_itself_the_import_of_jwst():
+    told = "import sys, flows.mosaic; print('jwst' in sys.modules)"
+    root = Path(__file__).parents[2]
+    shown = subprocess.run([sys.executable, "-c", told], check=True, capture_output=True, text=True, cwd=root)
+    assert shown.stdout.strip() == "False"
+
+
+def test_plans_are_hashable_so_that_pools_are_shared():
+    plan = workers.plan_workers(1, 3.0, 60.0, None, {"A": "b"})
+    assert hash(plan) == hash(dataclasses.replace(plan))

@@ -1,0 +1,181 @@
+"""The store promises: whole or not at all, and a checksum that holds."""
+
+import fcntl
+import hashlib
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from cosmosaic.storage import checksums, store
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "work" / "frame.fits"
+    path.parent.mkdir()
+    path.write_bytes(b"photons" * 1000)
+    return path
+
+
+def test_published_object_has_the_checksum_of_its_bytes(file, tmp_path):
+    stored = store.publish(file, str(tmp_path / "store" / "a" / "frame.fits"))
+    assert stored.sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert stored.size == file.stat().st_size
+    assert store.is_intact(stored)
+    assert store.checksum(stored.uri) == stored
+
+
+def test_altered_object_is_noticed_even_with_the_same_size(file, tmp_path):
+    stored = store.publish(file, str(tmp_path / "store" / "frame.fits"))
+    (tmp_path / "store" / "frame.fits").write_bytes(b"Photons" * 1000)
+    assert not store.is_intact(stored)
+    assert store.checksum(stored.uri).sha256 != stored.sha256
+
+
+def test_deleted_object_is_noticed(file, tmp_path):
+    stored = store.publish(file, str(tmp_path / "store" / "frame.fits"))
+    (tmp_path / "store" / "frame.fits").unlink()
+    assert not store.is_intact(stored)
+    with pytest.raises(FileNotFoundError, match=r"frame\.fits"):
+        store.checksum(stored.uri)
+
+
+def test_failed_publication_leaves_the_old_object_and_no_scraps(file, tmp_path, monkeypatch):
+    target = tmp_path / "store" / "frame.fits"
+    old = store.publish(file, str(target))
+    new = tmp_path / "new.fits"
+    new.write_bytes(b"other")
+
+    def broken_disk(descriptor):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("os.fsync", broken_disk)
+    with pytest.raises(OSError, match="no space"):
+        store.publish(new, str(target))
+    assert store.is_intact(old)
+    assert [path.name for path in target.parent.iterdir() if path.suffix == ".part"] == []
+
+
+def test_listing_is_sorted_deep_and_leaves_hidden_files_out(file, tmp_path):
+    for name in ("b/x_rate.fits", "a/y_uncal.fits", "a/deep/er/z_uncal.fits", "a/readme.txt"):
+        store.publish(file, str(tmp_path / "store" / name))
+    listed = [found.uri for found in store.list_objects(str(tmp_path / "store"), "*.fits")]
+    names = ["a/deep/er/z_uncal.fits", "a/y_uncal.fits", "b/x_rate.fits"]
+    assert listed == [str(tmp_path / "store" / name) for name in names]
+    everything = [found.name for found in store.list_objects(str(tmp_path / "store"))]
+    assert not any(name.startswith(".") for name in everything)
+
+
+def test_listing_nothing_is_empty(tmp_path):
+    assert list(store.list_objects(str(tmp_path / "nowhere"))) == []
+
+
+def test_one_object_has_one_spelling(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert store.absolute_uri("demo/raw") == store.absolute_uri(f"file://{tmp_path}/demo/raw") == f"{tmp_path}/demo/raw"
+    assert store.absolute_uri("s3://bucket/prefix/") == "s3://bucket/prefix"
+
+
+def test_copy_is_the_same_object_elsewhere(file, tmp_path):
+    stored = store.publish(file, str(tmp_path / "cache" / "frame.fits"))
+    copied = store.copy(stored, str(tmp_path / "products" / "frame.fits"), tmp_path)
+    assert (copied.sha256, copied.size) == (stored.sha256, stored.size)
+    assert store.is_intact(copied)
+
+
+def test_a_changed_object_is_noticed_though_size_and_time_are_put_back(file, tmp_path):
+    stored = store.publish(file, str(tmp_path / "store" / "frame.fits"))
+    path = tmp_path / "store" / "frame.fits"
+    status = path.stat()
+    path.write_bytes(b"Photons" * 1000)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert not store.is_intact(stored)
+    with pytest.raises(store.AlteredObjectError, match=r"frame\.fits no longer has the sha256"):
+        store.fetch(stored, tmp_path)
+
+
+def test_what_a_killed_writer_left_is_written_over(file, tmp_path):
+    target = tmp_path / "store" / "frame.fits"
+    target.parent.mkdir()
+    (target.parent / ".frame.fits.part").write_bytes(b"half of something that was longer" * 1000)
+    stored = store.publish(file, str(target))
+    assert store.is_intact(stored)
+    assert target.read_bytes() == file.read_bytes()
+    assert list(target.parent.glob("*.part")) == []
+
+
+def test_writers_of_one_object_take_turns(tmp_path):
+    target = tmp_path / "store" / "x.fits"
+    sources = []
+    for number in range(8):
+        sources.append(tmp_path / f"{number}.fits")
+        sources[-1].write_bytes(bytes([number]) * 200_000)
+    with ThreadPoolExecutor(8) as pool:
+        published = list(pool.map(lambda source: store.publish(source, str(target)), sources * 5))
+    assert hashlib.sha256(target.read_bytes()).hexdigest() in {stored.sha256 for stored in published}
+    assert sum(store.is_intact(stored) for stored in set(published)) == 1
+    assert list(target.parent.glob(".*.part")) == []
+
+
+def test_the_same_bytes_are_not_written_twice(file, tmp_path):
+    target = tmp_path / "store" / "frame.fits"
+    store.publish_once(file, str(target))
+    written = target.stat().st_mtime_ns
+    store.publish_once(file, str(target))
+    assert target.stat().st_mtime_ns == written
+    target.write_bytes(b"corrupted")
+    assert store.is_intact(store.publish_once(file, str(target)))
+
+
+def test_checksum_of_a_raw_file_is_remembered_across_processes(file, tmp_path, monkeypatch):
+    memo = str(tmp_path / "cache" / "checksums")
+    first = store.checksum(str(file), memo)
+    checksums._HASHED.clear()  # as in another process
+
+    def forbidden(listed):
+        raise AssertionError(f"{listed.uri} was read again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checksums, "_hash_object", forbidden)
+        assert store.checksum(str(file), memo) == first
+    file.write_bytes(b"replaced")
+    assert store.checksum(str(file), memo).sha256 == hashlib.sha256(b"replaced").hexdigest()
+
+
+def test_a_forged_or_broken_record_of_a_checksum_is_not_believed(file, tmp_path):
+    memo = tmp_path / "cache" / "checksums"
+    first = store.checksum(str(file), str(memo))
+    (record,) = memo.rglob("*.json")
+    for content in (b"", b"{}", b"[1]", b'{"sha256": 5}', record.read_bytes().replace(b"frame", b"other")):
+        record.write_bytes(content)
+        checksums._HASHED.clear()
+        assert store.checksum(str(file), str(memo)) == first
+
+
+def test_listing_ten_thousand_objects_takes_seconds(tmp_path):
+    for number in range(10_000):
+        (tmp_path / f"{number:05d}_uncal.fits").touch()
+    start = time.monotonic()
+    assert sum(1 for _ in store.list_objects(str(tmp_path), "*_uncal.fits")) == 10_000
+    assert time.monotonic() - start < 10
+
+
+def test_a_folder_that_may_not_be_written_to_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    with pytest.raises(PermissionError, match="is not writable"):
+        store.check_access(str(tmp_path / "not" / "there"))
+
+
+def test_what_a_dead_writer_left_half_written_is_removed_and_a_living_one_is_left_alone(file, tmp_path):
+    root = tmp_path / "store"
+    stored = store.publish(file, str(root / "cache" / "frame.fits"))
+    left, growing = root / "cache" / ".left.fits.part", root / "cache" / ".growing.fits.part"
+    left.write_bytes(b"half")
+    with growing.open("wb") as writer:
+        fcntl.flock(writer, fcntl.LOCK_EX)
+        assert store.clean(str(root)) == [str(left)]
+    assert not left.exists()
+    assert growing.exists()
+    assert store.is_intact(stored)

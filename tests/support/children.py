@@ -1,0 +1,81 @@
+"""Functions that the tests run in child processes."""
+
+import os
+import resource
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+from cosmosaic.steps.result import Made
+
+
+def environment(name, folder):
+    return os.environ.get(name)
+
+
+def process_id(folder):
+    return os.getpid()
+
+
+def give_up(folder):
+    sys.exit(-1)
+
+
+def die(folder):
+    os._exit(9)
+
+
+def sleep(seconds, folder):
+    time.sleep(seconds)
+
+
+def hoard(gigabytes, folder):
+    return np.ones(int(gigabytes * 1e9 / 8)).nbytes
+
+
+def memory(folder):
+    """Tell how many bytes of memory the process holds."""
+    return psutil.Process().memory_info().rss
+
+
+def use_planes_of_all_sizes(folder):
+    kept = []
+    for megabytes in (30, 17, 9, 25, 11, 17, 30):
+        arrays = [np.ones(int(size * 1e6 / 8)) for size in (megabytes, 17, megabytes + 3, 10)]
+        kept.append(np.ones(50_000))
+        del arrays
+
+
+def page_faults_of_reuse(folder):
+    """Tell how often the system had to give a page for a plane as large as one that was freed just before."""
+    np.ones(25_000_000)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(5):
+        np.ones(25_000_000)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
+def work_in(folder):
+    Path("left.txt").write_text("in the scratch folder")
+    return str(folder), str(Path.cwd())
+
+
+def refuse(text, folder):
+    raise ValueError(text)
+
+
+def join_files(parts, word, folder, last=None):
+    path = folder / "joined.txt"
+    texts = [part.read_text() for part in (*parts, *([last] if last else []))]
+    path.write_text(word.join(texts))
+    return Made(joined=path, facts={"files": len(texts)})
+
+
+def promise_breaker(parts, word, folder, last=None):
+    """Makes a file of another kind than is declared."""
+    path = folder / "joined.fits"
+    path.write_text(word)
+    return Made(joined=path)

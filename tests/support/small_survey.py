@@ -1,0 +1,95 @@
+"""A survey of three small frames of one filter, calibrated and combined by the real flow, in this process."""
+
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cosmosaic.calibrate.references import SIMULATED_CONTEXT
+from cosmosaic.survey import FilterPair, ReferenceSettings, SimulationSettings, Survey
+from flows.mosaic import mosaic
+from tasks.runtime.report import listening
+from tasks.runtime.run import Ledger
+
+BAND = "F444W"
+SIMULATION = SimulationSettings(
+    detectors=("NRCBLONG",), filter_pairs=(FilterPair(short="F150W", long=BAND),), subarray="SUB160", groups=3
+)
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What became of the steps of one run of the flow."""
+
+    state: str
+    executed: set[str]
+    cached: set[str]
+    failed: dict[str, str]
+    objects: dict[str, tuple[Path, ...]]
+    """The files of each step, made or looked up."""
+
+
+@dataclass
+class SmallSurvey:
+    """A survey with raw frames and reference files of its own, which a test may change."""
+
+    folder: Path
+    settings: dict = field(default_factory=dict)
+
+    @property
+    def raw(self) -> Path:
+        return self.folder / "raw"
+
+    @property
+    def crds(self) -> Path:
+        return self.folder / "crds"
+
+    @property
+    def products(self) -> Path:
+        return self.folder / "own" / "products"
+
+    @property
+    def cache(self) -> Path:
+        return self.folder / "own" / "cache"
+
+    @property
+    def frames(self) -> list[Path]:
+        return sorted(self.raw.glob("*_uncal.fits"))
+
+    def survey(self, **changes) -> Survey:
+        references = {"crds_path": str(self.crds), "crds_context": SIMULATED_CONTEXT}
+        changed = ReferenceSettings(**(references | changes.pop("references", {})))
+        return Survey(
+            name="small", store=str(self.folder / "own"), raw=str(self.raw), references=changed,
+            **{**self.settings, **changes},
+        )  # fmt: skip
+
+    def run(self, **changes) -> Observed:
+        """Run the flow and tell which steps did their work."""
+        return observe(self.survey(**changes))
+
+
+def observe(survey: Survey) -> Observed:
+    ledgers: list[Ledger] = []
+    with listening(ledgers.append):
+        state = mosaic(survey, return_state=True)
+    if not ledgers:
+        raise state.result(raise_on_failure=False)
+    (ledger,) = ledgers
+    return Observed(
+        state=str(state.name),
+        executed={record.label for record in ledger.executed},
+        cached={record.label for record in ledger.cached},
+        failed={record.label: record.error or "" for record in ledger.failed},
+        objects={
+            record.label: tuple(Path(stored.uri) for stored in record.result.objects)
+            for record in ledger.records
+            if record.result
+        },
+    )
+
+
+def new_survey(simulated: Path, folder: Path) -> SmallSurvey:
+    """Copy frames and reference files as somebody else's data: without checksums beside them."""
+    for part in ("raw", "crds"):
+        shutil.copytree(simulated / part, folder / part, ignore=shutil.ignore_patterns(".*"))
+    return SmallSurvey(folder)
