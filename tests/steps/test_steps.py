@@ -21,7 +21,7 @@ from cosmosaic.steps.execution import DeclarationError, execute, is_intact, key_
 from cosmosaic.steps.files import File, Many, Promise
 from cosmosaic.steps.publication import Publish
 from cosmosaic.storage import store
-from cosmosaic.survey import DrizzleSettings
+from cosmosaic.survey import DrizzleSettings, ReferenceSettings, SkySettings, Survey
 from tasks.steps import TASKS, step_table
 
 FRAME = StoredObject(uri="/raw/a_uncal.fits", sha256="1" * 64, size=10)
@@ -186,6 +186,13 @@ def test_each_declared_function_takes_what_the_declaration_says(step):
     assert step.per in ("exposure", "tile", "mosaic", "filter", "survey")
     assert get_type_hints(step)
     assert step.__doc__
+
+
+@pytest.mark.parametrize("step", declared_steps(), ids=lambda step: step.__name__)
+def test_no_step_takes_settings_that_name_things_filter_by_filter(step):
+    """A mask or wisp template for one filter would run the steps of every other filter again."""
+    too_wide = {Survey, SkySettings, ReferenceSettings}
+    assert not too_wide & set(get_type_hints(step).values())
 
 
 def test_each_declared_step_has_a_task():
