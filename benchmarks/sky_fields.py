@@ -154,7 +154,7 @@ def _make_frame(field: Field, scene: Table, folder: Path, frame: PlannedFrame) -
 def _simulate(field: Field, frame: PlannedFrame, scene: Table, path: Path) -> None:
     settings = field.settings
     sources = (render_flux(frame, scene) * (MJY_PER_NJY / pixel_area_sr(frame))).astype(np.float32)
-    sky = sky_level(frame.filter, settings.sky_mjy_sr)
+    sky = sky_level(frame.band, settings.sky_mjy_sr)
     emission = _emission(field, frame, sources.shape)
     model, truth = simulate_calibrated(frame, sources + emission + np.float32(sky), settings)
     rms = float(np.nanmedian(model.err))

@@ -46,6 +46,11 @@ def band_name(text: str) -> str:
     return narrow[0] if narrow else "-".join(names)
 
 
+def wheels_of(band: str) -> tuple[str, str]:
+    """Return what is in the filter wheel and in the pupil wheel when a band is observed."""
+    return (BLOCKING_FILTERS[band], band) if band in BLOCKING_FILTERS else (band, "CLEAR")
+
+
 def wavelength_um(filter_name: str) -> float:
     """Return the nominal wavelength in micrometres, e.g. 1.5 for F150W."""
     return int(filter_name[1:4]) / 100

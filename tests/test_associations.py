@@ -6,16 +6,19 @@ from pathlib import Path
 import pytest
 from jwst.associations import load_asn
 from jwst.associations.asn_from_list import Main as AsnFromList
+from real import real
 
 from cosmosaic.exposures.associations import (
     AssociationError,
+    AssociationFile,
     association_json,
     check_same_band,
     make_associations,
+    missing_members,
     read_association,
     select_frames,
 )
-from cosmosaic.records import Frame, StoredObject
+from cosmosaic.records import Frame, RefusedFrame, StoredObject
 
 
 def frame(number: int, filter_name: str = "F115W", pupil: str = "CLEAR", level: str = "uncal") -> Frame:
@@ -49,6 +52,13 @@ def test_each_filter_has_an_association_of_its_own() -> None:
         ("F470N", "cosmos_f470n", 1),
     ]
     assert made[0].members == (frame(1).name, frame(3).name)
+
+
+def test_headers_that_swap_the_wheels_are_of_one_band() -> None:
+    frames = [frame(1, "F444W", "F470N"), frame(2, "F470N", "F444W"), frame(3, "F470N", "CLEAR")]
+    (association,) = make_associations(frames, "cosmos")
+    assert (association.band, association.filter, association.pupil) == ("F470N", "F444W", "F470N")
+    assert len(association.members) == 3
 
 
 def test_the_order_of_the_frames_does_not_matter() -> None:
@@ -94,7 +104,8 @@ def test_what_was_written_is_read_back(tmp_path: Path) -> None:
     association = make_associations(FRAMES, "cosmos")[0]
     path = tmp_path / "cosmos_f115w_asn.json"
     path.write_text(association_json(association, {name: f"{name}_cal.fits" for name in association.members}))
-    assert read_association(str(path)).members == association.members
+    chosen = select_frames(FRAMES, read_association(str(path)), str(path))
+    assert tuple(one.name for one in chosen) == association.members
 
 
 def test_filters_mixed_in_one_association_are_refused_file_by_file(tmp_path: Path) -> None:
@@ -113,6 +124,58 @@ def test_members_that_are_not_there_are_named(tmp_path: Path) -> None:
     AsnFromList.cli(["-o", str(path), "--product-name", "m", f"{frame(9).name}_cal.fits"])
     with pytest.raises(AssociationError, match=f"{path}.*{frame(9).name}"):
         select_frames(FRAMES, read_association(str(path)), str(path))
+
+
+SUFFIXES = ["cal", "tweakreg", "a3001_match", "a3001_crf", "o001_crf", "i2d", "jhat", "destrip_wisp_v2", "bkgsub-2"]
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_members_are_matched_by_the_exposure_whatever_follows(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / "asn.json"
+    files = [f"calibrated/{frame(n).name}_{suffix}.fits" for n in (3, 1)]
+    AsnFromList.cli(["-o", str(path), "--product-name", "m", *files])
+    asked = read_association(str(path))
+    assert select_frames(FRAMES, asked, str(path)) == [frame(3), frame(1)]
+    assert missing_members(FRAMES, [], asked, str(path)) == ()
+
+
+def test_what_is_there_is_used_and_what_is_not_is_told_with_its_reason(tmp_path: Path) -> None:
+    path = tmp_path / "asn.json"
+    files = [f"{frame(n).name}_tweakreg.fits" for n in (1, 8, 9)]
+    AsnFromList.cli(["-o", str(path), "--product-name", "m", *files, f"{frame(1).name}_crf.fits"])
+    asked = read_association(str(path))
+    assert select_frames(FRAMES, asked, str(path)) == [frame(1)]
+    refused = [RefusedFrame(uri=f"s3://b/raw/{frame(8).name}_uncal.fits", reason="is truncated: by far")]
+    eighth, ninth = missing_members(FRAMES, refused, asked, str(path))
+    assert (eighth.uri, ninth.uri) == tuple(file.removesuffix(".fits") for file in files[1:])
+    assert f"{path}, and is not used: {frame(8).name}_uncal.fits is truncated" in eighth.reason
+    assert "no frame of this exposure lies under raw" in ninth.reason
+
+
+def test_a_name_is_matched_by_whole_words(tmp_path: Path) -> None:
+    renamed = [
+        frame(1).model_copy(update={"object": StoredObject(uri=f"/raw/{name}_uncal.fits", sha256="", size=1)})
+        for name in ("field_1", "field_12")
+    ]
+    asked = AssociationFile(product_name="m", members=("field_12_a3001_crf", "field_123_cal"))
+    assert select_frames(renamed, asked, "a.json") == [renamed[1]]
+    assert [entry.uri for entry in missing_members(renamed, [], asked, "a.json")] == ["field_123_cal"]
+
+
+@pytest.mark.parametrize("name", ["epoch1_f115w_final", "epoch1_f444w_final", "nircam1_f150w"])
+def test_associations_of_a_real_survey_select_the_raw_frames(name: str) -> None:
+    path = real(f"associations/{name}.json")
+    members = [Path(each["expname"]).name for each in json.loads(path.read_text())["products"][0]["members"]]
+    names = ["_".join(member.split("_")[:4]) for member in members]
+    raw = [
+        frame(1).model_copy(update={"object": StoredObject(uri=f"/raw/{each}_uncal.fits", sha256="", size=1)})
+        for each in names
+    ]
+    asked = read_association(str(path))
+    assert [each.name for each in select_frames(raw, asked, str(path))] == names
+    some = select_frames(raw[::2], asked, str(path))
+    missing = missing_members(raw[::2], [], asked, str(path))
+    assert len(some) + len(missing) == len(names)
 
 
 def document(**changes: object) -> dict[str, object]:
@@ -148,4 +211,4 @@ def test_members_that_are_no_science_are_left_out(tmp_path: Path) -> None:
     path = tmp_path / "asn.json"
     background = {"expname": "b_cal.fits", "exptype": "background"}
     path.write_text(json.dumps(document(members=[background, {"expname": "dir/a_rate.fits", "exptype": "science"}])))
-    assert read_association(str(path)).members == ("a",)
+    assert read_association(str(path)).members == ("a_rate",)

@@ -22,7 +22,7 @@ from scipy import ndimage
 from cosmosaic.cells.source_masks import mask_image
 from cosmosaic.dq import implausible_in, is_usable
 from cosmosaic.exposures.footprints import read_footprint
-from cosmosaic.exposures.keywords import GROUP_KEYWORDS, group_of
+from cosmosaic.exposures.keywords import GROUP_KEYWORDS, KeywordError, detector_of, group_of
 from cosmosaic.exposures.library import exposure_name
 from cosmosaic.exposures.patterns import pattern_at
 from cosmosaic.geometry.grid import sky_to_pixel, survey_grid
@@ -357,7 +357,7 @@ def _bin_pixels(model: Any, good: Flags, grid: MosaicGrid) -> Exposure:
     ]
     return Exposure(
         name=exposure_name(model.meta.filename),
-        detector=model.meta.instrument.detector,
+        detector=detector_of({"DETECTOR": model.meta.instrument.detector}, model.meta.filename),
         group="".join(_group_of(model)),
         origin=origin,
         mean=_at_centres(total / filled, off_centre),
@@ -375,7 +375,11 @@ def _group_of(model: Any) -> tuple[str, ...]:
     attributes = ("program_number", "observation_number", "visit_number", "visit_group", "sequence_id", "activity_id")
     known = [getattr(observation, name) for name in (*attributes, "exposure_number")]
     keywords = dict(zip(GROUP_KEYWORDS, known, strict=True)) | {"VISIT_ID": observation.visit_id}
-    return group_of(keywords, model.meta.filename)
+    try:
+        return group_of(keywords, model.meta.filename)
+    except KeywordError:
+        # What nothing tells of belongs to no other.
+        return (exposure_name(model.meta.filename),)
 
 
 def _at_centres(mean: Floats, off_centre: Sequence[Floats]) -> Floats:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from astropy.io import fits
@@ -15,10 +15,10 @@ from cosmosaic.dq import UNUSABLE, border, implausible, is_usable, largest_brigh
 from cosmosaic.drizzle.kernel import Light
 from cosmosaic.exposures.footprints import Corners
 from cosmosaic.exposures.headers import values_of
-from cosmosaic.exposures.keywords import KeywordError, Times, group_of, times_of
+from cosmosaic.exposures.keywords import Times, group_of, times_of
 from cosmosaic.exposures.library import exposure_name
 from cosmosaic.exposures.patterns import pattern_image
-from cosmosaic.exposures.planes import Change, FloatRows, PlaneError, copy_changed, read_plane
+from cosmosaic.exposures.planes import Change, FloatRows, copy_changed, read_plane
 from cosmosaic.exposures.wcs import read_wcs, wcs_corners
 from cosmosaic.survey import SkyTreatment
 
@@ -100,16 +100,11 @@ def read_exposure(
     ExposureError
         An extension, the group's keywords or the WCS is missing, planes differ in size, or no pixel can be used.
     """
-    with fits.open(path, memmap=False) as hdus:
-        _check(path, hdus)
-        header, sci_header = hdus[0].header.copy(), hdus["SCI"].header.copy()
-        planes, dq = _read_planes(path, hdus)
-        tree = bytes(hdus["ASDF"].data.tobytes())
     try:
-        values = values_of(header, sci_header)
-        group, times = "_".join(group_of(values, path.name)), times_of(values)
-    except KeywordError as error:
-        raise ExposureError(f"{path} {error}; set it in the primary header") from error
+        file = _read(path)
+    except (OSError, ValueError, TypeError, LookupError, fits.VerifyError) as error:
+        raise ExposureError(f"{path} cannot be read as a calibrated exposure: {error}") from error
+    header, sci_header, planes, dq = file.header, file.sci_header, file.planes, file.dq
     implausible_pixels = _flag_implausible(
         planes, dq, largest_brightness(header.get("TFRAME"), sci_header.get("PHOTMJSR"))
     )
@@ -124,16 +119,16 @@ def read_exposure(
         planes["SCI"] -= np.float32(level)
     return Exposure(
         name=exposure_name(path.name),
-        group=group,
+        group=file.group,
         sci=planes["SCI"],
         err=planes["ERR"],
         variances=(planes["VAR_POISSON"], planes["VAR_RNOISE"], planes["VAR_FLAT"]),
         dq=dq,
-        tree=tree,
+        tree=file.tree,
         pattern=pattern,
         header=header,
         sci_header=sci_header,
-        times=times,
+        times=file.times,
         implausible=implausible_pixels,
     )
 
@@ -210,26 +205,39 @@ def _blanked(dq: NDArray[np.uint32], rows: slice, values: FloatRows) -> FloatRow
     return values
 
 
-def _check(path: Path, hdus: fits.HDUList) -> None:
-    needed = [name for name in (*PLANES, "DQ", "ASDF") if name != WITHOUT_FLAT_ERROR]
-    missing = [name for name in needed if name not in hdus]
-    if missing:
-        raise ExposureError(f"{path}: no extension {', '.join(missing)}; give the _cal file that Stage 2 wrote")
+class _File(NamedTuple):
+    """What a file holds."""
+
+    header: fits.Header
+    sci_header: fits.Header
+    planes: dict[str, FloatImage]
+    dq: NDArray[np.uint32]
+    tree: bytes
+    group: str
+    times: Times
 
 
-def _read_planes(path: Path, hdus: fits.HDUList) -> tuple[dict[str, FloatImage], NDArray[np.uint32]]:
+def _read(path: Path) -> _File:
+    with fits.open(path, memmap=False) as hdus:
+        missing = [name for name in (*PLANES, "DQ", "ASDF") if name not in hdus and name != WITHOUT_FLAT_ERROR]
+        if missing:
+            raise ExposureError(f"no extension {', '.join(missing)}; give the _cal file that Stage 2 wrote")
+        header, sci_header = hdus[0].header.copy(), hdus["SCI"].header.copy()
+        values = values_of(header, sci_header)
+        group, times = "_".join(group_of(values, path.name)), times_of(values)
+        planes, dq = _read_planes(hdus)
+        return _File(header, sci_header, planes, dq, bytes(hdus["ASDF"].data.tobytes()), group, times)
+
+
+def _read_planes(hdus: fits.HDUList) -> tuple[dict[str, FloatImage], NDArray[np.uint32]]:
     """Read all planes; errors of the flat field are zero where the file has none."""
-    names = [name for name in PLANES if name in hdus]
-    try:
-        planes = {name: read_plane(hdus, name) for name in names}
-        dq = read_plane(hdus, "DQ")
-    except PlaneError as error:
-        raise ExposureError(f"{path}: {error}") from error
+    planes = {name: read_plane(hdus, name) for name in PLANES if name in hdus}
+    dq = read_plane(hdus, "DQ")
     planes.setdefault(WITHOUT_FLAT_ERROR, np.zeros_like(planes["SCI"]))
     shapes = {name: plane.shape for name, plane in (planes | {"DQ": dq}).items()}
     if len(set(shapes.values())) > 1:
         sizes = ", ".join(f"{name} {columns} x {rows}" for name, (rows, columns) in shapes.items())
-        raise ExposureError(f"{path}: its planes differ in size: {sizes}; calibrate the exposure again")
+        raise ExposureError(f"its planes differ in size: {sizes}; calibrate the exposure again")
     return planes, dq
 
 

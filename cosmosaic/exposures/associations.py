@@ -5,12 +5,14 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from cosmosaic.records import Association, Frame, Record
+from cosmosaic.exposures.keywords import NAME_PATTERN
+from cosmosaic.nircam import wheels_of
+from cosmosaic.records import Association, Frame, Record, RefusedFrame
 from cosmosaic.steps.result import Made
 from cosmosaic.storage.store import open_object
 
 LARGEST_FILE_BYTES = 1 << 26
-LEVEL_SUFFIXES = ("uncal", "rate", "rateints", "cal", "calints", "crf")
+SHOWN_MEMBERS = 5
 
 
 class AssociationError(ValueError):
@@ -22,31 +24,32 @@ class AssociationFile(Record):
 
     product_name: str
     members: tuple[str, ...]
-    """Names of the frames, without level and extension, in the file's order."""
+    """Names of its files without folder and extension, in the file's order."""
 
 
 def make_associations(frames: Iterable[Frame], survey_name: str) -> list[Association]:
-    """Group frames by filter and pupil, one association each, sorted by band.
+    """Group frames by band, one association each, sorted by band.
 
-    Product names are ``<survey>_<band>`` with the band in lower case. The order of the frames does not matter.
+    Product names are ``<survey>_<band>`` with the band in lower case, as ``cosmos_f470n``. The order of the frames does
+    not matter.
 
     Raises
     ------
     AssociationError
         Two frames of a band have the same name.
     """
-    bands: dict[tuple[str, str, str], list[Frame]] = defaultdict(list)
+    bands: dict[str, list[Frame]] = defaultdict(list)
     for frame in frames:
-        bands[frame.band, frame.filter, frame.pupil].append(frame)
+        bands[frame.band].append(frame)
     return [
         Association(
             product_name=f"{survey_name}_{band.lower()}",
             band=band,
-            filter=filter_name,
-            pupil=pupil,
+            filter=wheels_of(band)[0],
+            pupil=wheels_of(band)[1],
             members=_member_names(members),
         )
-        for (band, filter_name, pupil), members in sorted(bands.items())
+        for band, members in sorted(bands.items())
     ]
 
 
@@ -100,8 +103,7 @@ def write_association(cals: Mapping[str, Path], association: Association, folder
 def read_association(uri: str) -> AssociationFile:
     """Read which frames an association file (of ``asn_from_list``, MAST, or your own) asks for.
 
-    Members that are no science (``exptype``) are left out; folders and levels of the members' names are dropped, so
-    that an association of ``cal`` files selects the ``uncal`` frames of the same exposures too.
+    Members that are no science (``exptype``) are left out, and the folders of the members' names are dropped.
 
     Raises
     ------
@@ -126,7 +128,7 @@ def read_association(uri: str) -> AssociationFile:
     members = product.get("members")
     if not isinstance(members, list):
         raise AssociationError(f"{uri}: product {product_name} has no list of members")
-    names = [_member_name(uri, member) for member in members if _is_science(uri, member)]
+    names = [_member_file(uri, member) for member in members if _is_science(uri, member)]
     if not names:
         raise AssociationError(f"{uri}: product {product_name} has no member with exptype 'science'")
     repeated = sorted(name for name, count in Counter(names).items() if count > 1)
@@ -136,23 +138,52 @@ def read_association(uri: str) -> AssociationFile:
 
 
 def select_frames(frames: Iterable[Frame], asked: AssociationFile, uri: str) -> list[Frame]:
-    """Choose the frames that an association file asks for, in its order.
+    """Choose the frames that an association file asks for, in its order, each once.
+
+    A member is the exposure that its name begins with, whatever follows: ``_cal``, ``_tweakreg``, ``_a3001_crf`` or
+    what a team adds, so that an association of any level selects the frames of the same exposures. Members that are
+    not among the frames are left out; `missing_members` tells which, and why.
 
     Raises
     ------
     AssociationError
-        A member is not among the frames, or the members are of several filters.
+        No member is among the frames, or the members are of several filters.
     """
     by_name = {frame.name: frame for frame in frames}
-    missing = [name for name in asked.members if name not in by_name]
-    if missing:
+    found = (_exposure_of(member, by_name) for member in asked.members)
+    chosen = list(dict.fromkeys(name for name in found if name is not None))
+    if not chosen:
+        shown = ", ".join(asked.members[:SHOWN_MEMBERS])
         raise AssociationError(
-            f"{uri}: {len(missing)} of its {len(asked.members)} members are not among the frames: "
-            f"{', '.join(missing)}; check raw, or why they were refused"
+            f"{uri}: none of its {len(asked.members)} members ({shown}, ...) is among the {len(by_name)} frames; check "
+            f"raw, or why they were refused"
         )
-    chosen = [by_name[name] for name in asked.members]
-    check_same_band(chosen)
-    return chosen
+    check_same_band([by_name[name] for name in chosen])
+    return [by_name[name] for name in chosen]
+
+
+def missing_members(
+    frames: Iterable[Frame], refused: Iterable[RefusedFrame], asked: AssociationFile, uri: str
+) -> tuple[RefusedFrame, ...]:
+    """Tell which members of an association file are not among the frames, and why, in its order.
+
+    Parameters
+    ----------
+    frames, refused
+        The frames of the survey, and the files that cannot take part.
+    asked, uri
+        The association file, and its name.
+    """
+    by_name = {frame.name: frame for frame in frames}
+    reasons = {_file_stem(entry.uri): entry.reason for entry in refused}
+    missing = []
+    for member in asked.members:
+        if _exposure_of(member, by_name) is not None:
+            continue
+        file = next((stem for stem in reasons if _exposure_name(stem) == _exposure_name(member)), None)
+        why = f"{file}.fits {reasons[file]}" if file else "no frame of this exposure lies under raw"
+        missing.append(RefusedFrame(uri=member, reason=f"is a member of {uri}, and is not used: {why}"))
+    return tuple(missing)
 
 
 def check_same_band(frames: Sequence[Frame]) -> None:
@@ -161,7 +192,7 @@ def check_same_band(frames: Sequence[Frame]) -> None:
     Raises
     ------
     AssociationError
-        The frames have more than one filter and pupil; every file is named under its own.
+        The frames have more than one band; every file is named under its own.
     """
     files: dict[str, list[str]] = defaultdict(list)
     for frame in frames:
@@ -213,10 +244,26 @@ def _is_science(uri: str, member: object) -> bool:
     return bool(member["exptype"].lower() == "science")
 
 
-def _member_name(uri: str, member: dict[str, object]) -> str:
+def _member_file(uri: str, member: dict[str, object]) -> str:
     file = member.get("expname")
     if not isinstance(file, str) or not file:
         raise AssociationError(f"{uri}: a member has no expname: {str(member)[:200]}")
-    name = file.replace("\\", "/").rsplit("/", 1)[-1].removesuffix(".fits")
-    stem, _, suffix = name.rpartition("_")
-    return stem if stem and suffix in LEVEL_SUFFIXES else name
+    return _file_stem(file)
+
+
+def _file_stem(file: str) -> str:
+    """File name without folders, however they are written, and without extension."""
+    return file.replace("\\", "/").rsplit("/", 1)[-1].split(".fits")[0]
+
+
+def _exposure_of(member: str, by_name: Mapping[str, Frame]) -> str | None:
+    """Return the frame whose name, whole words of it, a member's name begins with; the longest of several."""
+    parts = member.split("_")
+    names = ("_".join(parts[:count]) for count in range(len(parts), 0, -1))
+    return next((name for name in names if name in by_name), None)
+
+
+def _exposure_name(stem: str) -> str:
+    """Exposure and detector of a JWST name, or what stands before the last word of another."""
+    found = NAME_PATTERN.match(stem)
+    return found.group() if found else stem.rsplit("_", 1)[0]

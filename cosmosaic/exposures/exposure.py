@@ -136,11 +136,11 @@ def _check_instrument(primary: fits.Header) -> None:
 def _facts(headers: FrameHeaders, level: str, name: str) -> dict[str, Any]:
     """Tell which exposure it is, and when and how long it was; all that is missing is named at once."""
     values, missing = values_of(headers.primary, headers.sci), []
-    # References are chosen by subarray and date; a frame that is calibrated needs none.
-    needed = ("FILTER", "PUPIL") if level == "cal" else ("FILTER", "PUPIL", "SUBARRAY")
+    # References are chosen by detector, subarray and date of the header; a frame that is calibrated needs none.
+    needed = ("FILTER", "PUPIL") if level == "cal" else ("DETECTOR", "FILTER", "PUPIL", "SUBARRAY")
     missing += [keyword for keyword in needed if not text_of(headers.primary, keyword)]
     facts: dict[str, Any] = {"start": start_of(values), "detector": detector_of(values, name)}
-    if not facts["detector"]:
+    if not facts["detector"] and "DETECTOR" not in missing:
         missing.append("DETECTOR")
     if not facts["start"] and level != "cal":
         missing.append("DATE-BEG")

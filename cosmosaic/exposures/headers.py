@@ -79,13 +79,22 @@ def read_header(stream: BinaryIO) -> FrameHeaders:
 
 
 def values_of(*headers: fits.Header) -> dict[str, bool | int | float | str]:
-    """Return the values in headers by keyword, the first header's first; cards that cannot be read are left out."""
+    """Return the values in headers by keyword; where several have it, the first header's.
+
+    Raises
+    ------
+    FrameError
+        A card cannot be read.
+    """
     values: dict[str, bool | int | float | str] = {}
     for card in (card for header in headers for card in header.cards):
         try:
             value = card.value
-        except (ValueError, TypeError, LookupError, fits.VerifyError):
-            continue
+        except (ValueError, TypeError, LookupError, fits.VerifyError) as error:
+            raise FrameError(
+                f"is damaged: its card {shown(card.keyword)} cannot be read; download it again, or repair it "
+                f"(astropy's verify('fix'))"
+            ) from error
         if isinstance(value, bool | int | float | str):
             values.setdefault(card.keyword, value)
     return values

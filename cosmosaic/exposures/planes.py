@@ -136,7 +136,7 @@ def _write_anew(source: Path, target: Path, header: fits.Header, changes: Mappin
                 plane = read_plane(hdus, hdu.name).astype(np.float32, copy=False)
                 changed = changes[hdu.name](slice(0, plane.shape[0]), plane)
                 written.append(fits.ImageHDU(changed, _without_scale(hdu.header), name=hdu.name))
-        fits.HDUList(written).writeto(target, overwrite=True)
+        fits.HDUList(written).writeto(target, overwrite=True, output_verify="silentfix+ignore")
     return target
 
 

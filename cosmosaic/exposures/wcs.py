@@ -39,10 +39,13 @@ def read_wcs(tree: bytes) -> Any:
     WcsError
         The tree cannot be read, or holds no WCS.
     """
+    # Looked for on the disk once for the process, and not for each exposure: half of what reading a tree costs.
+    _ = asdf.get_config().extensions, asdf.get_config().resource_manager
     # The planes are outside this tree and must not be looked for; what the WCS holds is read before it is closed.
     try:
         with asdf.config_context() as config:
             config.validate_on_read = False
+            config.warn_on_failed_conversion = False
             with asdf.open(io.BytesIO(tree), lazy_load=True, memmap=False) as file:
                 wcs = file.tree["meta"]["wcs"]
     except Exception as error:

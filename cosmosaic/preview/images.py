@@ -13,6 +13,8 @@ from astropy.wcs import WCS
 from astropy.wcs.utils import proj_plane_pixel_scales
 from numpy.typing import NDArray
 
+from cosmosaic.nircam import band_name
+
 LONGEST_SIDE = 1600
 """Larger mosaics are averaged in blocks until no side is longer than this, in pixels."""
 SMALLEST_SIDE = 700
@@ -95,8 +97,7 @@ def describe(path: Path) -> Mosaic:
         if "SCI" not in hdus:
             raise ValueError(f"{path}: no extension SCI; give a mosaic (_i2d.fits)")
         primary = hdus[0].header
-        pupil = primary.get("PUPIL", "CLEAR")
-        band = primary.get("FILTER", "") + ("" if pupil in ("", "CLEAR") else f"-{pupil}")
+        band = band_name(f"{primary.get('FILTER', '')}-{primary.get('PUPIL') or 'CLEAR'}")
         return Mosaic(path=path, band=band, shape=hdus["SCI"].shape, wcs=WCS(hdus["SCI"].header))
 
 

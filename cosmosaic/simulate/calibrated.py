@@ -89,7 +89,7 @@ def simulate_calibrated(
     """
     window = subarray_window(frame.aperture)
     maps = detector_maps(frame.detector, window)
-    conversion = flux_conversion(frame.detector, frame.filter)
+    conversion = flux_conversion(frame.detector, frame.band)
     pedestal = draw_pedestal(frame, settings)
     flicker = least_squares_slope(draw_flicker(frame, settings), settings) * conversion / maps.flat
     hits = draw_cosmic_rays(frame, settings, maps)

@@ -5,7 +5,7 @@ from itertools import product
 
 import numpy as np
 
-from cosmosaic.nircam import DICHROIC_UM, is_long_wavelength_detector
+from cosmosaic.nircam import DICHROIC_UM, band_name, is_long_wavelength_detector, wheels_of
 from cosmosaic.records import Record
 from cosmosaic.simulate.instrument import FRAME_TIME_S, READOUT_PATTERNS
 from cosmosaic.simulate.psf import PASSBANDS
@@ -62,6 +62,11 @@ class PlannedFrame(Record):
     """True minus nominal direction on the sky (the first times cos dec) in milliarcseconds."""
     seed: int
     """Seed of every random draw of this frame."""
+
+    @property
+    def band(self) -> str:
+        """The filter as astronomers name it, in whichever wheel it is."""
+        return band_name(f"{self.filter}-{self.pupil}")
 
 
 class _Exposure(Record):
@@ -143,6 +148,8 @@ def _plan_frame(settings: SimulationSettings, exposure: _Exposure, detector: str
     visit_id = f"{PROGRAM}{exposure.observation:03d}001"
     visit_group, parallel_sequence, activity = f"{exposure.pair_number + 1:02d}", "1", "01"
     exposure_number = f"{exposure.dither_number:05d}"
+    is_long = is_long_wavelength_detector(detector)
+    filter_name, pupil = wheels_of(exposure.filters.long if is_long else exposure.filters.short)
     return PlannedFrame(
         name=f"jw{visit_id}_{visit_group}{parallel_sequence}{activity}_{exposure_number}_{detector.lower()}",
         program=PROGRAM,
@@ -153,8 +160,8 @@ def _plan_frame(settings: SimulationSettings, exposure: _Exposure, detector: str
         activity=activity,
         exposure=exposure_number,
         detector=detector,
-        filter=exposure.filters.long if is_long_wavelength_detector(detector) else exposure.filters.short,
-        pupil="CLEAR",
+        filter=filter_name,
+        pupil=pupil,
         aperture=aperture_name(detector, settings.subarray),
         subarray=settings.subarray,
         start=exposure.start.isoformat(timespec="milliseconds"),
@@ -202,6 +209,6 @@ def _check(settings: SimulationSettings) -> None:
         for channel, name, wheel in (("short", pair.short, short), ("long", pair.long, long)):
             if name not in wheel:
                 raise ValueError(
-                    f"simulation.filter_pairs: {channel} filter {name} is not in the {channel}-wavelength filter wheel,"
-                    f" which holds {', '.join(sorted(wheel))}"
+                    f"simulation.filter_pairs: {channel} filter {name} is none of the {channel}-wavelength channel,"
+                    f" which has {', '.join(sorted(wheel))}"
                 )

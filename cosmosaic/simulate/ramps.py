@@ -106,7 +106,7 @@ def simulate_ramp(
             f"{frame.name}: sky has shape {surface_brightness.shape}, {frame.aperture} {window.ny, window.nx}"
         )
     maps = detector_maps(frame.detector, window)
-    conversion = flux_conversion(frame.detector, frame.filter)
+    conversion = flux_conversion(frame.detector, frame.band)
     pedestal = draw_pedestal(frame, settings)
     hits = draw_cosmic_rays(frame, settings, maps)
     flicker = draw_flicker(frame, settings)

@@ -17,7 +17,7 @@ from crds.core.rmap import Mapping as CrdsMapping
 from numpy.polynomial import polynomial
 from numpy.typing import NDArray
 
-from cosmosaic.nircam import DETECTOR_PIXELS, DICHROIC_UM, is_long_wavelength_detector
+from cosmosaic.nircam import DETECTOR_PIXELS, DICHROIC_UM, is_long_wavelength_detector, wheels_of
 from cosmosaic.provenance import order_asdf_history
 from cosmosaic.simulate.geometry import (
     ARCSEC_PER_RADIAN,
@@ -94,7 +94,7 @@ def write_crds_cache(settings: SimulationSettings, folder: Path) -> None:
     """
     frames = plan_frames(settings)
     first = {frame.detector: frame for frame in reversed(frames)}
-    filters = sorted({frame.filter for frame in frames})
+    filters = sorted({frame.band for frame in frames})
     files = [file for detector in sorted(first) for file in _detector_files(first[detector], filters, settings)]
     files += _instrument_files(filters)
     references = folder / "references/jwst/nircam"
@@ -223,7 +223,7 @@ def _area_reference(frame: PlannedFrame) -> bytes:
 
 def _photom_reference(detector: str, filters: Sequence[str]) -> bytes:
     area = nominal_pixel_area_arcsec2(detector)
-    rows = [(name, "CLEAR", flux_conversion(detector, name), 0.0) for name in filters]
+    rows = [(*wheels_of(name), flux_conversion(detector, name), 0.0) for name in filters]
     table = np.array(rows, dtype=[("filter", "S12"), ("pupil", "S12"), ("photmjsr", "f4"), ("uncertainty", "f4")])
     header = _header(detector) | {
         "REFTYPE": "PHOTOM",
@@ -245,10 +245,15 @@ def _distortion_reference(detector: str) -> bytes:
 
 def _instrument_files(filters: Sequence[str]) -> list[_ReferenceFile]:
     """Reference files that all detectors share."""
-    offsets = [{"filter": name, "pupil": "CLEAR", "row_offset": 0.0, "column_offset": 0.0} for name in filters]
+    wheels = [wheels_of(name) for name in filters]
+    offsets = [{"filter": name, "pupil": pupil, "row_offset": 0.0, "column_offset": 0.0} for name, pupil in wheels]
     filteroffset = {"meta": _asdf_meta("filteroffset", "FilteroffsetModel"), "filters": offsets}
     zero_points = Table(
-        {"filter": list(filters), "pupil": ["CLEAR"] * len(filters), "abvega_offset": [0.0] * len(filters)}
+        {
+            "filter": [name for name, _ in wheels],
+            "pupil": [pupil for _, pupil in wheels],
+            "abvega_offset": [0.0] * len(filters),
+        }
     )
     abvega = {"meta": _asdf_meta("abvegaoffset", "ABVegaOffsetModel"), "abvega_offset": zero_points}
     contents = {
@@ -270,7 +275,8 @@ def _aperture_reference(filters: Sequence[str]) -> bytes:
     for name in filters:
         pixel_arcsec = _native_pixel_arcsec(name)
         enclosing = np.interp(fractions, encircled_energy(name, radii, pixel_arcsec), radii) / pixel_arcsec
-        rows += [(name, "CLEAR", f, radius, 1 / f, 40.0, 50.0) for f, radius in zip(fractions, enclosing, strict=True)]
+        wheels = wheels_of(name)
+        rows += [(*wheels, f, radius, 1 / f, 40.0, 50.0) for f, radius in zip(fractions, enclosing, strict=True)]
     dtype = [("filter", "S12"), ("pupil", "S15")]
     dtype += [(column, "f4") for column in ("eefraction", "radius", "apcorr", "skyin", "skyout")]
     header = _header("N/A") | {"REFTYPE": "APCORR", "EXP_TYPE": "NRC_IMAGE", "DATAMODL": "NrcImgApcorrModel"}

@@ -247,13 +247,13 @@ def _stamps(frame: PlannedFrame, scene: Table) -> Iterator[_Stamp]:
     pixel_scale = DRAWN_LONG_PIXEL_ARCSEC if is_long_wavelength_detector(frame.detector) else DRAWN_SHORT_PIXEL_ARCSEC
     for index in np.flatnonzero(np.isfinite(x)):
         row = scene[int(index)]
-        flux = float(row[f"flux_{frame.filter}"])
+        flux = float(row[f"flux_{frame.band}"])
         if not flux > 0:
             continue
-        reach = _psf_reach_arcsec(frame.filter, pixel_scale, flux) + _profile_reach_arcsec(row, flux, pixel_scale)
+        reach = _psf_reach_arcsec(frame.band, pixel_scale, flux) + _profile_reach_arcsec(row, flux, pixel_scale)
         if outside[index] * pixel_scale > reach:
             continue
-        profile = _profile(row, position_angle[index], frame.filter, pixel_scale) * flux
+        profile = _profile(row, position_angle[index], frame.band, pixel_scale) * flux
         yield _Stamp(profile, x[index], y[index], reach / pixel_scale, local_jacobian(frame, x[index], y[index]))
 
 

@@ -80,7 +80,7 @@ def draw_scene(settings: SimulationSettings, frames: Sequence[PlannedFrame]) -> 
         The scene, complete to `MARGIN_ARCSEC` around the frames.
     """
     circles = np.unique([_enclosing_circle(frame) for frame in frames], axis=0)
-    filters = sorted({frame.filter for frame in frames})
+    filters = sorted({frame.band for frame in frames})
     cells = sorted({cell for circle in circles for cell in _cells(circle)})
     pieces = [_draw_cell(settings, band, column, filters) for band, column in cells]
     columns = {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}

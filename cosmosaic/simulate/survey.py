@@ -53,7 +53,7 @@ def survey_scene(settings: SimulationSettings, frames: Sequence[PlannedFrame], c
         The settings name a catalogue and no local copy of it is given, or it is not fit for use.
     """
     if catalog is not None:
-        return read_scene(catalog, sorted({frame.filter for frame in frames}))
+        return read_scene(catalog, sorted({frame.band for frame in frames}))
     if settings.catalog is not None:
         raise ValueError(f"simulation.catalog {settings.catalog} needs a local copy; pass it as catalog")
     return draw_scene(settings, frames)
@@ -92,7 +92,7 @@ def simulate_frame(
     raw, truth = folder / "raw", folder / "truth"
     for part in (raw, truth):
         part.mkdir(parents=True, exist_ok=True)
-    sky = surface_brightness(frame, scene, sky_level(frame.filter, settings.sky_mjy_sr), image)
+    sky = surface_brightness(frame, scene, sky_level(frame.band, settings.sky_mjy_sr), image)
     path, truth_path = raw / f"{frame.name}_{settings.level}.fits", truth / f"{frame.name}_truth.fits"
     write_frame_truth(_WRITERS[settings.level](frame, sky, settings, path), truth_path)
     return path, truth_path

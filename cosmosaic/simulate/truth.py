@@ -91,8 +91,8 @@ def frames_table(frames: Sequence[PlannedFrame], settings: SimulationSettings) -
         (
             frame.name,
             frame.detector,
-            frame.filter,
-            sky_level(frame.filter, settings.sky_mjy_sr),
+            frame.band,
+            sky_level(frame.band, settings.sky_mjy_sr),
             draw_pedestal(frame, settings),
             frame.ra_error_mas,
             frame.dec_error_mas,
@@ -107,7 +107,7 @@ def frames_table(frames: Sequence[PlannedFrame], settings: SimulationSettings) -
 def psf_table(frames: Sequence[PlannedFrame]) -> Table:
     """Encircled energy of each filter, on its detectors' native pixels."""
     rows = []
-    for filter_name, detector in sorted({frame.filter: frame.detector for frame in frames}.items()):
+    for filter_name, detector in sorted({frame.band: frame.detector for frame in frames}.items()):
         pixel_scale = float(np.sqrt(nominal_pixel_area_arcsec2(detector)))
         energies = encircled_energy(filter_name, PSF_RADII_ARCSEC, pixel_scale)
         rows += [(filter_name, pixel_scale, *pair) for pair in zip(PSF_RADII_ARCSEC, energies, strict=True)]

@@ -9,6 +9,7 @@ from astropy.io import fits
 from jwst import datamodels
 from real import real
 
+from cosmosaic.cells.cells import usable_pixels
 from cosmosaic.drizzle.exposure import PLANES, ExposureError, read_exposure, write_flagged
 from cosmosaic.survey import SkySettings
 
@@ -70,6 +71,11 @@ def written(cal: Path, folder: Path, change: dict[str, Callable[[fits.ImageHDU],
     return path
 
 
+def usable_pixels_of(path: Path) -> int:
+    with datamodels.open(path) as model:
+        return int(usable_pixels(model).sum())
+
+
 def published(source: Path, folder: Path) -> Path:
     target = folder / source.name.replace("_cal", "_crf")
     return write_flagged(source, read_exposure(source, LEVEL), LEVEL, SkySettings(), target, "COMPLETE")
@@ -86,6 +92,11 @@ def test_an_exposure_in_any_encoding_is_read_and_published_alike(cal: Path, tmp_
     assert unflagged.sum() > 9000
     np.testing.assert_array_equal(found.dq[unflagged], expected.dq[unflagged])
     np.testing.assert_allclose(found.sci[unflagged], expected.sci[unflagged], atol=tolerance, rtol=0)
+    # The sky is measured on what jwst reads.
+    with datamodels.open(other) as model:
+        np.testing.assert_array_equal(model.dq[unflagged], expected.dq[unflagged])
+        np.testing.assert_allclose(model.data[unflagged], expected.sci[unflagged], atol=tolerance, rtol=0)
+        assert usable_pixels(model).sum() >= usable_pixels_of(plain)
     ours, theirs = published(other, tmp_path / "other"), published(plain, tmp_path / "plain")
     with fits.open(ours) as hdus, fits.open(theirs) as truth:
         assert [hdu.name for hdu in hdus] == [hdu.name for hdu in truth]

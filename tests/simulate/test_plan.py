@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 import numpy as np
 import pytest
 
+from cosmosaic.nircam import BLOCKING_FILTERS
 from cosmosaic.simulate.geometry import nominal_attitude, sky_to_pixel
 from cosmosaic.simulate.plan import exposure_duration_s, plan_frames
 from cosmosaic.survey import FilterPair, Pointing, SimulationSettings
@@ -87,10 +88,19 @@ def test_every_pointing_is_an_observation() -> None:
         ({"detectors": ("NRCB1", "NRCB1")}, "twice"),
         ({"detectors": ("NRCA1", "NRCB1")}, "SUB640 exists on module B alone.*NRCA1"),
         ({"filter_pairs": (FilterPair(short="F277W", long="F444W"),)}, "short filter F277W.*F115W"),
-        ({"filter_pairs": (FilterPair(short="F115W", long="F405N"),)}, "long filter F405N.*F444W"),
+        ({"filter_pairs": (FilterPair(short="F115W", long="F164N"),)}, "long filter F164N.*F444W"),
         ({"pointings": (Pointing(ra=1, dec=1),) * 1000}, "1000 pointings"),
     ],
 )
 def test_impossible_plans_are_refused_with_the_reason(changes: dict, complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         plan_frames(SimulationSettings(**changes))
+
+
+@pytest.mark.parametrize("band", BLOCKING_FILTERS)
+def test_filters_of_the_pupil_wheel_are_observed_through_both_wheels(band: str) -> None:
+    short, long = (band, "F444W") if band < "F200W" else ("F115W", band)
+    pairs = (FilterPair(short=short, long=long),)
+    frames = plan_frames(SimulationSettings(detectors=("NRCB1", "NRCBLONG"), filter_pairs=pairs))
+    (wheels,) = {(frame.filter, frame.pupil) for frame in frames if frame.band == band}
+    assert wheels == (BLOCKING_FILTERS[band], band)

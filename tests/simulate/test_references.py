@@ -30,7 +30,7 @@ from cosmosaic.survey import FilterPair, SimulationSettings
 SETTINGS = SimulationSettings(
     subarray="SUB160",
     detectors=("NRCB1",),
-    filter_pairs=(FilterPair(short="F115W", long="F277W"),),
+    filter_pairs=(FilterPair(short="F162M", long="F277W"),),
     groups=4,
     flicker_noise=False,
 )
@@ -103,12 +103,13 @@ def test_references_describe_the_simulated_detector(cache: Path) -> None:
             np.testing.assert_allclose(hdus["SCI"].data, expected, rtol=1e-6)
     with fits.open(reference(cache, "simulated_nircam_nrcb1_photom.fits")) as hdus:
         row = hdus["PHOTOM"].data[0]
-        assert (row["filter"], row["photmjsr"]) == ("F115W", pytest.approx(flux_conversion("NRCB1", "F115W")))
+        assert (row["filter"], row["pupil"]) == ("F150W2", "F162M")
+        assert row["photmjsr"] == pytest.approx(flux_conversion("NRCB1", "F162M"))
 
 
 def test_aperture_corrections_enclose_more_light_at_larger_radii(cache: Path) -> None:
     with fits.open(reference(cache, "simulated_nircam_apcorr.fits")) as hdus:
-        rows = hdus["APCORR"].data[hdus["APCORR"].data["filter"] == "F115W"]
+        rows = hdus["APCORR"].data[hdus["APCORR"].data["pupil"] == "F162M"]
     assert np.all(np.diff(rows["radius"]) > 0)
     assert 0.5 < rows["radius"][4] < 3.0
     np.testing.assert_allclose(rows["apcorr"] * rows["eefraction"], 1, rtol=1e-6)

@@ -1,8 +1,14 @@
 """Headers that say how a file was made, and nothing that differs between equal runs."""
 
+import shutil
+import warnings
+from pathlib import Path
+
 import pytest
 from astropy.io import fits
 from astropy.table import Table
+from astropy.wcs import WCS
+from real import real
 from stdatamodels.jwst import datamodels
 
 from cosmosaic.provenance import NO_DATE, save_model, stamp
@@ -64,3 +70,18 @@ def test_order_in_which_asdf_met_its_extensions_does_not_show(stamped, tmp_path)
         stamp(path, "calibrate_ramp", "0" * 32, (INPUT,), (GAIN,))
         made.append(path.read_bytes())
     assert made[0] == made[1]
+
+
+@pytest.mark.parametrize("lost", [(), ("DATE-BEG", "DATE-AVG", "DATE-END")])
+def test_a_product_of_a_real_exposure_opens_without_a_warning(tmp_path: Path, lost: tuple[str, ...]) -> None:
+    path = Path(shutil.copy(real("cal/*_cal.fits"), tmp_path))
+    with fits.open(path, mode="update") as hdus:
+        before = hdus["SCI"].header.copy()
+        for keyword in lost:
+            del hdus["SCI"].header[keyword]
+    stamp(path, "step", "key", (), ())
+    with fits.open(path) as hdus, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        WCS(hdus["SCI"].header)
+        assert hdus["SCI"].header["DATE-BEG"] == before["DATE-BEG"]
+        assert hdus["SCI"].header["OBSGEO-H"] > 1e9

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from cosmosaic.survey import Survey, load_survey
+from cosmosaic.survey import SkySettings, Survey, load_survey
 
 
 @pytest.fixture
@@ -101,6 +101,18 @@ def setting_paths(model, prefix=""):
         else:
             paths[prefix + name] = field.description
     return paths
+
+
+@pytest.mark.parametrize("written", ["F470N", "F444W-F470N", "f470n-f444w", "F470N+F444W", "f470n"])
+def test_a_filter_has_one_name_however_it_is_written(written: str) -> None:
+    survey = Survey(filters=(written,), sky={"source_masks": {written: "mask.fits"}})
+    assert survey.filters == ("F470N",)
+    assert survey.sky.source_masks == {"F470N": "mask.fits"}
+
+
+def test_templates_of_wisps_are_keyed_by_the_name_of_the_band() -> None:
+    templates = {"NRCB4_F150W2-F162M": "a.fits", "nrcb3_f162m": "b.fits"}
+    assert SkySettings(wisp_templates=templates).wisp_templates == {"NRCB4_F162M": "a.fits", "NRCB3_F162M": "b.fits"}
 
 
 def test_an_old_name_of_a_setting_is_refused_with_the_new_one(tmp_path, monkeypatch):

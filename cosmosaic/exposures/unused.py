@@ -1,0 +1,34 @@
+"""Settings that name what was not observed."""
+
+from collections.abc import Iterable
+
+from cosmosaic.records import Frame
+from cosmosaic.survey import Survey
+
+
+def unused_settings(survey: Survey, frames: Iterable[Frame]) -> tuple[str, ...]:
+    """Tell which files of the user's are for a detector or a filter that no frame is of, one sentence each.
+
+    Parameters
+    ----------
+    survey
+        The settings.
+    frames
+        All frames that take part.
+    """
+    frames = list(frames)
+    detectors, bands = {frame.detector for frame in frames}, {frame.band for frame in frames}
+    pairs = {f"{frame.detector}_{frame.band}" for frame in frames}
+    return (
+        *_unused("references.gain_maps", survey.references.gain_maps, detectors),
+        *_unused("sky.wisp_templates", survey.sky.wisp_templates, pairs),
+        *_unused("sky.source_masks", survey.sky.source_masks, bands),
+    )
+
+
+def _unused(setting: str, names: Iterable[str], observed: set[str]) -> list[str]:
+    there = ", ".join(sorted(observed)) or "nothing"
+    return [
+        f"{setting}: {name} is in no frame, and its file is not used; observed are {there}"
+        for name in sorted(set(names) - observed)
+    ]
