@@ -55,6 +55,8 @@ COLUMNS = (
     "sky_growth_pct",
     "sky_moved_mjy_sr",
     "align_moved_mas",
+    "implausible_pixels",
+    "outlier_pixels",
     "noise_factor",
     "depth_5sigma_ab",
     "sources",

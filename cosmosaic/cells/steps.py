@@ -79,8 +79,6 @@ def source_masks(frames: Iterable[Frame], job: Job) -> dict[str, SourceMask]:
         footprints = {frame.name: frame.footprint for frame in frames if frame.band == band}
         if footprints:
             masks[band] = _source_mask(store.absolute_uri(uri), footprints, job)
-        else:
-            job.note(f"{SETTING}: there is no exposure of {band}, whose mask is not used")
     return masks
 
 

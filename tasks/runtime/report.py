@@ -23,7 +23,7 @@ from cosmosaic.steps.publication import Published
 from cosmosaic.steps.retention import record_use
 from cosmosaic.storage import store
 from cosmosaic.survey import Survey
-from tasks.runtime.graph import placed
+from tasks.runtime.graph import Node, placed
 from tasks.runtime.leftovers import let_servers_give_way
 from tasks.runtime.run import Ledger, Publication, Run, counted, plan_workers
 from tasks.runtime.runners import open_runner, plan_of_one_worker
@@ -132,8 +132,7 @@ def _rows(publication: Publication, run: Run) -> list[dict[str, Any]]:
         return []
     shared = dict(publication.columns)
     for outputs in publication.described_by:
-        (node,) = outputs.nodes
-        shared |= node.kind.row(node.result.facts if node.result else {}) if node.result else {}
+        shared |= _facts(outputs.nodes[0])
     products = Published.of(made["products"]).products
     return [
         {
@@ -143,8 +142,14 @@ def _rows(publication: Publication, run: Run) -> list[dict[str, Any]]:
             "size": products[place].stored.size,
         }
         | shared
-        for place, file in placed(publication.files).items()
+        | _facts(maker)
+        for place, (file, maker) in placed(publication.files).items()
     ]
+
+
+def _facts(node: Node | None) -> dict[str, Any]:
+    """What the run table says of a step that has ended well."""
+    return node.kind.row(node.result.facts) if node and node.result else {}
 
 
 def _state(run: Run, rows: list[dict[str, Any]]) -> State:
@@ -231,6 +236,13 @@ def _print_summary(run: Run, rows: list[dict[str, Any]], state: State) -> None:
     ledger, wall = run.ledger, time.perf_counter() - run.clock
     run.note(f"products in {run.products}, run table {run.products}/summary.csv")
     run.note(f"{len(ledger.executed)} steps executed, {len(ledger.cached)} from cache, in {wall:.0f} s")
+    implausible = {
+        record.label.split(": ")[-1]: int(record.result.facts["implausible_pixels"])
+        for record in ledger.records
+        if record.result and record.result.facts.get("implausible_pixels")
+    }
+    for name, pixels in sorted(implausible.items()):
+        run.note(f"warning {name}: {counted(pixels, 'pixel')} with implausible values flagged and not used")
     if ledger.failed:
         run.note(_failures(run))
     for record in ledger.causes:
