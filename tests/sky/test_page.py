@@ -16,8 +16,8 @@ from sky.skies import GRID, PIXEL_RMS, make_survey
 
 from cosmosaic.cells.cells import write_cells
 from cosmosaic.geometry.windows import Box, lattice, tile_name, window_of
-from cosmosaic.sky.methods import clean, solve_overlaps
 from cosmosaic.records import STATES
+from cosmosaic.sky.methods import clean, solve_overlaps
 from cosmosaic.verdict.judgement import judge_sky
 from cosmosaic.verdict.page import write_page
 
