@@ -8,7 +8,7 @@ from scipy import ndimage
 from sky.skies import GRID, PIXEL_RMS, make_survey
 
 from cosmosaic.cells.cells import CellSurvey, stack
-from cosmosaic.sky.methods import SkyInputs, find_sources, measure, values_of
+from cosmosaic.sky.methods import SkyInputs, bright_cells, find_sources, measure, values_of
 from cosmosaic.sky.pedestal import Level
 from cosmosaic.sky.unseen import Unseen, allow_for, shows_empty_sky, unseen_light
 from cosmosaic.sky.zero import EMPTY_SKY, NO_EMPTY_SKY
@@ -54,6 +54,14 @@ def test_planes_and_stripes_of_the_nebula_are_the_skys(nebula, tmp_path):
     planes = measure("overlap-planes", SkyInputs(nebula, [], None, tmp_path)).patterns
     # It differs by more than the pixel rms, fifty times over, from side to side of one exposure.
     assert max(np.abs(nodes).max() for (nodes,) in planes.values()) < 0.02 * PIXEL_RMS
+
+
+def test_a_nebula_cancels_in_differences_and_stars_in_it_do_not():
+    star = 2.0 * np.exp(-np.hypot(X - 60, Y - 60))
+    survey = make_survey(TRUE, galaxies=0, light=2.0 * np.sin(X / 23 + 1) * np.cos(Y / 31) + star)
+    bright = bright_cells(survey, find_sources(survey).levels)
+    assert bright[60, 60]
+    assert bright.mean() < 0.3
 
 
 def test_a_galaxy_that_fills_some_exposures_leaves_no_steps_and_its_zero(galaxy, tmp_path):
@@ -114,6 +122,10 @@ def test_a_pedestal_is_corrected_by_what_a_shallower_mask_tells():
     corrected = allow_for(level, higher, left, more, PIXEL_RMS)
     assert 0.008 < (0.3 - corrected.value) / PIXEL_RMS < 0.014
     assert corrected.error > 0.3 * (0.3 - corrected.value)
+    # Where light is everywhere a mode tells next to nothing, and a slope is the sky's.
+    lost = allow_for(level, higher, left._replace(variance=PIXEL_RMS**2), more, PIXEL_RMS)
+    assert lost.error > 0.9 * PIXEL_RMS < lost.slope_errors[0]
+    assert allow_for(level, higher, left._replace(slope=PIXEL_RMS), more, PIXEL_RMS).error > 0.2 * PIXEL_RMS
     # Noise that is not significant corrects nothing.
     assert allow_for(level, higher, left._replace(error=PIXEL_RMS**2), more, PIXEL_RMS) == level
 
