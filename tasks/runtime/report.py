@@ -231,6 +231,8 @@ def _print_summary(run: Run, rows: list[dict[str, Any]], state: State) -> None:
             row.get("sky_verdict") or "-",
         )
     run.console.print(table)
+    for row in (row for row in rows if row["kind"] == "verdict" and row.get("sky_zero_state") == "not measurable"):
+        run.note(f"{row['filter']}: no empty sky to measure the absolute level on; see {row['product']}")
     for row in (row for row in rows if row["kind"] == "sky page"):
         run.note(f"is the sky flat? {row['product']}")
     ledger, wall = run.ledger, time.perf_counter() - run.clock

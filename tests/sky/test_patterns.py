@@ -106,7 +106,7 @@ def test_surface_takes_a_slope_out_of_the_mosaic_and_leaves_the_broad_galaxy(tmp
     true = scene(np.random.default_rng(1), 60)
     assert abs((after - true)[free & np.isfinite(after)].mean()) < 0.01 * PIXEL_RMS
     at_galaxy = np.hypot(x - 60, y - 60) < 6
-    assert after[at_galaxy].sum() == pytest.approx(true[at_galaxy].sum(), rel=0.02)
+    assert after[at_galaxy].sum() == pytest.approx(true[at_galaxy].sum(), rel=0.025)
 
 
 def test_cells_on_disk_are_the_cells_and_do_not_move_when_exposures_are_added(tmp_path):
