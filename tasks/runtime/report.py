@@ -19,6 +19,7 @@ from cosmosaic.preview.thumbnails import THUMBNAIL_SUFFIX
 from cosmosaic.processes import workers
 from cosmosaic.processes.workers import WorkerPlan
 from cosmosaic.run_table import COLUMNS, write_run
+from cosmosaic.steps.files import File, Many, Promise
 from cosmosaic.steps.publication import Published
 from cosmosaic.steps.retention import record_use
 from cosmosaic.storage import store
@@ -127,24 +128,31 @@ def record_run(run: Run, rows: list[dict[str, Any]], state: str, error: str, fou
 
 def _rows(publication: Publication, run: Run) -> list[dict[str, Any]]:
     """The rows of products that were published together; none where they could not be."""
-    made = run.results({"products": publication.published})
-    if not made:
+    results = run.results({"products": publication.published})
+    if not results:
         return []
     shared = dict(publication.columns)
     for outputs in publication.described_by:
         (node,) = outputs.nodes
-        shared |= node.kind.row(node.result.facts if node.result else {}) if node.result else {}
-    products = Published.of(made["products"]).products
+        shared |= node.row
+    products = Published.of(results["products"]).products
     return [
         {
-            "kind": file.kind,
+            "kind": made.kind,
             "product": products[place].stored.uri,
             "sha256": products[place].stored.sha256,
             "size": products[place].stored.size,
         }
         | shared
-        for place, file in placed(publication.files).items()
+        | _own_columns(file)
+        for file in publication.files
+        for place, made in placed((file,)).items()
     ]
+
+
+def _own_columns(file: File | Many) -> dict[str, Any]:
+    """What the step that made a file says of it."""
+    return file.source.node.row if isinstance(file.source, Promise) else {}
 
 
 def _state(run: Run, rows: list[dict[str, Any]]) -> State:
