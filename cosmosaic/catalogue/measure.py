@@ -142,5 +142,6 @@ def catalog_mosaic(mosaic: Path, settings: CatalogSettings, band: str, stem: str
     """Measure the sources of a mosaic (``_i2d``) and its noise; write catalogue and segmentation map."""
     catalog = measure_mosaic(mosaic, settings, band)
     files = write_catalog(catalog, folder, stem)
-    facts = {name: value for name, value in catalog.statistics.model_dump().items() if value is not None}
-    return Made(catalogue=files.ecsv, parquet=files.parquet, segments=files.segments, facts=facts)
+    return Made(
+        catalogue=files.ecsv, parquet=files.parquet, segments=files.segments, facts=catalog.statistics.model_dump()
+    )

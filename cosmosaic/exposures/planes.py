@@ -71,7 +71,7 @@ def read_plane(hdus: fits.HDUList, name: str) -> NDArray[Any]:
     Parameters
     ----------
     hdus
-        An open FITS file.
+        A FITS file that was opened with ``memmap=False``: flags cannot be mapped.
     name
         Extension; of several the first counts. Flags (DQ) come as ``uint32``, all others as ``float32``.
 

@@ -87,7 +87,7 @@ def call(step: Step, path_of: Callable[[StoredObject], Path], folder: Path) -> M
     Raises
     ------
     DeclarationError
-        An output is missing, of another kind, or not declared.
+        An output is missing, of another kind, or not declared; or a fact is missing that a column shows.
     """
     arguments = {name: _with_paths(value, path_of) for name, value in step.inputs.items()}
     made: Made = resolve_name(step.function)(**arguments, **step.parameters, folder=folder)
@@ -119,7 +119,7 @@ def _perform(
     published = {
         path: store.publish_once(path, store.join(target, path.relative_to(outputs).as_posix())) for path in made.paths
     }
-    return {name: _with_objects(value, published) for name, value in made.files.items()}, made.facts
+    return {name: _with_objects(value, published) for name, value in made.files.items()}, made.known_facts
 
 
 def _fetch(inputs: tuple[StoredObject, ...], name: str, folder: Path) -> dict[StoredObject, Path]:
@@ -151,6 +151,9 @@ def _check_made(step: Step, made: Made) -> None:
     declared = step.outputs.fields()
     if set(made.files) != set(declared):
         raise DeclarationError(f"{step.function} made {sorted(made.files)}, its step declares {sorted(declared)}")
+    unknown = sorted(set(step.columns) - set(made.facts))
+    if unknown:
+        raise DeclarationError(f"{step.function} gave no facts {unknown}, which its step's columns show")
     for name, field in declared.items():
         value = made.files[name]
         if value is None and not field.is_optional:

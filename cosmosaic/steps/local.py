@@ -68,7 +68,7 @@ def _run(step: Step, folder: Path) -> StepResult:
         else value and _stored(value)
         for name, value in made.files.items()
     }
-    return StepResult(step=step.name, key="", files=files, facts=made.facts, cpu_s=0.0, wall_s=0.0, peak_mb=0.0)
+    return StepResult(step=step.name, key="", files=files, facts=made.known_facts, cpu_s=0.0, wall_s=0.0, peak_mb=0.0)
 
 
 def _stored(made: Any) -> Any:

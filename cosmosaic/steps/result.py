@@ -15,14 +15,21 @@ class Made:
     Parameters
     ----------
     facts
-        Numbers by name.
+        Numbers by name, None for what could not be measured; all that the step's columns show are named.
     files
         A path, a mapping of paths by name, or None for each output that the step declares.
     """
 
-    def __init__(self, *, facts: Mapping[str, float] | None = None, **files: Path | Mapping[str, Path] | None) -> None:
-        self.facts: dict[str, float] = dict(facts or {})
+    def __init__(
+        self, *, facts: Mapping[str, float | None] | None = None, **files: Path | Mapping[str, Path] | None
+    ) -> None:
+        self.facts: dict[str, float | None] = dict(facts or {})
         self.files: dict[str, Any] = files
+
+    @property
+    def known_facts(self) -> dict[str, float]:
+        """The facts that could be measured."""
+        return {name: value for name, value in self.facts.items() if value is not None}
 
     @property
     def paths(self) -> list[Path]:

@@ -182,11 +182,11 @@ def _sky(survey: CellSurvey, levels: dict[str, float]) -> np.ndarray:
     return 100.0 / survey.pixel_rms * stack(survey, levels)
 
 
-def _facts(verdict: Verdict) -> dict[str, float]:
-    """Numbers for the run table: those that are known, and states as places in `STATES`."""
+def _facts(verdict: Verdict) -> dict[str, float | None]:
+    """Numbers for the run table, None for those that are not known, and states as places in `STATES`."""
     numbers = {f"{metric.name}_pct": metric.value for metric in verdict.metrics}
     numbers |= {"levels_pct": verdict.score, "steps_pct": verdict.steps}
     states = {f"{metric.name}_state": metric.state for metric in verdict.metrics} | {"state": verdict.state}
-    return {name: round(float(value), DIGITS) for name, value in numbers.items() if np.isfinite(value)} | {
+    return {name: round(float(value), DIGITS) if np.isfinite(value) else None for name, value in numbers.items()} | {
         name: float(STATES.index(state)) for name, state in states.items()
     }

@@ -43,6 +43,11 @@ class Node:
     task_run: Any = None
     """Identifier of its task run."""
 
+    @property
+    def row(self) -> dict[str, Any]:
+        """What the run table says of it; nothing where it failed."""
+        return self.kind.row(self.result.facts) if self.result else {}
+
 
 @dataclass(frozen=True)
 class Outcome:

@@ -23,7 +23,7 @@ from cosmosaic.steps.publication import Published
 from cosmosaic.steps.retention import record_use
 from cosmosaic.storage import store
 from cosmosaic.survey import Survey
-from tasks.runtime.graph import Node, placed
+from tasks.runtime.graph import placed
 from tasks.runtime.leftovers import let_servers_give_way
 from tasks.runtime.run import Ledger, Publication, Run, counted, plan_workers
 from tasks.runtime.runners import open_runner, plan_of_one_worker
@@ -127,13 +127,13 @@ def record_run(run: Run, rows: list[dict[str, Any]], state: str, error: str, fou
 
 def _rows(publication: Publication, run: Run) -> list[dict[str, Any]]:
     """The rows of products that were published together; none where they could not be."""
-    made = run.results({"products": publication.published})
-    if not made:
+    results = run.results({"products": publication.published})
+    if not results:
         return []
     shared = dict(publication.columns)
     for outputs in publication.described_by:
-        shared |= _facts(outputs.nodes[0])
-    products = Published.of(made["products"]).products
+        shared |= outputs.nodes[0].row
+    products = Published.of(results["products"]).products
     return [
         {
             "kind": file.kind,
@@ -142,14 +142,9 @@ def _rows(publication: Publication, run: Run) -> list[dict[str, Any]]:
             "size": products[place].stored.size,
         }
         | shared
-        | _facts(maker)
+        | (maker.row if maker else {})
         for place, (file, maker) in placed(publication.files).items()
     ]
-
-
-def _facts(node: Node | None) -> dict[str, Any]:
-    """What the run table says of a step that has ended well."""
-    return node.kind.row(node.result.facts) if node and node.result else {}
 
 
 def _state(run: Run, rows: list[dict[str, Any]]) -> State:

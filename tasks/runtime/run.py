@@ -158,7 +158,8 @@ class Run:
         made
             Outputs of steps, and files.
         columns, described_by
-            What the run table says of each: values by column, and steps whose facts it tells.
+            What the run table says of each product besides the columns of the step that made it: values by column, and
+            other steps whose columns are shown.
         """
         files: list[File | Many] = []
         for one in made:

@@ -9,13 +9,14 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_type_hints
+from typing import ClassVar, get_type_hints
 
 import pytest
 
 import cosmosaic
 from cosmosaic.processes import workers
 from cosmosaic.records import Reference, StoredObject
+from cosmosaic.run_table import COLUMNS
 from cosmosaic.steps.declaration import GENERAL, MissingFileError, Outputs, Step, consulted, surviving
 from cosmosaic.steps.execution import DeclarationError, execute, is_intact, key_of
 from cosmosaic.steps.files import File, Many, Promise
@@ -60,6 +61,13 @@ class Breaks(Join):
     """Promises a text and makes something else."""
 
     function = "support.children:promise_breaker"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shows(Join):
+    """Shows a fact that its function does not give."""
+
+    columns: ClassVar = {"sources": "sources"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,6 +168,8 @@ def test_a_step_reads_its_inputs_and_leaves_its_files_in_the_cache(tmp_path):
     assert not is_intact(result)
     with pytest.raises(DeclarationError, match=r"joined\.fits does not end in \.txt"):
         execute(Breaks(parts=tuple(sources), noted=None), str(tmp_path / "cache"), plan)
+    with pytest.raises(DeclarationError, match=r"gave no facts \['sources'\]"):
+        execute(Shows(parts=tuple(sources), noted=None), str(tmp_path / "cache"), plan)
     workers.stop_workers()
 
 
@@ -193,6 +203,12 @@ def test_no_step_takes_settings_that_name_things_filter_by_filter(step):
     """A mask or wisp template for one filter would run the steps of every other filter again."""
     too_wide = {Survey, SkySettings, ReferenceSettings}
     assert not too_wide & set(get_type_hints(step).values())
+
+
+def test_the_run_table_has_the_columns_of_each_declared_step():
+    columns = {column for step in declared_steps() for column in step.columns.values()}
+    assert columns
+    assert columns <= set(COLUMNS)
 
 
 def test_each_declared_step_has_a_task():
