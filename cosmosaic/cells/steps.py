@@ -29,7 +29,7 @@ class BinExposure(Step[BinnedExposure]):
 
     title = "Cells"
     version = 3
-    function = "cosmosaic.cells.cells:bin_frame"
+    function = "cosmosaic.cells.units:bin_frame"
     per = "exposure"
 
     exposure: Cal
@@ -42,7 +42,7 @@ class BinMaskedExposure(Step[BinnedExposure]):
 
     title = "Masked cells"
     version = 3
-    function = "cosmosaic.cells.cells:bin_masked_frame"
+    function = "cosmosaic.cells.units:bin_masked_frame"
     per = "exposure"
 
     exposure: Cal

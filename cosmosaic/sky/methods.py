@@ -9,7 +9,7 @@ import numpy as np
 from astropy.table import Table
 from jwst import datamodels
 
-from cosmosaic.cells.cells import CellSurvey, Flags, stack
+from cosmosaic.cells.survey import CellSurvey, Flags, stack
 from cosmosaic.exposures.library import exposure_name
 from cosmosaic.exposures.patterns import Patterns
 from cosmosaic.sky.detector_median import clipped_median
@@ -90,7 +90,7 @@ def measure(method: str, inputs: SkyInputs) -> Sky:
     ------
     UnknownMethodError
         There is no such method.
-    cosmosaic.cells.cells.NoSkyError
+    cosmosaic.cells.survey.NoSkyError
         An exposure has no sky to measure.
     """
     if method not in METHODS:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from cosmosaic.cells.cells import CellSurvey, Exposure, stack, sums_on_detector
+from cosmosaic.cells.survey import CellSurvey, Exposure, stack, sums_on_detector
 from cosmosaic.exposures.patterns import Patterns
 from cosmosaic.source_light import grown, smooth_background
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from astropy.nddata import block_reduce
 
-from cosmosaic.cells.cells import CellSurvey, stack
+from cosmosaic.cells.survey import CellSurvey, stack
 from cosmosaic.sky.overlap import Solution
 from cosmosaic.sky.pedestal import Level
 from cosmosaic.survey import SkyZero

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from jwst import datamodels
 
-from cosmosaic.cells.cells import bin_exposure, gather
+from cosmosaic.cells.binning import bin_exposure
+from cosmosaic.cells.survey import gather
 from cosmosaic.geometry.grid import pixel_to_sky, sky_to_pixel
 from cosmosaic.geometry.wcs import grid_wcs
 from cosmosaic.geometry.windows import cell_lattice

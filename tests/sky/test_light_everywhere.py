@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy import ndimage
-from sky.skies import GRID, PIXEL_RMS, make_survey
+from support.skies import GRID, PIXEL_RMS, make_survey
 
-from cosmosaic.cells.cells import CellSurvey, stack
+from cosmosaic.cells.survey import CellSurvey, stack
 from cosmosaic.sky.methods import SkyInputs, bright_cells, find_sources, measure, values_of
 from cosmosaic.sky.pedestal import Level
 from cosmosaic.sky.unseen import Unseen, allow_for, shows_empty_sky, unseen_light

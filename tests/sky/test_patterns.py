@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from support.skies import GRID, OFFSETS, PIXEL_RMS, make_survey, scene
 
-from cosmosaic.cells.cells import gather, read_cells, stack, without_patterns, write_cells
+from cosmosaic.cells.survey import gather, stack, without_patterns
+from cosmosaic.cells.units import read_cells, write_cells
 from cosmosaic.exposures.patterns import (
     pattern_at,
     pattern_image,

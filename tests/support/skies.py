@@ -5,7 +5,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from cosmosaic.cells.cells import CELL_PIXELS, CellSurvey, Exposure
+from cosmosaic.cells.survey import CellSurvey, Exposure
+from cosmosaic.geometry.windows import CELL_PIXELS
 from cosmosaic.records import MosaicGrid
 
 SIDE = 96
