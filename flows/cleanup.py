@@ -1,4 +1,4 @@
-"""Remove from a survey's cache what no run used for long; by default only list it.
+"""Remove results that no recent run used from a survey's cache; by default only list them.
 
 python flows/cleanup.py survey.toml                              list what would be removed
 python flows/cleanup.py survey.toml --cleanup.dry_run false      remove it

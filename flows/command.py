@@ -1,6 +1,6 @@
 """The ``cosmosaic`` command: every flow as a subcommand, and the run table.
 
-Flows are imported when they are called for: ``cosmosaic --help`` is quick.
+A flow is imported when its command runs, so that ``cosmosaic --help`` is quick.
 """
 
 import sys
@@ -10,19 +10,19 @@ import cosmosaic
 
 FLOWS = {
     "run": ("mosaic", "make mosaics, catalogues and a run table of a survey"),
-    "simulate": ("simulate", "make the raw frames of a synthetic survey, and their truth"),
+    "simulate": ("simulate", "make the raw frames of a synthetic survey, and the truth"),
     "compare-sky": ("compare_sky", "rank all sky methods on one tile of each filter"),
     "watch": ("watch", "look for new raw frames and tell the Prefect server"),
-    "cleanup": ("cleanup", "list or remove what no run used for long"),
+    "cleanup": ("cleanup", "list or remove cached results that no recent run used"),
 }
-"""Module of each flow, which the flow is named after, and what it does."""
+"""Module of each flow, which has the flow's name, and a summary."""
 
 SUMMARY = ("summary", "print the run table of a survey")
-STEPS = ("steps", "list the steps of a run, and what each makes")
+STEPS = ("steps", "list the steps of a run and their products")
 
 
 def usage() -> str:
-    """Return what the command can do."""
+    """Return the help text."""
     commands = [*((name, what) for name, (_, what) in FLOWS.items()), SUMMARY, STEPS]
     lines = [f"  {name:<12} {what}" for name, what in commands]
     return "\n".join(
@@ -37,7 +37,7 @@ def usage() -> str:
 
 
 def main() -> int:
-    """Run the command that was asked for; return its exit code."""
+    """Run a command; return its exit code."""
     command, arguments = (sys.argv[1] if len(sys.argv) > 1 else "--help"), sys.argv[2:]
     if command in ("--help", "-h"):
         print(usage())

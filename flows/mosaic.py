@@ -40,7 +40,7 @@ from tasks.simulate import simulate_survey
 
 @dataclass(frozen=True)
 class BandProducts:
-    """What is being made of one filter."""
+    """The products of one filter, as submitted."""
 
     aligned: Aligned
     sky: BandSky
@@ -48,7 +48,7 @@ class BandProducts:
     mosaics: dict[str, AssembledMosaic]
     """By window."""
     links: dict[str, str]
-    """File names of the products by what the page calls them."""
+    """File names of the products by their labels on the page."""
 
 
 @flow(name="mosaic", flow_run_name="{survey.name}")
@@ -99,12 +99,12 @@ def combine(band: Band, windows: Windows, mask: SourceMask | None, run: Run) -> 
 def measure(
     given: BandInput, window: MosaicGrid, mosaic: AssembledMosaic, verdict: JudgedSky, run: Run
 ) -> tuple[Outputs, ...]:
-    """Submit what is made of one mosaic: catalogue, defects, pictures."""
+    """Submit the products of one mosaic: catalogue, defects, pictures."""
     stem, label, made = given.stem(window), given.label(window), list[Outputs]()
-    # The whole may be too large for any memory; named tiles are for that.
+    # With named tiles the whole may be too large for memory.
     if window != given.windows.whole or not given.windows.tiles:
         if run.survey.drizzle.errors != "none":
-            # The longest first, so that it does not run alone at the end.
+            # The longest step first, so that it does not run alone at the end.
             step = MeasureSources(mosaic=mosaic.mosaic, settings=run.survey.catalog, band=given.band.name, stem=stem)
             made.append(run.submit(step, label))
         footprints = {name: given.band.footprints[name] for name in given.members(window)}
@@ -117,7 +117,7 @@ def measure(
 
 
 def show_all_filters(bands: dict[str, BandProducts], run: Run) -> None:
-    """Submit what is made of all filters together: the colour picture and the page on the sky."""
+    """Submit the products of all filters together: the colour picture and the page on the sky."""
     if not bands:
         return
     whole = by_window(bands)[WHOLE]

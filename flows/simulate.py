@@ -1,7 +1,7 @@
 """Make the frames of a synthetic survey, their truth and the reference files that calibrate them.
 
 python flows/simulate.py --store mock --simulation.catalog sources.ecsv
-python flows/simulate.py --help           every setting; those of the simulation count here
+python flows/simulate.py --help           every setting; only those of the simulation are used
 """
 
 import sys

@@ -1,7 +1,7 @@
-"""Look for new raw frames where no bucket notifies, and tell the Prefect server of them.
+"""Look for new raw frames where no bucket notifies, and announce them to the Prefect server.
 
 python flows/watch.py survey.toml
-python flows/watch.py --help              every setting; raw and the store count here
+python flows/watch.py --help              every setting; only raw and the store are used
 """
 
 import sys
@@ -16,7 +16,7 @@ from tasks.watch import tell_of_arrivals
 
 @flow(name="watch", flow_run_name="watch {survey.name}")
 def watch(survey: Survey = Survey()) -> State:  # noqa: B008
-    """Tell of frames that arrived under ``raw`` since the last look: an event, which triggers the survey's run."""
+    """Emit an event for frames that arrived under ``raw`` since the last look; it triggers the survey's run."""
     new = tell_of_arrivals(survey)
     return Completed(message=f"{len(new)} new frames under {survey.raw}")
 

@@ -1,4 +1,4 @@
-"""All exposures of a survey, each from the level it enters at to surface brightness."""
+"""Calibration of all exposures of a survey, each from its own level to surface brightness."""
 
 from collections.abc import Iterator
 
@@ -14,9 +14,10 @@ from tasks.runtime.run import Run
 
 
 def calibrated_bands(found: FoundFrames, run: Run) -> Iterator[Band]:
-    """Calibrate every frame that needs it, and give each filter as soon as its own frames are done.
+    """Calibrate every frame that needs it, and yield each filter as soon as its own frames are done.
 
-    What failed, or cannot be combined, is missing and in the ledger; a filter without any exposure is left out.
+    Frames that failed or cannot be combined are missing, and recorded in the ledger; a filter without any exposure is
+    left out.
     """
     frames = {frame.name: frame for frame in found.frames}
     associations = make_associations(found.frames, run.survey.name)

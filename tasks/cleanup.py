@@ -1,4 +1,4 @@
-"""Removal of what nobody uses from the cache."""
+"""Removal of unused results from the cache."""
 
 from prefect import get_run_logger, task
 from prefect.artifacts import create_table_artifact
@@ -9,12 +9,12 @@ from cosmosaic.storage import store
 from cosmosaic.survey import Survey
 
 LISTED = 1000
-"""Rows of the artifact at most."""
+"""Largest number of rows in the artifact."""
 
 
 @task(name="Clean up", persist_result=False)
 def clean_cache(survey: Survey) -> Unused:
-    """Find what no run used for long; remove it unless this is a dry run."""
+    """Find results that no recent run used; remove them unless this is a dry run."""
     settings = survey.cleanup
     unused = retention.find_unused(store.absolute_uri(survey.url("cache")), settings.older_than_days)
     done = "would be removed" if settings.dry_run else "removed"

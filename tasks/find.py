@@ -31,7 +31,7 @@ ARTIFACT_COLUMNS = ["uri", "level", "detector", "filter", "exposure_time_s", "st
     persist_result=False,
 )
 def find_frames(prefix: str, filters: tuple[str, ...], memo: str) -> FoundFrames:
-    """List and describe what lies under the raw prefix; not cached, since only a look tells what is new."""
+    """List and describe the files under the raw prefix; never cached, since new files can arrive at any time."""
     found = search.find_frames(prefix, filters, memo)
     table = frame_table(found.frames, found.refused)[ARTIFACT_COLUMNS].astype(object)
     rows: list[dict[str, Any]] = table.where(table.notna(), None).to_dict("records")  # type: ignore[assignment]
@@ -41,12 +41,12 @@ def find_frames(prefix: str, filters: tuple[str, ...], memo: str) -> FoundFrames
 
 @task(name="Resolve references", persist_result=False)
 def resolve_references(found: tuple[Frame, ...], work: Work) -> ResolvedReferences:
-    """Ask CRDS which files each frame will be calibrated with; not cached, since a cache on disk may change."""
+    """Ask CRDS for the reference files of each frame; never cached, since CRDS' cache on disk may change."""
     return workers.run(work.workers, resolve, found).result
 
 
 def survey_frames(run: Run, tiles: tuple[MosaicGrid, ...]) -> FoundFrames:
-    """Find the frames of a run's survey that reach the tiles, and say which were refused, and why."""
+    """Find the frames of a run's survey that reach the tiles, and report those that were refused, and why."""
     everywhere = find_frames(store.absolute_uri(run.survey.url("raw")), run.survey.filters, run.checksums)
     asked = asked_frames(everywhere, run.survey.association)
     found = FoundFrames(frames_in_tiles(asked.frames, tiles), asked.refused)
@@ -65,7 +65,7 @@ def survey_frames(run: Run, tiles: tuple[MosaicGrid, ...]) -> FoundFrames:
 
 
 def asked_frames(found: FoundFrames, association: str | None) -> FoundFrames:
-    """Keep the members of the user's association file alone; all frames where none is named.
+    """Keep only the members of the user's association file; all frames if there is none.
 
     Raises
     ------

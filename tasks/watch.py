@@ -1,4 +1,4 @@
-"""New frames are told to Prefect as an event, as a bucket's notification would."""
+"""New frames are announced to Prefect by the same event as a bucket's notification."""
 
 from prefect import task
 from prefect.client.orchestration import get_client
@@ -13,7 +13,7 @@ ARRIVED = "cosmosaic.frame.arrived"
 """The event that triggers a run; its resource is the frame's URI."""
 
 NAMED_FRAMES = 100
-"""Frames that the event names; beyond that it counts them."""
+"""Largest number of frames that the event names; the rest are counted."""
 
 
 @task(
@@ -24,7 +24,7 @@ NAMED_FRAMES = 100
     persist_result=False,
 )
 def tell_of_arrivals(survey: Survey) -> tuple[str, ...]:
-    """Emit one event when there are frames that were not there at the last look; return their URIs.
+    """Emit one event if there are frames that were absent at the last look; return their URIs.
 
     Raises
     ------
@@ -38,7 +38,7 @@ def tell_of_arrivals(survey: Survey) -> tuple[str, ...]:
     found = arrivals.find_arrivals(prefix, memory)
     if found.new:
         _emit(found.new)
-        # Only now: an event that did not reach the server is told again at the next look.
+        # Only now: an event that did not reach the server is emitted again at the next look.
         arrivals.remember(found, memory)
     return found.new
 

@@ -1,4 +1,4 @@
-"""One calibrated exposure as the mosaic engine needs it: read without jwst's data models, which take seconds."""
+"""One calibrated exposure for the mosaic engine: read without jwst's data models, which take seconds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from cosmosaic.survey import SkyTreatment
 
 LAYOUT_KEYWORDS = ("SIMPLE", "XTENSION", "BITPIX", "NAXIS", "NAXIS1", "NAXIS2", "EXTEND", "PCOUNT", "GCOUNT")
 TEXT_KEYWORDS = ("EXTNAME", "EXTVER", "BSCALE", "BZERO", "COMMENT", "HISTORY", "")
-"""What a header says of its file and not of the exposure."""
+"""Keywords that describe the file and not the exposure."""
 PLANES = ("SCI", "ERR", "VAR_POISSON", "VAR_RNOISE", "VAR_FLAT")
 WITHOUT_FLAT_ERROR = "VAR_FLAT"
 """The plane that an exposure may lack: a flat field without errors."""
@@ -48,13 +48,13 @@ class Exposure:
     tree: bytes
     """ASDF with the WCS in it."""
     pattern: FloatImage | None
-    """What was taken out of SCI besides the level, MJy/sr."""
+    """The pattern that was subtracted from SCI in addition to the level, MJy/sr."""
     header: fits.Header
     """Of the primary HDU."""
     sci_header: fits.Header
     times: Times
     implausible: int = 0
-    """Pixels that were not flagged in the file, and hold what no detector can give."""
+    """Number of pixels that were not flagged in the file and have values that no detector can give."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -73,7 +73,7 @@ class Exposure:
 
 
 class ExposureError(ValueError):
-    """A file is no calibrated exposure that can be combined."""
+    """A file is not a calibrated exposure that can be combined."""
 
 
 def read_exposure(
@@ -81,8 +81,8 @@ def read_exposure(
 ) -> Exposure:
     """Read a calibrated exposure, subtract its sky and flag its edges.
 
-    Pixels without a finite value in any plane become DO_NOT_USE, as jwst's ``match_nans_and_flags`` has it, and so do
-    those that hold what no detector can give (`cosmosaic.dq.implausible`).
+    Pixels without a finite value in any plane become DO_NOT_USE, as in jwst's ``match_nans_and_flags``, and so do
+    pixels with values that no detector can give (`cosmosaic.dq.implausible`).
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ def read_exposure(
     level
         Sky in MJy/sr.
     patterns
-        What varies over the exposure (`cosmosaic.exposures.patterns`), MJy/sr; the level stays what it is.
+        The part of the sky that varies over the exposure (`cosmosaic.exposures.patterns`), MJy/sr, without its level.
     trim_pixels
         Width of the border of the detector that becomes DO_NOT_USE.
 
@@ -134,9 +134,9 @@ def read_exposure(
 
 
 def light_of(exposure: Exposure, weight_type: Literal["ivm", "exptime"]) -> Light:
-    """Return what of an exposure is drizzled, with weights as `stcal.resample.utils.build_driz_weight` has them.
+    """Return the planes of an exposure for drizzling, weighted as in `stcal.resample.utils.build_driz_weight`.
 
-    Inverse read-noise variance (``ivm``) or time (``exptime``), and 0 for pixels that are not to be used.
+    Weights are the inverse read-noise variance (``ivm``) or the time (``exptime``), and 0 for unusable pixels.
     """
     return Light(exposure.sci, *exposure.variances, _weight(exposure, weight_type))
 
@@ -144,7 +144,7 @@ def light_of(exposure: Exposure, weight_type: Literal["ivm", "exptime"]) -> Ligh
 def _weight(exposure: Exposure, weight_type: Literal["ivm", "exptime"]) -> FloatImage:
     good = (exposure.dq & UNUSABLE) == 0
     if weight_type == "exptime":
-        # What jwst weights by: measurement time where it is known, else exposure time.
+        # jwst weights by measurement time where it is known, otherwise by exposure time.
         return good * np.float32(exposure.times.measurement or exposure.times.exposure)
     with np.errstate(divide="ignore", invalid="ignore"):
         weight = np.float32(1.0) / exposure.variances[1]
@@ -152,7 +152,7 @@ def _weight(exposure: Exposure, weight_type: Literal["ivm", "exptime"]) -> Float
 
 
 def keywords(header: fits.Header) -> dict[str, bool | int | float | str]:
-    """Return what a header says of the exposure, without comments and what describes the file's layout."""
+    """Return the keywords that describe the exposure, without comments and the keywords of the file's layout."""
     return {
         card.keyword: card.value
         for card in header.cards
@@ -163,7 +163,7 @@ def keywords(header: fits.Header) -> dict[str, bool | int | float | str]:
 def write_flagged(
     source: Path, exposure: Exposure, level: float, treatment: SkyTreatment, target: Path, outlier_step: str
 ) -> Path:
-    """Write a ``_crf`` file: the ``_cal`` file with other sky, flags and blanked pixels.
+    """Write a ``_crf`` file: the ``_cal`` file with its sky, flags and blank pixels changed.
 
     Parameters
     ----------
@@ -191,7 +191,7 @@ def write_flagged(
 
 
 def _cleared(exposure: Exposure, level: np.float32, rows: slice, values: FloatRows) -> FloatRows:
-    """Take pattern and level out, and blank unusable pixels."""
+    """Subtract pattern and level, and blank unusable pixels."""
     if exposure.pattern is not None:
         values -= exposure.pattern[rows]
     if level:
@@ -206,7 +206,7 @@ def _blanked(dq: NDArray[np.uint32], rows: slice, values: FloatRows) -> FloatRow
 
 
 class _File(NamedTuple):
-    """What a file holds."""
+    """The contents of a file."""
 
     header: fits.Header
     sci_header: fits.Header
@@ -242,7 +242,7 @@ def _read_planes(hdus: fits.HDUList) -> tuple[dict[str, FloatImage], NDArray[np.
 
 
 def _flag_implausible(planes: dict[str, FloatImage], dq: NDArray[np.uint32], largest: float) -> int:
-    """Flag what no detector can give; return how many pixels of those that were not flagged before."""
+    """Flag values that no detector can give; return the number of newly flagged pixels."""
     variances = [planes[name] for name in ("VAR_RNOISE", "VAR_POISSON", "VAR_FLAT")]
     found = implausible(planes["SCI"], planes["ERR"], variances, largest)
     found &= (dq & pixel["DO_NOT_USE"]) == 0

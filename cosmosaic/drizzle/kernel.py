@@ -1,8 +1,8 @@
 """The square drizzle kernel for science and variances at once.
 
 The overlap of an input pixel with the output grid is the same for all planes of a frame; the drizzle package
-computes it for each plane anew. What is done with it follows the package's C code (Fruchter & Hook 2002, PASP 114,
-144), so that coverage, weights and values agree. Other kernels are left to the package.
+computes it again for each plane. Its use follows the package's C code (Fruchter & Hook 2002, PASP 114, 144), so that
+coverage, weights and values agree. For other kernels the package itself is used.
 """
 
 import math
@@ -17,10 +17,10 @@ from cosmosaic.geometry.pixelmap import BLOCK_PIXELS
 WEIGHT, SCIENCE, POISSON, READ_NOISE, FLAT = range(5)
 """Planes of sums: weight, weight x science, and of the three variances weight x sigma or weight**2 x variance."""
 PLANES = {"jwst": 5, "propagated": 5, "none": 2}
-"""How many of them there are, by `cosmosaic.survey.DrizzleSettings.errors`."""
+"""Number of planes by `cosmosaic.survey.DrizzleSettings.errors`."""
 
 SMALLEST_OVERLAP = 1e-14
-"""Overlaps in pixels below this are rounding errors of none."""
+"""Overlaps in pixels below this are rounding errors."""
 LARGEST_BOX = 64
 """Output pixels along a side of the box around one input pixel."""
 
@@ -28,7 +28,7 @@ Floats = NDArray[np.floating[Any]]
 
 
 class Light(NamedTuple):
-    """What is drizzled, shape ``(ny, nx)`` each."""
+    """The planes that are drizzled, shape ``(ny, nx)`` each."""
 
     sci: Floats
     poisson: Floats
@@ -39,12 +39,12 @@ class Light(NamedTuple):
 
 
 class Drop(NamedTuple):
-    """What becomes of an input pixel."""
+    """The drop that an input pixel becomes."""
 
     pixfrac: float
     """Its side in input pixels, above 0."""
     reach: float
-    """How far from its centre its light can fall, in output pixels."""
+    """Largest distance of its light from its centre, in output pixels."""
     propagated: bool
     """Whether its variances are drizzled with squared weights."""
 
@@ -132,7 +132,7 @@ def _share_out(
 ) -> None:
     """Give the output pixels around ``place`` (row, column within the sums) their shares of a drop."""
     height, width, planes = sums.shape
-    # One-dimensional and unsigned: numba would ask of every index whether it counts from the end.
+    # One-dimensional and unsigned: numba would check every signed index for counting from the end.
     values = sums.reshape(-1)
     d, p, r, f = light
     for j in range(areas.shape[0]):
@@ -176,9 +176,9 @@ def drizzle_square(
     light
         The frame; pixels of weight 0 are left out.
     pixel_map
-        Output pixel (x, y) of each input pixel's centre, shape ``(ny, nx)`` each; NaN where there is none.
+        Output pixel (x, y) of each input pixel's centre, shape ``(ny, nx)`` each; NaN where undefined.
     drop
-        What becomes of an input pixel.
+        The drop that an input pixel becomes.
     blocks
         Which blocks of `BLOCK_PIXELS` input pixels a side are drizzled; the others are left out.
     origin

@@ -18,11 +18,11 @@ class Sums(File, suffix="_sums.npy"):
 
 
 class PlaceMap(File, suffix="_map.npy"):
-    """Where the pixels of an exposure lie on the survey's lattice."""
+    """Positions of the pixels of an exposure on the survey's lattice."""
 
 
 class Summary(File, suffix="_summary.json"):
-    """What a mosaic has to know of an exposure besides its sums."""
+    """Facts about an exposure that its mosaic needs in addition to the sums."""
 
 
 class Inspection(File, suffix="_inspection.json"):

@@ -1,4 +1,4 @@
-"""What a mosaic has to know of an exposure besides its sums."""
+"""Facts about an exposure that its mosaic needs in addition to the sums."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,7 +12,7 @@ from cosmosaic.records import Record
 
 
 class FrameSummary(Record):
-    """What a mosaic has to know of an exposure besides its sums."""
+    """Facts about an exposure that its mosaic needs in addition to the sums."""
 
     name: str
     group: str
@@ -32,7 +32,7 @@ class FrameSummary(Record):
 
     @property
     def time_weight(self) -> float:
-        """The time that exposures are weighted by."""
+        """The time by which exposures are weighted."""
         return self.measurement_time or self.exposure_time
 
 
@@ -43,7 +43,7 @@ def read_summaries(paths: Iterable[Path]) -> list[FrameSummary]:
 
 
 def summarise(exposure: Exposure, weights: np.ndarray) -> FrameSummary:
-    """Summarise an exposure; its weights are those drizzled on a coarse lattice."""
+    """Summarise an exposure, with its drizzled weights on a coarse lattice."""
     area = compute_mean_pixel_area(exposure.wcs, shape=exposure.shape)
     return FrameSummary(
         name=exposure.name,

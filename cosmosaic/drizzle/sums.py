@@ -1,7 +1,7 @@
 """Drizzle of one exposure into sums, tile by tile.
 
-What is kept is not a mean but its sums, so that mosaics are made by adding files in one order, and a frame is
-drizzled once for outlier detection and mosaic alike.
+Sums are kept instead of means, so that mosaics are made by adding files in a fixed order, and a frame is drizzled once
+for both outlier detection and mosaic.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,14 +21,14 @@ from cosmosaic.survey import DrizzleSettings
 FloatImage = NDArray[np.float32]
 
 SMALLEST_PIXFRAC = 0.01
-"""Below this the package takes the square kernel for the point kernel."""
+"""Below this the package uses the point kernel in place of the square one."""
 REACH_PIXELS = {"square": 1.5, "turbo": 1.5, "point": 1.0, "gaussian": 2.0, "lanczos3": 4.0}
-"""How far from an input pixel's centre its light can fall, in the larger of input and output pixels."""
+"""Largest distance of an input pixel's light from its centre, in units of the larger of input and output pixels."""
 
 
 @dataclass
 class Sums:
-    """What an exposure adds to a rectangle of the pixel lattice."""
+    """The contribution of an exposure to a rectangle of the pixel lattice."""
 
     box: Box
     planes: FloatImage
@@ -42,9 +42,9 @@ def frame_box(pixel_map: PixelMap, reach: float) -> Box:
     Parameters
     ----------
     pixel_map
-        Of the exposure; pixels without a place on the lattice (NaN) do not count.
+        Of the exposure; pixels without a position on the lattice (NaN) are ignored.
     reach
-        How far beyond the pixels' centres light may fall, in output pixels.
+        Largest distance of light from the pixels' centres, in output pixels.
     """
     low_x, high_x, low_y, high_y = pixel_map.bounds
     left, bottom = int(np.floor(low_x.min() - reach)), int(np.floor(low_y.min() - reach))
@@ -53,20 +53,20 @@ def frame_box(pixel_map: PixelMap, reach: float) -> Box:
 
 
 def output_reach(pixel_map: PixelMap, settings: DrizzleSettings) -> float:
-    """Return how far from its centre an input pixel's light can fall, in output pixels."""
+    """Return the largest distance of an input pixel's light from its centre, in output pixels."""
     return REACH_PIXELS[settings.kernel] * max(1.0, _input_pixel_side(pixel_map))
 
 
 def drizzle_light(light: Light, pixel_map: PixelMap, box: Box, settings: DrizzleSettings) -> Sums:
     """Drizzle an exposure into a rectangle of the lattice.
 
-    Science is averaged with the given weights. Of the variances sigma is averaged, to be squared afterwards, as
-    `stcal.resample.Resample` has it, or the variance is drizzled with squared weights.
+    Science is averaged with the given weights. Of the variances sigma is averaged, to be squared afterwards, as in
+    `stcal.resample.Resample`, or the variance is drizzled with squared weights.
 
     Parameters
     ----------
     light
-        Its planes, and the weight of each pixel: 0 for those that are not to be used.
+        Its planes, and the weight of each pixel: 0 for unusable pixels.
     pixel_map
         Lattice pixel of each input pixel's centre.
     box
@@ -93,7 +93,7 @@ def drizzle_light(light: Light, pixel_map: PixelMap, box: Box, settings: Drizzle
 
 
 def drizzle_with_package(light: Light, pixel_map: PixelMap, settings: DrizzleSettings, sums: Sums) -> None:
-    """Fill sums with the drizzle package's own C code, plane by plane; it has all kernels."""
+    """Fill sums with the drizzle package's C code, plane by plane, for any of its kernels."""
     pixmap = np.stack([pixel_map.x - sums.box.x, pixel_map.y - sums.box.y], axis=2)
     ratio = 1.0 / _input_pixel_side(pixel_map)
     propagated = settings.errors == "propagated"
@@ -127,15 +127,15 @@ def drizzle_with_package(light: Light, pixel_map: PixelMap, settings: DrizzleSet
 def patches(
     light: Light, flagged: NDArray[np.bool_], pixel_map: PixelMap, boxes: Sequence[Box], settings: DrizzleSettings
 ) -> Iterator["Patch"]:
-    """Yield what becomes of the sums in each rectangle when flagged pixels are left out.
+    """Yield the changes of the sums in each rectangle when flagged pixels are left out.
 
-    Only output pixels that a flagged pixel touched change. They are drizzled afresh from all unflagged pixels within
+    Only output pixels that a flagged pixel touched change. They are drizzled again from all unflagged pixels within
     reach: subtracting the flagged ones would lose the precision of float32 under a bright cosmic ray.
 
     Parameters
     ----------
     light, pixel_map, boxes, settings
-        As the sums were drizzled.
+        The arguments with which the sums were drizzled.
     flagged
         Pixels to leave out, shape ``(ny, nx)``.
     """
@@ -143,7 +143,7 @@ def patches(
     weight_alone = settings.model_copy(update={"errors": "none"})
     touched = [_reached(left_out, pixel_map, box, weight_alone) for box in boxes]
     del left_out
-    # An output pixel that a flagged pixel touched, and any input pixel that touches it too, lie within twice the reach.
+    # All input pixels that share an output pixel with a flagged one lie within twice the reach of it.
     reach = int(np.ceil(2 * REACH_PIXELS[settings.kernel] * max(1.0, 1.0 / _input_pixel_side(pixel_map))))
     kept = light._replace(weight=_unflagged_near(flagged, light.weight, reach))
     for box, indices in zip(boxes, touched, strict=True):
@@ -168,13 +168,13 @@ def _unflagged_near(flagged: NDArray[np.bool_], weight: FloatImage, reach: int) 
 
 
 def _reached(light: Light, pixel_map: PixelMap, box: Box, settings: DrizzleSettings) -> NDArray[np.int32]:
-    """Return the flat indices of a rectangle's pixels that light falls on."""
+    """Return the flat indices of a rectangle's pixels that light reaches."""
     weight = drizzle_light(light, pixel_map, box, settings).planes[..., WEIGHT]
     return np.flatnonzero(weight).astype(np.int32)
 
 
 def cropped(sums: Sums) -> Sums:
-    """Cut the empty margins off; where nothing was drizzled an empty rectangle is left."""
+    """Cut off the empty margins; if nothing was drizzled, the rectangle is empty."""
     covered = sums.planes[..., WEIGHT] != 0
     rows, columns = np.flatnonzero(covered.any(axis=1)), np.flatnonzero(covered.any(axis=0))
     if rows.size == 0:
@@ -190,14 +190,14 @@ def write_sums(sums: Sums, path: Path) -> Path:
         np.save(file, np.array(sums.box, dtype=np.int64))
         header = {"descr": "<f4", "fortran_order": False, "shape": sums.planes.shape}
         np.lib.format.write_array_header_1_0(file, header)
-        # A copy of all would double the memory.
+        # Copying everything would double the memory.
         for rows in _strips(sums.planes):
             file.write(np.ascontiguousarray(rows, dtype="<f4").data)
     return path
 
 
 class SumsFile:
-    """Sums in a file, of which rows are read as they are needed."""
+    """Sums in a file, whose rows are read as needed."""
 
     def __init__(self, path: Path) -> None:
         with path.open("rb") as file:
@@ -217,7 +217,7 @@ class SumsFile:
 
 @dataclass
 class Patch:
-    """What replaces a few pixels of sums."""
+    """Replacements for a few pixels of sums."""
 
     box: Box
     indices: NDArray[np.int32]
@@ -242,13 +242,13 @@ def write_patch(patch: Patch, path: Path) -> Path:
 
 
 def read_patch(path: Path) -> Patch:
-    """Read what `write_patch` wrote."""
+    """Read a file of `write_patch`."""
     with path.open("rb") as file:
         return Patch(Box(*np.load(file).tolist()), np.load(file), np.load(file))
 
 
 def read_strip(source: SumsFile, strip: Box, patch: Patch | None = None) -> Sums | None:
-    """Read the part of a file that lies in a strip of the lattice, with the patch applied; None where none does."""
+    """Read the part of a file in a strip of the lattice, with the patch applied; None if there is none."""
     common = source.box.intersection(strip)
     if not common.pixels:
         return None
@@ -263,7 +263,7 @@ def read_strip(source: SumsFile, strip: Box, patch: Patch | None = None) -> Sums
 
 
 def weight_samples(sums: Sums, tile: Box, stride: int = 48) -> FloatImage:
-    """Return the weights in a tile on a coarse lattice, to judge an exposure's typical weight by."""
+    """Return the weights in a tile on a coarse lattice, as a measure of an exposure's typical weight."""
     common = sums.box.intersection(tile)
     weights = sums.planes[common.within(sums.box)][-common.y % stride :: stride, -common.x % stride :: stride, WEIGHT]
     return weights[weights > 0]

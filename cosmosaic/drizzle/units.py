@@ -1,6 +1,6 @@
-"""The unit of work that drizzles one exposure, and what other units read of it.
+"""The unit of work that drizzles one exposure, and functions to read it for other units.
 
-An exposure is drizzled once; tiles only cut it, so that the result does not depend on them.
+An exposure is drizzled once and cut into tiles, so that the result does not depend on the tiles.
 """
 
 import json
@@ -21,15 +21,15 @@ from cosmosaic.steps.result import Made
 from cosmosaic.survey import DrizzleSettings
 
 REFERENCE_MARGIN = 1
-"""Windows reach this many pixels beyond their tile: an exposure is compared with the four pixels around each of its
-own, and finds them all in the tile that holds it."""
+"""Windows extend this many pixels beyond their tile: an exposure is compared with the four pixels around each of its
+pixels, and finds them all in the tile that contains it."""
 
 LARGEST_OVERHANG = 4
 """An exposure's box of pixels is at most this many times larger than the tiles that its footprint touches."""
 
 
 class FootprintError(ValueError):
-    """An exposure's WCS puts it elsewhere than its S_REGION says."""
+    """An exposure's WCS contradicts its S_REGION."""
 
 
 FEWEST_PIXELS = 3200
@@ -80,7 +80,7 @@ def drizzle_exposure(
     settings
         Kernel, pixel fraction, weights and kind of errors.
     folder
-        Gets ``<exposure>_<tile>_sums.npy`` for each tile, ``<exposure>_map.npy`` with the place of its pixels, and
+        Gets ``<exposure>_<tile>_sums.npy`` for each tile, ``<exposure>_map.npy`` with the positions of its pixels, and
         ``<exposure>_summary.json``.
 
     Raises
@@ -112,16 +112,16 @@ def read_flat_exposure(path: Path, sky: Path | None, trim_pixels: int) -> Exposu
 
 
 def placed(samples: np.ndarray, shape: tuple[int, int], settings: DrizzleSettings) -> tuple[PixelMap, Box]:
-    """Return where an exposure's pixels lie, and the lattice pixels that its light may reach."""
+    """Return the positions of an exposure's pixels, and the lattice pixels that its light may reach."""
     mapped = whole_map(samples, shape)
     return mapped, frame_box(mapped, output_reach(mapped, settings))
 
 
 def _check_reach(exposure: Exposure, box: Box, tiles: Sequence[MosaicGrid]) -> None:
-    """Tell by an exposure's middle and size whether its WCS and its footprint agree, before memory is asked for."""
+    """Check by an exposure's middle and size that its WCS and its footprint agree, before memory is allocated."""
     middle = Box(box.x + box.width // 2, box.y + box.height // 2, 1, 1)
     covered = sum(box_of(tile).pixels for tile in tiles)
-    # A frame fills its tiles but for their rims; one that is far larger has an implausible WCS.
+    # A frame is not much larger than its tiles; one that is has an implausible WCS.
     absurd = box.pixels > LARGEST_OVERHANG * covered
     if absurd or not any(box_of(tile).intersection(middle).pixels for tile in tiles):
         raise FootprintError(

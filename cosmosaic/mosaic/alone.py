@@ -18,7 +18,7 @@ from cosmosaic.steps.local import LocalJob
 from cosmosaic.survey import Survey
 
 WORKER_GB = 8.0
-"""Memory of one process, where the settings give no side of tiles."""
+"""Memory of one process, if the settings give no side of tiles."""
 
 
 def make_mosaic(
@@ -36,7 +36,7 @@ def make_mosaic(
     paths
         ``_cal`` files of one filter.
     levels
-        Sky in MJy/sr by the exposure's name; those left out have none.
+        Sky in MJy/sr by the exposure's name; 0 for exposures that are not named.
     window
         The mosaic.
     survey
@@ -67,7 +67,7 @@ def _band(paths: Sequence[Path], survey: Survey) -> Band:
 
 
 def _sky(band: Band, levels: Mapping[str, float], folder: Path) -> BandSky:
-    """Write the levels as the steps take them."""
+    """Write the levels in the format of the steps."""
     if not levels:
         return BandSky()
     skies = folder / "levels"

@@ -1,4 +1,4 @@
-"""From sums to mosaics: exposures are added in one order, and the whole is written without ever being in memory."""
+"""From sums to mosaics: exposures are added in a fixed order, and the mosaic is written strip by strip."""
 
 import io
 import math
@@ -48,9 +48,9 @@ def _add_square(sigma: float, share: float, k: int, total: Floats) -> None:
 def _add(sums: Floats, time_weight: float, exposure: int, propagated: bool, totals: Floats) -> None:
     """Add one detector's sums.
 
-    Totals are weight, science, three of variance, three of its weight, a count of exposures and the one counted last:
-    the detectors of an exposure come one after the other. Of sigmas the squared means are added, weighted by time or by
-    inverse read-noise variance.
+    The totals are weight, science, three of variance, three of its weight, the number of exposures and the exposure
+    counted last: the detectors of an exposure are consecutive. Of sigmas the squared means are added, weighted by time
+    or by inverse read-noise variance.
     """
     rows, columns, planes = sums.shape
     for row in range(rows):
@@ -99,7 +99,7 @@ def combine(
     files, patches
         ``<exposure>_<tile>_sums.npy`` and what replaces parts of them, ``<exposure>_<tile>_patch.npy``, by exposure.
     summaries
-        Of these exposures at least.
+        Of at least these exposures.
     tile
         What to fill.
     settings
@@ -137,7 +137,7 @@ def combine(
 
 
 class TileFile:
-    """A finished tile in a file, plane by plane, as a FITS file wants it."""
+    """A finished tile in a file, plane by plane, in the byte order of FITS."""
 
     def __init__(self, path: Path) -> None:
         with path.open("rb") as file:
@@ -172,12 +172,12 @@ def write_mosaic(
     settings: DrizzleSettings,
     path: Path,
 ) -> Path:
-    """Write a window as a FITS mosaic, strip by strip, never the whole in memory.
+    """Write a window as a FITS mosaic, strip by strip, so that memory does not grow with its size.
 
     Parameters
     ----------
     tiles
-        ``<tile>_mosaic.npy`` files; tiles that the window needs and that are not among them stay empty.
+        ``<tile>_mosaic.npy`` files; other parts of the window stay empty.
     window
         What to write.
     template
@@ -185,7 +185,7 @@ def write_mosaic(
     summaries
         Of all exposures.
     settings
-        What the mosaic was made with.
+        Settings that the mosaic was made with.
     path
         ``_i2d.fits`` file: the extensions that jwst's resample writes (all but the context), and NEXP.
     """
@@ -241,7 +241,7 @@ def _write_plane(file: BinaryIO, sources: Sequence[TileFile], plane: int, box: B
 
 
 def _header_table(summaries: Sequence[FrameSummary]) -> bytes:
-    """Return the headers of all exposures as jwst's mosaics carry them: extension HDRTAB, a row each."""
+    """Return the headers of all exposures as in jwst's mosaics: extension HDRTAB, a row each."""
     rows = [summary.keywords for summary in sorted(summaries, key=lambda one: one.name)]
     columns = [_column(name, [row.get(name) for row in rows]) for name in sorted(set().union(*rows))]
     buffer = io.BytesIO()
@@ -251,7 +251,7 @@ def _header_table(summaries: Sequence[FrameSummary]) -> bytes:
 
 
 def _column(name: str, values: list[bool | int | float | str | None]) -> fits.Column:
-    """Make a column of what a keyword is in each exposure; an empty text, NaN or False where it is missing."""
+    """Make a column of a keyword's values in all exposures; an empty text, NaN or False where it is missing."""
     kinds = {type(value) for value in values} - {type(None)}
     if kinds == {bool}:
         return fits.Column(name, "L", array=np.array([bool(value) for value in values]))
@@ -274,7 +274,7 @@ def _template_headers(
         with fits.open(small) as hdus:
             headers = {hdu.name: hdu.header.copy() for hdu in hdus}
             start = hdus["ASDF"].fileinfo()["hdrLoc"]
-        # Before the header has its true size: a card that is added to a large file later moves all that follows it.
+        # Before the header has its true size: adding a card to a large file later would move all of its data.
         complete_wcs(headers["SCI"])
         tree = order_asdf_history(small.read_bytes()[start:])
     headers["NEXP"] = headers["WHT"].copy()
@@ -333,7 +333,7 @@ def _describe_times(model: ImageModel, summaries: Sequence[FrameSummary]) -> Non
 
 
 def _describe_dates(model: ImageModel, summaries: Sequence[FrameSummary]) -> None:
-    """Tell when the first exposure began and the last one ended, under all keywords that tell it."""
+    """Set the start of the first and the end of the last exposure, in all keywords for them."""
     if not summaries:
         return
     begins = [one.start_time for one in summaries if one.start_time is not None]
@@ -344,14 +344,14 @@ def _describe_dates(model: ImageModel, summaries: Sequence[FrameSummary]) -> Non
     exposure.start_time = exposure.start_time_mjd = start
     exposure.mid_time = exposure.mid_time_mjd = middle
     exposure.end_time = exposure.end_time_mjd = end
-    # Barycentric times are of one exposure.
+    # Barycentric times are defined for single exposures only.
     exposure.start_time_tdb = exposure.mid_time_tdb = exposure.end_time_tdb = None
     observation.date_beg, observation.date_end = iso_date(start), iso_date(end)
     observation.date, observation.time = iso_date(start).split("T")
 
 
 def scale_ratio(window: MosaicGrid, summaries: Sequence[FrameSummary]) -> float:
-    """Return output over input pixel scale, the latter of the first exposure by name, as jwst has it."""
+    """Return output over input pixel scale, the latter of the first exposure by name, as in jwst."""
     first = min(summaries, key=lambda one: one.name)
     return window.pixel_scale_mas / 1000.0 / first.pixel_scale_arcsec
 
@@ -363,5 +363,5 @@ def _footprint(window: MosaicGrid, summaries: Sequence[FrameSummary]) -> str:
     try:
         return str(combine_sregions(regions, wcs.get_transform("detector", "world"), intersect_footprint=corners))
     except (ValueError, AttributeError):
-        # Disjoint fields have no one polygon; the window's own is a true, if generous, statement.
+        # Disjoint fields have no single polygon; the outline of the window contains them.
         return "POLYGON ICRS  " + " ".join(f"{value:.9f}" for value in np.ravel(corners))

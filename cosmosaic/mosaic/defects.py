@@ -1,4 +1,4 @@
-"""What is wrong with a mosaic, place by place: holes and thin spots inside the coverage, each with its cause."""
+"""Defects of a mosaic: holes and thin spots inside the coverage, each with its position and cause."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,7 +21,7 @@ Flags = NDArray[np.bool_]
 LINE_RATIO = 5.0
 """A hole this many times longer than wide is a line."""
 SMALLEST_THIN_PIXELS = 400
-"""Smaller places with one exposure left are a cosmic ray's or a bad pixel's, of which there are thousands."""
+"""Smaller places with a single exposure are due to cosmic rays and bad pixels, of which there are thousands."""
 TOUCHING = np.ones((3, 3), dtype=bool)
 STRIPED, STEPPED = ("rows", "columns"), ("step",)
 
@@ -42,7 +42,7 @@ def list_defects(
     stem
         Name of the table without ending.
     folder
-        Gets ``_defects.ecsv``: ``cause``, position of the middle, size in pixels, and the exposure where it is one's.
+        Gets ``_defects.ecsv``: ``cause``, position of the middle, size in pixels, and the exposure that is at fault.
     """
     with fits.open(mosaic, memmap=True) as hdus:
         seen = np.isfinite(hdus["SCI"].data)
@@ -67,10 +67,10 @@ def hole_table(seen: Flags, grid: MosaicGrid, footprints: Mapping[str, Footprint
     grid
         The window.
     footprints
-        Of the exposures: a hole in none of them is a gap between them, one in some is made of bad pixels.
+        Of the exposures: a hole outside all of them is a gap between exposures, others are bad pixels.
     """
     polygons = [Polygon(sky_to_pixel(grid, corners)) for corners in footprints.values()]
-    # Holes reach each other over corners, the outside does not come in by them.
+    # Holes are connected over corners, but not with the outside.
     labels, _ = ndimage.label(ndimage.binary_fill_holes(seen) & ~seen, structure=TOUCHING)
     rows = []
     for window, pixels in _regions(labels):
@@ -87,7 +87,7 @@ def hole_table(seen: Flags, grid: MosaicGrid, footprints: Mapping[str, Footprint
 
 
 def thin_table(depth: NDArray[np.floating], grid: MosaicGrid) -> QTable:
-    """List the connected places that a single exposure covers, where no cosmic ray can be told from a source.
+    """List the connected places that a single exposure covers, where cosmic rays cannot be distinguished from sources.
 
     Parameters
     ----------
@@ -129,14 +129,14 @@ def _regions(labels: NDArray[np.integer]) -> list[tuple[tuple[slice, slice], Fla
 
 
 def _middle(window: tuple[slice, slice], pixels: Flags) -> tuple[float, float]:
-    """0-based row and column of the pixel of a region that is nearest to its mean: the mean itself may lie outside."""
+    """0-based row and column of the pixel of a region nearest to its mean, which may itself be outside."""
     places = np.argwhere(pixels)
     nearest = places[np.argmin(np.sum((places - places.mean(axis=0)) ** 2, axis=1))]
     return float(nearest[0] + window[0].start), float(nearest[1] + window[1].start)
 
 
 def _length_over_width(pixels: Flags) -> float:
-    """Ratio of the axes of a region's ellipse; a pixel's own extent counts."""
+    """Ratio of the axes of a region's ellipse, including the extent of its pixels."""
     places = np.argwhere(pixels).T
     covariance = np.cov(places) if places.shape[1] > 1 else np.zeros((2, 2))
     small, large = np.linalg.eigvalsh(covariance + np.eye(2) / 12)

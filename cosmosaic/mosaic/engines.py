@@ -21,7 +21,7 @@ from cosmosaic.verdict.steps import VerdictTable
 
 @dataclass(frozen=True)
 class BandInput:
-    """What the mosaics of a filter are made of."""
+    """The inputs of a filter's mosaics."""
 
     band: Band
     exposures: Exposures
@@ -33,7 +33,7 @@ class BandInput:
 
     @property
     def mosaics(self) -> tuple[MosaicGrid, ...]:
-        """The windows to fill: the whole, and the named tiles that an exposure reaches."""
+        """The windows to fill: the whole, and the named tiles that exposures reach."""
         return self.windows.whole, *(tile for tile in self.windows.tiles if self.members(tile))
 
     def members(self, window: MosaicGrid) -> tuple[str, ...]:
@@ -46,7 +46,7 @@ class BandInput:
         return self.windows.tiles or make_plan(self.band.footprints, self.windows.whole).tiles
 
     def columns(self, window: MosaicGrid) -> dict[str, Any]:
-        """What the run table says of a mosaic's exposures."""
+        """The columns of the run table about a mosaic's exposures."""
         frames = [self.band.frames[name] for name in self.members(window)]
         return {
             "filter": self.band.name,
@@ -61,16 +61,16 @@ class BandInput:
         return self.band.stem(f"{window.pixel_scale_mas:g}mas_{window.tile}")
 
     def label(self, window: MosaicGrid) -> str:
-        """What a mosaic is called in the run."""
+        """Name of a mosaic in the run."""
         return self.band.name if window == self.windows.whole else f"{self.band.name} {window.tile}"
 
     def told(self, verdict: VerdictTable, window: MosaicGrid) -> VerdictTable | None:
-        """The verdict where a mosaic's header tells it: in the whole; a named tile stays when far exposures come."""
+        """The verdict for a mosaic's header: only of the whole; a named tile must not change with distant exposures."""
         return verdict if window == self.windows.whole else None
 
 
 class Engine(Protocol):
-    """Takes the exposures of one filter to mosaics, in two parts: the verdict on the sky comes between them."""
+    """Combines the exposures of one filter, in two parts: the verdict on the sky comes between them."""
 
     def flag_outliers(self) -> FlaggedBand:
         """Submit the search for outliers."""
@@ -85,9 +85,9 @@ class TiledEngine:
 
     given: BandInput
     worker_gb: float
-    """Memory of one worker, which the tiles have to fit."""
+    """Memory of one worker, which limits the tiles."""
     input_scale_arcsec: float | None
-    """Pixel scale of the detectors, which ERR and variances are scaled by, the same for the whole survey; None for
+    """Pixel scale of the detectors, by which ERR and variances are scaled, the same for the whole survey; None for
     that of the first exposure by name."""
     job: Job
     _tiles: dict[str, CombinedTile] = field(default_factory=dict)
@@ -107,7 +107,7 @@ class TiledEngine:
 
     @cached_property
     def flagged(self) -> FlaggedBand:
-        """The exposures as they go into the mosaic."""
+        """The exposures in the state in which they are combined."""
         given = self.given
         return flag_outliers(given.band, given.exposures, given.sky, self.drizzled, self.plan, given.cells, self.job)
 

@@ -1,4 +1,4 @@
-"""How the work is cut up to fit the memory: what a worker needs is known before anything is allocated."""
+"""The size of tiles that fits the memory: a worker's need is predicted before anything is allocated."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -8,11 +8,11 @@ from cosmosaic.nircam import FULL_FRAME
 from cosmosaic.records import MosaicGrid, Windows
 
 BASE_MB = 400.0
-"""A worker with all libraries loaded that it needs for the steps before and after."""
+"""A worker with all libraries loaded, also those of the steps before and after."""
 TILE_SIDES = (DEFAULT_TILE_PIXELS, DEFAULT_TILE_PIXELS // 2, DEFAULT_TILE_PIXELS // 4)
 """Sides to choose from; smaller ones make more files and steps."""
 SMALL_MOSAIC_PIXELS = 4096
-"""A mosaic that one tile of this side holds is one tile: its steps would cost more than what tiles spare."""
+"""A mosaic that fits into a tile of this side is one tile: more steps would cost more than smaller tiles save."""
 SUM_BYTES = 5 * 4
 """Of a pixel of an exposure's sums."""
 MOSAIC_BYTES = 7 * 4
@@ -21,7 +21,7 @@ MOSAIC_BYTES = 7 * 4
 
 
 class Resources(NamedTuple):
-    """How the work is cut up."""
+    """The division of the work."""
 
     tile_pixels: int
     processes: int
@@ -72,7 +72,7 @@ def fit_memory(
 
 
 def peak_mb(shape: tuple[int, int], tile_pixels: int, input_over_output_scale: float) -> float:
-    """Predict the memory of one worker in MB at its peak; the number of exposures has no part in it.
+    """Predict the peak memory of one worker in MB; it does not depend on the number of exposures.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ def peak_mb(shape: tuple[int, int], tile_pixels: int, input_over_output_scale: f
         Side of a detector pixel in mosaic pixels.
     """
     frame = shape[0] * shape[1]
-    # Turned by 45 degrees a frame's box is twice its area.
+    # The bounding box of a frame rotated by 45 degrees has twice its area.
     box = 2 * frame * input_over_output_scale**2
     sums = min(tile_pixels**2, box) * SUM_BYTES
     # Planes and weight, errors, flags and pattern, pixel map; then without errors, flags and pattern, and what is left
@@ -107,14 +107,14 @@ def side_of_tiles(windows: Windows, detector_pixel_arcsec: float, worker_gb: flo
     worker_gb
         Memory of one worker.
     given
-        What the user asks for.
+        The user's setting.
 
     Raises
     ------
     ValueError
         Not even the smallest tiles fit.
     """
-    # Named tiles are each made again by themselves.
+    # Each named tile is made again separately.
     sides = (given,) if given else TILE_SIDES if windows.tiles else tile_sides(windows.whole)
     scale = 1000.0 * detector_pixel_arcsec / windows.whole.pixel_scale_mas
     return fit_memory(worker_gb, 1, FULL_FRAME, scale, sides).tile_pixels

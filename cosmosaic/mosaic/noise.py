@@ -1,4 +1,4 @@
-"""By how much the pixels of a mosaic scatter less than their errors say."""
+"""The ratio of the scatter of a mosaic's pixels to their errors."""
 
 import math
 from pathlib import Path
@@ -18,7 +18,7 @@ thousandth."""
 
 
 def noise_correlation(sci: NDArray[np.floating], err: NDArray[np.floating], mask: NDArray[np.bool_]) -> float:
-    """Measure how much less the pixels scatter than their errors say.
+    """Measure the ratio of the pixels' scatter to their errors.
 
     In a drizzled mosaic neighbouring pixels share input pixels. Their scatter is smaller than ERR, while sums over
     several pixels scatter as ``sqrt(sum ERR^2)`` (Casertano et al. 2000, AJ 120, 2747, appendix).
@@ -45,7 +45,7 @@ def note_noise_factor(path: Path) -> None:
     """Write the factor into the header of a mosaic (``_i2d``), keyword NOISEFAC of SCI.
 
     Drizzled pixels share light, so their noise is correlated: sky pixels scatter by ERR times this factor, sums over
-    many pixels by ERR in quadrature. A mosaic without data is left as it is.
+    many pixels by ERR in quadrature. A mosaic without data is not changed.
     """
     planes = find_planes(path)
     step = -(-math.prod(planes["SCI"].shape) // LARGEST_SAMPLE_PIXELS)
@@ -62,6 +62,6 @@ def note_noise_factor(path: Path) -> None:
 
 
 def _sampled(plane: Plane, step: int) -> NDArray[np.float32]:
-    """Read each so-manieth row of a plane."""
+    """Read evenly spaced rows of a plane."""
     rows = [plane.rows(row, row + 1) for row in range(0, plane.shape[0], step)]
     return np.concatenate(rows).astype(np.float32)

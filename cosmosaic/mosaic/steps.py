@@ -1,4 +1,4 @@
-"""The mosaic of one window, and what is wrong with it place by place, as steps."""
+"""The mosaic of one window and its defects, as steps."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -108,7 +108,7 @@ class DrizzleWithJwst(Step[AssembledMosaic]):
 
 @dataclass(frozen=True)
 class ListedDefects(Outputs):
-    """What is wrong with a mosaic."""
+    """The defects of a mosaic."""
 
     table: DefectTable
 

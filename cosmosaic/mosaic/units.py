@@ -37,8 +37,8 @@ def combine_tile(
     settings
         Weights and kind of errors.
     input_scale_arcsec
-        Pixel scale of the detectors, which ERR and variances are scaled by, the same for the whole survey; left
-        out, that of the first exposure by name.
+        Pixel scale of the detectors, by which ERR and variances are scaled, the same for the whole survey; by
+        default that of the first exposure by name.
     folder
         Gets ``<tile>_mosaic.npy``.
     """
@@ -70,11 +70,11 @@ def assemble_mosaic(  # noqa: PLR0913
     first
         The ``_cal`` file of the first, whose metadata the mosaic inherits.
     verdict
-        The ``_verdict.ecsv`` on its sky, where its header should tell it.
+        The ``_verdict.ecsv`` on its sky, if its header should record it.
     window
         What to write.
     settings
-        What it was made with.
+        Settings that it was made with.
     product_name
         Name of the mosaic without ``_i2d.fits``.
     folder

@@ -30,7 +30,7 @@ def drizzle_mosaic(
     crfs
         ``_crf`` files of one filter by exposure.
     verdict
-        The ``_verdict.ecsv`` on their sky, where the header should tell it.
+        The ``_verdict.ecsv`` on their sky, if the header should record it.
     window
         The window of the pixel grid to fill.
     settings

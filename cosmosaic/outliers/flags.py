@@ -1,7 +1,8 @@
-"""Outliers: what an exposure shows and the others at the same place do not.
+"""Outliers: light in one exposure that is absent from the others at the same place.
 
-The algorithm is jwst's (`stcal.outlier_detection.utils`): the exposures' median on the mosaic grid, put back on each
-exposure's pixels, and two thresholds. What it leaves to chance, places with one or two exposures, is said here.
+The algorithm is jwst's (`stcal.outlier_detection.utils`): the exposures' median on the mosaic grid, interpolated to the
+pixels of each exposure, and two thresholds. Places with one or two exposures, which jwst does not treat, are defined
+here.
 """
 
 import math
@@ -22,7 +23,7 @@ from cosmosaic.geometry.windows import Box
 
 OUTLIER = np.uint32(pixel["DO_NOT_USE"] | pixel["OUTLIER"])
 NOISE_OF_TWO = math.sqrt(2.0)
-"""Where two exposures overlap one is compared with the other, not with a mean that has less noise."""
+"""Where two exposures overlap, one is compared with the other, whose noise is not reduced by averaging."""
 
 Floats = NDArray[np.floating[Any]]
 FloatImage = NDArray[np.float32]
@@ -30,16 +31,16 @@ DepthImage = NDArray[np.uint8]
 
 
 class Reference(NamedTuple):
-    """What exposures are compared with in a rectangle of the lattice."""
+    """The reference for exposures in a rectangle of the lattice."""
 
     box: Box
     image: FloatImage
     """MJy/sr, shape ``(height, width)``; NaN where there is nothing to compare with."""
     depth: DepthImage
-    """How many exposures it is made of, at most 255."""
+    """Number of exposures in it, at most 255."""
 
     def under(self, light: "LitBox") -> "Reference":
-        """Keep what one exposure is compared with: the pixels that its light reaches, and their neighbours."""
+        """Keep the reference for one exposure: the pixels that its light reaches, and their neighbours."""
         box = light.box.padded(1).intersection(self.box) if light.box.pixels else light.box
         if not box.pixels:
             return Reference(box, self.image[:0, :0], self.depth[:0, :0])
@@ -51,7 +52,7 @@ class Reference(NamedTuple):
 
 
 class LitBox:
-    """Which pixels of a rectangle an exposure's light reaches, a bit for each; told strip by strip, from below."""
+    """Which pixels of a rectangle an exposure's light reaches, a bit for each; filled strip by strip, from below."""
 
     def __init__(self, box: Box) -> None:
         self.box = box
@@ -83,12 +84,12 @@ def read_reference(path: Path) -> Reference:
 
 
 def lowest_weight(samples: Sequence[FloatImage], fraction: float) -> float:
-    """Return the weight below which an exposure's pixel stays out of the median.
+    """Return the weight below which an exposure's pixels are excluded from the median.
 
     Parameters
     ----------
     samples
-        Drizzled weights of all detectors of the exposure (the whole group, wherever they lie on the sky).
+        Drizzled weights of all detectors of the exposure (the whole group, anywhere on the sky).
     fraction
         Of the clipped mean weight (jwst's ``maskpt``).
     """
@@ -98,10 +99,10 @@ def lowest_weight(samples: Sequence[FloatImage], fraction: float) -> float:
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def reference_image(cube: Floats) -> tuple[FloatImage, DepthImage]:
-    """Return what exposures are compared with, and how many it is made of.
+    """Return the reference for exposures, and the number of exposures in it.
 
-    Three or more: the median (numpy's ``nanmedian``). Two: the smaller one, because cosmic rays only add; a median
-    would be their mean, which hides a cosmic ray or spreads it over both. One or none: NaN, nothing to compare with.
+    Three or more: the median (numpy's ``nanmedian``). Two: the smaller value, because cosmic rays only add light; the
+    median would be the mean, which hides a cosmic ray or spreads it over both. One or none: NaN, no comparison.
 
     Parameters
     ----------
@@ -166,15 +167,15 @@ def _blot(
 
 
 def blot(reference: Reference, pixel_map: PixelMap) -> tuple[FloatImage, DepthImage]:
-    """Put a reference image back on an exposure's pixels by bilinear interpolation.
+    """Interpolate a reference image bilinearly to an exposure's pixels.
 
     Agrees with ``blot_image(..., interp="linear")`` of the drizzle package, as `stcal` uses it: where one of the
-    four neighbours is NaN so is the result.
+    four neighbours is NaN, so is the result.
 
     Parameters
     ----------
     reference
-        What `reference_image` gives, and where.
+        The image from `reference_image`, and its rectangle.
     pixel_map
         Of the exposure.
 
@@ -216,7 +217,7 @@ def _exceeds(
             error = np.float32(0.0) if math.isnan(err[j, i]) else err[j, i]
             if depths[j, i] == 2:
                 error = error * np.float32(NOISE_OF_TWO)
-            # The common case, without a look at the neighbours.
+            # The common case, which does not need the neighbours.
             if difference <= min(snr[0], snr[1]) * error:
                 continue
             steepness = _steepness(blotted, j, i)

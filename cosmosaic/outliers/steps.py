@@ -17,20 +17,20 @@ from cosmosaic.survey import DrizzleSettings, OutlierSettings, SkyTreatment, Sur
 
 
 class ReferenceImage(File, suffix="_reference.npy"):
-    """What an exposure is compared with in one tile."""
+    """The reference for one exposure in one tile."""
 
 
 class Crf(File, suffix="_crf.fits", kind="crf", folder="exposures"):
-    """An exposure as it goes into the mosaic, MJy/sr."""
+    """An exposure in the state in which it is combined, MJy/sr."""
 
 
 class Patch(File, suffix="_patch.npy"):
-    """What outliers change in the sums of one exposure in one tile."""
+    """Changes that outliers make to the sums of one exposure in one tile."""
 
 
 @dataclass(frozen=True)
 class References(Outputs):
-    """What the exposures of a tile are compared with."""
+    """The references for the exposures of a tile."""
 
     references: Many[ReferenceImage]
     """By the exposure's name."""
@@ -38,7 +38,7 @@ class References(Outputs):
 
 @dataclass(frozen=True, kw_only=True)
 class MakeReference(Step[References]):
-    """Make what the exposures of a tile are compared with."""
+    """Make the references that the exposures of a tile are compared with."""
 
     title = "Reference"
     version = 3
@@ -50,7 +50,7 @@ class MakeReference(Step[References]):
     """Of all detectors of the exposures involved."""
     tile: MosaicGrid
     fraction: float
-    """Of the mean weight, below which a pixel stays out of the median."""
+    """Fraction of the mean weight below which a pixel is excluded from the median."""
 
     @classmethod
     def is_asked_for(cls, survey: Survey) -> bool:
@@ -60,18 +60,18 @@ class MakeReference(Step[References]):
 
 @dataclass(frozen=True)
 class FlaggedExposure(Outputs):
-    """An exposure as it goes into the mosaic."""
+    """An exposure in the state in which it is combined."""
 
     crf: Crf
     cleared: Cells
     """For the verdict."""
     patches: Many[Patch]
-    """By the tile's name; none where outliers are not searched for."""
+    """By the tile's name; empty if outliers are not searched for."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FlagExposure(Step[FlaggedExposure]):
-    """Flag what differs from the references of the tiles it reaches, and bin what goes into the mosaic."""
+    """Flag the outliers of one exposure against the references of its tiles, and bin the result for the verdict."""
 
     title = "Outliers"
     version = 6
@@ -97,7 +97,7 @@ class FlagExposure(Step[FlaggedExposure]):
 
 @dataclass(frozen=True, kw_only=True)
 class KeepExposure(Step[FlaggedExposure]):
-    """Subtract the sky of an exposure that is not searched for outliers, and bin what goes into the mosaic."""
+    """Subtract the sky of an exposure that is not searched for outliers, and bin the result for the verdict."""
 
     title = "Keep"
     version = 5
@@ -118,7 +118,7 @@ class KeepExposure(Step[FlaggedExposure]):
 
 @dataclass(frozen=True)
 class FlaggedTogether(Outputs):
-    """The exposures of one filter as they go into the mosaic."""
+    """The exposures of one filter in the state in which they are combined."""
 
     crfs: Many[Crf]
     cleared: Many[Cells]
@@ -126,7 +126,7 @@ class FlaggedTogether(Outputs):
 
 @dataclass(frozen=True, kw_only=True)
 class FlagWithJwst(Step[FlaggedTogether]):
-    """Subtract the sky and flag what differs from exposure to exposure, and bin what goes into the mosaic."""
+    """Subtract the sky, flag outliers by comparing exposures, and bin the result for the verdict."""
 
     title = "Outliers (jwst)"
     version = 6
@@ -148,7 +148,7 @@ class FlagWithJwst(Step[FlaggedTogether]):
 
 @dataclass(frozen=True)
 class FlaggedBand:
-    """The exposures of one filter as they go into the mosaic, by name."""
+    """The exposures of one filter in the state in which they are combined, by name."""
 
     crfs: Mapping[str, Crf]
     cleared: Mapping[str, Cells]

@@ -1,6 +1,6 @@
 """The units of work that find outliers: a reference for each tile, flags for each exposure.
 
-Every file is decided by the exposures that reach it, so that a new exposure costs what it touches.
+Every file depends only on the exposures that reach it, so that a new exposure affects only what it touches.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,21 +38,21 @@ from cosmosaic.survey import DrizzleSettings, OutlierSettings, SkyTreatment
 def make_reference(
     sums: Mapping[str, Path], summaries: Mapping[str, Path], tile: MosaicGrid, fraction: float, folder: Path
 ) -> Made:
-    """Make what the exposures of a tile are compared with: their median where there are three or more.
+    """Make the references that the exposures of a tile are compared with: their median where there are three or more.
 
     Parameters
     ----------
     sums
         ``_sums.npy`` files of the tile by the exposures' names.
     summaries
-        ``_summary.json`` files of all detectors of the exposures involved, wherever they lie: the weight threshold is
-        that of the whole exposure.
+        ``_summary.json`` files of all detectors of the exposures involved, also outside the tile: the weight threshold
+        is that of the whole exposure.
     tile
         The tile.
     fraction
-        Fraction of the mean weight below which a pixel stays out of the median.
+        Fraction of the mean weight below which a pixel is excluded from the median.
     folder
-        Gets ``<exposure>_<tile>_reference.npy`` for each exposure: the image and its depth where that exposure lies,
+        Gets ``<exposure>_<tile>_reference.npy`` for each exposure: the image and its depth under that exposure,
         so that an exposure is searched again only if something under it changed.
     """
     known = read_summaries(summaries.values())
@@ -66,7 +66,7 @@ def make_reference(
         for group in members
     }
     reached = covering(source.box for source in sources.values())
-    # A pixel more on each side: what an exposure is compared with ends no earlier where others do.
+    # A pixel more on each side: a reference must not end earlier because other exposures do.
     box = box_of(tile).padded(REFERENCE_MARGIN).intersection(reached.padded(1))
     lights = {source: LitBox(source.box) for source in sources.values()}
     reference = Reference(box, *_median(members, thresholds, box, lights))
@@ -90,7 +90,7 @@ def flag_exposure(  # noqa: PLR0913
     cells: MosaicGrid,
     folder: Path,
 ) -> Made:
-    """Flag the outliers of one exposure, and drizzle afresh where flagged pixels had gone.
+    """Flag the outliers of one exposure, and drizzle again where flagged pixels had contributed.
 
     Parameters
     ----------
@@ -122,7 +122,7 @@ def flag_exposure(  # noqa: PLR0913
     read.dq[flagged] |= OUTLIER
     crf = write_flagged(exposure, read, level, treatment, folder / f"{name}_crf.fits", "COMPLETE")
     facts = {"implausible_pixels": float(read.implausible), "outliers": float(np.count_nonzero(flagged))}
-    # Errors and flags are no longer needed, and memory is.
+    # Errors and flags are no longer needed: free their memory.
     del read
     boxes = [box_of(tile).intersection(reach) for tile in tiles]
     patched = {
@@ -144,12 +144,12 @@ def keep_exposure(exposure: Path, sky: Path | None, treatment: SkyTreatment, cel
 
 
 def bin_cleared(crf: Path, grid: MosaicGrid, folder: Path) -> Path:
-    """Bring one exposure as it goes into the mosaic onto the lattice of cells, without its sky.
+    """Bin one exposure, in the state in which it is combined and without its sky, to the lattice of cells.
 
     Parameters
     ----------
     crf
-        A ``_crf`` file; a level that its header records without having subtracted it is subtracted first.
+        A ``_crf`` file; a level that its header records as not subtracted is subtracted first.
     grid
         The lattice.
     folder
@@ -169,9 +169,9 @@ def _median(
     box: Box,
     lights: Mapping[SumsFile, LitBox],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return what exposures are compared with in a rectangle, and how many it is made of, strip by strip.
+    """Return the reference in a rectangle, and the number of exposures in it, computed strip by strip.
 
-    Where the light of each falls is noted on the way: the sums are large, and read once.
+    The pixels that the light of each exposure reaches are recorded on the way: the sums are large, and read once.
     """
     image = np.full((box.height, box.width), np.nan, dtype=np.float32)
     depth = np.zeros((box.height, box.width), dtype=np.uint8)
@@ -207,7 +207,7 @@ def _group_strip(
 
 
 def _merged(references: Sequence[Path], box: Box) -> Reference:
-    """Put the parts of a reference, which overlap by their margins, together."""
+    """Join the parts of a reference, which overlap by their margins."""
     image = np.full((box.height, box.width), np.nan, dtype=np.float32)
     depth = np.zeros((box.height, box.width), dtype=np.uint8)
     for path in references:

@@ -28,7 +28,7 @@ def flag_outliers(
     cells: MosaicGrid,
     folder: Path,
 ) -> Made:
-    """Subtract the sky and flag what differs from exposure to exposure.
+    """Subtract the sky and flag outliers by comparing exposures.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ def flag_outliers(
     thresholds
         Of the two passes.
     drizzle
-        Kernel and weights of the mosaics that the exposures are compared through.
+        Kernel and weights of the mosaics that the exposures are compared with.
     cells
         The lattice of cells.
     folder
@@ -70,7 +70,7 @@ def _clear(library: Any, skies: Mapping[str, ExposureSky], treatment: SkyTreatme
 
 
 def _subtract_level(model: Any, level: float, treatment: SkyTreatment) -> None:
-    # Level and state go together: resample subtracts a level that is not marked as subtracted.
+    # Set level and state together: resample subtracts a level that is not marked as subtracted.
     model.meta.background.level = level
     model.meta.background.subtracted = treatment.subtract
     model.meta.background.method = treatment.method

@@ -1,1 +1,1 @@
-"""What a step is: declaration, key, execution."""
+"""The mechanism of steps: declaration, files, key, execution, publication."""

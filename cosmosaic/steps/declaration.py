@@ -1,8 +1,7 @@
 """What a step is: a function from files to files, declared beside its science with named inputs and outputs.
 
-A declaration names the function by its module, which is imported in the child process that runs it and nowhere else:
-the jwst package takes seconds to import. Everything that is published, recorded, linked or cached follows from the
-declarations.
+A declaration names the function by its module, which is imported only in the child process that runs it: the jwst
+package takes seconds to import. Publication, run table, links and cache follow from the declarations.
 """
 
 import dataclasses
@@ -39,7 +38,7 @@ class OutputField(NamedTuple):
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a step makes: a field for each output, a `File` kind, ``Kind | None`` or ``Many[Kind]``."""
+    """The outputs of a step: a field for each, of type ``Kind``, ``Kind | None`` or ``Many[Kind]``."""
 
     @classmethod
     def fields(cls) -> dict[str, OutputField]:
@@ -48,14 +47,14 @@ class Outputs:
 
     @classmethod
     def promised(cls, node: Any) -> Self:
-        """Return the outputs of a step that was submitted."""
+        """Return the outputs of a submitted step."""
         return cls._made(
             {name: Promise(node, name, None, not field.is_optional) for name, field in cls.fields().items()}
         )
 
     @classmethod
     def of(cls, result: StepResult) -> Self:
-        """Return the outputs of a step that is done."""
+        """Return the outputs of a finished step."""
         return cls._made(result.files)
 
     @classmethod
@@ -80,7 +79,7 @@ class Outputs:
 
 
 def names_of(stem: str, *made: Outputs | None) -> dict[str, str]:
-    """Return the names of the published outputs that share a stem, by what a list of links calls them."""
+    """Return the names of the published outputs that share a stem, by their labels in a list of links."""
     files = [file for outputs in made if outputs for file in outputs.published]
     kinds = [file.kind if isinstance(file, Many) else type(file) for file in files]
     return {kind.suffix.lstrip("_."): f"{stem}{kind.suffix}" for kind in kinds}
@@ -99,21 +98,21 @@ class Step(Generic[Made]):
     """
 
     title: ClassVar[str]
-    """What users read in the UI and on the terminal."""
+    """Name in the UI and on the terminal."""
     version: ClassVar[int]
-    """Raised when the same inputs give other results."""
+    """To be raised when the same inputs give different results."""
     function: ClassVar[str]
     """``module:function``."""
     per: ClassVar[str]
-    """What there is one such step for: ``exposure``, ``tile``, ``mosaic``, ``filter`` or ``survey``."""
+    """There is one such step per ``exposure``, ``tile``, ``mosaic``, ``filter`` or ``survey``."""
     columns: ClassVar[Mapping[str, str]] = {}
-    """Columns of the run table by the facts that they show."""
+    """Columns of the run table by the facts that they show; the rows of the step's files show them."""
     outputs: ClassVar[type[Outputs]]
 
     references: tuple[Reference, ...] = ()
-    """Calibration reference files that decide the result; not passed to the function, which finds them with CRDS."""
+    """Calibration reference files that the result depends on; the function finds them with CRDS."""
     sources: tuple[File | Many, ...] = ()
-    """What the inputs were made of, where a product's header should name it too; not fetched."""
+    """Files from which the inputs were made, for the provenance in a product's header; not fetched."""
     target: str = ""
     """Prefix that the files go to under their paths relative to the step's folder; empty for the cache."""
 
@@ -125,7 +124,7 @@ class Step(Generic[Made]):
 
     @property
     def name(self) -> str:
-        """Name of the step's function, which its results are kept under."""
+        """Name of the step's function and of its folder in the cache."""
         return self.function.rpartition(":")[2]
 
     @property
@@ -135,7 +134,7 @@ class Step(Generic[Made]):
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """The fields that hold none, by their names."""
+        """The fields that hold no files, by their names."""
         consulted = [field.name for field in dataclasses.fields(self) if field.metadata.get(CONSULTED)]
         return {
             name: value for name, value in self._fields() if name not in (*GENERAL, *consulted) and not is_input(value)
@@ -143,29 +142,29 @@ class Step(Generic[Made]):
 
     @property
     def promises(self) -> list[Promise]:
-        """What the step waits for, leaving out what it can do without."""
+        """The promised files that the step requires."""
         return [
             promise for name, value in self._fields() if name not in self.surviving() for promise in promises_of(value)
         ]
 
     @property
     def welcome(self) -> list[Promise]:
-        """What the step waits for and can do without, where it fails."""
+        """The promised files that the step waits for, and leaves out if they fail."""
         return [promise for name in self.surviving() for promise in promises_of(getattr(self, name))]
 
     @classmethod
     def is_asked_for(cls, survey: Any) -> bool:
-        """Tell whether a survey's settings ask for such steps; the progress bar expects them."""
+        """Tell whether a survey's settings ask for such steps, to estimate their number for the progress bar."""
         return True
 
     @classmethod
     def row(cls, facts: Mapping[str, float]) -> dict[str, Any]:
-        """Return what the run table says of a step that left such facts: values by column."""
+        """Return the values of the step's columns of the run table, given its facts."""
         return {column: facts.get(fact) for fact, column in cls.columns.items()}
 
     @classmethod
     def surviving(cls) -> tuple[str, ...]:
-        """Return the names of the inputs that leave out files whose steps failed."""
+        """Return the names of the inputs from which the files of failed steps are left out."""
         return tuple(field.name for field in dataclasses.fields(cls) if field.metadata.get(SURVIVING))
 
     def settled(self, look_up: Callable[[Promise], StoredObject | Mapping[str, StoredObject] | None]) -> Self:
@@ -174,7 +173,7 @@ class Step(Generic[Made]):
         Parameters
         ----------
         look_up
-            Gives what was promised; None where there is no such file.
+            Returns a promised file; None if there is no such file.
         """
         changes = {
             name: _settled(value, look_up, name in self.surviving())
@@ -184,7 +183,7 @@ class Step(Generic[Made]):
         return dataclasses.replace(self, **changes) if changes else self
 
     def prepared(self) -> Self:
-        """Return the step with its parameters fitted to its inputs, once these are stored; before its key is made."""
+        """Return the step with parameters adjusted to its stored inputs; called before the key is made."""
         return self
 
     def _fields(self) -> Iterator[tuple[str, Any]]:
@@ -192,22 +191,22 @@ class Step(Generic[Made]):
 
 
 GENERAL = ("references", "sources", "target")
-"""Fields of every step, which its function is not given."""
+"""Fields of every step that are not passed to its function."""
 SURVIVING, CONSULTED = "surviving", "consulted"
 
 
 def surviving() -> Any:
-    """Declare an input that leaves out the files whose steps failed, in place of failing with them."""
+    """Declare an input from which the files of failed steps are left out; the step is skipped if all failed."""
     return dataclasses.field(metadata={SURVIVING: True})
 
 
 def consulted() -> Any:
-    """Declare a field that only `Step.prepared` looks at: no parameter of the function, and no part of the key."""
+    """Declare a field that only `Step.prepared` uses: it is neither passed to the function nor part of the key."""
     return dataclasses.field(metadata={CONSULTED: True})
 
 
 class Job(Protocol):
-    """A survey's work as the rooms see it: its settings, where things lie, and how steps are submitted."""
+    """The rooms' view of a run: the survey's settings, the prefixes of its files, and the submission of steps."""
 
     @property
     def survey(self) -> Any:
@@ -222,14 +221,14 @@ class Job(Protocol):
         """Prefix under which checksums of raw objects are remembered."""
 
     def submit(self, step: Step[Made], label: str) -> Made:
-        """Submit a step; return its outputs, which other steps take."""
+        """Submit a step; return its outputs, as inputs for other steps."""
 
     def note(self, text: str) -> None:
-        """Tell the user something."""
+        """Show the user a message."""
 
 
 class MissingFileError(RuntimeError):
-    """A step needs a file that the step before did not make."""
+    """A step requires a file that an earlier step did not make."""
 
 
 def _settled(value: Any, look_up: Callable[[Promise], Any], leaves_out: bool) -> Any:

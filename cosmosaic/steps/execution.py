@@ -1,7 +1,7 @@
-"""How a step is executed, in a child process, and the key under which its result is kept.
+"""The execution of a step in a child process, and the key of its result.
 
-The key is made of what decides the result and of nothing else: the step's name and version, its own parameters, the
-sha256 of every input and of every reference file. The same key means the same bytes.
+The key depends on everything that decides the result, and on nothing else: the step's name and version, its parameters,
+the sha256 of every input and of every reference file. The same key means the same bytes.
 """
 
 import hashlib
@@ -25,15 +25,15 @@ from cosmosaic.storage import store
 from cosmosaic.storage.scratch import require_space
 
 SCRATCH_FACTOR = 3
-"""A step's inputs, outputs and intermediates in units of its inputs (Stage 1 leaves a quarter of the ramp, outlier
-detection about as much as it reads, twice)."""
+"""Size of a step's inputs, outputs and intermediates in units of its inputs (the output of Stage 1 is a quarter of the
+ramp, that of outlier detection about twice its input)."""
 
 KEY_LENGTH = 32
 """Hexadecimal digits of a key that are used in names: 128 bits."""
 
 
 class DeclarationError(TypeError):
-    """A step's function made something else than its declaration promises."""
+    """The outputs of a step's function differ from its declaration."""
 
 
 def key_of(step: Step) -> str:
@@ -53,14 +53,14 @@ def key_of(step: Step) -> str:
 
 
 def execute(step: Step, cache: str, plan: workers.WorkerPlan) -> StepResult:
-    """Do a step's work in a child process and leave its files under its target or ``<cache>/<step>/<key>/``.
+    """Execute a step in a child process and store its files under its target or ``<cache>/<step>/<key>/``.
 
     Raises
     ------
     cosmosaic.processes.workers.WorkerError
         The child process ended badly.
     Exception
-        What the step's function raised.
+        Raised by the step's function.
     """
     key = key_of(step)
     outcome = workers.run(plan, _perform, step, key, step.target or store.join(cache, step.name, key))
@@ -77,12 +77,12 @@ def execute(step: Step, cache: str, plan: workers.WorkerPlan) -> StepResult:
 
 
 def is_intact(result: StepResult) -> bool:
-    """Tell whether everything the step left is still there, unaltered."""
+    """Tell whether all files of the step are still stored, unaltered."""
     return store.all_intact(result.objects)
 
 
 def call(step: Step, path_of: Callable[[StoredObject], Path], folder: Path) -> Made:
-    """Call a step's function with local paths in place of its files, and check that it made what is declared.
+    """Call a step's function with local paths in place of its files, and check its outputs against the declaration.
 
     Raises
     ------
@@ -97,7 +97,7 @@ def call(step: Step, path_of: Callable[[StoredObject], Path], folder: Path) -> M
 
 @cache
 def _versions() -> dict[str, str]:
-    """Versions that decide a result; each is searched for in all of ``sys.path``, which takes milliseconds."""
+    """Versions that results depend on; cached, since looking up each takes milliseconds."""
     return {name: version(name) for name in ("cosmosaic", "jwst")}
 
 
@@ -110,7 +110,7 @@ def _perform(
     paths = _fetch(inputs, step.name, folder)
     made = call(step, paths.__getitem__, outputs)
     for stored in inputs:
-        # A local input is read where it lies; had it changed meanwhile, the result would not be that of the key.
+        # A local input is read in place; if it changed meanwhile, the result would not belong to the key.
         if not store.is_remote(stored.uri):
             store.check_unaltered(stored)
     if not step.target:
@@ -126,7 +126,7 @@ def _fetch(inputs: tuple[StoredObject, ...], name: str, folder: Path) -> dict[St
     require_space(folder, SCRATCH_FACTOR * sum(stored.size for stored in inputs), name)
     paths: dict[StoredObject, Path] = {}
     for number, stored in enumerate(dict.fromkeys(inputs)):
-        # A folder for each: two inputs may have the same name.
+        # One folder per input: two inputs may have the same name.
         place = folder / "in" / str(number)
         place.mkdir(parents=True)
         paths[stored] = store.fetch(stored, place, workers.shared_folder())
@@ -167,7 +167,7 @@ def _check_made(step: Step, made: Made) -> None:
 
 
 def _digests(value: Any) -> Any:
-    """Names and checksums of an input's files; order and names of a mapping count."""
+    """Names and checksums of an input's files, with the order, and the names of a mapping."""
     if isinstance(value, Mapping):
         return {name: _digests(item) for name, item in value.items()}
     return [(stored.name, stored.sha256) for stored in stored_in(value)]

@@ -8,16 +8,16 @@ from cosmosaic.records import StoredObject
 
 
 class Promise(NamedTuple):
-    """An output of a step that was submitted."""
+    """An output of a submitted step."""
 
     node: Any
-    """The submitted step, as whoever submits steps knows it."""
+    """The submitted step, as the `Job` represents it."""
     output: str
     """Name of the output."""
     name: str | None = None
-    """Which of an output's files, where it has many."""
+    """Which of an output's files, if it has many."""
     is_required: bool = True
-    """Whether the step that waits for it fails where the output lacks it; else it is given None."""
+    """Whether the step that takes it fails if the file was not made; otherwise it gets None."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,11 @@ class File:
     source: StoredObject | Promise
 
     suffix: ClassVar[str] = ""
-    """How the names of such files end."""
+    """Ending of the names of such files."""
     kind: ClassVar[str] = ""
-    """What the run table and the pages call such files; empty for files that are not published."""
+    """Name of the kind in the run table and on the pages; empty for files that are not published."""
     folder: ClassVar[str] = ""
-    """Where such files are published, relative to the products."""
+    """Folder in which such files are published, relative to the products."""
 
     def __init_subclass__(cls, *, suffix: str = "", kind: str = "", folder: str = "") -> None:
         cls.suffix, cls.kind, cls.folder = suffix, kind, folder
@@ -46,10 +46,10 @@ class File:
         Raises
         ------
         ValueError
-            The file is yet to be made.
+            The file has not been made yet.
         """
         if isinstance(self.source, Promise):
-            raise ValueError(f"{self.source.output} is yet to be made")
+            raise ValueError(f"{self.source.output} has not been made yet")
         return self.source
 
 
@@ -64,30 +64,30 @@ class Many(Generic[Kind]):
     source: Mapping[str, StoredObject] | Promise
 
     def __getitem__(self, name: str) -> Kind:
-        """Return one of them; the step that takes it fails where it was not made."""
+        """Return one of them; the step that takes it fails if it was not made."""
         return self.kind(self.source[name] if isinstance(self.source, Mapping) else self.source._replace(name=name))
 
     def get(self, name: str) -> Kind | None:
-        """Return one of them; the step that takes it is given None where it was not made."""
+        """Return one of them; the step that takes it gets None if it was not made."""
         if isinstance(self.source, Mapping):
             return self[name] if name in self.source else None
         return self.kind(self.source._replace(name=name, is_required=False))
 
     def __iter__(self) -> Iterator[Kind]:
-        """Give the files that were made.
+        """Iterate over the files.
 
         Raises
         ------
         ValueError
-            They are yet to be made.
+            They have not been made yet.
         """
         if isinstance(self.source, Promise):
-            raise ValueError(f"{self.source.output} are yet to be made")
+            raise ValueError(f"{self.source.output} have not been made yet")
         return iter([self.kind(stored) for stored in self.source.values()])
 
 
 def promises_of(value: Any) -> Iterator[Promise]:
-    """Give the promises within an input: a file, files of one output, or a tuple or mapping of them."""
+    """Yield the promises within an input: a file, files of one output, or a tuple or mapping of them."""
     if isinstance(value, File | Many):
         if isinstance(value.source, Promise):
             yield value.source

@@ -13,7 +13,7 @@ from cosmosaic.survey import Survey
 
 
 class LocalJob:
-    """Runs each step once those it waits for are done; an error is raised where its outputs are wanted.
+    """Runs each step once its inputs are made; an error is raised when its outputs are used.
 
     Parameters
     ----------
@@ -34,23 +34,23 @@ class LocalJob:
         self._steps = 0
 
     def submit(self, step: Step[Made], label: str) -> Made:
-        """Submit a step; what it takes is waited for first."""
+        """Wait for a step's inputs, then submit it."""
         folder = self._folder / f"{self._steps:05d}-{step.name}" / "out"
         self._steps += 1
         settled = step.settled(_made)
         return step.outputs.promised(self._executor.submit(_run, settled, folder))  # type: ignore[return-value]
 
     def path_of(self, file: File) -> Path:
-        """Wait for a file and return where it lies."""
+        """Wait for a file and return its path."""
         made = _made(file.source) if isinstance(file.source, Promise) else file.stored
         return Path(made.uri)  # type: ignore[union-attr]
 
     def note(self, text: str) -> None:
-        """Say nothing."""
+        """Ignore the message."""
 
 
 def result_of(node: Future[StepResult]) -> StepResult:
-    """Wait for a step that a `LocalJob` was given, and return its result."""
+    """Wait for a step that was submitted to a `LocalJob`, and return its result."""
     return node.result()
 
 

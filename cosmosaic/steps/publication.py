@@ -31,7 +31,7 @@ class Publish(Step[Published]):
 
 
 def publish(step: Publish, scratch: str | None) -> StepResult:
-    """Copy a step's files under its target, each whole or not at all."""
+    """Copy a step's files under its target, each completely or not at all."""
     start = time.perf_counter()
     with scratch_folder(scratch, "publish") as folder:
         products = {
@@ -45,5 +45,5 @@ def publish(step: Publish, scratch: str | None) -> StepResult:
 
 
 def place_of(file: File) -> str:
-    """Return where a product lies, relative to all products."""
+    """Return the path of a product relative to all products."""
     return f"{file.folder}/{file.stored.name}" if file.folder else file.stored.name

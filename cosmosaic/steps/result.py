@@ -1,4 +1,4 @@
-"""What a step left: its files, and small facts about them."""
+"""The result of a step: its files, and facts about them."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,12 +10,12 @@ from cosmosaic.records import Record, StoredObject
 
 
 class Made:
-    """What a step's function made: the path of each declared output in its folder, and facts for the run table.
+    """The return value of a step's function: the path of each declared output in its folder, and facts.
 
     Parameters
     ----------
     facts
-        Numbers by name, None for what could not be measured; all that the step's columns show are named.
+        Numbers by name, None for those not measured; all facts that the step's columns show must be named.
     files
         A path, a mapping of paths by name, or None for each output that the step declares.
     """
@@ -41,7 +41,7 @@ class Made:
 
 
 class StepResult(Record):
-    """What a step left in the store, and what it cost when it was executed."""
+    """The stored files of a step, and the cost of its execution."""
 
     step: str
     key: str

@@ -1,4 +1,4 @@
-"""What in the cache is still of use: each run lists the steps it used, and what nobody used for long can go."""
+"""The unused part of the cache: each run records the steps it used, and results without recent use can be removed."""
 
 import json
 import re
@@ -34,7 +34,7 @@ class Unused(NamedTuple):
 
 
 def record_use(cache: str, run_id: str, survey: str, keys: set[str]) -> None:
-    """Keep which steps a run used."""
+    """Record which steps a run used."""
     content = json.dumps({"survey": survey, "time": time.time(), "keys": sorted(keys)})
     store.publish_bytes(content.encode(), store.join(cache, USES, f"{run_id}.json"))
 
@@ -42,12 +42,12 @@ def record_use(cache: str, run_id: str, survey: str, keys: set[str]) -> None:
 def find_unused(cache: str, older_than_days: float) -> Unused:
     """Find the results of steps that no run used for some days.
 
-    What the last run of each survey used stays, and so does what was written less than so many days ago: a run may
-    be about to use it.
+    Results that the last run of each survey used are kept, and so are results written within these days: a run may be
+    about to use them.
     """
     moment = time.time() - older_than_days * DAY_S
     kept = _used_since(cache, moment)
-    # Prefect's records before the objects they point at: a record without its objects would be found wanting later.
+    # Prefect's records first, then the objects they point to: a record without its objects would be invalid.
     old = [found for found in store.list_older(cache, moment) if (key := _key(found.uri, cache)) and key not in kept]
     old.sort(key=lambda found: (not found.uri.startswith(store.join(cache, "results", "")), found.uri))
     return Unused(tuple(found.uri for found in old), sum(found.size for found in old))
@@ -65,6 +65,6 @@ def _read_use(uri: str) -> Use:
 
 
 def _key(uri: str, cache: str) -> str | None:
-    """Return the key of the step that an object of the cache belongs to: ``results/<key>`` or ``<step>/<key>/...``."""
+    """Return the key of the step that an object in the cache belongs to: ``results/<key>`` or ``<step>/<key>/...``."""
     parts = uri.removeprefix(f"{cache}/").split("/")
     return parts[1] if len(parts) > 1 and KEY.fullmatch(parts[1]) else None

@@ -1,8 +1,8 @@
 """Tasks whose results are content-addressed: same key, nothing runs.
 
-Prefect keeps a record of each finished step under the step's key and believes it without looking. The
-record only points at objects in the store, which may have been deleted or altered since: they are
-checked before the record is used, and a record that no longer holds is forgotten.
+Prefect keeps a record of each finished step under the step's key and uses it unchecked. The record
+only points to objects in the store, which may have been deleted or altered since: they are checked
+before the record is used, and an invalid record is removed.
 """
 
 from collections.abc import Callable
@@ -26,7 +26,7 @@ from tasks.runtime.retries import Retries
 
 @dataclass(frozen=True)
 class Work:
-    """What a task needs to do a step: where results are kept and which child processes do it."""
+    """What a task needs to execute a step: the place of the results and the child processes."""
 
     cache: str
     workers: workers.WorkerPlan
@@ -43,9 +43,9 @@ class Work:
 
 
 class Given:
-    """A step, all of whose inputs are stored, and what does its work.
+    """A step with stored inputs, and the means to execute it.
 
-    A plain class: tuples, records and dataclasses Prefect searches for futures, field by field.
+    A plain class: Prefect searches tuples, records and dataclasses for futures, field by field.
     """
 
     def __init__(self, step: Step, work: Work) -> None:
@@ -96,7 +96,7 @@ def step_task(step: type[Step], retries: Retries, perform: Callable[[Any, Work],
 
 
 def trusted_key(step: Step, work: Work) -> str:
-    """Return the step's key; a record kept under it whose objects are gone or altered is forgotten first."""
+    """Return the step's key; first remove a record under it whose objects are missing or altered."""
     key = key_of(step)
     uri = store.join(work.results, key)
     with suppress(FileNotFoundError):
@@ -110,5 +110,5 @@ def _holds(content: bytes) -> bool:
         record: ResultRecord[StepResult] = ResultRecord.deserialize(content)
         return is_intact(record.result)
     except (ValueError, KeyError, AttributeError, TypeError):
-        # Half a record, which a killed process leaves, or one of another version.
+        # An incomplete record of a killed process, or one of another version.
         return False

@@ -28,17 +28,17 @@ DEFAULTS = {
     PREFECT_SERVER_ANALYTICS_ENABLED: False,
     # Each batch of log lines is a request.
     PREFECT_LOGGING_TO_API_BATCH_INTERVAL: 5.0,
-    # One by one, the states of the tasks cost the server three times the CPU seconds, which the steps want.
+    # One by one, the states of the tasks cost the server three times the CPU seconds, which the steps need.
     PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE: 100,
     PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE: 100,
-    # Runs, states, logs and artifacts are kept; the feed of events, a third of the server's work, has no reader, and
-    # nobody leaves automations to a server that ends with the run.
+    # Runs, states, logs and artifacts are kept. The feed of events is a third of the server's work and has no reader,
+    # and a server that ends with the run has no automations.
     PREFECT_SERVER_SERVICES_EVENT_PERSISTER_ENABLED: False,
     PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED: False,
 }
 
 ALONE = {
-    # They serve automations, and a temporary server has none; a run's end waits up to a second for their thread.
+    # Heartbeats serve automations, and a temporary server has none; a run's end waits up to a second for their thread.
     PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
 }
 """Where the user has named no server."""

@@ -1,7 +1,6 @@
-"""The steps of a run and what they wait for: a step is started when its inputs are there and room is free.
+"""The steps of a run and their dependencies: a step is started when its inputs are stored and there is room for it.
 
-One thread owns the graph. Nothing waits for a step in a thread of its own: a survey has more steps than a machine
-has threads.
+One thread owns the graph. No thread waits for a single step: a survey has more steps than a machine has threads.
 """
 
 import threading
@@ -32,7 +31,7 @@ class Node:
     kind: type[Step]
     number: int
     needed: set["Node"] = field(default_factory=set)
-    """Steps that it cannot do without."""
+    """Steps that it requires."""
     waits_for: int = 0
     followers: list["Node"] = field(default_factory=list)
     depth: int = 0
@@ -45,7 +44,7 @@ class Node:
 
     @property
     def row(self) -> dict[str, Any]:
-        """What the run table says of it; nothing where it failed."""
+        """Its columns of the run table; empty if it failed."""
         return self.kind.row(self.result.facts) if self.result else {}
 
 
@@ -63,14 +62,14 @@ Start = Callable[[Node, Step, Callable[[Outcome], None]], None]
 
 
 class Graph:
-    """Starts steps as they become ready, a bounded number at a time, and those far along before those at the beginning.
+    """Starts steps as they become ready, up to a maximum number at a time, later stages of the work first.
 
     Parameters
     ----------
     start
         Starts a step.
     ended
-        Is told of each step that has ended, from the graph's own thread.
+        Called for each step that has ended, from the graph's own thread.
     room
         Steps that may be under way at once.
     """
@@ -103,7 +102,7 @@ class Graph:
             self._changed.wait_for(lambda: not (self._open if awaited is None else self._open & awaited))
 
     def close(self) -> None:
-        """End the graph's thread; what was not started will not be."""
+        """End the graph's thread; no further steps are started."""
         self._events.put(None)
 
     def _work(self) -> None:
@@ -147,7 +146,7 @@ class Graph:
         self._events.put(partial(self._done, node, outcome))
 
     def _settled(self, node: Node) -> Step | None:
-        """Return a step with its inputs; None where all that it could be made of failed."""
+        """Return a step with its inputs; None if the steps of all inputs failed."""
         assert node.step is not None
         step = node.step.settled(_look_up)
         if any(not getattr(step, name) for name in step.surviving()):
@@ -159,7 +158,7 @@ class Graph:
         self._end(node, outcome)
 
     def _end(self, node: Node, outcome: Outcome) -> None:
-        """Note how a step ended, and all that cannot be done for it."""
+        """Record how a step ended, and end the steps that cannot run because of it."""
         ending = [(node, outcome)]
         while ending:
             node, outcome = ending.pop()
@@ -202,7 +201,7 @@ def settled(file: File | Many) -> File | Many | None:
 
 
 def _look_up(promise: Promise) -> StoredObject | dict[str, StoredObject] | None:
-    """Return what a step that has ended made; None where it failed or made no such file."""
+    """Return an output of a step that has ended; None if it failed or made no such file."""
     result: StepResult | None = promise.node.result
     made = result.files[promise.output] if result else None
     return made.get(promise.name) if isinstance(made, dict) and promise.name is not None else made

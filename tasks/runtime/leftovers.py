@@ -1,6 +1,6 @@
-"""Temporary Prefect servers: they give way to the steps, and those that a killed flow left behind are ended.
+"""Temporary Prefect servers: they yield CPU time to the steps, and those that a killed flow left behind are ended.
 
-The server that Prefect starts for a flow without one is a process of its own; a killed flow cannot end it.
+The server that Prefect starts for a flow without a server is a separate process; a killed flow cannot end it.
 """
 
 import os
@@ -13,11 +13,11 @@ MARK = "COSMOSAIC_FLOW_PROCESS"
 
 SERVER = "prefect.server.api.server:create_app"
 GIVING_WAY = 10
-"""Niceness of a temporary server: what it writes down can wait, the steps want the CPU."""
+"""Niceness of a temporary server: its records can wait, the steps need the CPU."""
 
 
 def mark_flow_process() -> None:
-    """Let the servers that this process starts say whose they are."""
+    """Mark the servers that this process starts as its own."""
     os.environ[MARK] = _identity(psutil.Process())
 
 
@@ -27,14 +27,14 @@ def temporary_servers() -> list[psutil.Process]:
 
 
 def let_servers_give_way() -> None:
-    """Let the temporary server have the CPU time that the steps leave."""
+    """Give the temporary server only the CPU time that the steps leave."""
     for server in temporary_servers():
         with suppress(psutil.Error):  # ended meanwhile
             server.nice(GIVING_WAY)
 
 
 def end_orphaned_servers() -> list[int]:
-    """End the temporary servers whose flow is gone; return their process numbers."""
+    """End the temporary servers whose flow has ended; return their process numbers."""
     ended = []
     for process in psutil.process_iter():
         try:
@@ -56,5 +56,5 @@ def _is_orphan(mark: str | None) -> bool:
 
 
 def _identity(process: psutil.Process) -> str:
-    # Process numbers are used again; with the time of its start a process is the only one.
+    # Process numbers are reused; together with its start time a process is unique.
     return f"{process.pid}-{process.create_time():.2f}"

@@ -1,4 +1,4 @@
-"""How far a run is, as an artifact that moves in the UI."""
+"""The progress of a run, as a progress bar in the UI."""
 
 import time
 from contextlib import suppress
@@ -15,7 +15,7 @@ LEAST_INTERVAL_S = 5.0
 
 
 class Progress:
-    """A bar that moves; without a server to show it, nothing is lost."""
+    """A progress bar; without a server it does nothing."""
 
     def __init__(self, survey: str) -> None:
         made = create_progress_artifact(0.0, key="progress", description=f"Steps of {survey}")
@@ -25,7 +25,7 @@ class Progress:
         self._client = get_client(sync_client=True)
 
     def show(self, done: int, expected: int) -> None:
-        """Show how many steps are done of how many; the bar never goes back."""
+        """Show how many of the steps are done; the bar never moves back."""
         percent, moment = self._shown
         now = max(percent, round(100.0 * done / max(expected, 1), 1))
         if now == percent or time.monotonic() - moment < LEAST_INTERVAL_S:

@@ -46,7 +46,7 @@ def listening(hear: Callable[[Ledger], None]) -> Iterator[None]:
 
 @contextmanager
 def open_run(survey: Survey) -> Iterator[Run]:
-    """Open a run; however it ends, it is in the run table and its child processes are stopped."""
+    """Open a run; however it ends, it is recorded in the run table and its child processes are stopped."""
     plan = plan_workers(survey)
     with open_runner(survey.resources, plan) as runner, _children(plan_of_one_worker(survey.resources, plan)):
         let_servers_give_way()
@@ -56,7 +56,7 @@ def open_run(survey: Survey) -> Iterator[Run]:
         try:
             yield run
         except Exception as error:
-            run.wait()  # what is under way is looked up by the next run
+            run.wait()  # the next run looks up the steps that end meanwhile
             record_run(run, [], "Failed", f"{type(error).__name__}: {error}")
             raise
         finally:
@@ -74,14 +74,14 @@ def _children(plan: WorkerPlan) -> Iterator[None]:
 
 
 def finish_run(run: Run, found: FoundFrames, rows_of: Mapping[str, Mapping[str, Any]] | None = None) -> State:
-    """Wait for the products, record the run, tell the user, say how it ended.
+    """Wait for the products, record the run, print its summary, return its final state.
 
     Parameters
     ----------
     run, found
         The run and its frames.
     rows_of
-        What the run table says besides of the products of some filters, by filter.
+        Additional columns of the run table for all products of a filter, by filter.
     """
     run.wait()
     rows = [row for publication in run.publications for row in _rows(publication, run)]
@@ -96,7 +96,7 @@ def finish_run(run: Run, found: FoundFrames, rows_of: Mapping[str, Mapping[str, 
 
 
 def record_run(run: Run, rows: list[dict[str, Any]], state: str, error: str, found: FoundFrames | None = None) -> None:
-    """Write the run's rows, or one row without a product where nothing was made."""
+    """Write the run's rows, or one row without a product if nothing was made."""
     executed = [record.result for record in run.ledger.executed if record.result]
     parameters = run.survey.model_dump_json(exclude={"resources", "cleanup"})
     environment = dict(run.work.workers.environment)
@@ -126,7 +126,7 @@ def record_run(run: Run, rows: list[dict[str, Any]], state: str, error: str, fou
 
 
 def _rows(publication: Publication, run: Run) -> list[dict[str, Any]]:
-    """The rows of products that were published together; none where they could not be."""
+    """The rows of products that were published together; none if they could not be published."""
     results = run.results({"products": publication.published})
     if not results:
         return []

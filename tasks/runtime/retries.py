@@ -1,4 +1,4 @@
-"""When a failed step is tried again.
+"""When a failed step is retried.
 
 What is transient (a store that times out, a child process that was killed) deserves another try; what is
 not (a broken file, a wrong gain map, a missing reference, wrong keys, a full disk, a step that needs more time or
@@ -26,7 +26,7 @@ PERMANENT = (
 
 
 def is_transient(error: BaseException | None) -> bool:
-    """Tell whether trying again may help: input/output trouble and lost child processes."""
+    """Tell whether a retry may help: after input/output errors and lost child processes."""
     if isinstance(error, PERMANENT):
         return False
     return isinstance(error, OSError | TimeoutError | ConnectionError | LostChildError)
@@ -34,20 +34,20 @@ def is_transient(error: BaseException | None) -> bool:
 
 @dataclass(frozen=True)
 class Retries:
-    """How often a step is tried again and how long to wait before each."""
+    """How often a step is retried, and how long to wait before each retry."""
 
     times: int
     delays_s: tuple[float, ...]
 
     @staticmethod
     def condition(task: Any, task_run: TaskRun, state: State) -> bool:
-        """Tell Prefect whether to try again; a plain function, since Prefect takes a bound method for "never"."""
+        """Tell Prefect whether to retry; a plain function, since Prefect reads a bound method as "never"."""
         return is_transient(state.result(raise_on_failure=False))
 
 
 COMPUTING = Retries(times=1, delays_s=(2.0,))
-"""For work in a child process: one more try, since a child may be killed by accident once; a second death of the same
-step is its own."""
+"""For work in a child process: one retry, since a child may be killed by accident; after a second death the step itself
+is at fault."""
 
 STORING = Retries(times=4, delays_s=(1.0, 4.0, 16.0, 60.0))
-"""For listing and copying, which a store alone can fail: cheap to repeat, and a store's bad minute passes."""
+"""For listing and copying, where only the store can fail: cheap to repeat, and outages of a store are often short."""

@@ -1,4 +1,4 @@
-"""One run of a flow: its settings, its child processes, its products, and what became of each step."""
+"""One run of a flow: its settings, child processes and products, and the outcome of each step."""
 
 import copy
 import threading
@@ -46,7 +46,7 @@ FileKind = TypeVar("FileKind", bound=File)
 
 @dataclass(frozen=True)
 class StepRecord:
-    """What became of one step in this run."""
+    """The outcome of one step in this run."""
 
     label: str
     result: StepResult | None
@@ -56,7 +56,7 @@ class StepRecord:
 
 @dataclass
 class Ledger:
-    """What became of the steps so far, in the order they ended."""
+    """The outcomes of the steps so far, in the order they ended."""
 
     records: list[StepRecord] = field(default_factory=list)
     submitted: int = 0
@@ -71,29 +71,29 @@ class Ledger:
 
     @property
     def cached(self) -> list[StepRecord]:
-        """Steps that were looked up."""
+        """Steps whose results were found in the cache."""
         return [record for record in self.records if record.cached]
 
     @property
     def failed(self) -> list[StepRecord]:
-        """Steps that failed for good, or that were skipped because a step they need failed."""
+        """Steps that failed after all retries, or were skipped because a step they need failed."""
         return [record for record in self.records if record.error]
 
     @property
     def causes(self) -> list[StepRecord]:
-        """Steps that failed by themselves."""
+        """Steps that failed, without those skipped for them."""
         return [record for record in self.failed if record.error != SKIPPED]
 
 
 @dataclass(frozen=True)
 class Publication:
-    """Products that are published together, and what the run table says of all of them."""
+    """Products that are published together, and the columns of the run table that all of them show."""
 
     files: tuple[File | Many, ...]
     published: Published
     columns: Mapping[str, Any]
     described_by: tuple[Outputs, ...]
-    """Steps whose facts the run table tells in each product's row."""
+    """Steps whose columns are shown in each product's row."""
 
 
 class Run:
@@ -112,7 +112,7 @@ class Run:
         for written in (self.work.cache, self.products):
             store.clean(written)
         self._runner = runner
-        # Several requests to the server; frames are looked for meanwhile.
+        # This takes several requests to the server; frames are listed meanwhile.
         self._storage = ThreadPoolExecutor(1).submit(copy_context().run, result_storage, self.work.results)
         self._tasks: dict[type[Step], Task] = {}
         self._progress = Progress(survey.name)
@@ -129,7 +129,7 @@ class Run:
         return self.work.workers.memory_gb / self.work.workers.processes
 
     def submit(self, step: Step[Made], label: str) -> Made:
-        """Submit a step; it starts when what it takes has been made.
+        """Submit a step; it starts when its inputs have been made.
 
         Raises
         ------
@@ -149,17 +149,17 @@ class Run:
         columns: Mapping[str, Any] | None = None,
         described_by: tuple[Outputs, ...] = (),
     ) -> None:
-        """Submit the publication of all that is to be published of some outputs.
+        """Submit the publication of those files among some outputs that are published kinds.
 
         Parameters
         ----------
         label
-            What they are called in the run.
+            Their name in the run.
         made
             Outputs of steps, and files.
         columns, described_by
-            What the run table says of each product besides the columns of the step that made it: values by column, and
-            other steps whose columns are shown.
+            Columns of the run table for all of these products, in addition to those of the step that made each: values
+            by column, and other steps whose columns are shown.
         """
         files: list[File | Many] = []
         for one in made:
@@ -178,12 +178,12 @@ class Run:
         return cast(FileKind, settled(file))
 
     def note(self, text: str) -> None:
-        """Tell the user something, on the terminal and in the run's log."""
+        """Write a message to the terminal and to the run's log."""
         self.console.print(f"{'':>9} {text}", highlight=False, markup=False, soft_wrap=True)
         get_run_logger().info(text)
 
     def name_after(self, found: FoundFrames) -> None:
-        """Name the run in the UI by what it works on, and tell the progress bar how much that is."""
+        """Name the run in the UI after its frames and filters, and estimate its steps for the progress bar."""
         bands = {frame.band for frame in found.frames}
         name = f"{self.survey.name}: {counted(len(found.frames), 'frame')}, {counted(len(bands), 'filter')}"
         with get_client(sync_client=True) as client:
@@ -200,7 +200,7 @@ class Run:
         self._graph.close()
 
     def fail(self, label: str, error: str) -> None:
-        """Record that something could not be done before there was a step to do it."""
+        """Record a failure that happened before a step could be submitted."""
         with self.ledger.lock:
             self.ledger.submitted += 1
         self._enter(StepRecord(label, None, False, error))
@@ -266,7 +266,7 @@ def expected_steps(survey: Survey, exposures: int, filters: int) -> int:
 
 
 def counted(number: int, thing: str) -> str:
-    """Write a number of things as people do."""
+    """Write a number with its noun, in the plural where needed."""
     return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
@@ -277,7 +277,7 @@ def _outcome_of(future: PrefectFuture) -> Outcome:
         if not state.is_completed():
             return Outcome(None, error=describe_failure(state))
         return Outcome(state.result(), state.name == "Cached")
-    except Exception as lost:  # whatever became of it, a step that was started has an outcome
+    except Exception as lost:  # every started step needs an outcome
         return Outcome(None, error=f"{type(lost).__name__}: {lost}")
 
 
@@ -298,7 +298,7 @@ def describe_failure(state: State) -> str:
 
 
 def check_stores(survey: Survey) -> None:
-    """Ask a survey's stores for access: wrong keys are told at once, before a server or a child process is started.
+    """Check access to a survey's stores, so that wrong credentials are reported before a server is started.
 
     Raises
     ------
@@ -310,7 +310,7 @@ def check_stores(survey: Survey) -> None:
 
 
 def result_storage(url: str) -> LocalFileSystem | RemoteFileSystem:
-    """Return the saved Prefect block for the records of finished steps; no keys are kept in it."""
+    """Return the saved Prefect block for the records of finished steps; it contains no credentials."""
     is_remote = store.is_remote(url)
     block = RemoteFileSystem(basepath=url, settings=remote.options(url)) if is_remote else LocalFileSystem(basepath=url)
     block.save(f"cosmosaic-{sha256(url.encode()).hexdigest()[:16]}", overwrite=True)

@@ -14,12 +14,12 @@ from cosmosaic.survey import ResourceSettings
 
 @contextmanager
 def open_runner(resources: ResourceSettings, plan: WorkerPlan) -> Iterator[TaskRunner[Any]]:
-    """Give the task runner that the settings ask for, until the context ends.
+    """Open the task runner that the settings select.
 
     Raises
     ------
     RuntimeError
-        Called outside of a flow, or for Dask and prefect-dask is not installed.
+        Called outside a flow, or Dask is selected and prefect-dask is not installed.
     OSError
         No Dask scheduler answers at ``resources.scheduler``.
     """
@@ -56,7 +56,7 @@ def _dask_runner(scheduler: str | None, plan: WorkerPlan) -> Iterator[TaskRunner
         with DaskTaskRunner(address=scheduler) as runner:
             yield runner
         return
-    # A step's work is done in a child process of the worker, which a daemonic process may not have.
+    # A step runs in a child process of the worker, which must not be daemonic to have one.
     with dask.config.set({"distributed.worker.daemon": False}):
         cluster = {"n_workers": plan.processes, "threads_per_worker": 1, "dashboard_address": None}
         with DaskTaskRunner(cluster_kwargs=cluster) as runner:
@@ -67,7 +67,7 @@ STEPS_PER_PROCESS = 4
 """Steps under way per child process: while one works, others are looked up, fetched and published."""
 LEAST_ROOM = 16
 CLUSTER_ROOM = 256
-"""Steps that a cluster is given at once, whose workers come and go."""
+"""Steps submitted at once to a cluster, whose number of workers varies."""
 
 
 def room_of(resources: ResourceSettings, plan: WorkerPlan) -> int:
