@@ -36,6 +36,7 @@ COLUMNS = (
     "frames",
     "frames_sha256",
     "frames_refused",
+    "frames_excluded",
     "exposure_time_s",
     "parameters_sha256",
     "cosmosaic_version",
@@ -72,7 +73,7 @@ TEXT_COLUMNS = frozenset(
     {
         "run_id", "flow_run_id", "survey", "state", "error", "start", "end", "kind", "filter", "tile", "frames",
         "frames_sha256", "parameters_sha256", "cosmosaic_version", "jwst_version", "crds_context", "product", "sha256",
-        "sky_verdict", "sky_step_state", "sky_zero_state",
+        "sky_verdict", "sky_step_state", "sky_zero_state", "frames_excluded",
     }
 )  # fmt: skip
 

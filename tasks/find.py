@@ -9,6 +9,7 @@ from cosmosaic.calibrate.references import ResolvedReferences
 from cosmosaic.calibrate.references import resolve_references as resolve
 from cosmosaic.exposures import search
 from cosmosaic.exposures.associations import missing_members, read_association, select_frames
+from cosmosaic.exposures.exclusion import exclude
 from cosmosaic.exposures.search import FoundFrames
 from cosmosaic.exposures.table import frame_table
 from cosmosaic.exposures.unused import unused_settings
@@ -48,7 +49,9 @@ def resolve_references(found: tuple[Frame, ...], work: Work) -> ResolvedReferenc
 def survey_frames(run: Run, tiles: tuple[MosaicGrid, ...]) -> FoundFrames:
     """Find the frames of a run's survey that reach the tiles, and report those that were refused, and why."""
     everywhere = find_frames(store.absolute_uri(run.survey.url("raw")), run.survey.filters, run.checksums)
-    asked = asked_frames(everywhere, run.survey.association)
+    excluded = exclude(everywhere, run.survey.exclude)
+    run.excluded = excluded.reasons
+    asked = asked_frames(excluded.found, run.survey.association)
     found = FoundFrames(frames_in_tiles(asked.frames, tiles), asked.refused)
     run.name_after(found)
     if len(found.frames) < len(asked.frames):
@@ -56,6 +59,8 @@ def survey_frames(run: Run, tiles: tuple[MosaicGrid, ...]) -> FoundFrames:
     run.note(f"{len(found.frames)} frames, {len(found.refused)} refused")
     for refused in found.refused:
         run.note(f"refused {refused.uri}: {refused.reason}")
+    for pattern in excluded.unused:
+        run.note(f"warning exclude: {pattern} matches no exposure")
     for unused in unused_settings(run.survey, found.frames):
         run.note(f"warning {unused}")
     for frame in found.frames:

@@ -356,6 +356,8 @@ class Survey(Settings):
     """Where intermediate files go, which may be deleted at any time; by default, `<store>/cache`."""
     filters: tuple[FilterName, ...] = ()
     """Filters to process; by default, all that were observed."""
+    exclude: dict[str, str] = Field(default_factory=dict)
+    """Exposures to leave out: the reason by name, which may be a pattern as in a shell, e.g. jw*_nrca3."""
     association: str | None = None
     """Association file (JSON) whose members are combined; by default, all frames are, in one association per filter."""
     simulation: SimulationSettings = SimulationSettings()

@@ -115,6 +115,7 @@ def record_run(run: Run, rows: list[dict[str, Any]], state: str, error: str, fou
         "steps_cached": len(run.ledger.cached),
         "steps_failed": len(run.ledger.failed),
         "frames_refused": len(found.refused) if found else None,
+        "frames_excluded": "; ".join(f"{name}: {reason}" for name, reason in run.excluded.items()),
         "parameters_sha256": hashlib.sha256(parameters.encode()).hexdigest(),
         "cosmosaic_version": version("cosmosaic"),
         "jwst_version": version("jwst"),

@@ -109,6 +109,7 @@ class Run:
         self.work = Work(store.absolute_uri(survey.url("cache")), plan_of_one_worker(survey.resources, plan))
         self.products = store.absolute_uri(survey.url("products"))
         self.publications: list[Publication] = []
+        self.excluded: dict[str, str] = {}
         for written in (self.work.cache, self.products):
             store.clean(written)
         self._runner = runner
