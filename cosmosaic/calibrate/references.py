@@ -37,7 +37,7 @@ def crds_environment(survey: Survey) -> dict[str, str]:
         place = {CACHE_VARIABLE: cache, "CRDS_PATH": ""} if store.is_remote(cache) else {"CRDS_PATH": cache}
         return {**users, **place, "CRDS_CONTEXT": SIMULATED_CONTEXT, "CRDS_READONLY_CACHE": "1"}
     given = {
-        "CRDS_PATH": survey.references.crds_path,
+        "CRDS_PATH": store.absolute_uri(survey.references.crds_path) if survey.references.crds_path else None,
         "CRDS_CONTEXT": survey.references.crds_context,
         "CRDS_SERVER_URL": survey.references.crds_server_url,
     }
