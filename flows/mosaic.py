@@ -89,7 +89,7 @@ def combine(band: Band, windows: Windows, mask: SourceMask | None, run: Run) -> 
         columns = given.columns(window)
         run.publish(given.label(window), (mosaics[window.tile], *shown[:-1]), columns, shown)
         if window == windows.whole:
-            links |= names_of(given.stem(window), *shown[:-1])
+            links = names_of(given.stem(window), mosaics[window.tile], *shown[:-1]) | links
             run.publish(f"{band.name} sky", of_band, columns, shown)
             exposures: tuple[Outputs | File, ...] = (*band.cals.values(), *flagged.crfs.values(), association)
             run.publish(f"{band.name} exposures", exposures, columns, shown)
