@@ -120,7 +120,7 @@ def _corrections(
 def _by_tweakreg(
     exposures: Mapping[str, Path], reference: str, request: AlignRequest, folder: Path
 ) -> dict[str, Correction]:
-    """Align exposures to each other, and all of them together to a reference catalogue where there is one."""
+    """Align exposures to each other, and all of them together to the reference catalogue, if there is one."""
     settings = request.settings
     aligned = TweakRegStep.call(
         open_exposures(list(exposures.values()), folder),

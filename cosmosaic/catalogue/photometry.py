@@ -236,7 +236,7 @@ def _fluxes(sources: SourceCatalog, image: MosaicImage, settings: CatalogSetting
 
 
 def _flux_columns(name: str, flux: NDArray[np.float64], error: NDArray[np.float64]) -> Columns:
-    """Flux and error in nJy with AB magnitude and error beside them; no magnitude where the flux is not positive."""
+    """Flux and error in nJy with AB magnitude and error; no magnitude where the flux is not positive."""
     positive = np.where(flux > 0, flux, np.nan)
     return {
         name.format("flux"): flux,
