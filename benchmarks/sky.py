@@ -42,17 +42,9 @@ from cosmosaic.artefacts.corrections import measure_wisps, remove_flicker, subtr
 from cosmosaic.artefacts.solution import WispSolution
 from cosmosaic.calibrate.stages import clean_flicker_noise
 from cosmosaic.catalogue.measure import measure_mosaic, write_catalog
-from cosmosaic.cells.cells import (
-    CellSurvey,
-    bin_exposure,
-    bin_exposures,
-    bin_masked_frame,
-    cell_positions,
-    read_cells,
-    stack,
-    usable_pixels,
-    without_patterns,
-)
+from cosmosaic.cells.binning import bin_exposure, bin_exposures, cell_positions, usable_pixels
+from cosmosaic.cells.survey import CellSurvey, stack, without_patterns
+from cosmosaic.cells.units import bin_masked_frame, read_cells
 from cosmosaic.exposures.footprints import read_footprint
 from cosmosaic.exposures.library import exposure_name
 from cosmosaic.exposures.patterns import pattern_image

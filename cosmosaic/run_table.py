@@ -44,6 +44,8 @@ COLUMNS = (
     "sky_median_mjy_sr",
     "sky_rms_mjy_sr",
     "sky_verdict",
+    "sky_step_state",
+    "sky_zero_state",
     "sky_step_pct",
     "sky_steps_pct",
     "sky_levels_pct",
@@ -55,6 +57,8 @@ COLUMNS = (
     "sky_growth_pct",
     "sky_moved_mjy_sr",
     "align_moved_mas",
+    "implausible_pixels",
+    "outlier_pixels",
     "noise_factor",
     "depth_5sigma_ab",
     "sources",
@@ -68,7 +72,7 @@ TEXT_COLUMNS = frozenset(
     {
         "run_id", "flow_run_id", "survey", "state", "error", "start", "end", "kind", "filter", "tile", "frames",
         "frames_sha256", "parameters_sha256", "cosmosaic_version", "jwst_version", "crds_context", "product", "sha256",
-        "sky_verdict",
+        "sky_verdict", "sky_step_state", "sky_zero_state",
     }
 )  # fmt: skip
 

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from cosmosaic.calibrate.steps import CalibratedRate, calibrate
+from cosmosaic.calibrate.steps import calibrate
+from cosmosaic.drizzle.steps import InspectExposure
 from cosmosaic.exposures.associations import make_associations
 from cosmosaic.exposures.band import Band
 from cosmosaic.exposures.files import Cal
@@ -15,23 +16,24 @@ from tasks.runtime.run import Run
 def calibrated_bands(found: FoundFrames, run: Run) -> Iterator[Band]:
     """Calibrate every frame that needs it, and yield each filter as soon as its own frames are done.
 
-    Failed frames are missing, and recorded in the ledger; a filter without any exposure is left out.
+    Frames that failed or cannot be combined are missing, and recorded in the ledger; a filter without any exposure is
+    left out.
     """
     frames = {frame.name: frame for frame in found.frames}
     associations = make_associations(found.frames, run.survey.name)
-    waiting = [frames[name] for each in associations for name in each.members if frames[name].level != "cal"]
-    calibrated = _calibrated(tuple(waiting), run) if waiting else {}
+    cals = {name: Cal(frame.object) for name, frame in frames.items() if frame.level == "cal"}
+    waiting = [frames[name] for each in associations for name in each.members if name not in cals]
+    cals |= _calibrated(tuple(waiting), run) if waiting else {}
+    inspected = {name: run.submit(InspectExposure(exposure=cal), name) for name, cal in cals.items()}
     for association in associations:
         members = {name: frames[name] for name in association.members}
-        made = run.results({name: calibrated[name] for name in members if name in calibrated})
-        cals = {name: Cal(frame.object) for name, frame in members.items() if frame.level == "cal"}
-        cals |= {name: CalibratedRate.of(result).cal for name, result in made.items()}
-        if cals:
-            names = tuple(name for name in association.members if name in cals)
-            yield Band(association.model_copy(update={"members": names}), members, {name: cals[name] for name in names})
+        usable = run.results({name: inspected[name] for name in members if name in inspected})
+        stored = {name: run.stored(cals[name]) for name in association.members if name in usable}
+        if stored:
+            yield Band(association.model_copy(update={"members": tuple(stored)}), members, stored)
 
 
-def _calibrated(waiting: tuple[Frame, ...], run: Run) -> dict[str, CalibratedRate]:
+def _calibrated(waiting: tuple[Frame, ...], run: Run) -> dict[str, Cal]:
     references = resolve_references(waiting, run.work)
     for uri, reason in references.missing.items():
         run.fail(f"References: {uri.rsplit('/', 1)[-1]}", reason)

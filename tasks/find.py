@@ -8,9 +8,10 @@ from prefect.artifacts import create_table_artifact
 from cosmosaic.calibrate.references import ResolvedReferences
 from cosmosaic.calibrate.references import resolve_references as resolve
 from cosmosaic.exposures import search
-from cosmosaic.exposures.associations import read_association, select_frames
+from cosmosaic.exposures.associations import missing_members, read_association, select_frames
 from cosmosaic.exposures.search import FoundFrames
 from cosmosaic.exposures.table import frame_table
+from cosmosaic.exposures.unused import unused_settings
 from cosmosaic.exposures.windows import frames_in_tiles
 from cosmosaic.processes import workers
 from cosmosaic.records import Frame, MosaicGrid
@@ -55,6 +56,8 @@ def survey_frames(run: Run, tiles: tuple[MosaicGrid, ...]) -> FoundFrames:
     run.note(f"{len(found.frames)} frames, {len(found.refused)} refused")
     for refused in found.refused:
         run.note(f"refused {refused.uri}: {refused.reason}")
+    for unused in unused_settings(run.survey, found.frames):
+        run.note(f"warning {unused}")
     for frame in found.frames:
         for warning in frame.warnings:
             run.note(f"warning {frame.name}: {warning}")
@@ -71,4 +74,6 @@ def asked_frames(found: FoundFrames, association: str | None) -> FoundFrames:
     """
     if association is None:
         return found
-    return FoundFrames(tuple(select_frames(found.frames, read_association(association), association)), found.refused)
+    asked = read_association(association)
+    missing = missing_members(found.frames, found.refused, asked, association)
+    return FoundFrames(tuple(select_frames(found.frames, asked, association)), (*found.refused, *missing))

@@ -6,7 +6,7 @@ from cosmosaic.calibrate.steps import CalibrateRamp, CalibrateRate
 from cosmosaic.catalogue.steps import MeasureSources
 from cosmosaic.cells.steps import BinExposure, BinMaskedExposure
 from cosmosaic.comparison.steps import ChooseSky, CompareMethods
-from cosmosaic.drizzle.steps import DrizzleExposure
+from cosmosaic.drizzle.steps import DrizzleExposure, InspectExposure
 from cosmosaic.exposures.steps import WriteAssociation
 from cosmosaic.mosaic.steps import AssembleMosaic, CombineTile, DrizzleWithJwst, ListDefects
 from cosmosaic.outliers.steps import FlagExposure, FlagWithJwst, KeepExposure, MakeReference
@@ -25,6 +25,7 @@ simulate_truth = step_task(SimulateTruth, COMPUTING)
 simulate_frame = step_task(SimulateFrame, COMPUTING)
 calibrate_ramp = step_task(CalibrateRamp, COMPUTING)
 calibrate_rate = step_task(CalibrateRate, COMPUTING)
+inspect_exposure = step_task(InspectExposure, COMPUTING)
 write_association = step_task(WriteAssociation, COMPUTING)
 measure_wisps = step_task(MeasureWisps, COMPUTING)
 subtract_wisp = step_task(SubtractWisp, COMPUTING)

@@ -20,6 +20,8 @@ BACKGROUND_BOX = 64
 """Light that varies more slowly than this many pixels is background; only the part common to whole rows is noise."""
 SAMPLING = 8
 """The smooth background is sampled at this interval of columns."""
+LARGEST_WITHIN_ROWS = 0.3
+"""In units of a pixel's noise: crowded fields with wisps have less than 0.1, nebulae more than 1."""
 STEEPEST = 2.0
 """Rms of the slope of a drift in units of that of its waves, by chance; a steeper slope is ascribed to the sky."""
 CLIP_SIGMA = 3.0
@@ -42,7 +44,8 @@ def flicker_pattern(image: Floats, usable: Flags, outputs: int) -> Floats:
     Returns
     -------
     ndarray
-        The stripes, same shape and unit, with zero mean: the sky level does not change.
+        The stripes, same shape and unit, with zero mean: the sky level does not change. None where light fills the
+        image, which cannot be distinguished from stripes in a single exposure.
     """
     data = np.where(usable, image, np.nan)
     background = smooth_background(data, _sources(data), BACKGROUND_BOX)
@@ -50,6 +53,8 @@ def flicker_pattern(image: Floats, usable: Flags, outputs: int) -> Floats:
     background = smooth_background(data, masked, BACKGROUND_BOX)
     residual = np.where(masked, np.nan, data - background)
     noise = scatter_about_zero(residual)
+    if _is_full_of_light(np.where(masked, np.nan, background), noise):
+        return np.zeros_like(image)
     residual[np.abs(residual) > CLIP_SIGMA * noise] = np.nan
 
     pattern = np.broadcast_to(_stripes(residual, noise, axis=1)[:, None], residual.shape).copy()
@@ -65,6 +70,14 @@ def flicker_pattern(image: Floats, usable: Flags, outputs: int) -> Floats:
 
 def _sources(data: Floats) -> Flags:
     return source_mask(data, COMPACT_TIERS)
+
+
+def _is_full_of_light(background: Floats, noise: float) -> bool:
+    """Tell whether the background varies within rows, which stripes do not, by more than a fraction of the noise."""
+    sampled = background[::SAMPLING, ::SAMPLING]
+    known = sampled[np.isfinite(sampled).any(axis=1)]
+    within = np.abs(known - np.nanmedian(known, axis=1, keepdims=True))
+    return bool(within.size and 1.4826 * np.nanmedian(within) > LARGEST_WITHIN_ROWS * noise)
 
 
 def _drift(background: Floats) -> Floats:

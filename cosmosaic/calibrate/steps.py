@@ -44,7 +44,7 @@ class CalibrateRamp(Step[CalibratedRamp]):
     """Ramp to count rate."""
 
     title = "Stage 1"
-    version = 4
+    version = 5
     function = "cosmosaic.calibrate.stages:calibrate_ramp"
     per = "exposure"
 
@@ -66,7 +66,7 @@ class CalibrateRate(Step[CalibratedRate]):
     """Count rate to surface brightness."""
 
     title = "Stage 2"
-    version = 4
+    version = 5
     function = "cosmosaic.calibrate.stages:calibrate_rate"
     per = "exposure"
 
@@ -74,13 +74,13 @@ class CalibrateRate(Step[CalibratedRate]):
     flicker_noise: FlickerCorrection
 
 
-def calibrate(frame: Frame, references: tuple[Reference, ...], job: Job) -> CalibratedRate:
+def calibrate(frame: Frame, references: tuple[Reference, ...], job: Job) -> Cal:
     """Submit the steps from the level of one frame to surface brightness."""
     rate = Rate(frame.object) if frame.level == "rate" else _ramp(frame, references, job).rate
     step = CalibrateRate(
         rate=rate, flicker_noise=job.survey.exposures.flicker_noise, references=_of_kinds(references, STAGE2_KINDS)
     )
-    return job.submit(step, frame.name)
+    return job.submit(step, frame.name).cal
 
 
 def _ramp(frame: Frame, references: tuple[Reference, ...], job: Job) -> CalibratedRamp:

@@ -29,7 +29,7 @@ class BinExposure(Step[BinnedExposure]):
 
     title = "Cells"
     version = 3
-    function = "cosmosaic.cells.cells:bin_frame"
+    function = "cosmosaic.cells.units:bin_frame"
     per = "exposure"
 
     exposure: Cal
@@ -42,7 +42,7 @@ class BinMaskedExposure(Step[BinnedExposure]):
 
     title = "Masked cells"
     version = 3
-    function = "cosmosaic.cells.cells:bin_masked_frame"
+    function = "cosmosaic.cells.units:bin_masked_frame"
     per = "exposure"
 
     exposure: Cal
@@ -79,8 +79,6 @@ def source_masks(frames: Iterable[Frame], job: Job) -> dict[str, SourceMask]:
         footprints = {frame.name: frame.footprint for frame in frames if frame.band == band}
         if footprints:
             masks[band] = _source_mask(store.absolute_uri(uri), footprints, job)
-        else:
-            job.note(f"{SETTING}: there is no exposure of {band}, whose mask is not used")
     return masks
 
 

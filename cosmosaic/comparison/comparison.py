@@ -7,7 +7,8 @@ import numpy as np
 from astropy.table import Table
 from numpy.typing import NDArray
 
-from cosmosaic.cells.cells import CellSurvey, read_cells, stack, without_patterns
+from cosmosaic.cells.survey import CellSurvey, stack, without_patterns
+from cosmosaic.cells.units import read_cells
 from cosmosaic.records import MosaicGrid
 from cosmosaic.sky.measure import Measured, sky_inputs, write_sky
 from cosmosaic.sky.methods import Sky, SkyInputs, measure, values_of

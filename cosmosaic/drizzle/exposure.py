@@ -259,7 +259,7 @@ def _check_usable(path: Path, sci: FloatImage, usable: NDArray[np.bool_]) -> Non
         )
     if values.min() == values.max():
         raise ExposureError(
-            f"{path}: all usable pixels are {values[0]:g}: the exposure has no sky and no noise; leave it out"
+            f"{path}: all usable pixels are {values[0]:g}, without sky and noise; leave the exposure out"
         )
 
 

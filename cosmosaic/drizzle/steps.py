@@ -25,6 +25,29 @@ class Summary(File, suffix="_summary.json"):
     """Facts about an exposure that its mosaic needs in addition to the sums."""
 
 
+class Inspection(File, suffix="_inspection.json"):
+    """What was found in the planes of an exposure."""
+
+
+@dataclass(frozen=True)
+class InspectedExposure(Outputs):
+    """An exposure that can be combined."""
+
+    inspection: Inspection
+
+
+@dataclass(frozen=True, kw_only=True)
+class InspectExposure(Step[InspectedExposure]):
+    """Read the planes of an exposure, so that one that cannot be combined is left out before others depend on it."""
+
+    title = "Inspect"
+    version = 1
+    function = "cosmosaic.drizzle.units:inspect_exposure"
+    per = "exposure"
+
+    exposure: Cal
+
+
 @dataclass(frozen=True)
 class DrizzledExposure(Outputs):
     """One exposure on the survey's lattice."""
@@ -40,7 +63,7 @@ class DrizzleExposure(Step[DrizzledExposure]):
     """Drizzle one exposure into the tiles it reaches, without its sky."""
 
     title = "Drizzle"
-    version = 5
+    version = 6
     function = "cosmosaic.drizzle.units:drizzle_exposure"
     per = "exposure"
 

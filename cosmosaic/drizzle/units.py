@@ -3,12 +3,14 @@
 An exposure is drizzled once and cut into tiles, so that the result does not depend on the tiles.
 """
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from cosmosaic.drizzle.exposure import Exposure, light_of, read_exposure
+from cosmosaic.dq import UNUSABLE
+from cosmosaic.drizzle.exposure import Exposure, ExposureError, light_of, read_exposure
 from cosmosaic.drizzle.summary import summarise
 from cosmosaic.drizzle.sums import cropped, drizzle_light, frame_box, output_reach, weight_samples, write_sums
 from cosmosaic.exposures.patterns import read_exposure_sky
@@ -28,6 +30,31 @@ LARGEST_OVERHANG = 4
 
 class FootprintError(ValueError):
     """An exposure's WCS contradicts its S_REGION."""
+
+
+FEWEST_PIXELS = 3200
+"""Usable pixels, 50 cells of 8 by 8, below which no sky level can be measured."""
+
+
+def inspect_exposure(exposure: Path, folder: Path) -> Made:
+    """Read the planes of a ``_cal`` file and report how many of its pixels can be used.
+
+    Raises
+    ------
+    cosmosaic.drizzle.exposure.ExposureError
+        It cannot be read, or too few of its pixels can be used.
+    """
+    read = read_exposure(exposure)
+    usable = int(np.count_nonzero((read.dq & UNUSABLE) == 0))
+    if usable < FEWEST_PIXELS:
+        raise ExposureError(
+            f"{exposure.name}: {usable} usable pixels are too few to measure its sky; check its DQ extension, or leave "
+            f"it out"
+        )
+    facts = {"usable_pixels": usable, "implausible_pixels": read.implausible}
+    path = folder / f"{read.name}_inspection.json"
+    path.write_text(json.dumps(facts))
+    return Made(inspection=path, facts={name: float(value) for name, value in facts.items()})
 
 
 def drizzle_exposure(

@@ -25,7 +25,7 @@ class WriteAssociation(Step[WrittenAssociation]):
     """Write which exposures make a mosaic, as the jwst package reads it."""
 
     title = "Association"
-    version = 2
+    version = 3
     function = "cosmosaic.exposures.associations:write_association"
     per = "filter"
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from cosmosaic.cells.files import Cells
 from cosmosaic.drizzle.steps import DrizzledExposure, PlaceMap, Summary, Sums
@@ -76,6 +77,7 @@ class FlagExposure(Step[FlaggedExposure]):
     version = 6
     function = "cosmosaic.outliers.units:flag_exposure"
     per = "exposure"
+    columns: ClassVar = {"implausible_pixels": "implausible_pixels", "outliers": "outlier_pixels"}
 
     exposure: Cal
     sky: ExposureSkyFile | None
@@ -101,6 +103,7 @@ class KeepExposure(Step[FlaggedExposure]):
     version = 5
     function = "cosmosaic.outliers.units:keep_exposure"
     per = "exposure"
+    columns: ClassVar = {"implausible_pixels": "implausible_pixels"}
 
     exposure: Cal
     sky: ExposureSkyFile | None

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from jwst import datamodels
 
-from cosmosaic.cells.cells import bin_exposure, write_cells
+from cosmosaic.cells.binning import bin_exposure
+from cosmosaic.cells.units import write_cells
 from cosmosaic.drizzle.exposure import light_of, write_flagged
 from cosmosaic.drizzle.kernel import SCIENCE, WEIGHT
 from cosmosaic.drizzle.summary import read_summaries

@@ -3,7 +3,7 @@
 import numpy as np
 from astropy.stats import sigma_clip
 
-from cosmosaic.cells.cells import NoSkyError
+from cosmosaic.cells.survey import NoSkyError
 from cosmosaic.dq import UNUSABLE
 
 CLIP_SIGMA = 3.0

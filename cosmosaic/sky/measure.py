@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cosmosaic.cells.cells import read_cells, without_patterns
+from cosmosaic.cells.survey import without_patterns
+from cosmosaic.cells.units import read_cells
 from cosmosaic.exposures.patterns import Patterns, patterns_text, write_exposure_sky
 from cosmosaic.sky.methods import METHODS, Sky, SkyInputs, bright_cells, find_sources, measure, values_of
 from cosmosaic.sky.overlap import tied
@@ -59,7 +60,7 @@ def measure_sky(
     ------
     cosmosaic.sky.methods.UnknownMethodError
         There is no such method.
-    cosmosaic.cells.cells.NoSkyError
+    cosmosaic.cells.survey.NoSkyError
         An exposure has no sky to measure.
     """
     inputs = sky_inputs(cells, masked, exposures, levels, request, folder.parent)

@@ -9,7 +9,7 @@ import numpy as np
 from astropy.table import Table
 from jwst import datamodels
 
-from cosmosaic.cells.cells import CellSurvey, Flags, stack
+from cosmosaic.cells.survey import CellSurvey, Flags, stack
 from cosmosaic.exposures.library import exposure_name
 from cosmosaic.exposures.patterns import Patterns
 from cosmosaic.sky.detector_median import clipped_median
@@ -20,7 +20,7 @@ from cosmosaic.sky.skymatch import measure_with_skymatch
 from cosmosaic.sky.stripes import destripe
 from cosmosaic.sky.surface import mosaic_surface
 from cosmosaic.sky.unseen import Unseen, allow_for, shows_empty_sky, unseen_light
-from cosmosaic.sky.zero import ANCHORS, set_zero
+from cosmosaic.sky.zero import ANCHORS, NO_EMPTY_SKY, set_zero
 from cosmosaic.source_light import CELL_TIERS, smooth_background, source_mask
 from cosmosaic.survey import SkyZero
 
@@ -90,7 +90,7 @@ def measure(method: str, inputs: SkyInputs) -> Sky:
     ------
     UnknownMethodError
         There is no such method.
-    cosmosaic.cells.cells.NoSkyError
+    cosmosaic.cells.survey.NoSkyError
         An exposure has no sky to measure.
     """
     if method not in METHODS:
@@ -245,6 +245,9 @@ def _overlap_planes(inputs: SkyInputs) -> Sky:
 def _surface(inputs: SkyInputs) -> Sky:
     cleaned = clean(inputs.survey)
     sky = _with_zero(inputs, cleaned, solve_overlaps(cleaned))
+    if NO_EMPTY_SKY in sky.zero:
+        # A background is what is left between sources; here it would be the light itself.
+        return sky
     shifts, patterns = mosaic_surface(inputs.survey, values_of(sky.levels), cleaned.sources)
     raised = {name: Level(level.value + shifts[name], level.error) for name, level in sky.levels.items()}
     return Sky(raised, patterns, sky.zero)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cosmosaic.cells.cells import CellSurvey, Exposure
+from cosmosaic.cells.survey import CellSurvey, Exposure
 from cosmosaic.sky.pedestal import Level
 from cosmosaic.sky.solution import SkySolution
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cosmosaic.cells.cells import FEWEST_FOR_LEVEL, CellSurvey, Exposure, NoSkyError
+from cosmosaic.cells.survey import FEWEST_FOR_LEVEL, CellSurvey, Exposure, NoSkyError
 from cosmosaic.statistics import LOWER_SIGMA, gaussian_mode
 
 Floats = NDArray[np.floating]

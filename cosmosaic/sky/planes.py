@@ -13,7 +13,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from cosmosaic.cells.cells import CellSurvey, Exposure, differences, without_patterns
+from cosmosaic.cells.survey import CellSurvey, Exposure, differences, without_patterns
 from cosmosaic.exposures.patterns import Patterns
 from cosmosaic.sky.overlap import common_window
 from cosmosaic.sky.pedestal import Level

@@ -9,7 +9,7 @@ cannot be told from the sky.
 import numpy as np
 from numpy.typing import NDArray
 
-from cosmosaic.cells.cells import CellSurvey, Exposure, differences, without_patterns
+from cosmosaic.cells.survey import CellSurvey, Exposure, differences, without_patterns
 from cosmosaic.exposures.patterns import Patterns
 
 Floats = NDArray[np.floating]

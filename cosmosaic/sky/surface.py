@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from cosmosaic.cells.cells import CellSurvey, Exposure, stack, sums_on_detector
+from cosmosaic.cells.survey import CellSurvey, Exposure, stack, sums_on_detector
 from cosmosaic.exposures.patterns import Patterns
-from cosmosaic.source_light import CELL_TIERS, grown, smooth_background, source_mask
+from cosmosaic.source_light import grown, smooth_background
 
 Floats = NDArray[np.floating]
 Flags = NDArray[np.bool_]
@@ -47,19 +47,13 @@ def mosaic_surface(survey: CellSurvey, levels: dict[str, float], sources: Flags)
         How it varies over each exposure.
     """
     brightness = stack(survey, levels)
-    surface = _background(brightness, sources)
-    # On a slope of the sky, sources show better without it.
-    surface = _background(brightness, sources | source_mask(brightness - surface, CELL_TIERS))
+    surface = smooth_background(brightness, sources | grown(_large(sources), PROTECT_CELLS), BOX_CELLS)
     shifts, patterns = {}, {}
     for exposure in survey.exposures:
         blotted = surface[exposure.window]
         shifts[exposure.name] = float(blotted[exposure.usable].mean())
         patterns[exposure.name] = [_nodes(exposure, blotted - shifts[exposure.name])]
     return shifts, patterns
-
-
-def _background(brightness: Floats, sources: Flags) -> Floats:
-    return smooth_background(brightness, sources | grown(_large(sources), PROTECT_CELLS), BOX_CELLS)
 
 
 def _large(sources: Flags) -> Flags:

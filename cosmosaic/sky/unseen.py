@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cosmosaic.cells.cells import FEWEST_FOR_LEVEL, CellSurvey, Exposure, differences
+from cosmosaic.cells.survey import FEWEST_FOR_LEVEL, CellSurvey, Exposure, differences
 from cosmosaic.sky.pedestal import EVEN_SPREAD, Level, plane_of
 from cosmosaic.statistics import gaussian_mode
 

@@ -4,16 +4,19 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
+from astropy.nddata import block_reduce
 
-from cosmosaic.cells.cells import CellSurvey, stack
+from cosmosaic.cells.survey import CellSurvey, stack
 from cosmosaic.sky.overlap import Solution
 from cosmosaic.sky.pedestal import Level
 from cosmosaic.survey import SkyZero
 
 FAINTEST_PERCENT = 1.0
-"""Percentile of the means of blocks that counts as a field's faintest place: the very faintest one is noise."""
-FULL_BLOCK = 0.5
-"""A block counts with at least this part of its cells."""
+"""Percentile of the places of a field that counts as its faintest: the very faintest one is noise, or a defect."""
+PLACE_CELLS = 4
+"""Side of the squares that count as places: 1 arcsec in the short-wavelength channel."""
+FULL_PLACE = 0.5
+"""A place counts with at least this part of its cells."""
 EMPTY_SKY = "empty sky is zero"
 NO_EMPTY_SKY = "no empty sky in this field: absolute level unknown"
 ANCHORS: dict[SkyZero, str] = {
@@ -83,7 +86,6 @@ def _faintest(survey: CellSurvey, levels: Mapping[str, Level], group: list[str])
     members = CellSurvey(survey.grid, tuple(each for each in survey.exposures if each.name in group))
     brightness = stack(members, {name: levels[name].value for name in group})
     known = np.isfinite(brightness)
-    number = np.bincount(survey.blocks[known])
-    means = np.bincount(survey.blocks[known], brightness[known])[number > 0] / number[number > 0]
-    full = number[number > 0] >= FULL_BLOCK * number.max()
-    return float(np.percentile(means[full], FAINTEST_PERCENT))
+    number = block_reduce(known.astype(float), PLACE_CELLS)
+    means = block_reduce(np.where(known, brightness, 0.0), PLACE_CELLS)[number > 0] / number[number > 0]
+    return float(np.percentile(means[number[number > 0] >= FULL_PLACE * number.max()], FAINTEST_PERCENT))

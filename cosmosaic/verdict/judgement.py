@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 from astropy.table import Table
 
-from cosmosaic.cells.cells import CellSurvey, read_cells, stack
+from cosmosaic.cells.survey import CellSurvey, stack
+from cosmosaic.cells.units import read_cells
 from cosmosaic.geometry.wcs import wcs_header
 from cosmosaic.records import STATES, MosaicGrid
 from cosmosaic.sky.methods import clean, solve_overlaps, values_of

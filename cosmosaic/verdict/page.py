@@ -13,7 +13,7 @@ from PIL import Image
 
 from cosmosaic.records import STATES
 from cosmosaic.steps.result import Made
-from cosmosaic.verdict.verdict import LIMITS, MEANINGS
+from cosmosaic.verdict.metrics import LIMITS, MEANINGS
 
 WIDEST_PIXELS = 1100
 JPEG_QUALITY = 72

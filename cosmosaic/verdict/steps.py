@@ -72,8 +72,9 @@ class JudgeSky(Step[JudgedSky]):
 
     @classmethod
     def row(cls, facts: Mapping[str, float]) -> dict[str, Any]:
-        """Return the columns, and the state in a word."""
-        return {"sky_verdict": STATES[int(facts["state"])], **super().row(facts)}
+        """Return the columns, and the states in words."""
+        states = {f"sky_{name}_state": STATES[int(facts[f"{name}_state"])] for name in ("step", "zero")}
+        return {"sky_verdict": STATES[int(facts["state"])], **states, **super().row(facts)}
 
 
 def judge_sky(

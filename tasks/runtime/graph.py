@@ -180,13 +180,18 @@ class Graph:
                 self._changed.notify_all()
 
 
-def placed(files: tuple[File | Many, ...]) -> dict[str, File]:
-    """Return the files made by steps that have ended, by the place where each is published."""
-    made = [found for found in map(_made, files) if found is not None]
-    return {place_of(file): file for file in files_in(tuple(made))}
+def placed(files: tuple[File | Many, ...]) -> dict[str, tuple[File, Node | None]]:
+    """Return files by the place that each is published at, with the step that made it where one did."""
+    return {
+        place_of(one): (one, file.source.node if isinstance(file.source, Promise) else None)
+        for file in files
+        if (made := settled(file)) is not None
+        for one in files_in((made,))
+    }
 
 
-def _made(file: File | Many) -> File | Many | None:
+def settled(file: File | Many) -> File | Many | None:
+    """Return a file as the step that has ended stored it; None where it made no such file."""
     if not isinstance(file.source, Promise):
         return file
     found = _look_up(file.source)

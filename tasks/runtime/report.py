@@ -19,7 +19,6 @@ from cosmosaic.preview.thumbnails import THUMBNAIL_SUFFIX
 from cosmosaic.processes import workers
 from cosmosaic.processes.workers import WorkerPlan
 from cosmosaic.run_table import COLUMNS, write_run
-from cosmosaic.steps.files import File, Many, Promise
 from cosmosaic.steps.publication import Published
 from cosmosaic.steps.retention import record_use
 from cosmosaic.storage import store
@@ -133,26 +132,19 @@ def _rows(publication: Publication, run: Run) -> list[dict[str, Any]]:
         return []
     shared = dict(publication.columns)
     for outputs in publication.described_by:
-        (node,) = outputs.nodes
-        shared |= node.row
+        shared |= outputs.nodes[0].row
     products = Published.of(results["products"]).products
     return [
         {
-            "kind": made.kind,
+            "kind": file.kind,
             "product": products[place].stored.uri,
             "sha256": products[place].stored.sha256,
             "size": products[place].stored.size,
         }
         | shared
-        | _own_columns(file)
-        for file in publication.files
-        for place, made in placed((file,)).items()
+        | (maker.row if maker else {})
+        for place, (file, maker) in placed(publication.files).items()
     ]
-
-
-def _own_columns(file: File | Many) -> dict[str, Any]:
-    """The columns of the step that made a file."""
-    return file.source.node.row if isinstance(file.source, Promise) else {}
 
 
 def _state(run: Run, rows: list[dict[str, Any]]) -> State:
@@ -234,11 +226,20 @@ def _print_summary(run: Run, rows: list[dict[str, Any]], state: State) -> None:
             row.get("sky_verdict") or "-",
         )
     run.console.print(table)
+    for row in (row for row in rows if row["kind"] == "verdict" and row.get("sky_zero_state") == "not measurable"):
+        run.note(f"{row['filter']}: no empty sky to measure the absolute level on; see {row['product']}")
     for row in (row for row in rows if row["kind"] == "sky page"):
         run.note(f"is the sky flat? {row['product']}")
     ledger, wall = run.ledger, time.perf_counter() - run.clock
     run.note(f"products in {run.products}, run table {run.products}/summary.csv")
     run.note(f"{len(ledger.executed)} steps executed, {len(ledger.cached)} from cache, in {wall:.0f} s")
+    implausible = {
+        record.label.split(": ")[-1]: int(record.result.facts["implausible_pixels"])
+        for record in ledger.records
+        if record.result and record.result.facts.get("implausible_pixels")
+    }
+    for name, pixels in sorted(implausible.items()):
+        run.note(f"warning {name}: {counted(pixels, 'pixel')} with implausible values flagged and not used")
     if ledger.failed:
         run.note(_failures(run))
     for record in ledger.causes:

@@ -9,7 +9,7 @@ from contextvars import copy_context
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
-from typing import Any
+from typing import Any, TypeVar, cast
 from uuid import UUID
 
 from prefect import Task, get_run_logger
@@ -32,13 +32,16 @@ from cosmosaic.steps.result import StepResult
 from cosmosaic.storage import remote, store
 from cosmosaic.survey import Survey
 from tasks.runtime.caching import Given, Work
-from tasks.runtime.graph import SKIPPED, Graph, Node, Outcome
+from tasks.runtime.graph import SKIPPED, Graph, Node, Outcome, settled
 from tasks.runtime.progress import Progress
 from tasks.runtime.runners import plan_of_one_worker, room_of
 from tasks.steps import TASKS
 
 SHOWN_DEPENDENCIES = 100
 """Arrows to a task in the UI; Prefect refuses the event of a task with some 21,000."""
+
+
+FileKind = TypeVar("FileKind", bound=File)
 
 
 @dataclass(frozen=True)
@@ -169,6 +172,10 @@ class Run:
         nodes: dict[str, Node] = {name: outputs.nodes[0] for name, outputs in submitted.items()}
         self._graph.wait(nodes.values())
         return {name: node.result for name, node in nodes.items() if node.result}
+
+    def stored(self, file: FileKind) -> FileKind:
+        """Return a file that a step which has ended made, by where it is stored."""
+        return cast(FileKind, settled(file))
 
     def note(self, text: str) -> None:
         """Write a message to the terminal and to the run's log."""

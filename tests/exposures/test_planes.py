@@ -9,7 +9,7 @@ from astropy.io import fits
 from jwst import datamodels
 from real import real
 
-from cosmosaic.cells.cells import usable_pixels
+from cosmosaic.cells.binning import usable_pixels
 from cosmosaic.drizzle.exposure import PLANES, ExposureError, read_exposure, write_flagged
 from cosmosaic.survey import SkySettings
 

@@ -8,7 +8,7 @@ from astropy.io import fits
 from jwst import datamodels
 from real import real
 
-from cosmosaic.cells.cells import usable_pixels
+from cosmosaic.cells.binning import usable_pixels
 from cosmosaic.drizzle.exposure import ExposureError, light_of, read_exposure
 
 SPOT = (slice(40, 42), slice(60, 63))

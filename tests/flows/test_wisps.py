@@ -53,7 +53,7 @@ class RunInPlace:
 
     def publish(self, measured):
         for made in measured:
-            for place, file in placed(made.published).items():
+            for place, (file, _) in placed(made.published).items():
                 store.copy(file.stored, store.join(self.products, place), self.products)
 
 

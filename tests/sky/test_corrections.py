@@ -68,6 +68,14 @@ def test_slow_drifts_go_and_a_steep_slope_of_the_sky_stays(steepness):
     assert np.polyfit(row, left, 1)[0] == pytest.approx(steepness * RMS, abs=0.05 * RMS)
 
 
+def test_a_nebula_is_not_taken_for_stripes():
+    y, x = np.indices((SIDE, SIDE))
+    model = model_of(scene(1) + 40 * RMS * (1.5 + np.sin(x / 90) * np.cos(y / 70) + 0.5 * np.sin((x + y) / 60)))
+    before = model.data.copy()
+    remove_flicker(model)
+    np.testing.assert_array_equal(model.data, before)
+
+
 def test_noise_alone_is_left_alone():
     image = SKY + RMS * np.random.default_rng(3).standard_normal((SIDE, SIDE))
     model = model_of(image)

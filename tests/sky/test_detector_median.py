@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from stdatamodels.jwst.datamodels.dqflags import pixel
 
-from cosmosaic.cells.cells import NoSkyError
+from cosmosaic.cells.survey import NoSkyError
 from cosmosaic.sky.detector_median import clipped_median
 
 

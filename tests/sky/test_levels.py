@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from support.skies import PIXEL_RMS, make_survey
 
-from cosmosaic.cells.cells import NoSkyError
+from cosmosaic.cells.survey import NoSkyError
 from cosmosaic.sky.methods import clean, find_sources, solve_overlaps
 from cosmosaic.sky.overlap import Step, connected_groups, measure_steps, solve_levels
 from cosmosaic.sky.pedestal import Level, pedestals

@@ -14,7 +14,7 @@ from PIL import Image
 from support.programs import require_browser
 from support.skies import GRID, PIXEL_RMS, make_survey
 
-from cosmosaic.cells.cells import write_cells
+from cosmosaic.cells.units import write_cells
 from cosmosaic.geometry.windows import Box, lattice, tile_name, window_of
 from cosmosaic.records import STATES
 from cosmosaic.sky.methods import clean, solve_overlaps

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from support.skies import PIXEL_RMS, make_survey
 
-from cosmosaic.cells.cells import CellSurvey
+from cosmosaic.cells.survey import CellSurvey
 from cosmosaic.sky.methods import clean, solve_overlaps
 from cosmosaic.sky.overlap import tied
 from cosmosaic.sky.solution import (

@@ -7,8 +7,9 @@ import pytest
 from astropy.io import fits
 from jwst import datamodels
 
-from cosmosaic.cells.cells import bin_frame, bin_masked_frame, read_cells, source_pixels
+from cosmosaic.cells.binning import source_pixels
 from cosmosaic.cells.source_masks import SourceMaskError, reached_frames
+from cosmosaic.cells.units import bin_frame, bin_masked_frame, read_cells
 from cosmosaic.geometry.grid import pixel_to_sky, sky_to_pixel
 from cosmosaic.geometry.wcs import grid_wcs, wcs_header
 from cosmosaic.geometry.windows import cell_lattice

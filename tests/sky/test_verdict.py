@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from support.skies import GRID, PIXEL_RMS, make_survey
 
-from cosmosaic.cells.cells import CellSurvey
+from cosmosaic.cells.survey import CellSurvey
 from cosmosaic.sky.methods import Sky, clean, solve_overlaps, values_of
 from cosmosaic.sky.pedestal import Level
-from cosmosaic.verdict.verdict import empty_apertures, make_judge, pure_noise, rank
+from cosmosaic.verdict.metrics import empty_apertures
+from cosmosaic.verdict.verdict import make_judge, pure_noise, rank
 
 TRUE = 0.3 + PIXEL_RMS * np.array([0.0, 0.3, -0.2, 0.1, 0.25, -0.3, 0.15, -0.1])
 

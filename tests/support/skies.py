@@ -5,7 +5,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from cosmosaic.cells.cells import CELL_PIXELS, CellSurvey, Exposure
+from cosmosaic.cells.survey import CellSurvey, Exposure
+from cosmosaic.geometry.windows import CELL_PIXELS
 from cosmosaic.records import MosaicGrid
 
 SIDE = 96
@@ -23,13 +24,14 @@ def make_survey(
     seed: int = 1,
     galaxies: int = 60,
     noise: float = 1.0,
+    light: NDArray[np.floating] | float = 0.0,
     own: Callable[[int, NDArray[np.floating], NDArray[np.floating]], NDArray[np.floating]] | None = None,
 ) -> CellSurvey:
-    """Exposures of one sky with given levels.
+    """Exposures of one sky with given levels, and ``light`` in it besides, MJy/sr on the lattice.
 
     ``own(number, x, y)`` adds light of an exposure's own; x and y run from -0.5 to 0.5 over the detector.
     """
-    sky = scene(np.random.default_rng(seed), galaxies)
+    sky = scene(np.random.default_rng(seed), galaxies) + light
     draw = np.random.default_rng([seed, 1])
     y, x = np.meshgrid(*[(np.arange(SIDE) + 0.5) / SIDE - 0.5] * 2, indexing="ij")
     sigma = PIXEL_RMS / CELL_PIXELS

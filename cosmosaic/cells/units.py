@@ -1,0 +1,107 @@
+"""The units of work that bin one exposure, and the files that cells are kept in."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jwst import datamodels
+
+from cosmosaic.cells.binning import bin_exposure, bin_pixels, source_pixels, usable_pixels
+from cosmosaic.cells.survey import FEWEST_FOR_LEVEL, CellSurvey, Exposure, gather
+from cosmosaic.records import MosaicGrid
+from cosmosaic.steps.result import Made
+
+
+def bin_frame(exposure: Path, grid: MosaicGrid, folder: Path) -> Made:
+    """Bring one exposure onto the survey's lattice of cells.
+
+    Parameters
+    ----------
+    exposure
+        A ``_cal`` file.
+    grid
+        From `cell_lattice`.
+    folder
+        Gets ``<exposure>_cells.npz``.
+
+    Raises
+    ------
+    NoSkyError
+        The exposure has no usable pixel; the file is named.
+    """
+    with datamodels.open(exposure) as model:
+        binned = bin_exposure(model, grid)
+    return Made(cells=write_cells(binned, folder / f"{binned.name}_cells.npz"))
+
+
+def bin_masked_frame(exposure: Path, mask: Path, grid: MosaicGrid, folder: Path) -> Made:
+    """Bring what one exposure has outside of known sources onto the survey's lattice of cells.
+
+    An exposure that they fill comes with all its light, as without a mask, of which a pedestal is an upper limit.
+
+    Parameters
+    ----------
+    exposure
+        A ``_cal`` file.
+    mask
+        A mask of sources (`cosmosaic.cells.source_masks`).
+    grid
+        From `cell_lattice`.
+    folder
+        Gets ``<exposure>_masked.npz``.
+
+    Raises
+    ------
+    NoSkyError
+        The exposure has no usable pixel; the file is named.
+    cosmosaic.cells.source_masks.SourceMaskError
+        The mask is none.
+    """
+    with datamodels.open(exposure) as model:
+        binned, usable = bin_exposure(model, grid), usable_pixels(model)
+        free = usable & ~source_pixels(mask, model.meta.wcs, usable.shape)
+        outside = bin_pixels(model, free, grid) if free.any() else binned
+    if np.count_nonzero(outside.usable) >= FEWEST_FOR_LEVEL:
+        binned = outside
+    return Made(cells=write_cells(binned, folder / f"{binned.name}_masked.npz"))
+
+
+def write_cells(exposure: Exposure, path: Path) -> Path:
+    """Write an exposure's cells."""
+    x, y = exposure.detector_position
+    np.savez_compressed(
+        path,
+        names=np.array([exposure.name, exposure.detector, exposure.group]),
+        numbers=np.array([*exposure.origin, exposure.detector_rows], dtype=np.int64),
+        pixel_rms=np.float64(exposure.pixel_rms),
+        pixels=exposure.pixels.astype(np.uint8),
+        mean=exposure.mean.astype(np.float32),
+        variance=exposure.variance.astype(np.float32),
+        x=x.astype(np.float32),
+        y=y.astype(np.float32),
+    )
+    return path
+
+
+def read_cells(paths: Sequence[Path], grid: MosaicGrid) -> CellSurvey:
+    """Read exposures that `bin_frame` brought onto a lattice, in the order of their names."""
+    return gather([_read(path) for path in sorted(paths, key=lambda path: path.name)], grid)
+
+
+def _read(path: Path) -> Exposure:
+    with np.load(path) as stored:
+        name, detector, group = map(str, stored["names"])
+        row, column, detector_rows = map(int, stored["numbers"])
+        mean, variance, x, y = (stored[key].astype(np.float64) for key in ("mean", "variance", "x", "y"))
+        return Exposure(
+            name=name,
+            detector=detector,
+            group=group,
+            origin=(row, column),
+            mean=mean,
+            variance=variance,
+            pixels=stored["pixels"].astype(np.int32),
+            pixel_rms=float(stored["pixel_rms"]),
+            detector_rows=detector_rows,
+            detector_position=(x, y),
+        )
