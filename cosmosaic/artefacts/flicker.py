@@ -73,7 +73,7 @@ def _sources(data: Floats) -> Flags:
 
 
 def _is_full_of_light(background: Floats, noise: float) -> bool:
-    """Tell whether the background varies within rows, which stripes do not, by more than a fraction of the noise."""
+    """Tell whether the background varies within rows, unlike stripes, by more than a fraction of the noise."""
     sampled = background[::SAMPLING, ::SAMPLING]
     known = sampled[np.isfinite(sampled).any(axis=1)]
     within = np.abs(known - np.nanmedian(known, axis=1, keepdims=True))
