@@ -12,7 +12,7 @@ FLOWS = {
     "run": ("mosaic", "make mosaics, catalogues and a run table of a survey"),
     "simulate": ("simulate", "make the raw frames of a synthetic survey, and the truth"),
     "compare-sky": ("compare_sky", "rank all sky methods on one tile of each filter"),
-    "watch": ("watch", "look for new raw frames and tell the Prefect server"),
+    "watch": ("watch", "look for new raw frames and announce them to the Prefect server"),
     "cleanup": ("cleanup", "list or remove cached results that no recent run used"),
 }
 """Module of each flow, which has the flow's name, and a summary."""

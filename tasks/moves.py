@@ -11,7 +11,7 @@ from tasks.runtime.run import Run, counted
 
 
 def moves(band: str, aligned: Aligned, measured: BandSky, run: Run) -> dict[str, Any]:
-    """Return columns of the run table, and tell the user where all exposures were solved again."""
+    """Return columns of the run table, and report the moves to the user if all exposures were solved again."""
     return {
         "sky_moved_mjy_sr": _levels_moved(band, measured, run),
         "align_moved_mas": _exposures_moved(band, aligned, run),

@@ -1,1 +1,1 @@
-"""What detectors leave in exposures: 1/f noise and wisps."""
+"""Artefacts of the detectors and optics: 1/f noise and wisps."""

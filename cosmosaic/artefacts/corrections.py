@@ -1,4 +1,4 @@
-"""What is taken out of calibrated exposures before their sky is measured: 1/f stripes and wisps."""
+"""Corrections of calibrated exposures before their sky is measured: 1/f stripes and wisps."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -47,14 +47,14 @@ def measure_wisps(
         ``_cal`` files by the exposures' names.
     template
         File whose first image is a full frame or has the exposures' shape: the user's, or that of an earlier run.
-        Without, the exposures make one themselves, if there are three or more.
+        By default it is built from the exposures, if there are three or more.
     solution
-        The exposures, and whether the template is an earlier run's.
+        The exposures, and whether the template is from an earlier run.
     stem
         Name without extension of the table of amplitudes and of the template that was built.
     folder
-        Where the template that was built and the table (ECSV) go, and ``<exposure>_wisp.npz`` of each exposure in
-        which the wisp is significant.
+        Gets the template that was built and the table (ECSV), and ``<exposure>_wisp.npz`` of each exposure in which the
+        wisp is significant.
 
     Raises
     ------
@@ -86,9 +86,9 @@ def subtract_wisp(exposure: Path, wisp: Path | None, folder: Path) -> Made:
     exposure
         A ``_cal`` file.
     wisp
-        Its ``_wisp.npz``, where its wisp is significant.
+        Its ``_wisp.npz``, if its wisp is significant.
     folder
-        Where the corrected file goes, under the same name.
+        Gets the corrected file, under the same name.
     """
     with datamodels.open(exposure) as model:
         if wisp:
@@ -106,7 +106,7 @@ def _template(given: Path | None, blocks: list[Floats]) -> Floats | None:
         return _read_template(given, blocks[0].shape)
     if len(blocks) < FEWEST_EXPOSURES:
         return None
-    # As it is when it is read again: an exposure that was corrected with it stays what it is.
+    # As it will be read again later, so that exposures corrected with it do not change.
     template = build_template(blocks).astype(np.float32).astype(float)
     return template if template.any() else None
 
@@ -125,7 +125,7 @@ def _read_template(path: Path, shape: tuple[int, ...]) -> Floats:
 
 
 def _write_wisps(template: Floats, fits_of: Mapping[str, WispFit], folder: Path) -> dict[str, Path]:
-    # Wisps and not their strengths: an exposure's correction depends on nothing else, such as the template's header.
+    # Wisps and not their strengths: an exposure's correction depends on nothing else, not even the template's header.
     return {
         name: write_wisp(fit.amplitude * template, folder / f"{name}_wisp.npz")
         for name, fit in fits_of.items()

@@ -1,9 +1,9 @@
-"""1/f noise of the readout electronics: stripes along rows, and columns, taken out of a count-rate image.
+"""1/f noise of the readout electronics: stripes along rows and columns, subtracted from a count-rate image.
 
-A fast stand-in for jwst's ``clean_flicker_noise``, after the row corrections of public NIRCam reductions (Schlawin
-et al. 2020, AJ 160, 231; Bagley et al. 2023, ApJL 946, L12). What is new is that each stripe is subtracted only as
-far as it exceeds its own noise (Wiener), so a row that a galaxy fills is left alone; and that slow drifts, which look
-like extended light within a part of a row, are told from it by the median of the whole row: few sources fill half of
+A fast substitute for jwst's ``clean_flicker_noise``, after the row corrections of public NIRCam reductions (Schlawin
+et al. 2020, AJ 160, 231; Bagley et al. 2023, ApJL 946, L12). In addition, each stripe is subtracted only as far as it
+exceeds its own noise (Wiener), so a row that a galaxy fills is not changed; and slow drifts, which look like extended
+light within a part of a row, are distinguished from it by the median of the whole row: few sources fill half of
 one.
 """
 
@@ -17,13 +17,13 @@ Floats = NDArray[np.floating]
 Flags = NDArray[np.bool_]
 
 BACKGROUND_BOX = 64
-"""Light that varies more slowly than this many pixels is background: noise only as far as whole rows share it."""
+"""Light that varies more slowly than this many pixels is background; only the part common to whole rows is noise."""
 SAMPLING = 8
-"""The smooth background is looked at in every so many columns."""
+"""The smooth background is sampled at this interval of columns."""
 LARGEST_WITHIN_ROWS = 0.3
 """In units of a pixel's noise: crowded fields with wisps have less than 0.1, nebulae more than 1."""
 STEEPEST = 2.0
-"""Rms of the slope of a drift in units of that of its waves, by chance; a steeper one is the sky's."""
+"""Rms of the slope of a drift in units of that of its waves, by chance; a steeper slope is ascribed to the sky."""
 CLIP_SIGMA = 3.0
 FEWEST_PIXELS = 32
 
@@ -44,8 +44,8 @@ def flicker_pattern(image: Floats, usable: Flags, outputs: int) -> Floats:
     Returns
     -------
     ndarray
-        The stripes, same shape and unit, with zero mean: the sky level stays what it was. None where light fills the
-        image, which a single exposure cannot tell from stripes.
+        The stripes, same shape and unit, with zero mean: the sky level does not change. None where light fills the
+        image, which cannot be distinguished from stripes in a single exposure.
     """
     data = np.where(usable, image, np.nan)
     background = smooth_background(data, _sources(data), BACKGROUND_BOX)
@@ -73,7 +73,7 @@ def _sources(data: Floats) -> Flags:
 
 
 def _is_full_of_light(background: Floats, noise: float) -> bool:
-    """Tell whether the background varies within rows, which stripes do not, by more than a fraction of the noise."""
+    """Tell whether the background varies within rows, unlike stripes, by more than a fraction of the noise."""
     sampled = background[::SAMPLING, ::SAMPLING]
     known = sampled[np.isfinite(sampled).any(axis=1)]
     within = np.abs(known - np.nanmedian(known, axis=1, keepdims=True))
@@ -81,7 +81,7 @@ def _is_full_of_light(background: Floats, noise: float) -> bool:
 
 
 def _drift(background: Floats) -> Floats:
-    """What the background of whole rows shares, NaN where there are sources, but for a slope that is the sky's.
+    """The background that whole rows share, NaN where there are sources, without the slope of the sky.
 
     The slope of 1/f noise is hardly larger than its other slow waves: every octave of frequency has the same power.
     """

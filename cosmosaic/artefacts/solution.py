@@ -1,4 +1,4 @@
-"""What the wisps of a detector were taken out with, and how it stays when exposures are added."""
+"""The wisp template of a detector, which is kept when exposures are added."""
 
 from collections.abc import Mapping
 
@@ -8,17 +8,17 @@ from cosmosaic.records import Record
 
 
 class WispSolution(Record):
-    """What the wisps of one detector were taken out with."""
+    """The exposures and template of one detector's wisps."""
 
     exposures: dict[str, str]
     """sha256 of each exposure by its name."""
     kept: bool
-    """Whether the template was that of an earlier run."""
+    """Whether the template was from an earlier run."""
     missing: tuple[str, ...] = ()
-    """Exposures of the survey that a fault took."""
+    """Exposures of the survey that could not be calibrated."""
 
     def stays_for(self, exposures: Mapping[str, str]) -> bool:
-        """Tell whether these exposures take the template that was published.
+        """Tell whether these exposures use the published template.
 
         The same exposures that made it make it again, with the same bytes; and so do all when one is back that was
         missing.
@@ -27,12 +27,12 @@ class WispSolution(Record):
 
 
 def read_wisps(text: str) -> WispSolution:
-    """Read a table of wisps that a survey published.
+    """Read a published table of wisps.
 
     Raises
     ------
     ValueError, KeyError
-        It is no such table.
+        It is not such a table.
     """
     table = QTable.read(text.splitlines(), format="ascii.ecsv")
     digests = zip(table["exposure"], table["sha256"], strict=True)

@@ -32,7 +32,7 @@ class MeasuredWisps(Outputs):
 
     table: WispTable
     template: WispTemplate | None
-    """Where the survey's own exposures made it."""
+    """None if the template was not built from the survey's exposures."""
     wisps: Many[Wisp]
     """Of the exposures in which the wisp is significant."""
 
@@ -89,7 +89,7 @@ def subtract_wisps(band: Band, job: Job) -> tuple[Exposures, tuple[MeasuredWisps
     cleaned: dict[str, Cal] = dict(band.cals)
     measured = []
     for detector in sorted(WISP_DETECTORS):
-        # However few they are: an exposure with nothing to subtract is the same once there are enough for a template.
+        # However few they are: exposures without a significant wisp do not change once there are enough for a template.
         exposures = {name: cal for name, cal in band.cals.items() if band.frames[name].detector == detector}
         if not exposures:
             continue
@@ -115,7 +115,7 @@ def _measured(band: Band, detector: str, exposures: Exposures, job: Job) -> Meas
 
 
 def _published_template(stem: str, exposures: Mapping[str, str], job: Job) -> WispTemplate | None:
-    """Return the template that an earlier run published, if it stays that of these exposures."""
+    """Return the template that an earlier run published, if these exposures still use it."""
     solution = published(store.join(job.products, f"{stem}.ecsv"), read_wisps, job.note)
     uri = store.join(job.products, f"{stem}.fits")
     if solution is None or not solution.stays_for(exposures) or store.stat(uri) is None:

@@ -1,4 +1,4 @@
-"""Wisps: scattered light that lies at one place of a detector, in strength that differs between exposures.
+"""Wisps: scattered light at a fixed place of a detector, of different strength in each exposure.
 
 NIRCam's detectors A3, A4, B3 and B4 have them, most in F150W and F200W (Robotham et al. 2023, PASP 135, 085003).
 A template per detector and filter is given, or built from the survey's own exposures, fitted and subtracted.
@@ -34,7 +34,7 @@ class WispFit(NamedTuple):
 
     @property
     def is_significant(self) -> bool:
-        """Whether there is anything to subtract."""
+        """Whether the wisp is to be subtracted."""
         return self.amplitude > SIGNIFICANT_SIGMA * self.error
 
 
@@ -69,11 +69,11 @@ def build_template(blocks: Sequence[Floats]) -> Floats:
     Raises
     ------
     ValueError
-        There are too few exposures.
+        Too few exposures.
     """
     if len(blocks) < FEWEST_EXPOSURES:
         raise ValueError(
-            f"{len(blocks)} exposures of a detector are too few to tell wisps from sources, {FEWEST_EXPOSURES} are"
+            f"{len(blocks)} exposures of a detector are too few to separate wisps from sources, {FEWEST_EXPOSURES} are"
             " needed; give a template file"
         )
     levelled = np.stack([block - gaussian_mode(block[np.isfinite(block)])[0] for block in blocks])
@@ -83,7 +83,7 @@ def build_template(blocks: Sequence[Floats]) -> Floats:
     smooth = ndimage.gaussian_filter(np.where(known, median, 0.0), SMOOTHING_BLOCKS) / np.maximum(weight, 0.05)
     centre, sigma = gaussian_mode(smooth.ravel())
     template = smooth - centre
-    # Only what stands out is a wisp: elsewhere the template holds noise and the faint light of many sources.
+    # Only its significant part is a wisp: elsewhere the template contains noise and the faint light of many sources.
     wisp = ndimage.binary_opening(template > SIGNIFICANT_SIGMA * sigma, iterations=2)
     wisp = ndimage.binary_dilation(wisp, iterations=int(3 * SMOOTHING_BLOCKS)) & (template > 0)
     return np.where(wisp, template, 0.0)
@@ -129,7 +129,7 @@ def write_wisp(wisp: Floats, path: Path) -> Path:
 
 
 def read_wisp(path: Path) -> Floats:
-    """Read what `write_wisp` wrote."""
+    """Read a file of `write_wisp`."""
     with np.load(path) as stored:
         return stored["wisp"]
 

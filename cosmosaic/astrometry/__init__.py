@@ -1,1 +1,1 @@
-"""Where the exposures lie on the sky: stars, corrections, WCS."""
+"""Alignment of exposures: stars, corrections, WCS."""

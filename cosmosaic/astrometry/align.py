@@ -1,4 +1,4 @@
-"""The steps that find the corrections of one filter's exposures, and that put each into its exposure."""
+"""The functions of the steps that find the corrections of one filter's exposures and apply each to its exposure."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -40,26 +40,26 @@ class AlignmentError(RuntimeError):
 def solve_alignment(
     exposures: Mapping[str, Path], catalogue: Path | None, request: AlignRequest, stem: str, folder: Path
 ) -> Made:
-    """Find the corrections of exposures by the stars they share with others, or with a reference catalogue.
+    """Find the corrections of exposures from the stars they share with others, or with a reference catalogue.
 
     Parameters
     ----------
     exposures
-        ``_cal`` files of the exposures that are to be aligned, and of those with known corrections that they overlap
+        ``_cal`` files of the exposures to be aligned, and of those with known corrections that they overlap
         with, by name.
     catalogue
-        A reference catalogue of the user's own.
+        The user's reference catalogue.
     request
-        How, and what is known already.
+        The settings, and the known corrections.
     stem
         Name of the table without extension.
     folder
-        Where the table of all corrections goes (ECSV), and ``<exposure>_correction.json`` of each exposure.
+        Gets the table of all corrections (ECSV), and ``<exposure>_correction.json`` of each exposure.
 
     Raises
     ------
     AlignmentError
-        There are too few stars in common.
+        Too few stars are shared.
     """
     reference = str(catalogue) if catalogue else request.settings.reference_catalog or ""
     found = _corrections(exposures, reference, request, folder.parent)
@@ -87,7 +87,7 @@ def align_exposure(exposure: Path, correction: Path, folder: Path) -> Made:
     correction
         Its ``_correction.json``.
     folder
-        Where the corrected file goes, under the same name.
+        Gets the corrected file, under the same name.
     """
     with datamodels.open(exposure) as model:
         correct_exposure(model, Correction.model_validate_json(correction.read_text()))
@@ -120,7 +120,7 @@ def _corrections(
 def _by_tweakreg(
     exposures: Mapping[str, Path], reference: str, request: AlignRequest, folder: Path
 ) -> dict[str, Correction]:
-    """Align exposures to each other, and all of them together to a reference catalogue where there is one."""
+    """Align exposures to each other, and all of them together to the reference catalogue, if there is one."""
     settings = request.settings
     aligned = TweakRegStep.call(
         open_exposures(list(exposures.values()), folder),

@@ -1,8 +1,8 @@
-"""The corrections of pointing that were found for a survey's exposures, and how they stay when exposures are added.
+"""The pointing corrections of a survey's exposures, which are kept when exposures are added.
 
-Exposures that are aligned together all move a little when one is added, and all that was made of them would be made
-again. So an exposure that was aligned keeps its correction for as long as it is the same, and a new one is aligned to
-the stars of those it overlaps with. The table of corrections that a survey publishes is what is remembered.
+Exposures that are aligned together all move a little when one is added, and all their products would have to be made
+again. So an aligned exposure keeps its correction as long as it does not change, and a new one is aligned to the stars
+of those it overlaps. The corrections are kept in the table that a survey publishes.
 """
 
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ class Correction(Record):
 
     matrix: tuple[tuple[float, float], tuple[float, float]]
     shift: tuple[float, float]
-    """arcsec; added after the matrix was applied."""
+    """arcsec; added after the matrix is applied."""
 
 
 NO_CORRECTION = Correction(matrix=((1.0, 0.0), (0.0, 1.0)), shift=(0.0, 0.0))
@@ -38,21 +38,21 @@ class AlignedExposure(Solved):
     """The correction of one exposure; its sha256 is that of the calibrated exposure."""
 
     correction: Correction
-    """Of the WCS that the calibrated exposure has."""
+    """Relative to the WCS of the calibrated exposure."""
 
 
 class Alignment(Record):
     """The corrections of the exposures of one filter."""
 
     asked: str
-    """What was asked for: the settings."""
+    """The settings it was made with."""
     exposures: tuple[AlignedExposure, ...]
     missing: tuple[str, ...] = ()
-    """Exposures of the survey that a fault took."""
+    """Exposures of the survey that could not be calibrated."""
 
 
 class AlignRequest(Record):
-    """What an alignment is asked for."""
+    """The request for an alignment."""
 
     settings: AlignSettings
     fwhm_pixels: float
@@ -62,13 +62,13 @@ class AlignRequest(Record):
     catalog: str = ""
     """sha256 of the reference catalogue, where the user gives a file."""
     missing: tuple[str, ...] = ()
-    """Names of exposures of the survey that a fault took."""
+    """Names of exposures of the survey that could not be calibrated."""
     kept: tuple[AlignedExposure, ...] = ()
-    """What of an earlier alignment stays as it was."""
+    """Corrections of an earlier alignment that are kept."""
 
     @property
     def asked(self) -> str:
-        """What is asked for in words: an alignment that was asked for something else is no earlier one of the same."""
+        """The settings in words: an earlier alignment with other settings is not used."""
         settings: dict[str, Any] = self.settings.model_dump(exclude={"enabled"})
         if self.catalog:
             settings["reference_catalog"] = self.catalog[:16]
@@ -76,20 +76,20 @@ class AlignRequest(Record):
 
     @property
     def new(self) -> tuple[str, ...]:
-        """Names of the exposures that are to be aligned."""
+        """Names of the exposures to be aligned."""
         known = {one.name for one in self.kept}
         return tuple(name for name in self.exposures if name not in known)
 
 
 def keeping(request: AlignRequest, earlier: Alignment | None) -> AlignRequest:
-    """Add to a request what stays of the alignment that was published."""
+    """Add to a request the corrections of the published alignment that are kept."""
     if earlier is None or earlier.asked != request.asked:
         return request
     return request.model_copy(update={"kept": staying(earlier.exposures, earlier.missing, request.exposures)})
 
 
 def needed_exposures(request: AlignRequest, footprints: Mapping[str, Footprint]) -> tuple[str, ...]:
-    """Return, sorted, the exposures whose stars are needed: the new ones, and those kept that they overlap with."""
+    """Return, sorted, the exposures whose stars are needed: the new ones, and the kept ones that they overlap."""
     neighbours = {
         one.name
         for one in request.kept
@@ -99,7 +99,7 @@ def needed_exposures(request: AlignRequest, footprints: Mapping[str, Footprint])
 
 
 def alignment_table(alignment: Alignment) -> QTable:
-    """Return an alignment as the table that is published."""
+    """Return an alignment as the published table."""
     exposures = alignment.exposures
     shifts = np.array([one.correction.shift for one in exposures]).reshape(-1, 2)
     matrices = np.array([one.correction.matrix for one in exposures]).reshape(-1, 4)
@@ -118,12 +118,12 @@ def alignment_table(alignment: Alignment) -> QTable:
 
 
 def read_alignment(text: str) -> Alignment:
-    """Read a table that a survey published.
+    """Read a published table.
 
     Raises
     ------
     ValueError, KeyError
-        It is no such table.
+        It is not such a table.
     """
     table = QTable.read(text.splitlines(), format="ascii.ecsv")
     shifts = np.transpose([table[name].to_value(units.arcsec) for name in SHIFTS])
@@ -151,9 +151,9 @@ def correction(matrix: np.ndarray, shift: np.ndarray) -> Correction:
 
 
 def moves(earlier: Alignment, now: Alignment) -> Moves:
-    """Tell how far the reference points of exposures have moved since an earlier alignment, mas.
+    """Return how far the reference points of exposures have moved since an earlier alignment, mas.
 
-    An exposure that was calibrated anew counts as well, with the difference of its corrections.
+    An exposure that was calibrated again counts with the difference of its corrections.
     """
     after = {one.name: one.correction.shift for one in now.exposures}
     steps = [np.subtract(after[one.name], one.correction.shift) for one in earlier.exposures if one.name in after]

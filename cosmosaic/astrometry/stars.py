@@ -1,4 +1,4 @@
-"""Stars that exposures are aligned by: found as tweakreg finds them, and put together as a reference catalogue."""
+"""Stars for alignment: found as in tweakreg, and combined into a reference catalogue."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,21 +20,21 @@ from cosmosaic.exposures.library import open_exposures
 from cosmosaic.geometry.sphere import FloatArray, plane_to_sky, sky_to_plane
 
 BRIGHTEST = 200
-"""As many stars of an exposure are used."""
+"""Largest number of stars per exposure."""
 SHARPNESS = (0.0, 5.0)
 """Undersampled JWST stars are sharper than the step's defaults admit."""
 ROUNDNESS = (0.0, 0.5)
 SEPARATION_PIXELS = 2
-"""The step's own least distance of two stars."""
+"""The least distance of two stars in jwst's step."""
 SEARCH_RADIUS_ARCSEC = 1.0
-"""How far an exposure may lie from the others."""
+"""Largest shift between exposures."""
 CLIPPINGS, CLIP_SIGMA = 3, 3.0
 SAME_STAR_ARCSEC = 0.1
-"""Of aligned exposures, detections closer than this are one star."""
+"""Detections in aligned exposures closer than this are one star."""
 
 
 def find_stars(exposures: Mapping[str, Path], request: AlignRequest, folder: Path) -> dict[str, JWSTWCSCorrector]:
-    """Find the stars of exposures, and give them to correctors of their WCS, as tweakreg does.
+    """Find the stars of exposures, and make correctors of their WCS with them, as in tweakreg.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def find_stars(exposures: Mapping[str, Path], request: AlignRequest, folder: Pat
 
 
 def star_catalog(correctors: list[JWSTWCSCorrector]) -> Table:
-    """Put the stars of aligned exposures together: a star's position is the mean of its detections.
+    """Combine the stars of aligned exposures: a star's position is the mean of its detections.
 
     Returns
     -------
@@ -87,9 +87,9 @@ def star_catalog(correctors: list[JWSTWCSCorrector]) -> Table:
 def align_to_stars(
     correctors: Mapping[str, JWSTWCSCorrector], stars: Table, request: AlignRequest
 ) -> dict[str, Correction]:
-    """Align exposures to a catalogue, one after the other as tweakreg does: each extends it for those that follow.
+    """Align exposures to a catalogue, one after the other as in tweakreg: each extends it for the next.
 
-    Detectors of one exposure move together. Where one cannot be aligned, the others may have been aligned to that.
+    The detectors of one exposure move together. If one cannot be aligned, others may have been aligned to it.
 
     Parameters
     ----------
@@ -98,17 +98,17 @@ def align_to_stars(
     stars
         Columns ``RA`` and ``DEC`` in degrees.
     request
-        How stars are matched, and what is fitted.
+        Settings of the matching and the fit.
 
     Returns
     -------
     dict[str, Correction]
-        Of those that could be aligned.
+        Of the exposures that could be aligned.
     """
     settings = request.settings
     if len(stars) < settings.minimum_objects:
         return {}
-    # The first match has pairs that are none. It brings the exposures near enough for a narrower one.
+    # The first match has false pairs, but brings the exposures close enough for a narrower one.
     for tolerance in (settings.tolerance_arcsec, min(settings.tolerance_arcsec, SAME_STAR_ARCSEC)):
         try:
             align_wcs(
@@ -137,7 +137,7 @@ def _pixels(corrector: JWSTWCSCorrector) -> tuple[FloatArray, FloatArray]:
 
 
 def _means_of_groups(sky: FloatArray) -> FloatArray:
-    """Mean directions (RA, Dec) in degrees of the detections that lie together."""
+    """Mean directions (RA, Dec) in degrees of coincident detections."""
     if not len(sky):
         return sky
     plane = sky_to_plane(tuple(sky[0]), sky)

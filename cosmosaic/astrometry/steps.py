@@ -23,7 +23,7 @@ class WcsCorrection(File, suffix="_correction.json"):
 
 
 class StarCatalogue(File):
-    """A user's own reference catalogue."""
+    """A user's reference catalogue."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class SolvedAlignment(Outputs):
 
 @dataclass(frozen=True, kw_only=True)
 class SolveAlignment(Step[SolvedAlignment]):
-    """Find the corrections of the exposures that no earlier alignment holds."""
+    """Find the corrections of the exposures that have none from an earlier alignment."""
 
     title = "Alignment"
     version = 2
@@ -44,7 +44,7 @@ class SolveAlignment(Step[SolvedAlignment]):
     per = "filter"
 
     exposures: Mapping[str, Cal]
-    """Those whose stars are needed."""
+    """The exposures whose stars are needed."""
     catalogue: StarCatalogue | None
     request: AlignRequest
     stem: str
@@ -64,7 +64,7 @@ class CorrectedExposure(Outputs):
 
 @dataclass(frozen=True, kw_only=True)
 class AlignExposure(Step[CorrectedExposure]):
-    """Put the correction of one exposure into its WCS."""
+    """Apply the correction of one exposure to its WCS."""
 
     title = "Align"
     version = 2
@@ -82,19 +82,19 @@ class AlignExposure(Step[CorrectedExposure]):
 
 @dataclass(frozen=True)
 class Aligned:
-    """The exposures of one filter where they lie."""
+    """The exposures of one filter, aligned if asked for."""
 
     exposures: Exposures
     solution: SolvedAlignment | None = None
-    """None where no alignment is asked for."""
+    """None if no alignment is asked for."""
     earlier: Alignment | None = None
-    """What an earlier run published."""
+    """The alignment that an earlier run published."""
 
 
 def align(band: Band, cleaned: Exposures, job: Job) -> Aligned:
-    """Submit the alignment of the cleaned exposures of one filter, where it is asked for.
+    """Submit the alignment of the cleaned exposures of one filter, if it is asked for.
 
-    An exposure is recognised by its calibrated file: a wisp that is subtracted or not moves no stars.
+    An exposure is identified by its calibrated file: subtracting a wisp does not move stars.
     """
     if not job.survey.align.enabled:
         return Aligned(cleaned)
@@ -125,6 +125,6 @@ def align(band: Band, cleaned: Exposures, job: Job) -> Aligned:
 
 
 def _own_catalogue(job: Job) -> StarCatalogue | None:
-    """Return the user's reference catalogue, where the setting names a file and no catalogue that jwst knows."""
+    """Return the user's reference catalogue, if the setting names a file and not a catalogue known to jwst."""
     given = job.survey.align.reference_catalog
     return StarCatalogue(store.checksum(given, job.checksums)) if given and "." in given else None

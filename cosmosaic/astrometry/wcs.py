@@ -19,14 +19,14 @@ log = logging.getLogger(__name__)
 
 
 def correction_between(before: WCS, after: WCS) -> Correction:
-    """Return what was done to a WCS; nothing where both have the same correction."""
+    """Return the change of a WCS; the identity if both have the same correction."""
     (old_matrix, old_shift), (matrix, shift) = _linear_map(before), _linear_map(after)
     matrix = matrix @ np.linalg.inv(old_matrix)
     return correction(matrix, (shift - matrix @ old_shift) * ARCSEC_PER_RADIAN)
 
 
 def corrected(corrector: JWSTWCSCorrector, found: Correction) -> JWSTWCSCorrector:
-    """Put a correction into the WCS that a corrector holds, and return the corrector."""
+    """Apply a correction to the WCS of a corrector, and return the corrector."""
     if found != NO_CORRECTION:
         corrector.set_correction(matrix=found.matrix, shift=found.shift)
     return corrector
@@ -46,7 +46,7 @@ def correct_exposure(model: Any, found: Correction) -> None:
 
 
 def _linear_map(wcs: WCS) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Matrix, and shift in radians, of the correction that a WCS has."""
+    """Matrix, and shift in radians, of the correction in a WCS."""
     frames = wcs.available_frames
     if CORRECTED_FRAME not in frames:
         return np.eye(2), np.zeros(2)

@@ -1,7 +1,7 @@
-"""Checks of users' own gain maps, before the jwst package would misuse them in silence.
+"""Checks of users' gain maps, which the jwst package would silently misuse.
 
-The jump and ramp-fit steps take any array as gain: a map of another detector is accepted without a word, one
-in the wrong direction (DN per electron) gives wrong errors and weights, NaN removes pixels from the mosaic.
+The jump and ramp-fit steps accept any array as gain: a map of another detector raises no error, an inverse one (DN per
+electron) gives wrong errors and weights, NaN removes pixels from the mosaic.
 """
 
 import gzip
@@ -20,7 +20,7 @@ PLAUSIBLE_GAIN = (0.5, 10.0)
 FITS_MAGIC = b"SIMPLE"
 GZIP_MAGIC = b"\x1f\x8b"
 LARGEST_MAP_BYTES = 300e6
-"""Most that a compressed map may unpack to: nine full frames of doubles."""
+"""Largest size of an unpacked map: nine full frames of doubles."""
 
 
 class GainMapError(ValueError):
@@ -35,9 +35,9 @@ def check_gain_map(path: Path, detector: str, shape: tuple[int, int] = FULL_FRAM
     path
         Local FITS file in CRDS's format: keywords in the primary header, the map in ``SCI``.
     detector
-        Detector whose exposures it is for, e.g. ``NRCB1``.
+        Detector of the exposures, e.g. ``NRCB1``.
     shape
-        Rows and columns it must have. Always the full frame: subarrays are cut from it.
+        Required rows and columns. Always the full frame: subarrays are cut from it.
 
     Raises
     ------
@@ -69,7 +69,7 @@ def check_gain_map(path: Path, detector: str, shape: tuple[int, int] = FULL_FRAM
 
 
 def _refuse_bomb(path: Path) -> None:
-    """Unpack a compressed file once without keeping it: astropy would unpack it whole into memory."""
+    """Unpack a compressed file once without keeping it: astropy would unpack all of it into memory."""
     with path.open("rb") as file:
         begin = file.read(len(FITS_MAGIC))
     if begin == FITS_MAGIC:
@@ -111,7 +111,7 @@ def _map_of(path: Path, hdus: fits.HDUList, shape: tuple[int, int]) -> NDArray[n
             f"with EXTNAME = 'SCI', or fetch the file again if it was cut short"
         )
     hdu = hdus["SCI"]
-    # The header's word is checked before the data are read: a wrong file may be large.
+    # The shape in the header is checked before the data are read: a wrong file may be large.
     found = tuple(hdu.shape) if getattr(hdu, "is_image", False) else ()
     if found != shape:
         raise GainMapError(

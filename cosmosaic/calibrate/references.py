@@ -1,4 +1,4 @@
-"""Calibration reference files: which CRDS context, which files, and the sha256 of each."""
+"""Calibration reference files: the CRDS context, the files, and the sha256 of each."""
 
 import hashlib
 import os
@@ -16,7 +16,7 @@ SIMULATED_CONTEXT = "jwst_0001.pmap"
 """CRDS context of a synthetic survey's own cache."""
 
 CACHE_VARIABLE = "COSMOSAIC_CRDS_CACHE"
-"""Environment variable of the children: URL of a CRDS cache that is to be copied to the local disk."""
+"""Environment variable of the children: URL of a CRDS cache to copy to the local disk."""
 
 NOT_APPLICABLE = "NOT FOUND n/a"
 
@@ -28,8 +28,8 @@ class NoReferenceError(RuntimeError):
 def crds_environment(survey: Survey) -> dict[str, str]:
     """Return the CRDS_* variables of the child processes; an empty value unsets a variable.
 
-    A synthetic survey uses its own cache and none of the user's settings. CRDS reads local files only: of a cache
-    on a remote store the children make a copy before they use it, see `localise_cache`.
+    A synthetic survey uses its own cache and ignores the user's settings. CRDS reads local files only: the children
+    copy a cache on a remote store before they use it, see `localise_cache`.
     """
     if survey.is_synthetic:
         users = {name: "" for name in os.environ if name.startswith("CRDS_")}
@@ -50,7 +50,7 @@ def localise_cache(shared: Path | None) -> None:
     Parameters
     ----------
     shared
-        Scratch folder that the children of one machine share; the copy is made by the first, checked by the others.
+        Scratch folder shared by the children of one machine; the first makes the copy, the others check it.
     """
     source = os.environ.get(CACHE_VARIABLE)
     if not source or shared is None:
@@ -58,17 +58,17 @@ def localise_cache(shared: Path | None) -> None:
     copy = shared / "crds"
     store.mirror(source, copy)
     os.environ["CRDS_PATH"] = str(copy)
-    # What was checked once is used until the process ends: CRDS keeps it in memory as well.
+    # Checked once per process: CRDS keeps the files in memory as well.
     del os.environ[CACHE_VARIABLE]
 
 
 class ResolvedReferences(Record):
-    """The reference files that frames will be calibrated with, by the frame's URI."""
+    """The reference files with which frames will be calibrated, by the frame's URI."""
 
     found: dict[str, tuple[Reference, ...]]
     """Sorted by type."""
     missing: dict[str, str]
-    """Why there are none, for the frames that CRDS has no file for."""
+    """The reason, for frames for which CRDS has no files."""
 
 
 def resolve_references(asked: tuple[Frame, ...], folder: Path) -> ResolvedReferences:

@@ -1,6 +1,6 @@
 """Stages 1 and 2 of the jwst package for one exposure: ramps to count rates to surface brightness.
 
-Every parameter that matters is set here; parameter references of CRDS are not consulted.
+Every relevant parameter is set here; parameter references of CRDS are not used.
 """
 
 from pathlib import Path
@@ -28,13 +28,13 @@ def calibrate_ramp(ramp: Path, gain_map: Path | None, settings: ExposureSettings
     ramp
         The ``_uncal`` file.
     gain_map
-        The user's own, in place of the reference file.
+        The user's, in place of the reference file.
     settings
         Cosmic rays.
     detector
-        The detector that the gain map must be of, e.g. ``NRCB1``.
+        The detector of the gain map, e.g. ``NRCB1``.
     folder
-        Where the ``_rate`` file (DN/s) goes.
+        Gets the ``_rate`` file (DN/s).
 
     Raises
     ------
@@ -50,16 +50,16 @@ def calibrate_ramp(ramp: Path, gain_map: Path | None, settings: ExposureSettings
 
 
 def calibrate_rate(rate: Path, flicker_noise: FlickerCorrection, folder: Path) -> Made:
-    """Take 1/f noise out of one count-rate image, and run Image2 on it without its resample step (Stage 2).
+    """Subtract 1/f noise from one count-rate image, and run Image2 on it without its resample step (Stage 2).
 
     Parameters
     ----------
     rate
         The ``_rate`` file.
     flicker_noise
-        Correction of 1/f noise; an image that was corrected before is left as it is.
+        Correction of 1/f noise; an image that was already corrected is not corrected again.
     folder
-        Where the ``_cal`` file (MJy/sr) goes.
+        Gets the ``_cal`` file (MJy/sr).
     """
     localise_cache(workers.shared_folder())
     steps = {
@@ -67,7 +67,7 @@ def calibrate_rate(rate: Path, flicker_noise: FlickerCorrection, folder: Path) -
         "assign_wcs": {"skip": False},
         "flat_field": {"skip": False},
         "photom": {"skip": False},
-        # The mosaic is made from the cal frames; a resampled single exposure costs more than all the rest.
+        # The mosaic is made from the cal frames; resampling single exposures costs more than all the rest.
         "resample": {"skip": True},
     }
     with datamodels.open(str(rate)) as opened:
@@ -76,10 +76,10 @@ def calibrate_rate(rate: Path, flicker_noise: FlickerCorrection, folder: Path) -
 
 
 def _stage1_parameters(settings: ExposureSettings, gain_map: Path | None) -> dict[str, dict[str, Any]]:
-    # The gain is read by three steps, each of its own accord: one of them alone would mix two gains.
+    # Three steps read the gain independently: overriding it in only one of them would mix two gains.
     gain = {"override_gain": str(gain_map)} if gain_map else {}
     return {
-        # One exposure per process: more cores inside a step make it slower.
+        # One exposure per process: several cores within a step make it slower.
         "jump": {
             "rejection_threshold": settings.jump_rejection_sigma,
             "expand_large_events": settings.expand_large_events,
@@ -104,7 +104,7 @@ def _without_flicker_noise(rate: Any, correction: FlickerCorrection) -> Any:
 
 
 def clean_flicker_noise(rate: Any, *, apply_flat_field: bool) -> Any:
-    """Take 1/f noise out of a count-rate image, row by row of the readout, with jwst's step.
+    """Subtract 1/f noise from a count-rate image, row by row of the readout, with jwst's step.
 
     Inside Detector1 the step cleans differences of groups. Those are whole DN where the reads of a group are averaged
     on board, and so are their medians: the sky, a few DN a group, moves by up to half a DN and the stripes stay.
@@ -117,6 +117,6 @@ def clean_flicker_noise(rate: Any, *, apply_flat_field: bool) -> Any:
         background_method="median",
         mask_science_regions=False,
         apply_flat_field=apply_flat_field,
-        # Clipped at 2 sigma, jwst's default, the sky's skewed distribution shifts its level by 1 %.
+        # Clipping at 2 sigma, jwst's default, shifts the level of the skewed sky distribution by 1 %.
         n_sigma=3.0,
     )

@@ -25,16 +25,16 @@ STAGE1_KINDS = (
 """Reference types that jwst's Detector1Pipeline asks for on NIRCam images."""
 
 STAGE2_KINDS = ("distortion", "filteroffset", "flat", "photom", "area")
-"""Reference types that jwst's Image2Pipeline asks for on NIRCam images, resample left out."""
+"""Reference types that jwst's Image2Pipeline asks for on NIRCam images, without resample."""
 
 
 class GainMap(File):
-    """A user's own gain map, electrons/DN."""
+    """A user's gain map, electrons/DN."""
 
 
 @dataclass(frozen=True)
 class CalibratedRamp(Outputs):
-    """What Stage 1 makes."""
+    """The product of Stage 1."""
 
     rate: Rate
 
@@ -56,7 +56,7 @@ class CalibrateRamp(Step[CalibratedRamp]):
 
 @dataclass(frozen=True)
 class CalibratedRate(Outputs):
-    """What Stage 2 makes."""
+    """The product of Stage 2."""
 
     cal: Cal
 
@@ -75,7 +75,7 @@ class CalibrateRate(Step[CalibratedRate]):
 
 
 def calibrate(frame: Frame, references: tuple[Reference, ...], job: Job) -> Cal:
-    """Submit what brings one exposure from the level it enters at to surface brightness."""
+    """Submit the steps from the level of one frame to surface brightness."""
     rate = Rate(frame.object) if frame.level == "rate" else _ramp(frame, references, job).rate
     step = CalibrateRate(
         rate=rate, flicker_noise=job.survey.exposures.flicker_noise, references=_of_kinds(references, STAGE2_KINDS)
@@ -89,7 +89,7 @@ def _ramp(frame: Frame, references: tuple[Reference, ...], job: Job) -> Calibrat
     step = CalibrateRamp(
         ramp=Uncal(frame.object),
         gain_map=GainMap(store.checksum(gain_map, job.checksums)) if gain_map else None,
-        # The correction of 1/f noise, which Stage 2 begins with, is no part of Stage 1.
+        # The correction of 1/f noise is part of Stage 2.
         settings=job.survey.exposures.model_copy(update={"flicker_noise": "none"}),
         detector=frame.detector,
         references=_of_kinds(references, kinds),

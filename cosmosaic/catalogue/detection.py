@@ -1,4 +1,4 @@
-"""Which pixels of a mosaic belong to which source."""
+"""Detection and deblending of the sources of a mosaic."""
 
 import warnings
 from dataclasses import dataclass
@@ -18,10 +18,10 @@ from cosmosaic.survey import CatalogSettings
 LARGEST_HOLE_ARCSEC2 = 1.0
 """Gaps in the coverage up to this area, with data all around, are saturated cores and bad pixels, not sky."""
 MASK_SIGMA = 4.0
-"""Significance in the smoothed image from which on pixels are left out of the background; at 3 the mask takes so many
-positive noise peaks away that the sky of pure noise comes out 0.005 sigma low, at 4 the bias is below 0.001."""
+"""Significance in the smoothed image above which pixels are excluded from the background; at 3 the mask removes so many
+positive noise peaks that the sky of pure noise is 0.005 sigma too low, at 4 the bias is below 0.001."""
 MASK_GROWTH_ARCSEC = 0.15
-"""How far the source mask reaches beyond the significant pixels."""
+"""Width by which the source mask extends beyond the significant pixels."""
 WIDE_SMOOTHING = 4.0
 """Second smoothing scale of the source mask, in units of the first: it finds the extended wings."""
 
@@ -39,7 +39,7 @@ class Detection:
     holes: NDArray[np.bool_]
     """Pixels without data inside the covered area."""
     segments: SegmentationImage | None
-    """None where nothing was found."""
+    """None if nothing was found."""
 
 
 def detect(image: MosaicImage, settings: CatalogSettings) -> Detection:
@@ -88,12 +88,12 @@ def measure_background(
     mask
         True on sources.
     box
-        Side of the boxes in pixels; boxes nine tenths of which are masked borrow from their neighbours.
+        Side of the boxes in pixels; boxes that are masked by nine tenths are interpolated from their neighbours.
 
     Returns
     -------
     background
-        In MJy/sr; 0 where there is no coverage. Constant where the sources leave too little for boxes.
+        In MJy/sr; 0 where there is no coverage. Constant if the sources leave too few pixels for boxes.
     """
     size = tuple(min(box, length) for length in sci.shape)
     with warnings.catch_warnings():

@@ -16,7 +16,7 @@ PIXEL_UNIT = u.MJy / u.sr
 
 @dataclass(frozen=True)
 class MosaicImage:
-    """The planes of a mosaic that photometry needs, shape ``(ny, nx)`` each, and its place on the sky."""
+    """The planes of a mosaic for photometry, shape ``(ny, nx)`` each, and its WCS."""
 
     sci: NDArray[np.float32]
     """Surface brightness in MJy/sr."""
@@ -28,7 +28,7 @@ class MosaicImage:
     """Where science, error and weight are all usable."""
     wcs: WCS
     pixel_area_sr: float
-    """Nominal pixel area (``PIXAR_SR``), which turns surface brightness into flux."""
+    """Nominal pixel area (``PIXAR_SR``), which converts surface brightness to flux."""
 
     @property
     def pixel_scale_arcsec(self) -> float:
@@ -46,14 +46,14 @@ def read_mosaic(path: Path) -> MosaicImage:
     Parameters
     ----------
     path
-        A mosaic as jwst's resample writes it, with the extensions SCI (MJy/sr), ERR and WHT.
+        A mosaic in the format of jwst's resample, with the extensions SCI (MJy/sr), ERR and WHT.
 
     Raises
     ------
     FileNotFoundError
-        There is no such file.
+        The file does not exist.
     ValueError
-        An extension or ``PIXAR_SR`` is missing, the unit is another, or no pixel has data.
+        An extension or ``PIXAR_SR`` is missing, the unit is wrong, or no pixel has data.
     """
     with fits.open(path, memmap=True) as hdus:
         missing = [name for name in ("SCI", "ERR", "WHT") if name not in hdus]

@@ -25,7 +25,7 @@ SOFTWARE = ("cosmosaic", "photutils", "astropy")
 
 @dataclass(frozen=True)
 class MosaicCatalog:
-    """What was found on a mosaic."""
+    """The sources and statistics of a mosaic."""
 
     table: QTable
     """A row per source; the columns are those of `cosmosaic.catalogue.photometry.column_specs`."""
@@ -50,9 +50,9 @@ def measure_mosaic(path: Path, settings: CatalogSettings, band: str) -> MosaicCa
     Raises
     ------
     FileNotFoundError
-        There is no such file.
+        The file does not exist.
     ValueError
-        The file is no mosaic, or holds no data at all.
+        The file is not a mosaic, or has no data.
     """
     image = read_mosaic(path)
     detection = detect(image, settings)
@@ -87,9 +87,9 @@ def write_catalog(catalog: MosaicCatalog, folder: Path, stem: str) -> CatalogFil
     catalog
         The catalogue.
     folder
-        Where to write; must exist. Older files of the same names are replaced.
+        An existing folder. Older files of the same names are replaced.
     stem
-        What the names begin with.
+        Beginning of the names.
     """
     files = CatalogFiles(
         ecsv=folder / f"{stem}_cat.ecsv",
@@ -103,7 +103,7 @@ def write_catalog(catalog: MosaicCatalog, folder: Path, stem: str) -> CatalogFil
 
 
 def arrow_table(table: QTable) -> pa.Table:
-    """Convert a table to Arrow; units and descriptions go with it.
+    """Convert a table to Arrow, with its units and descriptions.
 
     Readers find them as the fields' metadata (pyarrow), in ``DataFrame.attrs`` (pandas) and as the columns' units
     (``QTable.read`` of astropy).

@@ -1,4 +1,4 @@
-"""How noisy a mosaic is: scatter of its pixels and of empty apertures against its error map."""
+"""The noise of a mosaic: scatter of its pixels and of empty apertures compared with its error map."""
 
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ DEPTH_RADIUS_ARCSEC = 0.15
 EMPTY_APERTURES = 2000
 """Empty apertures wanted; the scatter is then known to about 2 %."""
 DRAWS = 10
-"""How often so many places are drawn before fewer must do."""
+"""Number of attempts at drawing so many places."""
 FEWEST_APERTURES = 20
 """With fewer empty apertures no depth is given."""
 NJY_PER_MJY = 1e15
@@ -67,7 +67,7 @@ class EmptyApertures:
 def empty_apertures(
     image: MosaicImage, background: NDArray[np.float32], mask: NDArray[np.bool_], radius_arcsec: float
 ) -> EmptyApertures:
-    """Measure circular apertures at random places that hold neither source nor gap.
+    """Measure circular apertures at random places without sources and gaps.
 
     Parameters
     ----------

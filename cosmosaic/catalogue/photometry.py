@@ -1,11 +1,11 @@
 """Positions, shapes, fluxes, errors and flags of the detected sources.
 
-The errors are ``sqrt(sum ERR^2)`` over the aperture. They neglect that drizzled pixels are correlated, and are right
-all the same, because jwst divides ERR by the ratio of the pixel scales: ERR is the noise of a pixel that shares nothing
-with its neighbours, though single pixels scatter less. Measured on noise drizzled onto 30 mas pixels from 31 mas (and,
-in brackets, from 63 mas), four exposures, pixfrac 1: pixels scatter by 0.65 (0.40) of ERR; empty apertures of 0.1,
-0.15, 0.25 and 0.5 arcsec radius by 0.89 (0.88), 0.93 (0.93), 0.95 (0.95) and 1.01 (0.96) of their errors, which
-so are a little large at worst.
+The errors are ``sqrt(sum ERR^2)`` over the aperture. They neglect the correlation of drizzled pixels, and are
+nevertheless right, because jwst divides ERR by the ratio of the pixel scales: ERR is the noise of an uncorrelated
+pixel, and single pixels scatter less. Measured on noise drizzled onto 30 mas pixels from 31 mas (and, in brackets, from
+63 mas), four exposures, pixfrac 1: pixels scatter by 0.65 (0.40) of ERR; empty apertures of 0.1, 0.15, 0.25 and 0.5
+arcsec radius by 0.89 (0.88), 0.93 (0.93), 0.95 (0.95) and 1.01 (0.96) of their errors, which are thus at worst slightly
+too large.
 """
 
 from collections.abc import Mapping
@@ -33,13 +33,13 @@ KRON_MINIMUM = 1.4
 KRON_MINIMUM_ARCSEC = 0.15
 """Kron apertures are not smaller than a circle of this radius."""
 SHALLOW_FRACTION = 0.5
-"""Below this fraction of the mosaic's median weight a source counts as shallow."""
+"""Below this fraction of the mosaic's median weight a source is flagged as shallow."""
 
 Columns = dict[str, NDArray]
 
 
 class CatalogFlag(IntFlag):
-    """What a user should know of a source; bits of the column ``flags``."""
+    """Warnings about a source; bits of the column ``flags``."""
 
     EDGE = 1
     """The segment touches the mosaic's border or a gap in the coverage."""
@@ -72,7 +72,7 @@ def column_specs(settings: CatalogSettings) -> dict[str, ColumnSpec]:
     Parameters
     ----------
     settings
-        The apertures decide which aperture columns there are.
+        Their apertures determine the aperture columns.
     """
     mag = u.mag
     specs = {
@@ -208,7 +208,7 @@ def _shapes(sources: SourceCatalog, image: MosaicImage) -> Columns:
 
 
 def position_angle(sources: SourceCatalog, image: MosaicImage) -> NDArray[np.float64]:
-    """Turn the axes' directions on the pixel grid into position angles, degrees east of north, 0 to 180."""
+    """Convert the axes' directions on the pixel grid to position angles, degrees east of north, 0 to 180."""
     x, y = sources.x_centroid, sources.y_centroid
     angle = sources.orientation.to_value(u.rad)
     centre = image.wcs.pixel_to_world(x, y)
@@ -236,7 +236,7 @@ def _fluxes(sources: SourceCatalog, image: MosaicImage, settings: CatalogSetting
 
 
 def _flux_columns(name: str, flux: NDArray[np.float64], error: NDArray[np.float64]) -> Columns:
-    """Flux and error in nJy with AB magnitude and error beside them; no magnitude where the flux is not positive."""
+    """Flux and error in nJy with AB magnitude and error; no magnitude where the flux is not positive."""
     positive = np.where(flux > 0, flux, np.nan)
     return {
         name.format("flux"): flux,

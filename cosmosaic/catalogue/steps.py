@@ -18,7 +18,7 @@ class CatalogueParquet(File, suffix="_cat.parquet", kind="cat"):
 
 
 class Segments(File, suffix="_segm.fits", kind="segm"):
-    """Which pixels belong to which source."""
+    """The segmentation map: labels of the sources."""
 
 
 @dataclass(frozen=True)

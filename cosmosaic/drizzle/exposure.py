@@ -258,7 +258,9 @@ def _check_usable(path: Path, sci: FloatImage, usable: NDArray[np.bool_]) -> Non
             f"exposure out, or calibrate it again"
         )
     if values.min() == values.max():
-        raise ExposureError(f"{path}: all usable pixels hold {values[0]:g}: it has no sky and no noise; leave it out")
+        raise ExposureError(
+            f"{path}: all usable pixels are {values[0]:g}, without sky and noise; leave the exposure out"
+        )
 
 
 def _match_flags(planes: dict[str, FloatImage], dq: NDArray[np.uint32]) -> None:

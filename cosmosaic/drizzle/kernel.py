@@ -66,7 +66,7 @@ def _corner(map_x: Floats, map_y: Floats, column: float, row: float) -> tuple[fl
 
 @njit(cache=True, nogil=True, error_model="numpy", inline="always")
 def _add_edge(xa: float, ya: float, xb: float, yb: float, areas: Floats) -> None:
-    """Add the signed area under an edge, column by column, to the unit squares it lies in or above.
+    """Add the signed area under an edge, column by column, to the unit squares in which, or above which, it is.
 
     Square ``[row, column]`` spans column to column + 1 and row to row + 1; the edge lies within ``areas``.
     """

@@ -26,7 +26,7 @@ class Summary(File, suffix="_summary.json"):
 
 
 class Inspection(File, suffix="_inspection.json"):
-    """What was found in the planes of an exposure."""
+    """Facts about the planes of an exposure."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class InspectedExposure(Outputs):
 
 @dataclass(frozen=True, kw_only=True)
 class InspectExposure(Step[InspectedExposure]):
-    """Read the planes of an exposure, so that one that cannot be combined is left out before others depend on it."""
+    """Read the planes of an exposure; exposures that cannot be combined are left out before others depend on them."""
 
     title = "Inspect"
     version = 1

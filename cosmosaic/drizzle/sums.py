@@ -226,7 +226,7 @@ class Patch:
     """New sums, shape ``(N, 5)``."""
 
     def within(self, box: Box) -> "Patch":
-        """Count the pixels within a smaller rectangle that holds them all."""
+        """Give the pixels relative to a smaller rectangle that contains them all."""
         rows, columns = np.divmod(self.indices, max(self.box.width, 1))
         indices = (rows + self.box.y - box.y) * box.width + columns + self.box.x - box.x
         return Patch(box, indices.astype(np.int32), self.values)

@@ -97,7 +97,7 @@ def combine(
     Parameters
     ----------
     files, patches
-        ``<exposure>_<tile>_sums.npy`` and what replaces parts of them, ``<exposure>_<tile>_patch.npy``, by exposure.
+        ``<exposure>_<tile>_sums.npy``, and the replacements in ``<exposure>_<tile>_patch.npy``, by exposure.
     summaries
         Of at least these exposures.
     tile

@@ -78,7 +78,7 @@ def write_reference(reference: Reference, path: Path) -> Path:
 
 
 def read_reference(path: Path) -> Reference:
-    """Read what `write_reference` wrote."""
+    """Read a file of `write_reference`."""
     with path.open("rb") as file:
         return Reference(Box(*np.load(file).tolist()), np.load(file), np.load(file))
 

@@ -1,1 +1,1 @@
-"""A synthetic NIRCam survey with a known truth, and the small CRDS cache that lets it be calibrated offline."""
+"""A synthetic NIRCam survey with a known truth, and a small CRDS cache to calibrate it offline."""

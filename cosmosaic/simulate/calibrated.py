@@ -1,4 +1,4 @@
-"""Calibrated frames made directly, without ramps: what Stages 1 and 2 would make of them, in seconds."""
+"""Calibrated frames made directly, without ramps: equivalent to the output of Stages 1 and 2, in seconds."""
 
 from pathlib import Path
 
@@ -40,7 +40,7 @@ from cosmosaic.simulate.wisps import draw_wisps
 from cosmosaic.survey import SimulationSettings
 
 MISSED_COSMIC_RAYS = 0.03
-"""Fraction of cosmic-ray pixels that stay in a calibrated frame, as if the jump step had not found them."""
+"""Fraction of cosmic-ray pixels that remain in a calibrated frame, as if missed by the jump step."""
 
 _STEPS = (
     *("dq_init", "saturation", "superbias", "refpix", "linearity", "dark_sub", "jump", "ramp_fit"),
@@ -63,12 +63,12 @@ def write_calibrated(
     settings
         Readout, noise and cosmic rays.
     path
-        The file; replaced where it exists. Equal arguments give equal bytes.
+        The file; replaced if it exists. Equal arguments give equal bytes.
 
     Returns
     -------
     FrameTruth
-        What was added to the sky.
+        The noise and artefacts that were added to the sky.
     """
     model, truth = simulate_calibrated(frame, surface_brightness, settings)
     save_reproducibly(model, path)
@@ -78,14 +78,14 @@ def write_calibrated(
 def simulate_calibrated(
     frame: PlannedFrame, surface_brightness: NDArray[np.float32], settings: SimulationSettings
 ) -> tuple[ImageModel, FrameTruth]:
-    """Make the image that an unweighted fit to the ramps would give, with its errors and flags.
+    """Make the image of an unweighted fit to the ramps, with its errors and flags.
 
     Returns
     -------
     model
         MJy/sr, with variances, flags, pixel areas and WCS.
     truth
-        What was added to the sky.
+        The noise and artefacts that were added to the sky.
     """
     window = subarray_window(frame.aperture)
     maps = detector_maps(frame.detector, window)
@@ -118,7 +118,7 @@ def simulate_calibrated(
 def _groups_before_saturation(
     electrons: NDArray[np.float32], maps: DetectorMaps, settings: SimulationSettings
 ) -> NDArray[np.int64]:
-    """How many groups of each ramp lie below saturation."""
+    """Number of groups of each ramp below saturation."""
     last_read = (
         group_mid_times(settings)
         + (READOUT_PATTERNS[settings.readout_pattern].nframes - 1) / 2 * (FRAME_TIME_S[settings.subarray])
@@ -131,7 +131,7 @@ def _groups_before_saturation(
 def _slope_variances(
     electrons: NDArray[np.float32], groups: NDArray[np.int64], maps: DetectorMaps, settings: SimulationSettings
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Variances of the slope from photons and from reads, (DN/s)**2, as the ramp fit states them."""
+    """Variances of the slope from photons and from reads, (DN/s)**2, as in the ramp fit."""
     pattern = READOUT_PATTERNS[settings.readout_pattern]
     group_time = FRAME_TIME_S[settings.subarray] * (pattern.nframes + pattern.groupgap)
     n = np.maximum(groups, 2)

@@ -1,9 +1,9 @@
-"""Where sky and detector meet: NIRCam's SIAF geometry, pixel by pixel.
+"""The map between sky and detectors: NIRCam's SIAF geometry, pixel by pixel.
 
-Pixels are 0-based positions (x, y) in the subarray as it is stored in JWST's files (DMS or "science"
-orientation), whole numbers at pixel centres. Every detector's geometry is the *forward* polynomial (pixel to
+Pixels are 0-based positions (x, y) in the subarray as stored in JWST's files (DMS or "science" orientation), integers
+at pixel centres. Every detector's geometry is the *forward* polynomial (pixel to
 ideal plane) of its full-frame SIAF aperture, as in the distortion reference files of the jwst package; SIAF's own
-inverse polynomials, and the polynomials of its subarrays, miss it by up to 0.13 pixels.
+inverse polynomials, and the polynomials of its subarrays, deviate by up to 0.13 pixels.
 """
 
 from functools import cache
@@ -37,7 +37,7 @@ class DetectorGeometry(NamedTuple):
 
 @cache
 def subarray_window(aperture: str) -> Window:
-    """Where a SIAF aperture lies on the full frame.
+    """The position of a SIAF aperture on the full frame.
 
     SIAF's corners are in detector (readout) orientation; DMS orientation flips one axis of each NIRCam detector.
     """
@@ -103,12 +103,12 @@ def attitude_matrix(v2: float, v3: float, ra: float, dec: float, roll: float) ->
 
 
 def nominal_attitude(frame: PlannedFrame) -> Floats:
-    """Attitude matrix that the frame's header describes."""
+    """Attitude matrix of the frame's header."""
     return attitude_matrix(frame.v2, frame.v3, frame.ra, frame.dec, frame.roll)
 
 
 def true_attitude(frame: PlannedFrame) -> Floats:
-    """Attitude matrix that the telescope really had: nominal, moved by the frame's pointing error."""
+    """True attitude matrix of the telescope: nominal, moved by the frame's pointing error."""
     dec = frame.dec + frame.dec_error_mas / 3.6e6
     ra = frame.ra + frame.ra_error_mas / 3.6e6 / np.cos(np.radians(frame.dec))
     return attitude_matrix(frame.v2, frame.v3, ra, dec, frame.roll)
@@ -120,7 +120,7 @@ def pixel_to_telescope(frame: PlannedFrame, x: ArrayLike, y: ArrayLike) -> tuple
     Parameters
     ----------
     frame
-        The frame; its detector and subarray matter.
+        The frame; its detector and subarray are used.
     x, y
         Pixel positions, 0-based in the subarray, any shape.
     """
@@ -135,7 +135,7 @@ def pixel_to_sky(frame: PlannedFrame, attitude: Floats, x: ArrayLike, y: ArrayLi
     Parameters
     ----------
     frame
-        The frame; its detector and subarray matter.
+        The frame; its detector and subarray are used.
     attitude
         `true_attitude` or `nominal_attitude` of the frame.
     x, y
@@ -156,7 +156,7 @@ def sky_to_pixel(frame: PlannedFrame, attitude: Floats, ra: ArrayLike, dec: Arra
     Parameters
     ----------
     frame
-        The frame; its detector and subarray matter.
+        The frame; its detector and subarray are used.
     attitude
         `true_attitude` or `nominal_attitude` of the frame.
     ra, dec
@@ -166,7 +166,7 @@ def sky_to_pixel(frame: PlannedFrame, attitude: Floats, ra: ArrayLike, dec: Arra
     -------
     x, y
         0-based positions in the subarray; NaN more than half a detector's width outside the full frame, where the
-        distortion polynomials say nothing.
+        distortion polynomials are not valid.
     """
     geometry = detector_geometry(frame.detector)
     v2, v3 = (np.asarray(angle * 3600) for angle in _to_angles(attitude.T, np.asarray(ra), np.asarray(dec)))
@@ -248,7 +248,7 @@ def v3_position_angle(attitude: Floats, ra: ArrayLike, dec: ArrayLike) -> Floats
 
 
 def nominal_wcs_keywords(frame: PlannedFrame) -> dict[str, float | int]:
-    """What the frame's header says of its pointing and its subarray.
+    """The keywords of the frame's pointing and subarray.
 
     Returns
     -------

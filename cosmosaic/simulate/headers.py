@@ -1,4 +1,4 @@
-"""What the headers of a simulated frame say of it, and files without a trace of when and where they were written."""
+"""Headers of simulated frames, and files that do not depend on when and where they were written."""
 
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -22,9 +22,9 @@ from cosmosaic.survey import SimulationSettings
 
 
 def describe_frame(model: JwstDataModel, frame: PlannedFrame, settings: SimulationSettings) -> None:
-    """Fill a data model's metadata with all that the headers of a raw NIRCam image say.
+    """Fill a data model's metadata with the keywords of a raw NIRCam image.
 
-    The pointing is the nominal one: of the pointing error a header knows nothing.
+    The pointing is the nominal one, without the pointing error.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ def describe_frame(model: JwstDataModel, frame: PlannedFrame, settings: Simulati
     frame
         The exposure and detector.
     settings
-        How it was read out.
+        Settings of the readout.
     """
     sections = {
         "program": {"title": "Simulated survey", "pi_name": "None", "category": "GO", "sub_category": "NONE"},
@@ -83,7 +83,7 @@ def save_reproducibly(model: JwstDataModel, path: Path) -> None:
     model
         Its file name becomes that of `path`.
     path
-        FITS file; replaced where it exists.
+        FITS file; replaced if it exists.
     """
     model.meta.filetype = "raw" if path.name.endswith("_uncal.fits") else "calibrated"
     save_model(model, path)

@@ -1,6 +1,6 @@
 """The simulated detectors: every property that calibration references describe, as functions of the detector's name.
 
-The same maps make the ramps and the reference files, so what the pipeline takes out is what was put in. Numbers are
+The same maps make the ramps and the reference files, so the pipeline removes exactly what was added. Numbers are
 typical of NIRCam; the patterns are drawn once per detector from its name.
 """
 
@@ -64,7 +64,7 @@ _FLAGS = dqflags.pixel
 
 @dataclass(frozen=True)
 class ReadoutPattern:
-    """How many of the detector's frames make a group, and how many are skipped between groups."""
+    """Numbers of the detector's frames in a group and of frames skipped between groups."""
 
     nframes: int
     groupgap: int
@@ -113,7 +113,7 @@ class DetectorMaps:
     dark_rate: NDArray[np.float32]
     """DN/s."""
     read_noise: NDArray[np.float32]
-    """Rms of one read in DN; reference files hold the difference of two, sqrt(2) times as much."""
+    """Rms of one read in DN; reference files have the rms of the difference of two, sqrt(2) times as much."""
     quadratic: NDArray[np.float32]
     cubic: NDArray[np.float32]
     """Non-linearity: true = measured + quadratic * measured**2 + cubic * measured**3, in DN above the superbias."""
@@ -124,7 +124,7 @@ class DetectorMaps:
 
     @property
     def is_reference(self) -> NDArray[np.bool_]:
-        """Pixels that see no light."""
+        """Pixels that receive no light."""
         return (self.dq & _FLAGS["REFERENCE_PIXEL"]) > 0
 
     @property
@@ -134,7 +134,7 @@ class DetectorMaps:
 
     @property
     def flat_dq(self) -> NDArray[np.uint32]:
-        """Flags of the flat: what sees no light has no place in a calibrated image."""
+        """Flags of the flat: pixels without light are excluded from calibrated images."""
         return np.where(self.is_blind, np.uint32(_FLAGS["NO_FLAT_FIELD"] | _FLAGS["DO_NOT_USE"]), np.uint32(0))
 
 
@@ -154,7 +154,7 @@ def flux_conversion(detector: str, filter_name: str) -> float:
     Raises
     ------
     ValueError
-        The simulator does not know the filter.
+        The filter is unknown to the simulator.
     """
     if filter_name not in _PHOTMJSR:
         raise ValueError(f"no flux conversion for filter {filter_name}; the simulator knows {', '.join(_PHOTMJSR)}")
@@ -174,7 +174,7 @@ def group_mid_times(settings: SimulationSettings) -> NDArray[np.float64]:
 
 
 def linearise(measured: NDArray[np.float32], maps: DetectorMaps) -> NDArray[np.float32]:
-    """True signal in DN of measured signals above the superbias, as the linearity reference has it."""
+    """True signal in DN of measured signals above the superbias, by the linearity reference."""
     return measured * (1 + measured * (maps.quadratic + measured * maps.cubic))
 
 
@@ -249,7 +249,7 @@ def _generator(detector: str, purpose: str) -> np.random.Generator:
 
 
 def _quantise(values: NDArray[np.float32], step: float) -> NDArray[np.float32]:
-    # Few distinct values make reference files that gzip well.
+    # Reference files with few distinct values compress well.
     return np.round(values / np.float32(step)) * np.float32(step)
 
 

@@ -1,4 +1,4 @@
-"""What a synthetic survey observes: one record per frame, made from the settings alone."""
+"""The observations of a synthetic survey: one record per frame, made from the settings alone."""
 
 from datetime import datetime, timedelta
 from itertools import product
@@ -24,7 +24,7 @@ _MOST_FILTER_PAIRS = 99
 
 
 class PlannedFrame(Record):
-    """One exposure of one detector that is to be simulated.
+    """One exposure of one detector to be simulated.
 
     An attitude ties the sky to the telescope: the direction (``ra``, ``dec``) falls on the point
     (``v2``, ``v3``) and the local position angle of V3 there is ``roll``, as in
@@ -56,7 +56,7 @@ class PlannedFrame(Record):
     ra: float
     dec: float
     roll: float
-    """Nominal attitude in degrees: what the header says."""
+    """Nominal attitude in degrees, as in the header."""
     ra_error_mas: float
     dec_error_mas: float
     """True minus nominal direction on the sky (the first times cos dec) in milliarcseconds."""
@@ -70,7 +70,7 @@ class PlannedFrame(Record):
 
 
 class _Exposure(Record):
-    """What all detectors of one exposure share."""
+    """Properties shared by all detectors of one exposure."""
 
     observation: int
     pointing: Pointing
@@ -78,7 +78,7 @@ class _Exposure(Record):
     filters: FilterPair
     dither_number: int
     target: tuple[float, float]
-    """(V2, V3) in arcsec that the pointing falls on."""
+    """(V2, V3) in arcsec of the pointing."""
     start: datetime
 
 
@@ -96,8 +96,8 @@ def plan_frames(settings: SimulationSettings) -> tuple[PlannedFrame, ...]:
     Returns
     -------
     tuple of PlannedFrame
-        In the order of observation. Equal settings give equal frames, and what a frame draws at random does not
-        depend on which others are observed.
+        In the order of observation. Equal settings give equal frames, and the random numbers of a frame do not depend
+        on the other frames.
 
     Raises
     ------
@@ -209,6 +209,6 @@ def _check(settings: SimulationSettings) -> None:
         for channel, name, wheel in (("short", pair.short, short), ("long", pair.long, long)):
             if name not in wheel:
                 raise ValueError(
-                    f"simulation.filter_pairs: {channel} filter {name} is none of the {channel}-wavelength channel,"
+                    f"simulation.filter_pairs: {channel} filter {name} is not in the {channel}-wavelength channel,"
                     f" which has {', '.join(sorted(wheel))}"
                 )

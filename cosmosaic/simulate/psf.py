@@ -1,4 +1,4 @@
-"""The point spread function: diffraction at JWST's segmented mirror, and what a square pixel makes of it.
+"""The point spread function: diffraction at JWST's segmented mirror, integrated over square pixels.
 
 Telescope coordinates: u along -V2 and v along +V3, in arcsec, a picture of the sky turned by V3's position angle.
 """
@@ -55,10 +55,10 @@ PASSBANDS = {
 
 PRIMARY_DIAMETER_M = 6.6
 SAMPLES_PER_FRINGE = 6
-"""Samples of a PSF image per wavelength over primary diameter; two would hold all of its information."""
+"""Samples of a PSF image per wavelength over primary diameter; two would contain all of its information."""
 
 RADIUS_IN_FRINGES = 48
-"""A PSF ends at this many wavelengths over primary diameter; all of its light lies within."""
+"""Radius of a PSF in wavelengths over primary diameter; it contains all of the light."""
 
 _SEGMENT_M = 1.32
 """Hexagonal mirror segments, flat to flat."""
@@ -82,7 +82,7 @@ class PsfImage(NamedTuple):
 
 @cache
 def effective_psf(filter_name: str, pixel_scale_arcsec: float) -> PsfImage:
-    """What a star does to pixels at every offset: the optical PSF integrated over a square pixel.
+    """The light of a star in a pixel at every offset: the optical PSF integrated over a square pixel.
 
     Fraunhofer diffraction at an 18-segment primary with the secondary's struts and about 45 nm of wavefront error,
     at five wavelengths across the passband.
@@ -102,7 +102,7 @@ def effective_psf(filter_name: str, pixel_scale_arcsec: float) -> PsfImage:
     Raises
     ------
     ValueError
-        The filter is none of NIRCam's.
+        The filter is not one of NIRCam's.
     """
     if filter_name not in PASSBANDS:
         raise ValueError(f"no PSF for filter {filter_name}; the simulator knows {', '.join(PASSBANDS)}")
@@ -138,7 +138,7 @@ def encircled_energy(filter_name: str, radii_arcsec: ArrayLike, pixel_scale_arcs
     radii_arcsec
         Radii, any shape.
     pixel_scale_arcsec
-        Side of the detector's pixel, which the PSF is convolved with.
+        Side of the detector's pixel, with which the PSF is convolved.
 
     Returns
     -------
@@ -162,7 +162,7 @@ def encircled_energy(filter_name: str, radii_arcsec: ArrayLike, pixel_scale_arcs
         disc[waves] = 2 * np.pi * radius * special.j1(wavenumber[waves] * radius) / wavenumber[waves]
         return float((transform * disc).sum() / size**2)
 
-    # Beyond the PSF's edge the disc would begin to hold its periodic repetitions.
+    # Beyond the PSF's edge the disc would include its periodic repetitions.
     in_samples = np.minimum(np.asarray(radii_arcsec, dtype=float) / psf.scale_arcsec, psf.image.shape[0])
     return np.array([within(radius) for radius in in_samples.ravel()]).reshape(in_samples.shape)
 
@@ -224,8 +224,8 @@ def _hexagon_centres(edge_angles: Floats) -> Floats:
 def _wavefront_error_um(x: Floats, y: Floats) -> Floats:
     """Astigmatism and spherical aberration as Zernike polynomials, 45 nm rms together.
 
-    Even in (x, y), without coma or trefoil: but for the struts the PSF is symmetric about its centre, which is then
-    the same by every definition to a few per mille of a fringe.
+    Even in (x, y), without coma or trefoil: except for the struts the PSF is symmetric about its centre, so that all
+    definitions of the centre agree to a few per mille of a fringe.
     """
     radius, angle = np.hypot(x, y) / (PRIMARY_DIAMETER_M / 2), np.arctan2(y, x)
     astigmatism = np.sqrt(6) * radius**2 * np.cos(2 * angle)

@@ -1,4 +1,4 @@
-"""Raw ramps: what the detector makes of the sky, read by read."""
+"""Raw ramps: the detector's response to the sky, read by read."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -46,10 +46,10 @@ _CHARGE_ABOVE_SATURATION_DN = 1500.0
 
 @dataclass(frozen=True)
 class Hits:
-    """Charge that cosmic rays leave; all arrays have a value per hit pixel."""
+    """Charge deposited by cosmic rays; all arrays have a value per hit pixel."""
 
     frame: NDArray[np.int64]
-    """Read, counted from 1, that sees it first."""
+    """First read, counted from 1, that contains it."""
     pixel: NDArray[np.int64]
     """Index into the flattened array."""
     electrons: NDArray[np.float32]
@@ -69,12 +69,12 @@ def write_ramp(
     settings
         Readout, noise and cosmic rays.
     path
-        The file; replaced where it exists. Equal arguments give equal bytes.
+        The file; replaced if it exists. Equal arguments give equal bytes.
 
     Returns
     -------
     FrameTruth
-        What was added to the sky.
+        The noise and artefacts that were added to the sky.
     """
     ramp, truth = simulate_ramp(frame, surface_brightness, settings)
     model = Level1bModel(data=ramp[None])
@@ -98,7 +98,7 @@ def simulate_ramp(
     ramp
         DN, shape ``(groups, ny, nx)``.
     truth
-        What was added to the sky.
+        The noise and artefacts that were added to the sky.
     """
     window = subarray_window(frame.aperture)
     if surface_brightness.shape != (window.ny, window.nx):
@@ -126,7 +126,7 @@ def simulate_ramp(
 
 
 def photon_rate(surface_brightness: NDArray[np.float32], maps: DetectorMaps, conversion: float) -> NDArray[np.float32]:
-    """Electrons per second that sky and dark current free in each pixel; dead and reference pixels free none.
+    """Electrons per second from sky and dark current in each pixel; none in dead and reference pixels.
 
     Parameters
     ----------
@@ -186,7 +186,7 @@ def draw_cosmic_rays(frame: PlannedFrame, settings: SimulationSettings, maps: De
 
 
 def first_hit_group(hits: Hits, settings: SimulationSettings, shape: tuple[int, int]) -> NDArray[np.uint8]:
-    """Group, counted from 1, that first sees a cosmic ray in each pixel; 0 where none fell. Shape ``(ny, nx)``."""
+    """First group, counted from 1, with a cosmic ray in each pixel; 0 without one. Shape ``(ny, nx)``."""
     groups = 1 + np.searchsorted(frame_numbers(settings)[:, -1], hits.frame)
     first = np.full(shape, settings.groups + 1, dtype=np.uint8)
     np.minimum.at(first.reshape(-1), hits.pixel, groups.astype(np.uint8))
@@ -197,9 +197,9 @@ def first_hit_group(hits: Hits, settings: SimulationSettings, shape: tuple[int, 
 def draw_flicker(frame: PlannedFrame, settings: SimulationSettings) -> NDArray[np.float32]:
     """Draw the 1/f noise of the readout electronics, averaged over the reads of each group.
 
-    Its power falls as one over frequency along the true order of readout, through gaps and line overheads. What
-    drifts more slowly than a read is left out: the mean of each read is zero. The amplifiers of a full frame are
-    read in parallel, neighbours in opposite senses, and share most of the noise.
+    Its power falls as one over frequency along the true order of readout, including gaps and line overheads. Drifts
+    slower than a read are left out: the mean of each read is zero. The amplifiers of a full frame are read in parallel,
+    neighbours in opposite directions, and share most of the noise.
 
     Parameters
     ----------

@@ -57,7 +57,7 @@ UNUSED_TYPES = (
     *("pars-resamplestep", "pars-resetstep", "pars-rscdstep", "pars-saturationstep", "pars-skymatchstep"),
     *("pars-sourcecatalogstep", "pars-superbiasstep", "pars-tweakregstep"),
 )
-"""Reference types that the pipelines ask for and that simulated frames do without; CRDS refuses unknown types."""
+"""Reference types that the pipelines ask for and that simulated frames do not need; CRDS refuses unknown types."""
 
 _USE_AFTER = "2020-01-01T00:00:00"
 _GZIP_ABOVE_BYTES = 8_000_000
@@ -69,7 +69,7 @@ _EXPOSURE_TYPE = "META.EXPOSURE.TYPE"
 
 @dataclass(frozen=True)
 class _ReferenceFile:
-    """A reference file, and which data it is for."""
+    """A reference file, and the data it applies to."""
 
     kind: str
     name: str
@@ -90,7 +90,7 @@ def write_crds_cache(settings: SimulationSettings, folder: Path) -> None:
     settings
         The simulated survey.
     folder
-        The cache; made where it does not exist.
+        The cache; made if it does not exist.
     """
     frames = plan_frames(settings)
     first = {frame.detector: frame for frame in reversed(frames)}
@@ -126,7 +126,7 @@ def nominal_pixel_area_arcsec2(detector: str) -> float:
 def pixel_area_map(frame: PlannedFrame) -> NDArray[np.float32]:
     """Solid angle of each pixel in units of the nominal one, to 1e-5, with the frame's shape (ny, nx)."""
     nominal = nominal_pixel_area_arcsec2(frame.detector) * SR_PER_ARCSEC2
-    # In steps of 2**-16 the map gzips well.
+    # In steps of 2**-16 the map compresses well.
     return np.ascontiguousarray(np.round(pixel_area_sr(frame) / nominal * 2**16) / 2**16, dtype=np.float32)
 
 
@@ -197,7 +197,7 @@ def _pixel_references(maps: DetectorMaps, settings: SimulationSettings) -> dict[
     """Extensions of the reference files that have a value per pixel."""
     times = group_mid_times(settings)
     dark = fits.ImageHDU((times[:, None, None] * maps.dark_rate).astype(np.float32), name="SCI")
-    # Of references with planes jwst would make up three-dimensional flags.
+    # jwst would make up three-dimensional flags for references with planes.
     dq = fits.ImageHDU(np.zeros_like(maps.dq), name="DQ")
     coefficients = np.stack([np.zeros_like(maps.gain), np.ones_like(maps.gain), maps.quadratic, maps.cubic])
     return {
@@ -214,7 +214,7 @@ def _pixel_references(maps: DetectorMaps, settings: SimulationSettings) -> dict[
 
 
 def _area_reference(frame: PlannedFrame) -> bytes:
-    # The photom step cuts the subarray out of the full frame by itself.
+    # The photom step itself cuts the subarray out of the full frame.
     full = frame.model_copy(update={"aperture": aperture_name(frame.detector, "FULL"), "subarray": "FULL"})
     area = nominal_pixel_area_arcsec2(frame.detector)
     header = _header(frame.detector) | {"REFTYPE": "AREA", "PIXAR_SR": area * SR_PER_ARCSEC2, "PIXAR_A2": area}
@@ -332,7 +332,7 @@ def _asdf_meta(kind: str, model: str) -> dict[str, Any]:
 
 
 def _fits_bytes(header: dict[str, Any], extensions: Sequence[fits.hdu.base.ExtensionHDU]) -> bytes:
-    """A FITS file; large ones compressed, as `astropy.io.fits` finds out for itself when it reads them."""
+    """A FITS file; large ones compressed, which `astropy.io.fits` detects when it reads them."""
     primary = fits.PrimaryHDU()
     primary.header.update(header)
     buffer = io.BytesIO()

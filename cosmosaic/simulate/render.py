@@ -1,4 +1,4 @@
-"""The sky as a frame sees it: sources, sky level and a user's image on the pixels of one detector."""
+"""The sky in a frame: sources, sky level and a user's image on the pixels of one detector."""
 
 from collections.abc import Iterator
 from functools import cache
@@ -31,7 +31,7 @@ from cosmosaic.simulate.scene import TRUNCATION_RADII
 """Mean pixel scales of NIRCam's channels."""
 
 FAINTEST_WING_NJY = 3e-3
-"""A source is drawn out to where it falls below this in a pixel, about a thousandth of a survey exposure's noise."""
+"""A source is drawn to the radius where it falls below this in a pixel, a thousandth of a survey exposure's noise."""
 
 MJY_PER_NJY = 1e-15
 
@@ -43,7 +43,7 @@ _DRAWING = galsim.GSParams(folding_threshold=0.02, maximum_fft_size=16384)  # st
 
 
 class _Stamp(NamedTuple):
-    """A source on its way to the detector."""
+    """A source to be drawn on the detector."""
 
     profile: galsim.GSObject
     x: float
@@ -55,18 +55,18 @@ class _Stamp(NamedTuple):
 def surface_brightness(
     frame: PlannedFrame, scene: Table, sky_mjy_sr: float = 0.0, image: Path | None = None
 ) -> NDArray[np.float32]:
-    """Surface brightness that falls on every pixel of a frame.
+    """Surface brightness in every pixel of a frame.
 
     Parameters
     ----------
     frame
-        The frame, which sees the sky from its true attitude.
+        The frame, with its true attitude.
     scene
         Sources, as `cosmosaic.simulate.scene` describes them.
     sky_mjy_sr
         Uniform sky in the frame's filter, MJy/sr; see `sky_level`.
     image
-        FITS image that lies under the sources, see `sample_image`.
+        FITS image added to the sources, see `sample_image`.
 
     Returns
     -------
@@ -87,7 +87,7 @@ def sky_level(filter_name: str, sky_mjy_sr: float) -> float:
     filter_name
         A key of `PASSBANDS`.
     sky_mjy_sr
-        Level at 1.15 micrometres; zodiacal light falls towards 3 micrometres, heat rises beyond.
+        Level at 1.15 micrometres; zodiacal light falls towards 3 micrometres, thermal emission rises beyond.
     """
     return sky_mjy_sr * float(np.interp(PASSBANDS[filter_name].pivot_um, _SKY_SPECTRUM_UM, _SKY_SPECTRUM))
 
@@ -101,7 +101,7 @@ def render_flux(frame: PlannedFrame, scene: Table) -> NDArray[np.float32]:
     Parameters
     ----------
     frame
-        The frame, which sees the sky from its true attitude.
+        The frame, with its true attitude.
     scene
         Sources, as `cosmosaic.simulate.scene` describes them, with a flux in the frame's filter.
 
@@ -135,14 +135,14 @@ def render_flux(frame: PlannedFrame, scene: Table) -> NDArray[np.float32]:
 def sample_image(frame: PlannedFrame, path: Path) -> NDArray[np.float32]:
     """Surface brightness of a FITS image at a frame's pixels.
 
-    The image is taken for the sky as the telescope delivers it; no PSF is applied. Where its pixels are finer than
+    The image is taken as the sky with the telescope's PSF; no PSF is applied. Where its pixels are finer than
     the detector's, several points in each detector pixel are averaged. Sky outside of the image, and its NaN
     pixels, are 0.
 
     Parameters
     ----------
     frame
-        The frame, which sees the sky from its true attitude.
+        The frame, with its true attitude.
     path
         FITS file; the first extension with a two-dimensional image counts.
 
@@ -154,8 +154,8 @@ def sample_image(frame: PlannedFrame, path: Path) -> NDArray[np.float32]:
     Raises
     ------
     ValueError
-        The file holds no image, has no celestial WCS or a distorted one, is in another unit than MJy/sr, or does
-        not cover any of the frame.
+        The file has no image, no celestial WCS or a distorted one, a unit other than MJy/sr, or does not cover any of
+        the frame.
     """
     ny, nx = frame_shape(frame)
     with fits.open(path) as hdus:
@@ -181,7 +181,7 @@ def sample_image(frame: PlannedFrame, path: Path) -> NDArray[np.float32]:
 
 
 class _ImageLattice:
-    """Where a frame's pixels lie on an image, known on a lattice and interpolated with splines between."""
+    """Positions of a frame's pixels on an image, computed on a lattice and interpolated with splines."""
 
     def __init__(self, frame: PlannedFrame, wcs: WCS) -> None:
         ny, nx = frame_shape(frame)
@@ -193,12 +193,12 @@ class _ImageLattice:
 
     @property
     def points_per_pixel(self) -> int:
-        """Points along each axis of a detector pixel that see every pixel of the image."""
+        """Number of points along each axis of a detector pixel that sample every pixel of the image."""
         steps = [np.hypot(*(np.diff(p, axis=axis) for p in (self._column, self._row))).max() for axis in (0, 1)]
         return int(np.clip(np.ceil(max(steps) / LATTICE_STEP_PIXELS), 1, _MOST_POINTS_PER_PIXEL))
 
     def window(self, shape: tuple[int, int]) -> tuple[slice, slice] | None:
-        """Rows and columns of the image that are needed; None where the frame lies beside it."""
+        """Rows and columns of the image that are needed; None if the frame is outside."""
         low = [max(0, int(p.min()) - _SPLINE_MARGIN_PIXELS) for p in (self._row, self._column)]
         high = [
             min(size, int(p.max()) + 1 + _SPLINE_MARGIN_PIXELS)
@@ -222,13 +222,13 @@ def _image_hdu(hdus: fits.HDUList, path: Path) -> Any:
         if unit.lower().replace(" ", "") != "mjy/sr":
             raise ValueError(f"{path}: BUNIT is {unit!r}; simulation.image must be in 'MJy/sr'")
         return hdu
-    raise ValueError(f"{path}: holds no two-dimensional image; simulation.image must be a FITS image")
+    raise ValueError(f"{path}: there is no two-dimensional image; simulation.image must be a FITS image")
 
 
 def _undistorted_wcs(hdu: Any, path: Path) -> WCS:
     wcs = WCS(hdu.header)
     if not wcs.has_celestial:
-        raise ValueError(f"{path}: CTYPE {list(wcs.wcs.ctype)} is no celestial WCS; simulation.image must have one")
+        raise ValueError(f"{path}: CTYPE {list(wcs.wcs.ctype)} is not a celestial WCS; simulation.image must have one")
     if wcs.has_distortion:
         raise ValueError(
             f"{path}: CTYPE {list(wcs.wcs.ctype)}: the WCS has distortion; resample the image to a plain one"
@@ -237,7 +237,7 @@ def _undistorted_wcs(hdu: Any, path: Path) -> WCS:
 
 
 def _stamps(frame: PlannedFrame, scene: Table) -> Iterator[_Stamp]:
-    """Sources whose light reaches the frame, ready to be drawn."""
+    """Sources whose light reaches the frame, prepared for drawing."""
     ny, nx = frame_shape(frame)
     attitude = true_attitude(frame)
     ra, dec = (np.asarray(scene[name], dtype=float) for name in ("ra", "dec"))
@@ -258,7 +258,7 @@ def _stamps(frame: PlannedFrame, scene: Table) -> Iterator[_Stamp]:
 
 
 def _profile(row: Row, v3_position_angle_deg: float, filter_name: str, pixel_scale: float) -> galsim.GSObject:
-    """A source of flux 1 as the pixels see it, in telescope coordinates."""
+    """A source of flux 1, convolved with PSF and pixel, in telescope coordinates."""
     psf = _psf_profile(filter_name, pixel_scale)
     if row["kind"] == "star":
         return psf
@@ -287,7 +287,7 @@ def _psf_profile(filter_name: str, pixel_scale: float) -> galsim.InterpolatedIma
 
 @cache
 def _psf_envelope(filter_name: str, pixel_scale: float) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-    """Radii in arcsec, outermost first, and the brightest that the PSF is at or beyond them, per square arcsec."""
+    """Radii in arcsec, outermost first, and the PSF's largest brightness at or beyond them, per square arcsec."""
     psf = effective_psf(filter_name, pixel_scale)
     centre = psf.image.shape[0] // 2
     offset = np.arange(psf.image.shape[0]) - centre
@@ -297,14 +297,14 @@ def _psf_envelope(filter_name: str, pixel_scale: float) -> tuple[NDArray[np.floa
 
 
 def _psf_reach_arcsec(filter_name: str, pixel_scale: float, flux: float) -> float:
-    """How far from a star of this flux (nJy) a pixel gets more than `FAINTEST_WING_NJY`."""
+    """Radius within which pixels get more than `FAINTEST_WING_NJY` from a star of this flux (nJy)."""
     radii, brightest = _psf_envelope(filter_name, pixel_scale)
     first = int(np.searchsorted(brightest, FAINTEST_WING_NJY / (flux * pixel_scale**2)))
     return float(radii[max(first - 1, 0)]) if first < len(radii) else 0.0
 
 
 def _profile_reach_arcsec(row: Row, flux: float, pixel_scale: float) -> float:
-    """How far along the major axis a galaxy's Sersic profile gives a pixel more than `FAINTEST_WING_NJY`.
+    """Radius along the major axis within which a galaxy's Sersic profile gives pixels more than `FAINTEST_WING_NJY`.
 
     The profile and its central brightness are those of Graham & Driver (2005, PASA 22, 118).
     """

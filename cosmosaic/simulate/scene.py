@@ -1,4 +1,4 @@
-"""What is on the simulated sky: a table of stars and galaxies, drawn at random or read from a user's catalogue.
+"""The simulated sky: a table of stars and galaxies, drawn at random or read from a user's catalogue.
 
 A scene is an `astropy.table.Table` with one row per source and the columns
 
@@ -33,7 +33,7 @@ from cosmosaic.survey import SimulationSettings
 Floats = NDArray[np.floating]
 
 TRUNCATION_RADII = 8.0
-"""Sersic profiles end at this many half-light radii and hold all their flux within."""
+"""Sersic profiles are truncated at this many half-light radii and have all their flux within."""
 
 SHAPE_RANGES = {
     "sersic_n": (0.5, 6.0),
@@ -41,7 +41,7 @@ SHAPE_RANGES = {
     "axis_ratio": (0.05, 1.0),
     "position_angle": (-360.0, 360.0),
 }
-"""Columns that describe a galaxy's shape, and what they may hold."""
+"""Columns that describe a galaxy's shape, and their bounds."""
 
 MARGIN_ARCSEC = 6.0
 """A drawn scene is complete to this distance from the frames."""
@@ -65,7 +65,7 @@ def draw_scene(settings: SimulationSettings, frames: Sequence[PlannedFrame]) -> 
     Galaxies follow deep-field number counts, 0.33 dex per magnitude, to AB 28 at 2 micrometres. Their sizes are
     lognormal and shrink towards faint magnitudes; their spectra are power laws with a Balmer break and nothing
     shortward of Lyman alpha, at redshifts that grow towards faint magnitudes. Stars are spread evenly over
-    magnitudes 19 to 26. A source does not depend on which frames, detectors or filters look at it.
+    magnitudes 19 to 26. A source does not depend on the frames, detectors or filters that observe it.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ def read_scene(path: Path, filters: Sequence[str]) -> Table:
         so may the shapes where all sources are stars; ``mag_<FILTER>``, AB magnitudes, may stand in for
         ``flux_<FILTER>``. Columns with a unit are converted.
     filters
-        Filters that the survey observes in.
+        Filters of the survey.
 
     Returns
     -------
@@ -111,9 +111,9 @@ def read_scene(path: Path, filters: Sequence[str]) -> Table:
     Raises
     ------
     ValueError
-        The file's ending is unknown, a column is missing, or a value is not a number or out of bounds.
+        The file's ending is unknown, a column is missing, or a value is not a number or is out of bounds.
     FileNotFoundError
-        There is no such file.
+        The file does not exist.
     """
     catalogue = _read_table(path)
     _require_columns(path, catalogue, filters)
@@ -210,7 +210,7 @@ def _with_units(scene: Table) -> Table:
 
 
 def _enclosing_circle(frame: PlannedFrame) -> tuple[float, float, float, float]:
-    """Unit vector to the middle of a frame, and a radius in radians that holds it and the margin."""
+    """Unit vector to the middle of a frame, and a radius in radians that contains it and the margin."""
     corners = _unit_vectors(*footprint(frame, nominal_attitude(frame)))
     centre = corners.mean(axis=0) / np.linalg.norm(corners.mean(axis=0))
     radius = np.linalg.norm(corners - centre, axis=1).max() + np.radians(MARGIN_ARCSEC / 3600)
@@ -302,6 +302,6 @@ def _draw_stars(generator: np.random.Generator, count: int, filters: Sequence[st
 
 
 def _fraction_longward(filter_name: str, wavelength_um: Floats) -> Floats:
-    """Fraction of a passband that lies at longer wavelengths."""
+    """Fraction of a passband at longer wavelengths."""
     band = PASSBANDS[filter_name]
     return np.clip(0.5 + (band.pivot_um - wavelength_um) / band.width_um, 0, 1)

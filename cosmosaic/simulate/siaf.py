@@ -12,7 +12,7 @@ import requests
 @cache
 def nircam_apertures() -> Any:
     """All of NIRCam's apertures by name, a `pysiaf.Siaf`."""
-    # When it is imported, pysiaf asks the network for its newest version, and warns if it gets no answer.
+    # On import pysiaf looks for a newer version on the network, and warns if there is no answer.
     logging.getLogger("pysiaf").setLevel(logging.ERROR)
     with _requests_refused():
         import pysiaf
@@ -39,7 +39,7 @@ def aperture_name(detector: str, subarray: str) -> str:
     Parameters
     ----------
     detector
-        Detector as headers have it, e.g. ``NRCB1`` or ``NRCBLONG``.
+        Detector as in headers, e.g. ``NRCB1`` or ``NRCBLONG``.
     subarray
         ``FULL``, ``SUB640``, ``SUB320`` or ``SUB160``.
     """

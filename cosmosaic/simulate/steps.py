@@ -14,12 +14,12 @@ class SimulatedFile(File):
 
 
 class SkyInput(File):
-    """A user's catalogue or image of what is observed."""
+    """A user's catalogue or image to observe."""
 
 
 @dataclass(frozen=True)
 class Simulated(Outputs):
-    """What was simulated, by its path under the store."""
+    """The simulated files by their paths under the store."""
 
     files: Many[SimulatedFile]
 
@@ -43,7 +43,7 @@ class SimulateReferences(Step[Simulated]):
 
 @dataclass(frozen=True, kw_only=True)
 class SimulateTruth(Step[Simulated]):
-    """Write what there is on the sky and what the frames hide."""
+    """Write the true sources, and the sky level, pedestal and pointing error of each frame."""
 
     title = "Simulate truth"
     version = 2

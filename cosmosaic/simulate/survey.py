@@ -26,7 +26,7 @@ def simulate_survey(
     Parameters
     ----------
     settings
-        What to make; equal settings make equal files, byte for byte.
+        The settings; equal settings make equal files, byte for byte.
     folder
         Gets ``raw/`` (frames), ``truth/`` and ``crds/``.
     catalog, image
@@ -45,12 +45,12 @@ def simulate_survey(
 
 
 def survey_scene(settings: SimulationSettings, frames: Sequence[PlannedFrame], catalog: Path | None = None) -> Table:
-    """Sources that a survey looks at: those of a catalogue, or drawn ones.
+    """The sources of a survey: from a catalogue, or drawn.
 
     Raises
     ------
     ValueError
-        The settings name a catalogue and no local copy of it is given, or it is not fit for use.
+        The settings name a catalogue without a local copy, or it cannot be used.
     """
     if catalog is not None:
         return read_scene(catalog, sorted({frame.band for frame in frames}))
@@ -85,7 +85,7 @@ def simulate_frame(
     Raises
     ------
     ValueError
-        The settings name an image and no local copy of it is given, or it is not fit for use.
+        The settings name an image without a local copy, or it cannot be used.
     """
     if settings.image is not None and image is None:
         raise ValueError(f"simulation.image {settings.image} needs a local copy; pass it as image")
@@ -105,16 +105,16 @@ def make_references(settings: SimulationSettings, folder: Path) -> Made:
 
 
 def make_truth(settings: SimulationSettings, folder: Path, catalog: Path | None = None) -> Made:
-    """Write the survey's sources and what its frames hide under ``truth/``.
+    """Write the survey's sources and the true properties of its frames under ``truth/``.
 
     Parameters
     ----------
     settings
         The survey.
     folder
-        Where the tables go.
+        Gets the tables.
     catalog
-        The user's catalogue, where the settings name one.
+        The user's catalogue, if the settings name one.
     """
     frames = plan_frames(settings)
     write_survey_truth(survey_scene(settings, frames, catalog), frames, settings, folder / "truth")

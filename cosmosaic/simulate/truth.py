@@ -1,4 +1,4 @@
-"""What was added to the sky: the truth that a simulated survey is checked against."""
+"""The truth with which the results of a simulated survey are compared."""
 
 import gzip
 import io
@@ -19,17 +19,17 @@ from cosmosaic.simulate.render import sky_level
 from cosmosaic.survey import SimulationSettings
 
 PSF_RADII_ARCSEC = np.round(np.concatenate([np.arange(0.02, 0.5, 0.02), np.geomspace(0.5, 2.0, 8)]), 3)
-"""Radii at which the truth tells the encircled energy."""
+"""Radii for which the truth has the encircled energy."""
 
 
 @dataclass(frozen=True)
 class FrameTruth:
-    """What one frame holds besides the sky; images have the frame's shape ``(ny, nx)``."""
+    """Noise and artefacts added to the sky in one frame; images have the frame's shape ``(ny, nx)``."""
 
     pedestal_mjy_sr: float
-    """Additive level; divided by the flat it lies in the calibrated image."""
+    """Additive level; in the calibrated image it is divided by the flat."""
     flicker_mjy_sr: NDArray[np.float32]
-    """1/f noise as it would come out of an unweighted fit to the ramp."""
+    """1/f noise as the result of an unweighted fit to the ramp."""
     wisps_mjy_sr: NDArray[np.float32]
     """Scattered light."""
     cosmic_rays: NDArray[np.uint8]
@@ -37,7 +37,7 @@ class FrameTruth:
 
 
 def generator_of(frame: PlannedFrame, purpose: str) -> np.random.Generator:
-    """Random numbers of a frame for one purpose, independent of those for others."""
+    """Random numbers of a frame for one purpose, independent of other purposes."""
     return np.random.default_rng([frame.seed, crc32(purpose.encode())])
 
 
@@ -63,7 +63,7 @@ def write_frame_truth(truth: FrameTruth, path: Path) -> None:
 def write_survey_truth(
     scene: Table, frames: Sequence[PlannedFrame], settings: SimulationSettings, folder: Path
 ) -> None:
-    """Write what there is on the sky and what the frames hide, as tables in ECSV.
+    """Write the true sources and the true properties of the frames, as tables in ECSV.
 
     ``sources.ecsv`` is the scene, ``frames.ecsv`` has each frame's sky level, pedestal and pointing error, and
     ``psf.ecsv`` the fraction of a star's light within circles, for each filter's native pixels.
@@ -77,7 +77,7 @@ def write_survey_truth(
     settings
         The survey.
     folder
-        Made where it does not exist.
+        Made if it does not exist.
     """
     folder.mkdir(parents=True, exist_ok=True)
     tables = {"sources": scene, "frames": frames_table(frames, settings), "psf": psf_table(frames)}
@@ -86,7 +86,7 @@ def write_survey_truth(
 
 
 def frames_table(frames: Sequence[PlannedFrame], settings: SimulationSettings) -> Table:
-    """Table of what each frame holds besides sources, a row per frame."""
+    """Table of the sky level, pedestal and pointing error, a row per frame."""
     rows = [
         (
             frame.name,

@@ -1,4 +1,4 @@
-"""Wisps: light that is scattered onto one place of a detector, in a strength that differs between exposures."""
+"""Wisps: light scattered onto a fixed place of a detector, of different strength in each exposure."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,14 +17,14 @@ RIDGES = ((1.0, 0.32, 0.05), (0.6, 0.55, 0.03))
 def draw_wisps(frame: PlannedFrame, shape: tuple[int, int], settings: SimulationSettings) -> NDArray[np.float32]:
     """Draw the wisps of an exposure: two bright curved ridges, fixed on the detector.
 
-    Those of NIRCam differ in shape and lie on the same detectors (Robotham et al. 2023, PASP 135, 085003).
+    NIRCam's wisps have other shapes and are on the same detectors (Robotham et al. 2023, PASP 135, 085003).
 
     Parameters
     ----------
     frame
         Its seed and detector are used.
     shape
-        Rows and columns that are read out; the ridges cross the middle of these.
+        Rows and columns that are read out; the ridges cross their middle.
     settings
         ``wisp_mjy_sr`` is the mean brightness of the brighter ridge.
 

@@ -46,7 +46,7 @@ ALONE = {
 
 @contextmanager
 def prefect_defaults() -> Iterator[None]:
-    """Apply the defaults to what the user has not set."""
+    """Apply the defaults to settings that the user has not made."""
     end_orphaned_servers()
     mark_flow_process()
     os.environ.setdefault("DO_NOT_TRACK", "1")
@@ -59,7 +59,7 @@ def prefect_defaults() -> Iterator[None]:
 
 
 def _quiet_console() -> None:
-    """Keep Prefect's log off the terminal: the run prints its own progress and failures. The UI still has it all."""
+    """Keep Prefect's log off the terminal: the run prints its own progress and failures. The UI still has the log."""
     level = os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     for handler in logging.getLogger().handlers:
         if isinstance(handler, PrefectConsoleHandler):

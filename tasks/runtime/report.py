@@ -1,4 +1,4 @@
-"""What a run made: the rows of the run table, the summary artifact, the table on the terminal."""
+"""Report of a run: the rows of the run table, the summary artifact, the table on the terminal."""
 
 import hashlib
 import os

@@ -1,8 +1,8 @@
 """When a failed step is retried.
 
-What is transient (a store that times out, a child process that was killed) deserves another try; what is
-not (a broken file, a wrong gain map, a missing reference, wrong keys, a full disk, a step that needs more time or
-memory than it may have) fails the same way each time. The store has tried each request several times before a step
+Transient failures (a store that times out, a child process that was killed) are worth a retry. Others (a broken
+file, a wrong gain map, a missing reference, wrong credentials, a full disk, a step that exceeds its time or memory)
+fail the same way each time. The store has tried each request several times before a step
 sees an error.
 """
 

@@ -90,7 +90,7 @@ def test_pixels_that_the_file_flags_are_not_counted(cal: Path, tmp_path: Path) -
         ({"DQ": lambda plane: plane | 1}, "no pixel can be used"),
         ({"SCI": lambda plane: plane * np.nan}, "no pixel can be used"),
         ({"ERR": lambda plane: plane * 0}, "no pixel can be used"),
-        ({"SCI": lambda plane: plane * 0 + 2}, "hold 2: it has no sky and no noise"),
+        ({"SCI": lambda plane: plane * 0 + 2}, "are 2, without sky and noise"),
     ],
 )
 def test_an_exposure_of_which_nothing_is_left_is_refused_by_name(

@@ -215,10 +215,10 @@ def test_unusable_images_are_refused_with_the_reason(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"unit.fits: BUNIT is 'electron/s'.*MJy/sr"):
         sample_image(frame, wrong_unit)
     fits.PrimaryHDU().writeto(tmp_path / "empty.fits")
-    with pytest.raises(ValueError, match=r"empty.fits: holds no two-dimensional image"):
+    with pytest.raises(ValueError, match=r"empty.fits: there is no two-dimensional image"):
         sample_image(frame, tmp_path / "empty.fits")
     fits.PrimaryHDU(np.ones((5, 5)), fits.Header({"BUNIT": "MJy/sr"})).writeto(tmp_path / "nowhere.fits")
-    with pytest.raises(ValueError, match=r"nowhere.fits.*no celestial WCS"):
+    with pytest.raises(ValueError, match=r"nowhere.fits.*not a celestial WCS"):
         sample_image(frame, tmp_path / "nowhere.fits")
     elsewhere = _sky_image(tmp_path / "elsewhere.fits", frame, 0.1)
     fits.setval(elsewhere, "CRVAL1", value=151.0)
