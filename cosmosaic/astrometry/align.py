@@ -1,5 +1,6 @@
 """The functions of the steps that find the corrections of one filter's exposures and apply each to its exposure."""
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from jwst.tweakreg import TweakRegStep
 
 from cosmosaic.astrometry.solution import (
     CORRECTION_SUFFIX,
+    NO_CORRECTION,
     AlignedExposure,
     Alignment,
     AlignRequest,
@@ -30,17 +32,19 @@ from cosmosaic.exposures.library import open_exposures
 from cosmosaic.provenance import save_model
 from cosmosaic.steps.result import Made
 
-TOO_FEW = "too few stars in common. Lower align.snr_threshold or align.minimum_objects, or set align.enabled to false"
+log = logging.getLogger(__name__)
 
-
-class AlignmentError(RuntimeError):
-    """The exposures could not be aligned."""
+TOO_FEW = (
+    "too few stars in common, so it keeps the WCS of its header; lower align.snr_threshold or align.minimum_objects"
+)
 
 
 def solve_alignment(
     exposures: Mapping[str, Path], catalogue: Path | None, request: AlignRequest, stem: str, folder: Path
 ) -> Made:
     """Find the corrections of exposures from the stars they share with others, or with a reference catalogue.
+
+    An exposure that shares too few stars keeps the WCS of its header: alignment never costs a mosaic.
 
     Parameters
     ----------
@@ -55,11 +59,6 @@ def solve_alignment(
         Name of the table without extension.
     folder
         Gets the table of all corrections (ECSV), and ``<exposure>_correction.json`` of each exposure.
-
-    Raises
-    ------
-    AlignmentError
-        Too few stars are shared.
     """
     reference = str(catalogue) if catalogue else request.settings.reference_catalog or ""
     found = _corrections(exposures, reference, request, folder.parent)
@@ -68,13 +67,14 @@ def solve_alignment(
         asked=request.asked,
         missing=request.missing,
         exposures=tuple(
-            known.get(name) or AlignedExposure(name=name, sha256=sha256, kept=False, correction=found[name])
-            for name, sha256 in request.exposures.items()
+            known.get(name) or _solved(name, sha256, found.get(name)) for name, sha256 in request.exposures.items()
         ),
     )
     table = folder / f"{stem}.ecsv"
     alignment_table(alignment).write(table, format="ascii.ecsv")
-    return Made(table=table, corrections={one.name: _write(one, folder) for one in alignment.exposures})
+    unaligned = sum(not one.aligned for one in alignment.exposures)
+    corrections = {one.name: _write(one, folder) for one in alignment.exposures}
+    return Made(table=table, corrections=corrections, facts={"unaligned": float(unaligned)})
 
 
 def align_exposure(exposure: Path, correction: Path, folder: Path) -> Made:
@@ -97,7 +97,7 @@ def align_exposure(exposure: Path, correction: Path, folder: Path) -> Made:
 def _corrections(
     exposures: Mapping[str, Path], reference: str, request: AlignRequest, folder: Path
 ) -> dict[str, Correction]:
-    """Return the corrections of the new exposures."""
+    """Return the corrections of the new exposures, those that share too few stars left out."""
     new = {name: exposures[name] for name in request.new}
     if not new:
         return {}
@@ -109,11 +109,6 @@ def _corrections(
     failed = [name for name in new if name not in found]
     if failed and reference:
         return _by_tweakreg(new, reference, request, folder)
-    if failed:
-        raise AlignmentError(
-            f"{len(failed)} of {len(new)} new exposures ({failed[0]}, ...) could not be aligned to the "
-            f"{len(request.kept)} that were aligned before: {TOO_FEW}, or set resolve to true"
-        )
     return found
 
 
@@ -149,19 +144,22 @@ def _by_tweakreg(
         abs_tolerance=settings.tolerance_arcsec,
         in_memory=False,
     )
-    states, found = {}, {}
+    found = {}
     with aligned:
         for model, (name, path) in zip(aligned, exposures.items(), strict=True):
-            states[name] = model.meta.cal_step.tweakreg
-            with datamodels.open(path) as before:
-                found[name] = correction_between(before.meta.wcs, model.meta.wcs)
+            if model.meta.cal_step.tweakreg == "COMPLETE":
+                with datamodels.open(path) as before:
+                    found[name] = correction_between(before.meta.wcs, model.meta.wcs)
             aligned.shelve(model, modify=False)
-    failed = [name for name, state in states.items() if state != "COMPLETE"]
-    if failed:
-        raise AlignmentError(
-            f"{len(failed)} of {len(states)} exposures could not be aligned ({failed[0]}, ...): {TOO_FEW}"
-        )
     return found
+
+
+def _solved(name: str, sha256: str, correction: Correction | None) -> AlignedExposure:
+    if correction is None:
+        log.warning(f"{name}: {TOO_FEW}")
+    return AlignedExposure(
+        name=name, sha256=sha256, kept=False, correction=correction or NO_CORRECTION, aligned=correction is not None
+    )
 
 
 def _write(exposure: AlignedExposure, folder: Path) -> Path:

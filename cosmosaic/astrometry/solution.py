@@ -39,6 +39,8 @@ class AlignedExposure(Solved):
 
     correction: Correction
     """Relative to the WCS of the calibrated exposure."""
+    aligned: bool = True
+    """Whether stars gave the correction; else the exposure keeps the WCS of its header."""
 
 
 class Alignment(Record):
@@ -85,7 +87,9 @@ def keeping(request: AlignRequest, earlier: Alignment | None) -> AlignRequest:
     """Add to a request the corrections of the published alignment that are kept."""
     if earlier is None or earlier.asked != request.asked:
         return request
-    return request.model_copy(update={"kept": staying(earlier.exposures, earlier.missing, request.exposures)})
+    stays = staying(earlier.exposures, earlier.missing, request.exposures)
+    # The others may share stars with what has been added.
+    return request.model_copy(update={"kept": tuple(one for one in stays if one.aligned)})
 
 
 def needed_exposures(request: AlignRequest, footprints: Mapping[str, Footprint]) -> tuple[str, ...]:
@@ -107,6 +111,7 @@ def alignment_table(alignment: Alignment) -> QTable:
         {
             "exposure": [one.name for one in exposures],
             "shift": np.round(1000.0 * np.hypot(*shifts.T), 3) * units.mas,
+            "aligned": [one.aligned for one in exposures],
             "kept": [one.kept for one in exposures],
             **{name: values * units.arcsec for name, values in zip(SHIFTS, shifts.T, strict=True)},
             **dict(zip(MATRIX, matrices.T, strict=True)),
@@ -137,6 +142,7 @@ def read_alignment(text: str) -> Alignment:
                 sha256=str(row["sha256"]),
                 kept=bool(row["kept"]),
                 correction=correction(matrix, shift),
+                aligned=bool(row["aligned"]) if "aligned" in table.colnames else True,
             )
             for row, matrix, shift in zip(table, matrices, shifts, strict=True)
         ),

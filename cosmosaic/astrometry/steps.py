@@ -39,7 +39,7 @@ class SolveAlignment(Step[SolvedAlignment]):
     """Find the corrections of the exposures that have none from an earlier alignment."""
 
     title = "Alignment"
-    version = 2
+    version = 3
     function = "cosmosaic.astrometry.align:solve_alignment"
     per = "filter"
 

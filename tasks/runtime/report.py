@@ -30,6 +30,12 @@ from tasks.runtime.runners import open_runner, plan_of_one_worker
 
 FAILED_IN_PART = "Failed in part"
 
+WARNED_FACTS = {
+    "implausible_pixels": "{} pixels with implausible values are flagged and not used",
+    "unaligned": "{} exposures share too few stars and keep the WCS of their headers",
+}
+"""Facts of steps that the user is warned of."""
+
 
 _LISTENERS: list[Callable[[Ledger], None]] = []
 
@@ -205,6 +211,17 @@ def _pictures(run: Run) -> str:
     )
 
 
+def _warnings(ledger: Ledger) -> list[str]:
+    """What the user is warned of, once per exposure or filter, whichever of its steps found it."""
+    found = {
+        (record.label.split(": ")[-1], message): int(record.result.facts[fact])
+        for record in ledger.records
+        for fact, message in WARNED_FACTS.items()
+        if record.result and record.result.facts.get(fact)
+    }
+    return [f"warning {name}: {message.format(number)}" for (name, message), number in sorted(found.items())]
+
+
 def _print_summary(run: Run, rows: list[dict[str, Any]], state: State) -> None:
     table = Table(title=f"{run.survey.name}: {state.name}", title_justify="left")
     for heading, side in (
@@ -234,13 +251,8 @@ def _print_summary(run: Run, rows: list[dict[str, Any]], state: State) -> None:
     ledger, wall = run.ledger, time.perf_counter() - run.clock
     run.note(f"products in {run.products}, run table {run.products}/summary.csv")
     run.note(f"{len(ledger.executed)} steps executed, {len(ledger.cached)} from cache, in {wall:.0f} s")
-    implausible = {
-        record.label.split(": ")[-1]: int(record.result.facts["implausible_pixels"])
-        for record in ledger.records
-        if record.result and record.result.facts.get("implausible_pixels")
-    }
-    for name, pixels in sorted(implausible.items()):
-        run.note(f"warning {name}: {counted(pixels, 'pixel')} with implausible values flagged and not used")
+    for warning in _warnings(ledger):
+        run.note(warning)
     if ledger.failed:
         run.note(_failures(run))
     for record in ledger.causes:

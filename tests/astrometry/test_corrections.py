@@ -149,12 +149,17 @@ def test_new_exposures_with_wrong_pointings_of_their_own_go_where_those_lie_that
     assert np.abs(offsets_mas(both.paths, originals, demo)).max() < 10.0
 
 
-def test_a_new_exposure_that_shares_no_stars_with_those_that_stay_is_refused_by_name(plan, astray, tmp_path):
+def test_a_new_exposure_that_shares_no_stars_with_those_that_stay_keeps_its_wcs(plan, astray, tmp_path):
     far = AlignedExposure(name="far", sha256="cal of far", kept=True, correction=NO_CORRECTION)
-    asked = request(astray[1:2], kept=(far,))
-    name = exposure_name(astray[1].name)
-    with pytest.raises(steps.AlignmentError, match=rf"{name}.*too few stars.*minimum_objects.*resolve"):
-        align(plan, astray[1:2], asked, tmp_path)
+    alone = align(plan, astray[1:2], request(astray[1:2], kept=(far,)), tmp_path)
+    assert [(one.aligned, one.correction) for one in alone.alignment.exposures] == [(False, NO_CORRECTION)]
+    assert place(alone.paths[0]).separation(place(astray[1])).arcsec < 1e-6
+
+
+def test_a_single_exposure_is_no_failure(plan, originals, tmp_path):
+    alone = align(plan, originals[:1], request(originals[:1]), tmp_path)
+    assert [one.aligned for one in alone.alignment.exposures] == [False]
+    assert place(alone.paths[0]).separation(place(originals[0])).arcsec < 1e-6
 
 
 def test_a_new_exposure_that_shares_no_stars_is_aligned_to_the_users_catalogue(plan, astray, originals, demo, tmp_path):
