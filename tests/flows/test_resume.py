@@ -144,7 +144,10 @@ def test_a_frame_that_fails_for_good_is_left_out_by_name_and_added_when_repaired
         # No reference file has this size: what is wrong shows when the frame is calibrated.
         hdus[0].header["SUBSIZE1"] = 100
     partial = small.run()
-    assert (partial.state, set(partial.failed)) == ("Failed in part", {f"Stage 1: {name}", f"Stage 2: {name}"})
+    assert (partial.state, set(partial.failed)) == (
+        "Failed in part",
+        {f"{step}: {name}" for step in ("Stage 1", "Stage 2", "Inspect")},
+    )
     assert f"Mosaic: {BAND}" in partial.executed
     broken.write_bytes(whole)
     repaired = small.run()
