@@ -38,6 +38,11 @@ def damaged(demo, prefect_home, tmp_path_factory):
     raw.mkdir()
     for path in demo.cals("F277W"):
         shutil.copy(path, raw)
+    blank = raw / path.name.replace("_0000", "_0009")
+    shutil.copy(path, blank)
+    with fits.open(blank, mode="update") as hdus:
+        hdus[0].header["EXPOSURE"] = "00099"
+        hdus["DQ"].data |= 1
     ramps = sorted((demo.store / "raw").glob("*_uncal.fits"))
     long_ramp = next(path for path in ramps if "03101_00001_nrcblong" in path.name)
     shutil.copy(long_ramp, raw)
@@ -68,13 +73,19 @@ def test_the_rest_is_made_and_the_run_ends_as_failed_in_part(damaged):
     assert set(table["frames_refused"]) == {3}
     # Only what failed by itself is listed at the end.
     listed = [line.split("failed: ")[1].split(":")[0] for line in run.output.splitlines() if "   failed: " in line]
-    assert set(listed) == {"Stage 1"}
+    assert set(listed) == {"Stage 1", "Inspect"}
     assert "skipped for it" in table["error"].iloc[0]
 
 
 @pytest.mark.parametrize(
     ("which", "reason"),
-    [("truncated", "truncated"), ("foreign", "TELESCOP"), ("keyword", "FILTER"), ("gain", "NRCB1")],
+    [
+        ("truncated", "truncated"),
+        ("foreign", "TELESCOP"),
+        ("keyword", "FILTER"),
+        ("gain", "NRCB1"),
+        ("blank", "usable"),
+    ],
 )
 def test_each_bad_input_is_named_with_its_reason(damaged, which, reason):
     _, run, ramps = damaged
@@ -83,6 +94,7 @@ def test_each_bad_input_is_named_with_its_reason(damaged, which, reason):
         "foreign": "flat_field_of_another_telescope.fits",
         "keyword": ramps[1].name,
         "gain": "Stage 1: jw01727001001_03101_00001_nrcblong",
+        "blank": "Inspect: jw01727001001_02101_0009",
     }
     lines = [line for line in run.output.splitlines() if names[which] in line]
     assert any(reason in line for line in lines), run.output
