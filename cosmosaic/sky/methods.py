@@ -19,7 +19,7 @@ from cosmosaic.sky.planes import detilt
 from cosmosaic.sky.skymatch import measure_with_skymatch
 from cosmosaic.sky.stripes import destripe
 from cosmosaic.sky.surface import mosaic_surface
-from cosmosaic.sky.unseen import Unseen, allow_for, shows_empty_sky, unseen_light
+from cosmosaic.sky.unseen import Unseen, allow_for, is_full_of_light, unseen_light
 from cosmosaic.sky.zero import ANCHORS, NO_EMPTY_SKY, set_zero
 from cosmosaic.source_light import CELL_TIERS, smooth_background, source_mask
 from cosmosaic.survey import SkyZero
@@ -255,7 +255,7 @@ def _surface(inputs: SkyInputs) -> Sky:
 
 def _with_zero(inputs: SkyInputs, cleaned: Cleaned, solution: Solution) -> Sky:
     pixel_rms = inputs.survey.pixel_rms
-    empty = {name: shows_empty_sky(unseen, pixel_rms) for name, unseen in cleaned.empty.left.items()}
+    empty = {name: not is_full_of_light(unseen, pixel_rms) for name, unseen in cleaned.empty.left.items()}
     table = _table_of(inputs.table) if inputs.zero == "table" else {}
     levels, message = set_zero(inputs.survey, solution, empty, inputs.zero, table)
     return Sky(levels, zero=message)

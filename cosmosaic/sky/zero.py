@@ -46,7 +46,7 @@ def set_zero(
     solution
         Their levels, from overlaps and pedestals.
     empty
-        Whether an exposure shows empty sky, by name.
+        Whether an exposure may show empty sky, by name: it is not surely full of light.
     asked
         What to do where none of a set does.
     table
