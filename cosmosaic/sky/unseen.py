@@ -110,8 +110,8 @@ def shows_empty_sky(unseen: Unseen, pixel_rms: float) -> bool:
 def is_full_of_light(unseen: Unseen, pixel_rms: float) -> bool:
     """Tell whether light surely fills the cells of an exposure that pass for empty.
 
-    A small exposure may be neither surely empty nor surely lit: its pedestal is then its best zero, because the faintest
-    place of a few cells is that of their noise.
+    A small exposure may be neither surely empty nor surely lit: its pedestal is then its best zero, because the
+    faintest place of a few cells is that of their noise.
     """
     return max(unseen.rms, EVEN_SPREAD * unseen.slope) >= LARGEST_RMS * pixel_rms
 
