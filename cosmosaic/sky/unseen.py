@@ -123,10 +123,14 @@ def _unseen(exposure: Exposure, excess: Floats, used: Flags, free: Flags) -> Uns
     if np.count_nonzero(used) >= FEWEST_FOR_LEVEL:
         own, others = exposure.mean[used], (exposure.mean - excess)[used]
         return Unseen(*_covariance(own, others), _common_slope(exposure, own, others, used))
-    # Nothing else sees this sky: cells above each other share its light and no noise, if not the stripes along columns.
+    # Nothing else sees this sky. Cells above each other share its light, but also wings of sources and stripes: they
+    # can show that it is empty, and nothing more, so the pedestal stands.
     both, own = free[1:] & free[:-1], exposure.mean[free]
-    slope = _common_slope(exposure, own, own, free)
-    return Unseen(*_covariance(exposure.mean[1:][both], exposure.mean[:-1][both]), slope)
+    shared = Unseen(
+        *_covariance(exposure.mean[1:][both], exposure.mean[:-1][both]), _common_slope(exposure, own, own, free)
+    )
+    is_empty = shows_empty_sky(shared, exposure.pixel_rms)
+    return Unseen(0.0, shared.error if is_empty else np.inf, 0.0)
 
 
 def _covariance(first: Floats, second: Floats) -> tuple[float, float]:
