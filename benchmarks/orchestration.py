@@ -42,7 +42,7 @@ import tasks.runtime.report  # noqa: E402
 import tasks.steps  # noqa: E402
 from cosmosaic.calibrate import references  # noqa: E402
 from cosmosaic.calibrate.references import SIMULATED_CONTEXT  # noqa: E402
-from cosmosaic.exposures.search import find_frames  # noqa: E402
+from cosmosaic.exposures.search import find_exposures  # noqa: E402
 from cosmosaic.processes import workers  # noqa: E402
 from cosmosaic.run_table import read_runs, write_run  # noqa: E402
 from cosmosaic.steps import execution, publication  # noqa: E402
@@ -151,8 +151,8 @@ def run_directly(survey: Survey, calls: Calls) -> Cost:
     plan = workers.plan_workers(
         resources.processes, resources.memory_gb, resources.time_limit_s, None, references.crds_environment(survey)
     )
-    found = find_frames(store.absolute_uri(survey.url("raw")), (), store.join(target, "checksums"))
-    workers.run(plan, references.resolve_references, found.frames)
+    found = find_exposures(store.absolute_uri(survey.url("raw")), (), store.join(target, "checksums"))
+    workers.run(plan, references.resolve_references, found.exposures)
     makers = {stored.uri: number for number, (_, result, _) in enumerate(calls.made) for stored in result.objects}
     futures: list[Future[StepResult]] = []
 

@@ -44,7 +44,7 @@ from cosmosaic.calibrate.stages import clean_flicker_noise
 from cosmosaic.catalogue.measure import measure_mosaic, write_catalog
 from cosmosaic.cells.binning import bin_exposure, bin_exposures, cell_positions, usable_pixels
 from cosmosaic.cells.survey import CellSurvey, stack, without_patterns
-from cosmosaic.cells.units import bin_masked_frame, read_cells
+from cosmosaic.cells.units import bin_masked_exposure, read_cells
 from cosmosaic.exposures.footprints import read_footprint
 from cosmosaic.exposures.library import exposure_name
 from cosmosaic.exposures.patterns import pattern_image
@@ -501,7 +501,7 @@ def second_pass(sample: Sample, folder: Path, pool: Executor) -> dict[str, dict[
     mosaic = make_mosaic(sample.paths, first, window, Survey(name="first", raw="given"), made, pool)[0]
     mask = write_catalog(measure_mosaic(mosaic, CatalogSettings(), "F150W"), made, "first").segments
     cells = lattice(sample.survey.grid)
-    masked = read_cells([bin_masked_frame(path, mask, cells, made).files["cells"] for path in sample.paths], cells)
+    masked = read_cells([bin_masked_exposure(path, mask, cells, made).files["cells"] for path in sample.paths], cells)
     survey = replace(masked, light=sample.survey.exposures)
     second = values_of(replace(sample, survey=survey).sky_of(DEFAULT, folder).levels)
     figures = {"first": score(sample, first), "second": score(sample, second)}

@@ -30,7 +30,7 @@ class StoredObject(Record):
         return self.uri.rsplit("/", 1)[-1]
 
 
-class Frame(Record):
+class Exposure(Record):
     """One exposure of one detector, as its primary and SCI headers describe it."""
 
     object: StoredObject
@@ -66,7 +66,7 @@ class Frame(Record):
         return band_name(f"{self.filter}-{self.pupil or 'CLEAR'}")
 
 
-class RefusedFrame(Record):
+class RefusedFile(Record):
     """An object under the raw prefix that cannot take part, and why."""
 
     uri: str

@@ -14,7 +14,7 @@ from cosmosaic.comparison.steps import compare_methods
 from cosmosaic.exposures.windows import named_tiles, survey_windows
 from cosmosaic.survey import Survey
 from tasks.calibrate import calibrated_bands
-from tasks.find import survey_frames
+from tasks.find import survey_exposures
 from tasks.runtime.command import main
 from tasks.runtime.report import finish_run, open_run
 from tasks.simulate import simulate_survey
@@ -27,8 +27,8 @@ def compare_sky(survey: Survey = Survey()) -> State:  # noqa: B008
         if survey.is_synthetic:
             simulate_survey(run)
         tiles = named_tiles(survey)
-        found = survey_frames(run, tiles)
-        windows = survey_windows(found.frames, survey, tiles)
+        found = survey_exposures(run, tiles)
+        windows = survey_windows(found.exposures, survey, tiles)
         for band in calibrated_bands(found, run):
             cleaned, _ = subtract_wisps(band, run)
             compared = compare_methods(band, cleaned, windows[band.name].whole, run)

@@ -30,7 +30,7 @@ from cosmosaic.steps.files import File
 from cosmosaic.survey import Survey
 from cosmosaic.verdict.steps import JudgedSky, judge_sky, write_page
 from tasks.calibrate import calibrated_bands
-from tasks.find import survey_frames
+from tasks.find import survey_exposures
 from tasks.moves import moves
 from tasks.runtime.command import main
 from tasks.runtime.report import finish_run, open_run
@@ -58,9 +58,9 @@ def mosaic(survey: Survey = Survey()) -> State:  # noqa: B008
         if survey.is_synthetic:
             simulate_survey(run)
         tiles = named_tiles(survey)
-        found = survey_frames(run, tiles)
-        masks = source_masks(found.frames, run)
-        windows = survey_windows(found.frames, survey, tiles)
+        found = survey_exposures(run, tiles)
+        masks = source_masks(found.exposures, run)
+        windows = survey_windows(found.exposures, survey, tiles)
         bands = {
             band.name: combine(band, windows[band.name], masks.get(band.name), run)
             for band in calibrated_bands(found, run)

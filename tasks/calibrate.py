@@ -7,35 +7,35 @@ from cosmosaic.drizzle.steps import InspectExposure
 from cosmosaic.exposures.associations import make_associations
 from cosmosaic.exposures.band import Band
 from cosmosaic.exposures.files import Cal
-from cosmosaic.exposures.search import FoundFrames
-from cosmosaic.records import Frame
+from cosmosaic.exposures.search import FoundExposures
+from cosmosaic.records import Exposure
 from tasks.find import resolve_references
 from tasks.runtime.run import Run
 
 
-def calibrated_bands(found: FoundFrames, run: Run) -> Iterator[Band]:
+def calibrated_bands(found: FoundExposures, run: Run) -> Iterator[Band]:
     """Calibrate every frame that needs it, and yield each filter as soon as its own frames are done.
 
     Frames that failed or cannot be combined are missing, and recorded in the ledger; a filter without any exposure is
     left out.
     """
-    frames = {frame.name: frame for frame in found.frames}
-    associations = make_associations(found.frames, run.survey.name)
-    cals = {name: Cal(frame.object) for name, frame in frames.items() if frame.level == "cal"}
-    waiting = [frames[name] for each in associations for name in each.members if name not in cals]
+    exposures = {exposure.name: exposure for exposure in found.exposures}
+    associations = make_associations(found.exposures, run.survey.name)
+    cals = {name: Cal(exposure.object) for name, exposure in exposures.items() if exposure.level == "cal"}
+    waiting = [exposures[name] for each in associations for name in each.members if name not in cals]
     cals |= _calibrated(tuple(waiting), run) if waiting else {}
     inspected = {name: run.submit(InspectExposure(exposure=cal), name) for name, cal in cals.items()}
     for association in associations:
-        members = {name: frames[name] for name in association.members}
+        members = {name: exposures[name] for name in association.members}
         usable = run.results({name: inspected[name] for name in members if name in inspected})
         stored = {name: run.stored(cals[name]) for name in association.members if name in usable}
         if stored:
             yield Band(association.model_copy(update={"members": tuple(stored)}), members, stored)
 
 
-def _calibrated(waiting: tuple[Frame, ...], run: Run) -> dict[str, Cal]:
+def _calibrated(waiting: tuple[Exposure, ...], run: Run) -> dict[str, Cal]:
     references = resolve_references(waiting, run.work)
     for uri, reason in references.missing.items():
         run.fail(f"References: {uri.rsplit('/', 1)[-1]}", reason)
-    ready = [frame for frame in waiting if frame.object.uri in references.found]
-    return {frame.name: calibrate(frame, references.found[frame.object.uri], run) for frame in ready}
+    ready = [exposure for exposure in waiting if exposure.object.uri in references.found]
+    return {exposure.name: calibrate(exposure, references.found[exposure.object.uri], run) for exposure in ready}

@@ -8,14 +8,14 @@ from prefect.artifacts import create_table_artifact
 from cosmosaic.calibrate.references import ResolvedReferences
 from cosmosaic.calibrate.references import resolve_references as resolve
 from cosmosaic.exposures import search
-from cosmosaic.exposures.associations import missing_members, read_association, select_frames
+from cosmosaic.exposures.associations import missing_members, read_association, select_exposures
 from cosmosaic.exposures.exclusion import exclude
-from cosmosaic.exposures.search import FoundFrames
-from cosmosaic.exposures.table import frame_table
+from cosmosaic.exposures.search import FoundExposures
+from cosmosaic.exposures.table import found_table
 from cosmosaic.exposures.unused import unused_settings
-from cosmosaic.exposures.windows import frames_in_tiles
+from cosmosaic.exposures.windows import exposures_in_tiles
 from cosmosaic.processes import workers
-from cosmosaic.records import Frame, MosaicGrid
+from cosmosaic.records import Exposure, MosaicGrid
 from cosmosaic.storage import store
 from tasks.runtime.caching import Work
 from tasks.runtime.retries import STORING
@@ -31,45 +31,45 @@ ARTIFACT_COLUMNS = ["uri", "level", "detector", "filter", "exposure_time_s", "st
     retry_condition_fn=STORING.condition,
     persist_result=False,
 )
-def find_frames(prefix: str, filters: tuple[str, ...], memo: str) -> FoundFrames:
+def find_exposures(prefix: str, filters: tuple[str, ...], memo: str) -> FoundExposures:
     """List and describe the files under the raw prefix; never cached, since new files can arrive at any time."""
-    found = search.find_frames(prefix, filters, memo)
-    table = frame_table(found.frames, found.refused)[ARTIFACT_COLUMNS].astype(object)
+    found = search.find_exposures(prefix, filters, memo)
+    table = found_table(found.exposures, found.refused)[ARTIFACT_COLUMNS].astype(object)
     rows: list[dict[str, Any]] = table.where(table.notna(), None).to_dict("records")  # type: ignore[assignment]
     create_table_artifact(rows, key="frames", description="Frames found, and frames refused")
     return found
 
 
 @task(name="Resolve references", persist_result=False)
-def resolve_references(found: tuple[Frame, ...], work: Work) -> ResolvedReferences:
+def resolve_references(found: tuple[Exposure, ...], work: Work) -> ResolvedReferences:
     """Ask CRDS for the reference files of each frame; never cached, since CRDS' cache on disk may change."""
     return workers.run(work.workers, resolve, found).result
 
 
-def survey_frames(run: Run, tiles: tuple[MosaicGrid, ...]) -> FoundFrames:
+def survey_exposures(run: Run, tiles: tuple[MosaicGrid, ...]) -> FoundExposures:
     """Find the frames of a run's survey that reach the tiles, and report those that were refused, and why."""
-    everywhere = find_frames(store.absolute_uri(run.survey.url("raw")), run.survey.filters, run.checksums)
+    everywhere = find_exposures(store.absolute_uri(run.survey.url("raw")), run.survey.filters, run.checksums)
     excluded = exclude(everywhere, run.survey.exclude)
     run.excluded = excluded.reasons
-    asked = asked_frames(excluded.found, run.survey.association)
-    found = FoundFrames(frames_in_tiles(asked.frames, tiles), asked.refused)
+    asked = asked_exposures(excluded.found, run.survey.association)
+    found = FoundExposures(exposures_in_tiles(asked.exposures, tiles), asked.refused)
     run.name_after(found)
-    if len(found.frames) < len(asked.frames):
-        run.note(f"{counted(len(asked.frames) - len(found.frames), 'frame')} left out: they reach no tile")
-    run.note(f"{len(found.frames)} frames, {len(found.refused)} refused")
+    if len(found.exposures) < len(asked.exposures):
+        run.note(f"{counted(len(asked.exposures) - len(found.exposures), 'frame')} left out: they reach no tile")
+    run.note(f"{len(found.exposures)} frames, {len(found.refused)} refused")
     for refused in found.refused:
         run.note(f"refused {refused.uri}: {refused.reason}")
     for pattern in excluded.unused:
         run.note(f"warning exclude: {pattern} matches no exposure")
-    for unused in unused_settings(run.survey, found.frames):
+    for unused in unused_settings(run.survey, found.exposures):
         run.note(f"warning {unused}")
-    for frame in found.frames:
-        for warning in frame.warnings:
-            run.note(f"warning {frame.name}: {warning}")
+    for exposure in found.exposures:
+        for warning in exposure.warnings:
+            run.note(f"warning {exposure.name}: {warning}")
     return found
 
 
-def asked_frames(found: FoundFrames, association: str | None) -> FoundFrames:
+def asked_exposures(found: FoundExposures, association: str | None) -> FoundExposures:
     """Keep only the members of the user's association file; all frames if there is none.
 
     Raises
@@ -80,5 +80,5 @@ def asked_frames(found: FoundFrames, association: str | None) -> FoundFrames:
     if association is None:
         return found
     asked = read_association(association)
-    missing = missing_members(found.frames, found.refused, asked, association)
-    return FoundFrames(tuple(select_frames(found.frames, asked, association)), (*found.refused, *missing))
+    missing = missing_members(found.exposures, found.refused, asked, association)
+    return FoundExposures(tuple(select_exposures(found.exposures, asked, association)), (*found.refused, *missing))

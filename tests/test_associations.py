@@ -16,14 +16,14 @@ from cosmosaic.exposures.associations import (
     make_associations,
     missing_members,
     read_association,
-    select_frames,
+    select_exposures,
 )
-from cosmosaic.records import Frame, RefusedFrame, StoredObject
+from cosmosaic.records import Exposure, RefusedFile, StoredObject
 
 
-def frame(number: int, filter_name: str = "F115W", pupil: str = "CLEAR", level: str = "uncal") -> Frame:
+def exposure(number: int, filter_name: str = "F115W", pupil: str = "CLEAR", level: str = "uncal") -> Exposure:
     name = f"jw01727001001_02101_{number:05d}_nrcb1"
-    return Frame(
+    return Exposure(
         object=StoredObject(uri=f"/raw/{name}_{level}.fits", sha256=f"{number:064d}", size=1),
         level=level,
         program="01727",
@@ -40,7 +40,7 @@ def frame(number: int, filter_name: str = "F115W", pupil: str = "CLEAR", level: 
     )
 
 
-FRAMES = [frame(3), frame(1), frame(2, "F150W"), frame(4, "F444W", "F470N"), frame(5, "F444W")]
+FRAMES = [exposure(3), exposure(1), exposure(2, "F150W"), exposure(4, "F444W", "F470N"), exposure(5, "F444W")]
 
 
 def test_each_filter_has_an_association_of_its_own() -> None:
@@ -51,12 +51,12 @@ def test_each_filter_has_an_association_of_its_own() -> None:
         ("F444W", "cosmos_f444w", 1),
         ("F470N", "cosmos_f470n", 1),
     ]
-    assert made[0].members == (frame(1).name, frame(3).name)
+    assert made[0].members == (exposure(1).name, exposure(3).name)
 
 
 def test_headers_that_swap_the_wheels_are_of_one_band() -> None:
-    frames = [frame(1, "F444W", "F470N"), frame(2, "F470N", "F444W"), frame(3, "F470N", "CLEAR")]
-    (association,) = make_associations(frames, "cosmos")
+    exposures = [exposure(1, "F444W", "F470N"), exposure(2, "F470N", "F444W"), exposure(3, "F470N", "CLEAR")]
+    (association,) = make_associations(exposures, "cosmos")
     assert (association.band, association.filter, association.pupil) == ("F470N", "F444W", "F470N")
     assert len(association.members) == 3
 
@@ -67,7 +67,7 @@ def test_the_order_of_the_frames_does_not_matter() -> None:
 
 def test_two_frames_of_one_name_are_refused() -> None:
     with pytest.raises(AssociationError, match="same name"):
-        make_associations([frame(1), frame(1, level="cal")], "cosmos")
+        make_associations([exposure(1), exposure(1, level="cal")], "cosmos")
 
 
 def test_jwst_reads_the_association_as_its_own() -> None:
@@ -93,37 +93,37 @@ def test_an_association_holds_file_names_and_no_folders() -> None:
 
 def test_an_association_of_asn_from_list_selects_its_frames(tmp_path: Path) -> None:
     path = tmp_path / "mosaic_asn.json"
-    files = [f"{frame(n).name}_cal.fits" for n in (3, 1)]
+    files = [f"{exposure(n).name}_cal.fits" for n in (3, 1)]
     AsnFromList.cli(["-o", str(path), "--product-name", "my_mosaic", *files])
     asked = read_association(str(path))
     assert asked.product_name == "my_mosaic"
-    assert select_frames(FRAMES, asked, str(path)) == [frame(3), frame(1)]
+    assert select_exposures(FRAMES, asked, str(path)) == [exposure(3), exposure(1)]
 
 
 def test_what_was_written_is_read_back(tmp_path: Path) -> None:
     association = make_associations(FRAMES, "cosmos")[0]
     path = tmp_path / "cosmos_f115w_asn.json"
     path.write_text(association_json(association, {name: f"{name}_cal.fits" for name in association.members}))
-    chosen = select_frames(FRAMES, read_association(str(path)), str(path))
+    chosen = select_exposures(FRAMES, read_association(str(path)), str(path))
     assert tuple(one.name for one in chosen) == association.members
 
 
 def test_filters_mixed_in_one_association_are_refused_file_by_file(tmp_path: Path) -> None:
     path = tmp_path / "asn.json"
-    AsnFromList.cli(["-o", str(path), "--product-name", "m", *(f"{frame(n).name}_cal.fits" for n in (1, 2, 3))])
+    AsnFromList.cli(["-o", str(path), "--product-name", "m", *(f"{exposure(n).name}_cal.fits" for n in (1, 2, 3))])
     with pytest.raises(AssociationError, match="mixed") as caught:
-        select_frames(FRAMES, read_association(str(path)), str(path))
+        select_exposures(FRAMES, read_association(str(path)), str(path))
     for number, band in ((1, "F115W"), (2, "F150W"), (3, "F115W")):
-        assert frame(number).object.name in str(caught.value)
+        assert exposure(number).object.name in str(caught.value)
         assert band in str(caught.value)
-    check_same_band([frame(1), frame(3)])
+    check_same_band([exposure(1), exposure(3)])
 
 
 def test_members_that_are_not_there_are_named(tmp_path: Path) -> None:
     path = tmp_path / "asn.json"
-    AsnFromList.cli(["-o", str(path), "--product-name", "m", f"{frame(9).name}_cal.fits"])
-    with pytest.raises(AssociationError, match=f"{path}.*{frame(9).name}"):
-        select_frames(FRAMES, read_association(str(path)), str(path))
+    AsnFromList.cli(["-o", str(path), "--product-name", "m", f"{exposure(9).name}_cal.fits"])
+    with pytest.raises(AssociationError, match=f"{path}.*{exposure(9).name}"):
+        select_exposures(FRAMES, read_association(str(path)), str(path))
 
 
 SUFFIXES = ["cal", "tweakreg", "a3001_match", "a3001_crf", "o001_crf", "i2d", "jhat", "destrip_wisp_v2", "bkgsub-2"]
@@ -132,33 +132,33 @@ SUFFIXES = ["cal", "tweakreg", "a3001_match", "a3001_crf", "o001_crf", "i2d", "j
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_members_are_matched_by_the_exposure_whatever_follows(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / "asn.json"
-    files = [f"calibrated/{frame(n).name}_{suffix}.fits" for n in (3, 1)]
+    files = [f"calibrated/{exposure(n).name}_{suffix}.fits" for n in (3, 1)]
     AsnFromList.cli(["-o", str(path), "--product-name", "m", *files])
     asked = read_association(str(path))
-    assert select_frames(FRAMES, asked, str(path)) == [frame(3), frame(1)]
+    assert select_exposures(FRAMES, asked, str(path)) == [exposure(3), exposure(1)]
     assert missing_members(FRAMES, [], asked, str(path)) == ()
 
 
 def test_what_is_there_is_used_and_what_is_not_is_told_with_its_reason(tmp_path: Path) -> None:
     path = tmp_path / "asn.json"
-    files = [f"{frame(n).name}_tweakreg.fits" for n in (1, 8, 9)]
-    AsnFromList.cli(["-o", str(path), "--product-name", "m", *files, f"{frame(1).name}_crf.fits"])
+    files = [f"{exposure(n).name}_tweakreg.fits" for n in (1, 8, 9)]
+    AsnFromList.cli(["-o", str(path), "--product-name", "m", *files, f"{exposure(1).name}_crf.fits"])
     asked = read_association(str(path))
-    assert select_frames(FRAMES, asked, str(path)) == [frame(1)]
-    refused = [RefusedFrame(uri=f"s3://b/raw/{frame(8).name}_uncal.fits", reason="is truncated: by far")]
+    assert select_exposures(FRAMES, asked, str(path)) == [exposure(1)]
+    refused = [RefusedFile(uri=f"s3://b/raw/{exposure(8).name}_uncal.fits", reason="is truncated: by far")]
     eighth, ninth = missing_members(FRAMES, refused, asked, str(path))
     assert (eighth.uri, ninth.uri) == tuple(file.removesuffix(".fits") for file in files[1:])
-    assert f"{path}, and is not used: {frame(8).name}_uncal.fits is truncated" in eighth.reason
+    assert f"{path}, and is not used: {exposure(8).name}_uncal.fits is truncated" in eighth.reason
     assert "no frame of this exposure lies under raw" in ninth.reason
 
 
 def test_a_name_is_matched_by_whole_words(tmp_path: Path) -> None:
     renamed = [
-        frame(1).model_copy(update={"object": StoredObject(uri=f"/raw/{name}_uncal.fits", sha256="", size=1)})
+        exposure(1).model_copy(update={"object": StoredObject(uri=f"/raw/{name}_uncal.fits", sha256="", size=1)})
         for name in ("field_1", "field_12")
     ]
     asked = AssociationFile(product_name="m", members=("field_12_a3001_crf", "field_123_cal"))
-    assert select_frames(renamed, asked, "a.json") == [renamed[1]]
+    assert select_exposures(renamed, asked, "a.json") == [renamed[1]]
     assert [entry.uri for entry in missing_members(renamed, [], asked, "a.json")] == ["field_123_cal"]
 
 
@@ -168,12 +168,12 @@ def test_associations_of_a_real_survey_select_the_raw_frames(name: str) -> None:
     members = [Path(each["expname"]).name for each in json.loads(path.read_text())["products"][0]["members"]]
     names = ["_".join(member.split("_")[:4]) for member in members]
     raw = [
-        frame(1).model_copy(update={"object": StoredObject(uri=f"/raw/{each}_uncal.fits", sha256="", size=1)})
+        exposure(1).model_copy(update={"object": StoredObject(uri=f"/raw/{each}_uncal.fits", sha256="", size=1)})
         for each in names
     ]
     asked = read_association(str(path))
-    assert [each.name for each in select_frames(raw, asked, str(path))] == names
-    some = select_frames(raw[::2], asked, str(path))
+    assert [each.name for each in select_exposures(raw, asked, str(path))] == names
+    some = select_exposures(raw[::2], asked, str(path))
     missing = missing_members(raw[::2], [], asked, str(path))
     assert len(some) + len(missing) == len(names)
 

@@ -15,11 +15,11 @@ from astropy.io import fits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cosmosaic.exposures.exposure import describe_frame
+from cosmosaic.exposures.exposure import describe_exposure
 from cosmosaic.exposures.footprints import outside_arcsec
-from cosmosaic.exposures.headers import BLOCK_BYTES, MAX_HEADER_BLOCKS, FrameError, read_header
-from cosmosaic.exposures.search import find_frames
-from cosmosaic.exposures.table import frame_table
+from cosmosaic.exposures.headers import BLOCK_BYTES, MAX_HEADER_BLOCKS, RefusalError, read_header
+from cosmosaic.exposures.search import find_exposures
+from cosmosaic.exposures.table import found_table
 from cosmosaic.geometry.sphere import separations_deg, unit_vectors
 from cosmosaic.geometry.wcs import grid_wcs
 from cosmosaic.records import MosaicGrid
@@ -123,24 +123,29 @@ def put(folder: Path, number: int = 1, level: str = "uncal", **cards: object) ->
 
 
 def reason_of(path: Path) -> str:
-    with pytest.raises(FrameError) as caught:
-        describe_frame(str(path))
+    with pytest.raises(RefusalError) as caught:
+        describe_exposure(str(path))
     assert str(path) in str(caught.value)
     return caught.value.reason
 
 
 def test_a_frame_is_described_by_its_headers(tmp_path: Path) -> None:
     path = put(tmp_path, level="cal", CAL_VER="1.11.4", CRDS_CTX="jwst_1140.pmap")
-    frame = describe_frame(str(path))
-    assert (frame.level, frame.detector, frame.filter, frame.pupil) == ("cal", "NRCB1", "F115W", "CLEAR")
-    assert (frame.program, frame.observation, frame.visit, frame.exposure) == ("01727", "001", "001", "02101_00001")
-    assert frame.name == "jw01727001001_02101_00001_nrcb1"
-    assert (frame.calibration_version, frame.crds_context) == ("1.11.4", "jwst_1140.pmap")
-    assert frame.exposure_time == 311.4
-    assert frame.object.size == path.stat().st_size
-    assert len(frame.object.sha256) == 64
-    assert len(frame.footprint) == 4
-    assert frame.warnings == ()
+    exposure = describe_exposure(str(path))
+    assert (exposure.level, exposure.detector, exposure.filter, exposure.pupil) == ("cal", "NRCB1", "F115W", "CLEAR")
+    assert (exposure.program, exposure.observation, exposure.visit, exposure.exposure) == (
+        "01727",
+        "001",
+        "001",
+        "02101_00001",
+    )
+    assert exposure.name == "jw01727001001_02101_00001_nrcb1"
+    assert (exposure.calibration_version, exposure.crds_context) == ("1.11.4", "jwst_1140.pmap")
+    assert exposure.exposure_time == 311.4
+    assert exposure.object.size == path.stat().st_size
+    assert len(exposure.object.sha256) == 64
+    assert len(exposure.footprint) == 4
+    assert exposure.warnings == ()
 
 
 def test_reading_the_header_does_not_read_the_data() -> None:
@@ -225,24 +230,24 @@ def test_what_is_no_fits_is_refused(tmp_path: Path) -> None:
 
 def test_an_endless_header_is_given_up() -> None:
     card = b"SIMPLE  =                    T".ljust(80)
-    with pytest.raises(FrameError, match="no END"):
+    with pytest.raises(RefusalError, match="no END"):
         read_header(io.BytesIO(card * 36 * (MAX_HEADER_BLOCKS + 10)))
 
 
 def test_a_claim_of_petabytes_is_a_truncation_and_allocates_nothing() -> None:
     header = fits.Header([("SIMPLE", True), ("BITPIX", -64), ("NAXIS", 3)])
     header.update({f"NAXIS{axis}": 1 << 40 for axis in (1, 2, 3)})
-    with pytest.raises(FrameError, match="truncated"):
+    with pytest.raises(RefusalError, match="truncated"):
         read_header(io.BytesIO(header.tostring().encode()))
 
 
 def test_a_planned_pointing_is_a_warning(tmp_path: Path) -> None:
-    assert "ENGQLPTG" in describe_frame(str(put(tmp_path, ENGQLPTG="PLANNED"))).warnings[0]
+    assert "ENGQLPTG" in describe_exposure(str(put(tmp_path, ENGQLPTG="PLANNED"))).warnings[0]
 
 
 @pytest.mark.parametrize("status", ["UNSUCCESSFUL", "PARTIAL"])
 def test_an_exposure_of_a_visit_that_failed_is_kept_with_a_warning(tmp_path: Path, status: str) -> None:
-    (warning,) = describe_frame(str(put(tmp_path, VISITSTA=status))).warnings
+    (warning,) = describe_exposure(str(put(tmp_path, VISITSTA=status))).warnings
     assert f"VISITSTA = '{status}'" in warning
 
 
@@ -251,23 +256,23 @@ def test_what_a_calibrated_frame_can_do_without_is_warned_of(tmp_path: Path) -> 
     with fits.open(path, mode="update") as hdus:
         del hdus["VAR_FLAT"]
         hdus.append(hdus["SCI"].copy())
-    frame = describe_frame(str(path))
-    assert (frame.subarray, frame.start) == ("", "")
-    assert len(frame.warnings) == 3
+    exposure = describe_exposure(str(path))
+    assert (exposure.subarray, exposure.start) == ("", "")
+    assert len(exposure.warnings) == 3
     for words in ("2 extensions SCI", "VAR_FLAT", "ROLL_REF"):
-        assert any(words in warning for warning in frame.warnings)
+        assert any(words in warning for warning in exposure.warnings)
 
 
 @pytest.mark.parametrize(("wheel", "pupil"), BLOCKED)
 def test_a_filter_in_the_pupil_wheel_names_the_band(tmp_path: Path, wheel: str, pupil: str) -> None:
     for name, first, second in (("a", wheel, pupil), ("b", pupil, wheel), ("c", pupil, "CLEAR")):
-        frame = describe_frame(str(put(tmp_path / name, FILTER=first, PUPIL=second)))
-        assert frame.band == pupil
+        exposure = describe_exposure(str(put(tmp_path / name, FILTER=first, PUPIL=second)))
+        assert exposure.band == pupil
 
 
 def test_a_compressed_image_is_described_as_what_it_holds(tmp_path: Path) -> None:
     path = put(tmp_path, level="cal")
-    plain = describe_frame(str(path))
+    plain = describe_exposure(str(path))
     with fits.open(path, memmap=False) as hdus:
         hdus["SCI"] = fits.CompImageHDU(hdus["SCI"].data, hdus["SCI"].header, compression_type="GZIP_1")
         hdus["SCI"].name = "SCI"
@@ -275,7 +280,7 @@ def test_a_compressed_image_is_described_as_what_it_holds(tmp_path: Path) -> Non
     with path.open("rb") as stream:
         header = read_header(stream).sci
     assert (header["NAXIS1"], header["NAXIS2"], header["BITPIX"]) == (10, 10, -32)
-    assert describe_frame(str(path)).footprint == plain.footprint
+    assert describe_exposure(str(path)).footprint == plain.footprint
 
 
 @pytest.mark.parametrize("ending", [".fits.gz", ".fits.fz", ".fits.bz2", ".FITS", ".fit"])
@@ -283,8 +288,8 @@ def test_files_under_other_endings_are_refused_by_name(tmp_path: Path, ending: s
     path = put(tmp_path / "a", 1)
     (tmp_path / f"{path.name.removesuffix('.fits')}{ending}").write_bytes(gzip.compress(path.read_bytes()))
     put(tmp_path, 2)
-    found = find_frames(str(tmp_path))
-    assert len(found.frames) == 2
+    found = find_exposures(str(tmp_path))
+    assert len(found.exposures) == 2
     assert [entry.uri.endswith(ending) for entry in found.refused] == [True]
     assert ("gunzip" if ending.count(".") > 1 else "rename") in found.refused[0].reason
 
@@ -292,15 +297,15 @@ def test_files_under_other_endings_are_refused_by_name(tmp_path: Path, ending: s
 def test_a_folder_of_compressed_files_is_not_called_empty(tmp_path: Path) -> None:
     (tmp_path / "jw01727001001_02101_00001_nrcb1_rate.fits.gz").write_bytes(gzip.compress(frame_bytes("rate")))
     with pytest.raises(ValueError, match=r"none of the 1 files.*rate\.fits\.gz is compressed"):
-        find_frames(str(tmp_path))
+        find_exposures(str(tmp_path))
 
 
 @pytest.mark.parametrize("suffix", ["i2d", "crf", "rateints", "segm"])
 def test_other_products_are_refused_by_what_they_are(tmp_path: Path, suffix: str) -> None:
     put(tmp_path)
     (tmp_path / f"jw01727001001_02101_00001_nrcb1_{suffix}.fits").write_bytes(frame_bytes("cal"))
-    found = find_frames(str(tmp_path))
-    assert len(found.frames) == 1
+    found = find_exposures(str(tmp_path))
+    assert len(found.exposures) == 1
     assert f"_{suffix}" in found.refused[0].reason
 
 
@@ -328,20 +333,20 @@ def test_a_footprint_without_s_region_holds_all_that_the_detector_sees(
     headers[1].data = np.zeros((2048, 2048), np.float32)
     path = tmp_path / "jw01727001001_02101_00001_x_rate.fits"
     headers.writeto(path)
-    corners = describe_frame(str(path)).footprint
+    corners = describe_exposure(str(path)).footprint
     assert outside_arcsec(corners, truth) == 0.0
     assert separations_deg(unit_vectors(corners), unit_vectors(truth)).max() * 3600 < 3.5
 
 
 def test_right_ascensions_are_between_0_and_360(tmp_path: Path) -> None:
-    corners = describe_frame(str(put(tmp_path, ra=0.0))).footprint
+    corners = describe_exposure(str(put(tmp_path, ra=0.0))).footprint
     assert all(0.0 <= ra < 360.0 for ra, _ in corners)
 
 
 def test_nothing_under_the_prefix_says_what_was_looked_for_and_where(tmp_path: Path) -> None:
     for prefix in (tmp_path, tmp_path / "missing"):
         with pytest.raises(FileNotFoundError, match=r"_uncal\.fits") as caught:
-            find_frames(str(prefix))
+            find_exposures(str(prefix))
         assert str(prefix) in str(caught.value)
 
 
@@ -350,29 +355,29 @@ def test_a_filter_that_nobody_observed_is_named_with_those_that_are_there(tmp_pa
     put(tmp_path, 2)
     put(tmp_path, 3, FILTER="F150W")
     with pytest.raises(ValueError, match=r"F444W is in no frame.*F115W \(2 frames\), F150W \(1 frames\)"):
-        find_frames(str(tmp_path), ["F115W", "F444W"])
+        find_exposures(str(tmp_path), ["F115W", "F444W"])
 
 
 def test_only_the_filters_asked_for_take_part_and_the_pupil_decides(tmp_path: Path) -> None:
     put(tmp_path, 1, FILTER="F444W", PUPIL="F470N", DETECTOR="NRCBLONG")
     put(tmp_path, 2, FILTER="F444W", DETECTOR="NRCBLONG")
-    narrow, wide = (find_frames(str(tmp_path), [name]) for name in ("F470N", "F444W"))
-    assert [frame.band for frame in narrow.frames] == ["F470N"]
-    assert [frame.band for frame in wide.frames] == ["F444W"]
+    narrow, wide = (find_exposures(str(tmp_path), [name]) for name in ("F470N", "F444W"))
+    assert [exposure.band for exposure in narrow.exposures] == ["F470N"]
+    assert [exposure.band for exposure in wide.exposures] == ["F444W"]
     assert "F470N" in wide.refused[0].reason
 
 
 def test_files_at_any_depth_are_found(tmp_path: Path) -> None:
     put(tmp_path / "a" / "b", 1)
     put(tmp_path, 2)
-    assert len(find_frames(str(tmp_path)).frames) == 2
+    assert len(find_exposures(str(tmp_path)).exposures) == 2
 
 
 def test_of_one_exposure_at_several_levels_the_raw_one_enters(tmp_path: Path) -> None:
     put(tmp_path / "calibrated", level="cal")
     put(tmp_path / "raw", level="uncal")
-    found = find_frames(str(tmp_path))
-    assert [frame.level for frame in found.frames] == ["uncal"]
+    found = find_exposures(str(tmp_path))
+    assert [exposure.level for exposure in found.exposures] == ["uncal"]
     assert "raw/" in found.refused[0].reason
     assert "taken" in found.refused[0].reason
 
@@ -381,21 +386,21 @@ def test_a_copy_is_refused_as_duplicate_of_the_first(tmp_path: Path) -> None:
     first = put(tmp_path / "a")
     (tmp_path / "b").mkdir()
     shutil.copy(first, tmp_path / "b")
-    found = find_frames(str(tmp_path))
-    assert [frame.object.uri for frame in found.frames] == [str(first)]
+    found = find_exposures(str(tmp_path))
+    assert [exposure.object.uri for exposure in found.exposures] == [str(first)]
     assert f"duplicate of {first}" in found.refused[0].reason
 
 
 def test_the_same_exposure_in_other_bytes_is_refused_by_name(tmp_path: Path) -> None:
     first, _ = put(tmp_path / "a"), put(tmp_path / "b", EFFEXPTM=311.5)
-    (refused,) = find_frames(str(tmp_path)).refused
+    (refused,) = find_exposures(str(tmp_path)).refused
     assert f"same exposure as {first}, in other bytes" in refused.reason
 
 
 def test_two_exposures_of_one_name_do_not_overwrite_each_other(tmp_path: Path) -> None:
     put(tmp_path / "a", 1)
     put(tmp_path / "b", 1, EXPOSURE="00002")
-    (refused,) = find_frames(str(tmp_path)).refused
+    (refused,) = find_exposures(str(tmp_path)).refused
     assert "another exposure" in refused.reason
 
 
@@ -403,8 +408,8 @@ def test_a_frame_a_degree_away_is_refused_with_its_distance(tmp_path: Path) -> N
     for number in range(1, 4):
         put(tmp_path, number)
     put(tmp_path, 4, dec=DEC + 5.0)
-    found = find_frames(str(tmp_path))
-    assert len(found.frames) == 3
+    found = find_exposures(str(tmp_path))
+    assert len(found.exposures) == 3
     (refused,) = found.refused
     assert "5.00 deg" in refused.reason
     assert "jw01727001001_02101_00004_nrcb1" in refused.reason
@@ -413,49 +418,49 @@ def test_a_frame_a_degree_away_is_refused_with_its_distance(tmp_path: Path) -> N
 def test_a_survey_across_ra_zero_is_one_survey(tmp_path: Path) -> None:
     for number, ra in enumerate((359.98, 359.99, 0.01, 0.02), start=1):
         put(tmp_path, number, ra=ra)
-    found = find_frames(str(tmp_path))
-    assert len(found.frames) == 4
-    ra = frame_table(found.frames, found.refused)["ra"]
+    found = find_exposures(str(tmp_path))
+    assert len(found.exposures) == 4
+    ra = found_table(found.exposures, found.refused)["ra"]
     assert sorted(ra.round(2)) == [0.01, 0.02, 359.98, 359.99]
 
 
 def test_fields_far_apart_are_not_parted_by_this_step(tmp_path: Path) -> None:
     for number, offset in enumerate((0, 0, 10, 20, 20), start=1):
         put(tmp_path, number, dec=DEC + offset)
-    assert len(find_frames(str(tmp_path)).frames) == 5
+    assert len(find_exposures(str(tmp_path)).exposures) == 5
 
 
 def test_mixed_calibrations_are_warned_of_by_name(tmp_path: Path) -> None:
     for number, version in enumerate(("1.11.4", "1.11.4", "1.9.6"), start=1):
         put(tmp_path, number, "cal", CAL_VER=version, CRDS_CTX="jwst_1140.pmap")
     put(tmp_path, 4, "uncal", CAL_VER="1.0")
-    frames = find_frames(str(tmp_path)).frames
-    assert [len(frame.warnings) for frame in frames] == [0, 0, 1, 0]
-    assert "_00003_nrcb1_cal.fits has CAL_VER = '1.9.6', most cal frames have '1.11.4'" in frames[2].warnings[0]
+    exposures = find_exposures(str(tmp_path)).exposures
+    assert [len(exposure.warnings) for exposure in exposures] == [0, 0, 1, 0]
+    assert "_00003_nrcb1_cal.fits has CAL_VER = '1.9.6', most cal frames have '1.11.4'" in exposures[2].warnings[0]
 
 
 def test_no_acceptable_file_ends_the_run_with_the_reasons(tmp_path: Path) -> None:
     put(tmp_path, EXP_TYPE="NRC_DARK")
     with pytest.raises(ValueError, match=r"none of the 1 files.*NRC_DARK"):
-        find_frames(str(tmp_path))
+        find_exposures(str(tmp_path))
 
 
 def test_the_table_has_one_row_per_file(tmp_path: Path) -> None:
     put(tmp_path, 1)
     put(tmp_path, 2, EXP_TYPE="NRC_DARK")
-    found = find_frames(str(tmp_path))
-    table = frame_table(found.frames, found.refused)
+    found = find_exposures(str(tmp_path))
+    table = found_table(found.exposures, found.refused)
     assert table["status"].tolist() == ["accepted", "refused"]
     assert table["uri"].tolist() == sorted(str(path) for path in tmp_path.glob("jw*.fits"))
     assert table.loc[0, "ra"] == pytest.approx(RA)
-    assert table.loc[0, "sha256"] == found.frames[0].object.sha256
+    assert table.loc[0, "sha256"] == found.exposures[0].object.sha256
     assert table.loc[0, "exposure_time_s"] == 311.4
     assert "NRC_DARK" in table.loc[1, "reason"]
     assert table.loc[1].isna()["sha256"]
 
 
 def test_a_table_without_rows_keeps_its_columns() -> None:
-    assert "reason" in frame_table([], []).columns
+    assert "reason" in found_table([], []).columns
 
 
 def test_a_thousand_frames_are_described_in_seconds(tmp_path: Path) -> None:
@@ -464,7 +469,7 @@ def test_a_thousand_frames_are_described_in_seconds(tmp_path: Path) -> None:
         content = template.replace(b"'00001   '", f"'{number:05d}   '".encode())
         (tmp_path / f"jw01727001001_02101_{number:05d}_nrcb1_uncal.fits").write_bytes(content)
     started = time.process_time()
-    assert len(find_frames(str(tmp_path)).frames) == 1000
+    assert len(find_exposures(str(tmp_path)).exposures) == 1000
     assert time.process_time() - started < 15.0
 
 
@@ -473,8 +478,8 @@ VALID = frame_bytes("cal")
 
 def refusal_or_nothing(path: Path) -> str:
     try:
-        describe_frame(str(path))
-    except FrameError as error:
+        describe_exposure(str(path))
+    except RefusalError as error:
         return str(error)
     return ""
 

@@ -9,7 +9,7 @@ import pytest
 from astropy.io import fits
 from test_frames import frame_bytes, put
 
-from cosmosaic.exposures.search import find_frames
+from cosmosaic.exposures.search import find_exposures
 from cosmosaic.storage import store
 
 LONGEST_REASON = 600
@@ -23,11 +23,11 @@ def refusal(folder, name, content):
     path.write_bytes(content)
     tracemalloc.start()
     try:
-        found = find_frames(str(folder))
+        found = find_exposures(str(folder))
         assert tracemalloc.get_traced_memory()[1] < 50e6
     finally:
         tracemalloc.stop()
-    assert len(found.frames) == 1
+    assert len(found.exposures) == 1
     (refused,) = found.refused
     assert len(refused.reason) < LONGEST_REASON
     return refused.reason
@@ -45,7 +45,7 @@ def test_names_that_mean_something_elsewhere_are_refused(tmp_path, name):
 @pytest.mark.parametrize("folder", ["a b", "it's", "..x", "two\nlines", "ünï", "a::b", "s3:"])
 def test_folders_may_have_any_name(tmp_path, folder):
     put(tmp_path / folder)
-    assert len(find_frames(str(tmp_path)).frames) == 1
+    assert len(find_exposures(str(tmp_path)).exposures) == 1
 
 
 def test_a_name_in_no_encoding_is_refused(tmp_path):
@@ -53,7 +53,7 @@ def test_a_name_in_no_encoding_is_refused(tmp_path):
     path = os.fsencode(tmp_path) + b"/\xff\xfe_uncal.fits"
     with open(path, "wb") as stream:  # noqa: PTH123
         stream.write(frame_bytes(EXPOSURE="00002"))
-    (refused,) = find_frames(str(tmp_path)).refused
+    (refused,) = find_exposures(str(tmp_path)).refused
     assert "rename" in refused.reason
 
 

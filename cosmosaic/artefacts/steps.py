@@ -90,7 +90,7 @@ def subtract_wisps(band: Band, job: Job) -> tuple[Exposures, tuple[MeasuredWisps
     measured = []
     for detector in sorted(WISP_DETECTORS):
         # However few they are: exposures without a significant wisp do not change once there are enough for a template.
-        exposures = {name: cal for name, cal in band.cals.items() if band.frames[name].detector == detector}
+        exposures = {name: cal for name, cal in band.cals.items() if band.exposures[name].detector == detector}
         if not exposures:
             continue
         wisps = _measured(band, detector, exposures, job)

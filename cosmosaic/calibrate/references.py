@@ -8,7 +8,7 @@ from pathlib import Path
 from cosmosaic.calibrate.steps import STAGE1_KINDS, STAGE2_KINDS
 from cosmosaic.exposures.headers import read_header
 from cosmosaic.processes import workers
-from cosmosaic.records import Frame, Record, Reference
+from cosmosaic.records import Exposure, Record, Reference
 from cosmosaic.storage import store
 from cosmosaic.survey import Survey
 
@@ -71,7 +71,7 @@ class ResolvedReferences(Record):
     """The reason, for frames for which CRDS has no files."""
 
 
-def resolve_references(asked: tuple[Frame, ...], folder: Path) -> ResolvedReferences:
+def resolve_references(asked: tuple[Exposure, ...], folder: Path) -> ResolvedReferences:
     """Ask CRDS which reference files the steps ahead will use for each frame (in a child process).
 
     Parameters
@@ -88,25 +88,25 @@ def resolve_references(asked: tuple[Frame, ...], folder: Path) -> ResolvedRefere
     """
     localise_cache(workers.shared_folder())
     found, missing = {}, {}
-    for frame in asked:
+    for exposure in asked:
         try:
-            found[frame.object.uri] = _references_of(frame)
+            found[exposure.object.uri] = _references_of(exposure)
         except NoReferenceError as error:
-            missing[frame.object.uri] = str(error)
+            missing[exposure.object.uri] = str(error)
     return ResolvedReferences(found=found, missing=missing)
 
 
-def _references_of(frame: Frame) -> tuple[Reference, ...]:
+def _references_of(exposure: Exposure) -> tuple[Reference, ...]:
     import crds
     from crds.core.exceptions import CrdsError
 
-    kinds = sorted({*STAGE1_KINDS, *STAGE2_KINDS} if frame.level == "uncal" else STAGE2_KINDS)
+    kinds = sorted({*STAGE1_KINDS, *STAGE2_KINDS} if exposure.level == "uncal" else STAGE2_KINDS)
     try:
-        found = crds.getreferences(_crds_parameters(frame.object.uri), reftypes=kinds, observatory="jwst")
+        found = crds.getreferences(_crds_parameters(exposure.object.uri), reftypes=kinds, observatory="jwst")
     except CrdsError as error:
         raise NoReferenceError(
-            f"CRDS has no reference files for {frame.object.uri} ({frame.detector} {frame.filter} "
-            f"{frame.subarray}) in context {os.environ.get('CRDS_CONTEXT', 'of the server')}: {error}"
+            f"CRDS has no reference files for {exposure.object.uri} ({exposure.detector} {exposure.filter} "
+            f"{exposure.subarray}) in context {os.environ.get('CRDS_CONTEXT', 'of the server')}: {error}"
         ) from error
     usable = {kind: path for kind, path in found.items() if NOT_APPLICABLE not in path}
     return tuple(

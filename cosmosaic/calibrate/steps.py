@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from cosmosaic.exposures.files import Cal, Rate, Uncal
-from cosmosaic.records import Frame, Reference
+from cosmosaic.records import Exposure, Reference
 from cosmosaic.steps.declaration import Job, Outputs, Step
 from cosmosaic.steps.files import File
 from cosmosaic.storage import store
@@ -74,27 +74,27 @@ class CalibrateRate(Step[CalibratedRate]):
     flicker_noise: FlickerCorrection
 
 
-def calibrate(frame: Frame, references: tuple[Reference, ...], job: Job) -> Cal:
+def calibrate(exposure: Exposure, references: tuple[Reference, ...], job: Job) -> Cal:
     """Submit the steps from the level of one frame to surface brightness."""
-    rate = Rate(frame.object) if frame.level == "rate" else _ramp(frame, references, job).rate
+    rate = Rate(exposure.object) if exposure.level == "rate" else _ramp(exposure, references, job).rate
     step = CalibrateRate(
         rate=rate, flicker_noise=job.survey.exposures.flicker_noise, references=_of_kinds(references, STAGE2_KINDS)
     )
-    return job.submit(step, frame.name).cal
+    return job.submit(step, exposure.name).cal
 
 
-def _ramp(frame: Frame, references: tuple[Reference, ...], job: Job) -> CalibratedRamp:
-    gain_map = job.survey.references.gain_maps.get(frame.detector)
+def _ramp(exposure: Exposure, references: tuple[Reference, ...], job: Job) -> CalibratedRamp:
+    gain_map = job.survey.references.gain_maps.get(exposure.detector)
     kinds = tuple(kind for kind in STAGE1_KINDS if not (gain_map and kind == "gain"))
     step = CalibrateRamp(
-        ramp=Uncal(frame.object),
+        ramp=Uncal(exposure.object),
         gain_map=GainMap(store.checksum(gain_map, job.checksums)) if gain_map else None,
         # The correction of 1/f noise is part of Stage 2.
         settings=job.survey.exposures.model_copy(update={"flicker_noise": "none"}),
-        detector=frame.detector,
+        detector=exposure.detector,
         references=_of_kinds(references, kinds),
     )
-    return job.submit(step, frame.name)
+    return job.submit(step, exposure.name)
 
 
 def _of_kinds(references: tuple[Reference, ...], kinds: tuple[str, ...]) -> tuple[Reference, ...]:

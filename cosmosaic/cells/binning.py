@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from cosmosaic.cells.source_masks import mask_image
-from cosmosaic.cells.survey import CellSurvey, Exposure, Flags, Floats, NoSkyError, cell_sums, gather
+from cosmosaic.cells.survey import CellExposure, CellSurvey, Flags, Floats, NoSkyError, cell_sums, gather
 from cosmosaic.dq import implausible_in, is_usable
 from cosmosaic.exposures.footprints import read_footprint
 from cosmosaic.exposures.keywords import GROUP_KEYWORDS, KeywordError, detector_of, group_of
@@ -60,7 +60,7 @@ def bin_exposures(paths: Sequence[Path]) -> CellSurvey:
     return gather(exposures, grid)
 
 
-def bin_exposure(model: Any, grid: MosaicGrid) -> Exposure:
+def bin_exposure(model: Any, grid: MosaicGrid) -> CellExposure:
     """Bring one exposure onto a lattice.
 
     Cosmic rays are clipped first, symmetrically, which does not move the mean of the noise.
@@ -75,7 +75,7 @@ def bin_exposure(model: Any, grid: MosaicGrid) -> Exposure:
     return bin_pixels(model, usable_pixels(model), grid)
 
 
-def bin_pixels(model: Any, good: Flags, grid: MosaicGrid) -> Exposure:
+def bin_pixels(model: Any, good: Flags, grid: MosaicGrid) -> CellExposure:
     if not good.any():
         raise NoSkyError(f"{model.meta.filename}: no usable pixel to measure the sky in; check its DQ extension")
     if np.ptp(model.data[good]) == 0:
@@ -101,7 +101,7 @@ def bin_pixels(model: Any, good: Flags, grid: MosaicGrid) -> Exposure:
         cell_sums(index, (position[kept] / (size - 1) - 0.5), shape) / filled
         for position, size in ((x, good.shape[1]), (y, good.shape[0]))
     ]
-    return Exposure(
+    return CellExposure(
         name=exposure_name(model.meta.filename),
         detector=detector_of({"DETECTOR": model.meta.instrument.detector}, model.meta.filename),
         group="".join(_group_of(model)),

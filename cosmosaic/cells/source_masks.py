@@ -61,7 +61,7 @@ def mask_image(hdus: fits.HDUList, name: str) -> MaskImage:
     return MaskImage(hdu, wcs)
 
 
-def reached_frames(stream: BinaryIO, name: str, footprints: Mapping[str, Footprint]) -> tuple[str, ...]:
+def reached_exposures(stream: BinaryIO, name: str, footprints: Mapping[str, Footprint]) -> tuple[str, ...]:
     """Return the names of the frames that a mask may cover; of its file no more than headers is read.
 
     Parameters

@@ -4,13 +4,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from cosmosaic.cells.files import Cells, SourceMaskImage
-from cosmosaic.cells.source_masks import SETTING, SourceMaskError, reached_frames
+from cosmosaic.cells.source_masks import SETTING, SourceMaskError, reached_exposures
 from cosmosaic.exposures.band import Band, Exposures
 from cosmosaic.exposures.files import Cal
 from cosmosaic.geometry.sphere import Footprint
 from cosmosaic.geometry.windows import cell_lattice
 from cosmosaic.nircam import detector_pixel_arcsec
-from cosmosaic.records import Frame, MosaicGrid
+from cosmosaic.records import Exposure, MosaicGrid
 from cosmosaic.steps.declaration import Job, Outputs, Step
 from cosmosaic.storage import store
 from cosmosaic.survey import Survey
@@ -29,7 +29,7 @@ class BinExposure(Step[BinnedExposure]):
 
     title = "Cells"
     version = 3
-    function = "cosmosaic.cells.units:bin_frame"
+    function = "cosmosaic.cells.units:bin_one_exposure"
     per = "exposure"
 
     exposure: Cal
@@ -42,7 +42,7 @@ class BinMaskedExposure(Step[BinnedExposure]):
 
     title = "Masked cells"
     version = 3
-    function = "cosmosaic.cells.units:bin_masked_frame"
+    function = "cosmosaic.cells.units:bin_masked_exposure"
     per = "exposure"
 
     exposure: Cal
@@ -60,11 +60,11 @@ class SourceMask:
     """A mask of sources for one filter."""
 
     image: SourceMaskImage
-    frames: tuple[str, ...]
+    exposures: tuple[str, ...]
     """Names of the exposures that it reaches."""
 
 
-def source_masks(frames: Iterable[Frame], job: Job) -> dict[str, SourceMask]:
+def source_masks(exposures: Iterable[Exposure], job: Job) -> dict[str, SourceMask]:
     """Read which exposures the masks of sources reach that the user names, by filter.
 
     Raises
@@ -74,9 +74,9 @@ def source_masks(frames: Iterable[Frame], job: Job) -> dict[str, SourceMask]:
     FileNotFoundError
         There is no such mask.
     """
-    frames, masks = list(frames), {}
+    exposures, masks = list(exposures), {}
     for band, uri in job.survey.sky.source_masks.items():
-        footprints = {frame.name: frame.footprint for frame in frames if frame.band == band}
+        footprints = {exposure.name: exposure.footprint for exposure in exposures if exposure.band == band}
         if footprints:
             masks[band] = _source_mask(store.absolute_uri(uri), footprints, job)
     return masks
@@ -90,7 +90,7 @@ def _source_mask(uri: str, footprints: Mapping[str, Footprint], job: Job) -> Sou
         )
     stored = store.checksum(uri, job.checksums)
     with store.open_object(uri, stored.size) as stream:
-        return SourceMask(SourceMaskImage(stored), reached_frames(stream, uri, footprints))
+        return SourceMask(SourceMaskImage(stored), reached_exposures(stream, uri, footprints))
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def bin_exposures(band: Band, exposures: Exposures, grid: MosaicGrid, mask: Sour
     """Submit the binning of a filter's exposures, with all their light and outside of the mask, where there is one."""
     lattice = lattice_of(band, grid)
     cells = {name: job.submit(BinExposure(exposure=exposures[name], grid=lattice), name).cells for name in band.members}
-    reached = [name for name in band.members if mask and name in mask.frames]
+    reached = [name for name in band.members if mask and name in mask.exposures]
     masked = {
         name: job.submit(BinMaskedExposure(exposure=exposures[name], mask=mask.image, grid=lattice), name).cells
         for name in reached

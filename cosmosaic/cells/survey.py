@@ -35,7 +35,7 @@ class NoSkyError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Exposure:
+class CellExposure:
     """One exposure of one detector as cells of the lattice that it touches."""
 
     name: str
@@ -93,8 +93,8 @@ class CellSurvey:
     """All exposures of one filter on their common lattice."""
 
     grid: MosaicGrid
-    exposures: tuple[Exposure, ...]
-    light: tuple[Exposure, ...] = ()
+    exposures: tuple[CellExposure, ...]
+    light: tuple[CellExposure, ...] = ()
     """Where pixels of known sources are left out of the exposures: the same with all their light."""
 
     @property
@@ -133,7 +133,7 @@ class CellSurvey:
         )
 
 
-def gather(exposures: Sequence[Exposure], grid: MosaicGrid) -> CellSurvey:
+def gather(exposures: Sequence[CellExposure], grid: MosaicGrid) -> CellSurvey:
     """Put exposures whose origins are cells of an endless lattice into the window that holds them all."""
     low = np.min([exposure.origin for exposure in exposures], axis=0)
     high = np.max([np.add(exposure.origin, exposure.mean.shape) for exposure in exposures], axis=0)
@@ -156,7 +156,7 @@ def cut(survey: CellSurvey, box: Box) -> CellSurvey:
     return CellSurvey(window_of(survey.grid, box, survey.grid.tile), kept)
 
 
-def _cut(exposure: Exposure, row: int, column: int, box: Box) -> Exposure:
+def _cut(exposure: CellExposure, row: int, column: int, box: Box) -> CellExposure:
     top, left = (start - origin for start, origin in zip((row, column), exposure.origin, strict=True))
     part = (slice(max(top, 0), max(top + box.height, 0)), slice(max(left, 0), max(left + box.width, 0)))
     x, y = exposure.detector_position
@@ -170,7 +170,7 @@ def _cut(exposure: Exposure, row: int, column: int, box: Box) -> Exposure:
     )
 
 
-def sums_on_detector(exposure: Exposure, values: Floats, used: Flags, parts: int) -> tuple[Floats, Floats]:
+def sums_on_detector(exposure: CellExposure, values: Floats, used: Flags, parts: int) -> tuple[Floats, Floats]:
     """Sum values of an exposure's cells in equal parts of its detector.
 
     Parameters
@@ -205,7 +205,7 @@ def without_patterns(survey: CellSurvey, patterns: Mapping[str, Sequence[Floats]
     return CellSurvey(survey.grid, exposures, light)
 
 
-def _without(exposure: Exposure, patterns: Sequence[Floats]) -> Exposure:
+def _without(exposure: CellExposure, patterns: Sequence[Floats]) -> CellExposure:
     x, y = (np.nan_to_num(position) for position in exposure.detector_position)
     image = sum((pattern_at(nodes, x, y) for nodes in patterns), np.zeros(x.shape))
     shift = np.sum(image * exposure.pixels) / np.sum(exposure.pixels)
@@ -233,7 +233,7 @@ def stack_sums(survey: CellSurvey, levels: Mapping[str, float]) -> tuple[Floats,
 class Difference(NamedTuple):
     """What one exposure has that the others have not, MJy/sr, shape of the exposure."""
 
-    exposure: Exposure
+    exposure: CellExposure
     excess: Floats
     """Exposure minus the stack of all others, levels taken out."""
     noise: Floats

@@ -7,12 +7,12 @@ import numpy as np
 from jwst import datamodels
 
 from cosmosaic.cells.binning import bin_exposure, bin_pixels, source_pixels, usable_pixels
-from cosmosaic.cells.survey import FEWEST_FOR_LEVEL, CellSurvey, Exposure, gather
+from cosmosaic.cells.survey import FEWEST_FOR_LEVEL, CellExposure, CellSurvey, gather
 from cosmosaic.records import MosaicGrid
 from cosmosaic.steps.result import Made
 
 
-def bin_frame(exposure: Path, grid: MosaicGrid, folder: Path) -> Made:
+def bin_one_exposure(exposure: Path, grid: MosaicGrid, folder: Path) -> Made:
     """Bring one exposure onto the survey's lattice of cells.
 
     Parameters
@@ -34,7 +34,7 @@ def bin_frame(exposure: Path, grid: MosaicGrid, folder: Path) -> Made:
     return Made(cells=write_cells(binned, folder / f"{binned.name}_cells.npz"))
 
 
-def bin_masked_frame(exposure: Path, mask: Path, grid: MosaicGrid, folder: Path) -> Made:
+def bin_masked_exposure(exposure: Path, mask: Path, grid: MosaicGrid, folder: Path) -> Made:
     """Bring what one exposure has outside of known sources onto the survey's lattice of cells.
 
     An exposure that they fill comes with all its light, as without a mask, of which a pedestal is an upper limit.
@@ -66,7 +66,7 @@ def bin_masked_frame(exposure: Path, mask: Path, grid: MosaicGrid, folder: Path)
     return Made(cells=write_cells(binned, folder / f"{binned.name}_masked.npz"))
 
 
-def write_cells(exposure: Exposure, path: Path) -> Path:
+def write_cells(exposure: CellExposure, path: Path) -> Path:
     """Write an exposure's cells."""
     x, y = exposure.detector_position
     np.savez_compressed(
@@ -84,16 +84,16 @@ def write_cells(exposure: Exposure, path: Path) -> Path:
 
 
 def read_cells(paths: Sequence[Path], grid: MosaicGrid) -> CellSurvey:
-    """Read exposures that `bin_frame` brought onto a lattice, in the order of their names."""
+    """Read exposures that `bin_one_exposure` brought onto a lattice, in the order of their names."""
     return gather([_read(path) for path in sorted(paths, key=lambda path: path.name)], grid)
 
 
-def _read(path: Path) -> Exposure:
+def _read(path: Path) -> CellExposure:
     with np.load(path) as stored:
         name, detector, group = map(str, stored["names"])
         row, column, detector_rows = map(int, stored["numbers"])
         mean, variance, x, y = (stored[key].astype(np.float64) for key in ("mean", "variance", "x", "y"))
-        return Exposure(
+        return CellExposure(
             name=name,
             detector=detector,
             group=group,

@@ -78,7 +78,7 @@ def sky_step(settings: SkySettings) -> type[MeasureSky]:
 def compare_methods(band: Band, cleaned: Exposures, grid: MosaicGrid, job: Job) -> ComparedMethods:
     """Submit the comparison on the tile of one filter that most exposures reach."""
     plan = make_plan(band.footprints, grid)
-    names = max(plan.frames_of_tile.values(), key=len)
+    names = max(plan.exposures_of_tile.values(), key=len)
     part = dataclasses.replace(band, association=band.association.model_copy(update={"members": tuple(names)}))
     binned = bin_exposures(part, cleaned, grid, None, job)
     step = CompareMethods(

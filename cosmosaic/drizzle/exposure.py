@@ -33,7 +33,7 @@ FloatImage = NDArray[np.float32]
 
 
 @dataclass
-class Exposure:
+class ExposurePlanes:
     """Planes of one exposure of one detector, shape ``(ny, nx)`` each."""
 
     name: str
@@ -78,7 +78,7 @@ class ExposureError(ValueError):
 
 def read_exposure(
     path: Path, level: float = 0.0, patterns: Sequence[NDArray[np.floating]] = (), trim_pixels: int = 0
-) -> Exposure:
+) -> ExposurePlanes:
     """Read a calibrated exposure, subtract its sky and flag its edges.
 
     Pixels without a finite value in any plane become DO_NOT_USE, as in jwst's ``match_nans_and_flags``, and so do
@@ -117,7 +117,7 @@ def read_exposure(
         planes["SCI"] -= pattern
     if level:
         planes["SCI"] -= np.float32(level)
-    return Exposure(
+    return ExposurePlanes(
         name=exposure_name(path.name),
         group=file.group,
         sci=planes["SCI"],
@@ -133,7 +133,7 @@ def read_exposure(
     )
 
 
-def light_of(exposure: Exposure, weight_type: Literal["ivm", "exptime"]) -> Light:
+def light_of(exposure: ExposurePlanes, weight_type: Literal["ivm", "exptime"]) -> Light:
     """Return the planes of an exposure for drizzling, weighted as in `stcal.resample.utils.build_driz_weight`.
 
     Weights are the inverse read-noise variance (``ivm``) or the time (``exptime``), and 0 for unusable pixels.
@@ -141,7 +141,7 @@ def light_of(exposure: Exposure, weight_type: Literal["ivm", "exptime"]) -> Ligh
     return Light(exposure.sci, *exposure.variances, _weight(exposure, weight_type))
 
 
-def _weight(exposure: Exposure, weight_type: Literal["ivm", "exptime"]) -> FloatImage:
+def _weight(exposure: ExposurePlanes, weight_type: Literal["ivm", "exptime"]) -> FloatImage:
     good = (exposure.dq & UNUSABLE) == 0
     if weight_type == "exptime":
         # jwst weights by measurement time where it is known, otherwise by exposure time.
@@ -161,7 +161,7 @@ def keywords(header: fits.Header) -> dict[str, bool | int | float | str]:
 
 
 def write_flagged(
-    source: Path, exposure: Exposure, level: float, treatment: SkyTreatment, target: Path, outlier_step: str
+    source: Path, exposure: ExposurePlanes, level: float, treatment: SkyTreatment, target: Path, outlier_step: str
 ) -> Path:
     """Write a ``_crf`` file: the ``_cal`` file with its sky, flags and blank pixels changed.
 
@@ -190,7 +190,7 @@ def write_flagged(
     return copy_changed(source, target, header, changes)
 
 
-def _cleared(exposure: Exposure, level: np.float32, rows: slice, values: FloatRows) -> FloatRows:
+def _cleared(exposure: ExposurePlanes, level: np.float32, rows: slice, values: FloatRows) -> FloatRows:
     """Subtract pattern and level, and blank unusable pixels."""
     if exposure.pattern is not None:
         values -= exposure.pattern[rows]

@@ -88,7 +88,7 @@ def drizzle(band: Band, exposures: Exposures, sky: BandSky, plan: Plan, job: Job
                 exposure=exposures[name],
                 sky=sky.of(name),
                 trim_pixels=job.survey.sky.trim_pixels,
-                tiles=plan.tiles_of_frame[name],
+                tiles=plan.tiles_of_exposure[name],
                 settings=job.survey.drizzle,
             ),
             name,

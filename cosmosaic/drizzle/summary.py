@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 from stcal.resample.utils import compute_mean_pixel_area
 
-from cosmosaic.drizzle.exposure import Exposure, keywords
+from cosmosaic.drizzle.exposure import ExposurePlanes, keywords
 from cosmosaic.exposures.footprints import region_text
 from cosmosaic.records import Record
 
 
-class FrameSummary(Record):
+class ExposureSummary(Record):
     """Facts about an exposure that its mosaic needs in addition to the sums."""
 
     name: str
@@ -36,16 +36,16 @@ class FrameSummary(Record):
         return self.measurement_time or self.exposure_time
 
 
-def read_summaries(paths: Iterable[Path]) -> list[FrameSummary]:
+def read_summaries(paths: Iterable[Path]) -> list[ExposureSummary]:
     """Read summaries, sorted by the exposures' names."""
-    summaries = [FrameSummary.model_validate_json(path.read_text()) for path in paths]
+    summaries = [ExposureSummary.model_validate_json(path.read_text()) for path in paths]
     return sorted(summaries, key=lambda summary: summary.name)
 
 
-def summarise(exposure: Exposure, weights: np.ndarray) -> FrameSummary:
+def summarise(exposure: ExposurePlanes, weights: np.ndarray) -> ExposureSummary:
     """Summarise an exposure, with its drizzled weights on a coarse lattice."""
     area = compute_mean_pixel_area(exposure.wcs, shape=exposure.shape)
-    return FrameSummary(
+    return ExposureSummary(
         name=exposure.name,
         group=exposure.group,
         exposure_time=exposure.times.exposure,

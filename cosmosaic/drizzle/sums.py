@@ -36,7 +36,7 @@ class Sums:
     three variances, shape ``(height, width, 5 or 2)``: side by side in memory, because they are added together."""
 
 
-def frame_box(pixel_map: PixelMap, reach: float) -> Box:
+def exposure_box(pixel_map: PixelMap, reach: float) -> Box:
     """Return the lattice pixels that an exposure may reach.
 
     Parameters

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from cosmosaic.dq import UNUSABLE
-from cosmosaic.drizzle.exposure import Exposure, ExposureError, light_of, read_exposure
+from cosmosaic.drizzle.exposure import ExposureError, ExposurePlanes, light_of, read_exposure
 from cosmosaic.drizzle.summary import summarise
-from cosmosaic.drizzle.sums import cropped, drizzle_light, frame_box, output_reach, weight_samples, write_sums
+from cosmosaic.drizzle.sums import cropped, drizzle_light, exposure_box, output_reach, weight_samples, write_sums
 from cosmosaic.exposures.patterns import read_exposure_sky
 from cosmosaic.geometry.pixelmap import PixelMap, sampled_map, whole_map
 from cosmosaic.geometry.windows import Box, box_of, lattice
@@ -106,7 +106,7 @@ def drizzle_exposure(
     return Made(sums=made, places=places, summary=summary)
 
 
-def read_flat_exposure(path: Path, sky: Path | None, trim_pixels: int) -> Exposure:
+def read_flat_exposure(path: Path, sky: Path | None, trim_pixels: int) -> ExposurePlanes:
     """Read an exposure without its sky, its patterns and its edges."""
     return read_exposure(path, *read_exposure_sky(sky), trim_pixels)
 
@@ -114,10 +114,10 @@ def read_flat_exposure(path: Path, sky: Path | None, trim_pixels: int) -> Exposu
 def placed(samples: np.ndarray, shape: tuple[int, int], settings: DrizzleSettings) -> tuple[PixelMap, Box]:
     """Return the positions of an exposure's pixels, and the lattice pixels that its light may reach."""
     mapped = whole_map(samples, shape)
-    return mapped, frame_box(mapped, output_reach(mapped, settings))
+    return mapped, exposure_box(mapped, output_reach(mapped, settings))
 
 
-def _check_reach(exposure: Exposure, box: Box, tiles: Sequence[MosaicGrid]) -> None:
+def _check_reach(exposure: ExposurePlanes, box: Box, tiles: Sequence[MosaicGrid]) -> None:
     """Check by an exposure's middle and size that its WCS and its footprint agree, before memory is allocated."""
     middle = Box(box.x + box.width // 2, box.y + box.height // 2, 1, 1)
     covered = sum(box_of(tile).pixels for tile in tiles)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cosmosaic.exposures.keywords import NAME_PATTERN
 from cosmosaic.nircam import wheels_of
-from cosmosaic.records import Association, Frame, Record, RefusedFrame
+from cosmosaic.records import Association, Exposure, Record, RefusedFile
 from cosmosaic.steps.result import Made
 from cosmosaic.storage.store import open_object
 
@@ -27,7 +27,7 @@ class AssociationFile(Record):
     """Names of its files without folder and extension, in the file's order."""
 
 
-def make_associations(frames: Iterable[Frame], survey_name: str) -> list[Association]:
+def make_associations(exposures: Iterable[Exposure], survey_name: str) -> list[Association]:
     """Group frames by band, one association each, sorted by band.
 
     Product names are ``<survey>_<band>`` with the band in lower case, as ``cosmos_f470n``. The order of the frames does
@@ -38,9 +38,9 @@ def make_associations(frames: Iterable[Frame], survey_name: str) -> list[Associa
     AssociationError
         Two frames of a band have the same name.
     """
-    bands: dict[str, list[Frame]] = defaultdict(list)
-    for frame in frames:
-        bands[frame.band].append(frame)
+    bands: dict[str, list[Exposure]] = defaultdict(list)
+    for exposure in exposures:
+        bands[exposure.band].append(exposure)
     return [
         Association(
             product_name=f"{survey_name}_{band.lower()}",
@@ -137,7 +137,7 @@ def read_association(uri: str) -> AssociationFile:
     return AssociationFile(product_name=product_name, members=tuple(names))
 
 
-def select_frames(frames: Iterable[Frame], asked: AssociationFile, uri: str) -> list[Frame]:
+def select_exposures(exposures: Iterable[Exposure], asked: AssociationFile, uri: str) -> list[Exposure]:
     """Choose the frames that an association file asks for, in its order, each once.
 
     A member is the exposure that its name begins with, whatever follows: ``_cal``, ``_tweakreg``, ``_a3001_crf`` or
@@ -149,7 +149,7 @@ def select_frames(frames: Iterable[Frame], asked: AssociationFile, uri: str) -> 
     AssociationError
         No member is among the frames, or the members are of several filters.
     """
-    by_name = {frame.name: frame for frame in frames}
+    by_name = {exposure.name: exposure for exposure in exposures}
     found = (_exposure_of(member, by_name) for member in asked.members)
     chosen = list(dict.fromkeys(name for name in found if name is not None))
     if not chosen:
@@ -163,8 +163,8 @@ def select_frames(frames: Iterable[Frame], asked: AssociationFile, uri: str) -> 
 
 
 def missing_members(
-    frames: Iterable[Frame], refused: Iterable[RefusedFrame], asked: AssociationFile, uri: str
-) -> tuple[RefusedFrame, ...]:
+    exposures: Iterable[Exposure], refused: Iterable[RefusedFile], asked: AssociationFile, uri: str
+) -> tuple[RefusedFile, ...]:
     """Tell which members of an association file are not among the frames, and why, in its order.
 
     Parameters
@@ -174,7 +174,7 @@ def missing_members(
     asked, uri
         The association file, and its name.
     """
-    by_name = {frame.name: frame for frame in frames}
+    by_name = {exposure.name: exposure for exposure in exposures}
     reasons = {_file_stem(entry.uri): entry.reason for entry in refused}
     missing = []
     for member in asked.members:
@@ -182,11 +182,11 @@ def missing_members(
             continue
         file = next((stem for stem in reasons if _exposure_name(stem) == _exposure_name(member)), None)
         why = f"{file}.fits {reasons[file]}" if file else "no frame of this exposure lies under raw"
-        missing.append(RefusedFrame(uri=member, reason=f"is a member of {uri}, and is not used: {why}"))
+        missing.append(RefusedFile(uri=member, reason=f"is a member of {uri}, and is not used: {why}"))
     return tuple(missing)
 
 
-def check_same_band(frames: Sequence[Frame]) -> None:
+def check_same_band(exposures: Sequence[Exposure]) -> None:
     """Refuse a group of frames of several filters.
 
     Raises
@@ -195,8 +195,8 @@ def check_same_band(frames: Sequence[Frame]) -> None:
         The frames have more than one band; every file is named under its own.
     """
     files: dict[str, list[str]] = defaultdict(list)
-    for frame in frames:
-        files[frame.band].append(frame.object.name)
+    for exposure in exposures:
+        files[exposure.band].append(exposure.object.name)
     if len(files) < 2:
         return
     listed = "; ".join(f"{band}: {', '.join(sorted(names))}" for band, names in sorted(files.items()))
@@ -206,12 +206,14 @@ def check_same_band(frames: Sequence[Frame]) -> None:
     )
 
 
-def _member_names(frames: Sequence[Frame]) -> tuple[str, ...]:
-    by_name: dict[str, Frame] = {}
-    for frame in frames:
-        earlier = by_name.setdefault(frame.name, frame)
-        if earlier is not frame:
-            raise AssociationError(f"{earlier.object.uri} and {frame.object.uri} have the same name; keep one of them")
+def _member_names(exposures: Sequence[Exposure]) -> tuple[str, ...]:
+    by_name: dict[str, Exposure] = {}
+    for exposure in exposures:
+        earlier = by_name.setdefault(exposure.name, exposure)
+        if earlier is not exposure:
+            raise AssociationError(
+                f"{earlier.object.uri}, {exposure.object.uri}: two files of the same name; keep one of them"
+            )
     return tuple(sorted(by_name))
 
 
@@ -256,7 +258,7 @@ def _file_stem(file: str) -> str:
     return file.replace("\\", "/").rsplit("/", 1)[-1].split(".fits")[0]
 
 
-def _exposure_of(member: str, by_name: Mapping[str, Frame]) -> str | None:
+def _exposure_of(member: str, by_name: Mapping[str, Exposure]) -> str | None:
     """Return the frame whose name, whole words of it, a member's name begins with; the longest of several."""
     parts = member.split("_")
     names = ("_".join(parts[:count]) for count in range(len(parts), 0, -1))

@@ -6,7 +6,7 @@ from functools import cached_property
 
 from cosmosaic.exposures.files import Cal
 from cosmosaic.geometry.sphere import Footprint
-from cosmosaic.records import Association, Frame
+from cosmosaic.records import Association, Exposure
 
 Exposures = Mapping[str, Cal]
 """The calibrated file of each exposure by its name, as it was or as a step makes it."""
@@ -17,7 +17,7 @@ class Band:
     """The exposures of one filter that could be calibrated."""
 
     association: Association
-    frames: Mapping[str, Frame]
+    exposures: Mapping[str, Exposure]
     """All frames of the filter by name, those that failed too."""
     cals: Exposures
     """Of each member of the association."""
@@ -35,12 +35,12 @@ class Band:
     @property
     def missing(self) -> tuple[str, ...]:
         """Names of the filter's frames that could not be calibrated."""
-        return tuple(name for name in sorted(self.frames) if name not in self.cals)
+        return tuple(name for name in sorted(self.exposures) if name not in self.cals)
 
     @cached_property
     def footprints(self) -> dict[str, Footprint]:
         """Footprint of each exposure."""
-        return {name: self.frames[name].footprint for name in self.members}
+        return {name: self.exposures[name].footprint for name in self.members}
 
     def stem(self, part: str) -> str:
         """Name of a product of the whole filter, without extension."""

@@ -7,8 +7,8 @@ from astropy.io import fits
 
 from cosmosaic.exposures.footprints import outline_of
 from cosmosaic.exposures.headers import (
-    FrameError,
-    FrameHeaders,
+    FileHeaders,
+    RefusalError,
     integer_of,
     number_of,
     read_header,
@@ -19,7 +19,7 @@ from cosmosaic.exposures.headers import (
 )
 from cosmosaic.exposures.keywords import KeywordError, detector_of, group_of, start_of, times_of
 from cosmosaic.nircam import BLOCKING_FILTERS
-from cosmosaic.records import Frame, StoredObject
+from cosmosaic.records import Exposure, StoredObject
 from cosmosaic.storage.store import LONGEST_NAME, ListedObject, checksum, is_plain_name, open_object, stat
 
 LEVELS = ("uncal", "rate", "cal")
@@ -56,12 +56,12 @@ FILTER_PATTERN = re.compile(r"F\d{3}[WMN]2?")
 COMPRESSED_NAME = re.compile(r".+\.fits\.(gz|bz2|xz|zip|z|fz|zst)", re.IGNORECASE)
 
 
-def describe_frame(uri: str) -> Frame:
+def describe_exposure(uri: str) -> Exposure:
     """Describe one NIRCam image by its headers, with its checksum.
 
     Raises
     ------
-    FrameError
+    RefusalError
         It cannot take part; the message names file, keyword and value.
     OSError
         The store cannot be read.
@@ -70,13 +70,13 @@ def describe_frame(uri: str) -> Frame:
     if listed is None:
         raise FileNotFoundError(f"there is no frame {uri}")
     try:
-        frame = describe(listed)
-    except FrameError as error:
-        raise FrameError(error.reason, uri) from error
-    return frame.model_copy(update={"object": checksum(uri)})
+        exposure = describe(listed)
+    except RefusalError as error:
+        raise RefusalError(error.reason, uri) from error
+    return exposure.model_copy(update={"object": checksum(uri)})
 
 
-def describe(listed: ListedObject) -> Frame:
+def describe(listed: ListedObject) -> Exposure:
     """Describe a frame without its checksum, so that files that are refused need not be read whole."""
     suffix = _suffix(listed.name)
     with open_object(listed.uri, listed.size) as stream:
@@ -88,7 +88,7 @@ def describe(listed: ListedObject) -> Frame:
         pointing_warnings = _pointing_warnings(headers.sci, level)
         outline = outline_of(headers, stream, level)
     warnings = [*_guiding_warnings(primary), *_extension_warnings(headers, level), *pointing_warnings]
-    return Frame(
+    return Exposure(
         object=StoredObject(uri=listed.uri, sha256="", size=listed.size),
         level=level,
         filter=_matched("FILTER", text_of(primary, "FILTER"), FILTER_PATTERN, "a filter to make images with"),
@@ -105,17 +105,19 @@ def describe(listed: ListedObject) -> Frame:
 def _suffix(name: str) -> str:
     """Return what a file's name tells of its level, where it can be a frame's."""
     if not is_plain_name(name):
-        raise FrameError(
+        raise RefusalError(
             "has a name that cannot be used in headers and tables: rename the object to letters, digits, '_', '-', '.' "
             f"and at most {LONGEST_NAME} characters"
         )
     if COMPRESSED_NAME.fullmatch(name):
-        raise FrameError("is compressed as a whole, so that no part of it can be read alone; unpack it, e.g. by gunzip")
+        raise RefusalError(
+            "is compressed as a whole, so that no part of it can be read alone; unpack it, e.g. by gunzip"
+        )
     if not name.endswith(".fits"):
-        raise FrameError("has a name that ends in other letters than .fits; rename it")
+        raise RefusalError("has a name that ends in other letters than .fits; rename it")
     suffix = name.removesuffix(".fits").rsplit("_", 1)[-1].lower()
     if suffix in OTHER_PRODUCTS:
-        raise FrameError(f"is no uncal, rate or cal frame but {OTHER_PRODUCTS[suffix]} (_{suffix})")
+        raise RefusalError(f"is no uncal, rate or cal frame but {OTHER_PRODUCTS[suffix]} (_{suffix})")
     return suffix
 
 
@@ -124,16 +126,16 @@ def _check_instrument(primary: fits.Header) -> None:
         found = text_of(primary, keyword)
         if found.upper() != expected:
             what = f"{keyword} = {shown(found)}" if found else f"no keyword {keyword}"
-            raise FrameError(f"is no JWST NIRCam frame: it has {what}, not '{expected}'")
+            raise RefusalError(f"is no JWST NIRCam frame: it has {what}, not '{expected}'")
     exposure_type = text_of(primary, "EXP_TYPE")
     if exposure_type != "NRC_IMAGE":
         what = f"EXP_TYPE = {shown(exposure_type)}" if exposure_type else "no keyword EXP_TYPE"
-        raise FrameError(f"is no image for a mosaic: it has {what}, not 'NRC_IMAGE'")
+        raise RefusalError(f"is no image for a mosaic: it has {what}, not 'NRC_IMAGE'")
     if text_of(primary, "TARGTYPE").upper() == "MOVING":
-        raise FrameError("follows a moving target (TARGTYPE = 'MOVING'); a mosaic is of the fixed sky")
+        raise RefusalError("follows a moving target (TARGTYPE = 'MOVING'); a mosaic is of the fixed sky")
 
 
-def _facts(headers: FrameHeaders, level: str, name: str) -> dict[str, Any]:
+def _facts(headers: FileHeaders, level: str, name: str) -> dict[str, Any]:
     """Tell which exposure it is, and when and how long it was; all that is missing is named at once."""
     values, missing = values_of(headers.primary, headers.sci), []
     # References are chosen by detector, subarray and date of the header; a frame that is calibrated needs none.
@@ -155,7 +157,7 @@ def _facts(headers: FrameHeaders, level: str, name: str) -> dict[str, Any]:
     except KeywordError as error:
         missing += error.missing
     if missing:
-        raise FrameError(
+        raise RefusalError(
             f"lacks {', '.join(missing)} in its primary header, and no other keyword implies what is missing; download "
             f"it again, or set it"
         )
@@ -173,7 +175,7 @@ def _guiding_warnings(primary: fits.Header) -> list[str]:
     """
     status, mode = text_of(primary, "VISITSTA").upper(), text_of(primary, "PCS_MODE").upper()
     if mode in ("COARSE", "NONE"):
-        raise FrameError(f"was exposed without fine guiding: PCS_MODE = '{mode}', its stars are smeared")
+        raise RefusalError(f"was exposed without fine guiding: PCS_MODE = '{mode}', its stars are smeared")
     warnings = []
     if status not in ("", "SUCCESSFUL"):
         warnings.append(f"its visit was not a success (VISITSTA = {shown(status)}); look at the exposure")
@@ -184,7 +186,7 @@ def _guiding_warnings(primary: fits.Header) -> list[str]:
     return warnings
 
 
-def _extension_warnings(headers: FrameHeaders, level: str) -> list[str]:
+def _extension_warnings(headers: FileHeaders, level: str) -> list[str]:
     warnings = []
     science = headers.extensions.count("SCI")
     if science > 1:
@@ -201,28 +203,28 @@ def _pointing_warnings(sci: fits.Header, level: str) -> list[str]:
         if keyword not in missing:
             number_of(sci, keyword)
     if missing and level != "cal":
-        raise FrameError(f"lacks {', '.join(missing)} in its SCI header; download it again, or set what is missing")
+        raise RefusalError(f"lacks {', '.join(missing)} in its SCI header; download it again, or set what is missing")
     return [f"it lacks {', '.join(missing)} in its SCI header, which its alignment needs"] if missing else []
 
 
-def _level(name: str, suffix: str, headers: FrameHeaders) -> str:
+def _level(name: str, suffix: str, headers: FileHeaders) -> str:
     """Level by the file's name, which the header must bear out."""
     if suffix not in LEVELS or not name.endswith(f"_{suffix}.fits"):
-        raise FrameError("does not tell its level by name; names end in _uncal.fits, _rate.fits or _cal.fits")
+        raise RefusalError("does not tell its level by name; names end in _uncal.fits, _rate.fits or _cal.fits")
     axes, unit = integer_of(headers.sci, "NAXIS", None), text_of(headers.sci, "BUNIT").upper()
     if axes != AXES_OF_LEVEL[suffix]:
-        raise FrameError(f"is {suffix} by name, but SCI has NAXIS = {axes}, not {AXES_OF_LEVEL[suffix]}")
+        raise RefusalError(f"is {suffix} by name, but SCI has NAXIS = {axes}, not {AXES_OF_LEVEL[suffix]}")
     if unit not in ("", UNIT_OF_LEVEL[suffix]):
-        raise FrameError(f"is {suffix} by name, but SCI has BUNIT = {shown(unit)}, not '{UNIT_OF_LEVEL[suffix]}'")
+        raise RefusalError(f"is {suffix} by name, but SCI has BUNIT = {shown(unit)}, not '{UNIT_OF_LEVEL[suffix]}'")
     missing = [extension for extension in EXTENSIONS_OF_LEVEL[suffix] if extension not in headers.extensions]
     if missing:
-        raise FrameError(f"lacks the extensions {', '.join(missing)} of a {suffix} file; it may be truncated")
+        raise RefusalError(f"lacks the extensions {', '.join(missing)} of a {suffix} file; it may be truncated")
     return suffix
 
 
 def _matched(keyword: str, value: str, pattern: re.Pattern[str], what: str) -> str:
     if not pattern.fullmatch(value.upper()):
-        raise FrameError(f"has {keyword} = {shown(value)}, which is not {what}")
+        raise RefusalError(f"has {keyword} = {shown(value)}, which is not {what}")
     return value.upper()
 
 
@@ -232,9 +234,9 @@ def _pupil(primary: fits.Header) -> str:
     if blocking == "CLEAR" or BLOCKING_FILTERS.get(name) == blocking:
         return blocking
     if blocking not in BLOCKING_FILTERS:
-        raise FrameError(f"has PUPIL = {shown(blocking)}, which is not CLEAR or a filter to make images with")
+        raise RefusalError(f"has PUPIL = {shown(blocking)}, which is not CLEAR or a filter to make images with")
     if BLOCKING_FILTERS[blocking] != name:
-        raise FrameError(
+        raise RefusalError(
             f"has PUPIL = '{blocking}' with FILTER = {shown(name)}, not '{BLOCKING_FILTERS[blocking]}', which NIRCam "
             f"observes it with; no calibration is for such a pair"
         )

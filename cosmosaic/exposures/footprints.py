@@ -7,8 +7,8 @@ import numpy as np
 from astropy.io import fits
 
 from cosmosaic.exposures.headers import (
-    FrameError,
-    FrameHeaders,
+    FileHeaders,
+    RefusalError,
     number_of,
     read_header,
     shown,
@@ -44,7 +44,7 @@ def region_corners(region: str) -> Corners:
 
     Raises
     ------
-    FrameError
+    RefusalError
         It is no polygon in ICRS.
     """
     words = region.split()
@@ -54,7 +54,7 @@ def region_corners(region: str) -> Corners:
         numbers = []
     is_polygon = [word.upper() for word in words[:2]] == ["POLYGON", "ICRS"] and np.isfinite(numbers).all()
     if not is_polygon or len(numbers) < 6 or len(numbers) % 2:
-        raise FrameError(f"has S_REGION = {shown(region)}, which is no 'POLYGON ICRS  ra dec ra dec ra dec ...'")
+        raise RefusalError(f"has S_REGION = {shown(region)}, which is no 'POLYGON ICRS  ra dec ra dec ra dec ...'")
     return tuple((ra % 360.0, dec) for ra, dec in zip(numbers[::2], numbers[1::2], strict=True))
 
 
@@ -66,7 +66,7 @@ class Outline(NamedTuple):
     """What contradicts it in the file's headers."""
 
 
-def outline_of(headers: FrameHeaders, stream: BinaryIO, level: str) -> Outline:
+def outline_of(headers: FileHeaders, stream: BinaryIO, level: str) -> Outline:
     """Find where an exposure lies: by its WCS (gwcs) where it has one, else by what its WCS will be made of.
 
     FITS WCS, S_REGION, NAXIS and SUBSIZE state the same once more. What decides where pixels fall counts, and a
@@ -81,7 +81,7 @@ def outline_of(headers: FrameHeaders, stream: BinaryIO, level: str) -> Outline:
 
     Raises
     ------
-    FrameError
+    RefusalError
         Its WCS cannot be read or is of an array of another size, S_REGION is no polygon, or what is stated lies
         degrees apart.
     """
@@ -93,15 +93,15 @@ def read_footprint(path: Path) -> Corners:
 
     Raises
     ------
-    FrameError
+    RefusalError
         See `outline_of`.
     """
     level = next((level for level in ("uncal", "rate") if path.name.endswith(f"_{level}.fits")), "cal")
     with path.open("rb") as stream:
         try:
             return outline_of(read_header(stream), stream, level).corners
-        except FrameError as error:
-            raise FrameError(error.reason, str(path)) from error
+        except RefusalError as error:
+            raise RefusalError(error.reason, str(path)) from error
 
 
 def region_text(corners: Corners) -> str:
@@ -109,24 +109,24 @@ def region_text(corners: Corners) -> str:
     return "POLYGON ICRS  " + " ".join(f"{number:.9f}" for corner in corners for number in corner)
 
 
-def _calibrated(headers: FrameHeaders, stream: BinaryIO) -> Outline:
+def _calibrated(headers: FileHeaders, stream: BinaryIO) -> Outline:
     # A second to import, and only calibrated exposures have a WCS.
     from cosmosaic.exposures.wcs import WcsError, read_geometry
 
     if headers.asdf is None or headers.asdf[1] > LARGEST_TREE_BYTES:
-        raise FrameError("has no WCS: no ASDF extension of a sensible size; run assign_wcs again (Stage 2)")
+        raise RefusalError("has no WCS: no ASDF extension of a sensible size; run assign_wcs again (Stage 2)")
     sci, (start, length) = headers.sci, headers.asdf
     size = size_of(sci, "NAXIS1", None), size_of(sci, "NAXIS2", None)
     stream.seek(start)
     try:
         found = read_geometry(stream.read(length), sci)
     except WcsError as error:
-        raise FrameError(str(error)) from error
+        raise RefusalError(str(error)) from error
     _check_size(size, found.size, _subarray_size(headers.primary))
     corners = tuple((float(ra), float(dec)) for ra, dec in found.corners)
     spread = separations_deg(unit_vectors(corners), footprint_centre(corners)).max()
     if spread > LARGEST_FOOTPRINT_DEG:
-        raise FrameError(f"has a WCS that spreads it over {spread:.3f} deg; run assign_wcs again (Stage 2)")
+        raise RefusalError(f"has a WCS that spreads it over {spread:.3f} deg; run assign_wcs again (Stage 2)")
     warnings = []
     if found.fits_error_arcsec > STATED_ERROR_ARCSEC:
         warnings.append(
@@ -141,7 +141,7 @@ def _check_size(size: tuple[int, int], of_wcs: tuple[int, int] | None, of_subarr
     if stated is None or max(abs(one - other) for one, other in zip(stated, size, strict=True)) < 1:
         return
     what = "its WCS (gwcs) is" if of_wcs else "its SUBSIZE1, SUBSIZE2 are"
-    raise FrameError(
+    raise RefusalError(
         f"has {size[0]} x {size[1]} pixels, but {what} of {stated[0]} x {stated[1]}: nothing tells which part of the "
         f"detector it is; use the whole exposure, and flag what is not to be used"
     )
@@ -151,7 +151,7 @@ def _region_warnings(sci: fits.Header, corners: Corners) -> list[str]:
     """Tell of an S_REGION that somebody's alignment has left behind, and of one that is none."""
     try:
         stated = region_corners(text_of(sci, "S_REGION"))
-    except FrameError:
+    except RefusalError:
         return []
     beside = max(outside_arcsec(stated, corners), outside_arcsec(corners, stated))
     if beside <= STATED_ERROR_ARCSEC:
@@ -159,13 +159,13 @@ def _region_warnings(sci: fits.Header, corners: Corners) -> list[str]:
     return [f"its S_REGION lies {beside:.1f} arcsec beside its WCS (gwcs), which is used"]
 
 
-def _uncalibrated(headers: FrameHeaders) -> Outline:
+def _uncalibrated(headers: FileHeaders) -> Outline:
     """Take S_REGION where the pointing, of which the WCS will be made, bears it out."""
     primary, sci = headers.primary, headers.sci
     stated = _subarray_size(primary)
     size = size_of(sci, "NAXIS1", None), size_of(sci, "NAXIS2", None)
     if stated is not None and stated != size:
-        raise FrameError(
+        raise RefusalError(
             f"has {size[0]} x {size[1]} pixels, but SUBSIZE1, SUBSIZE2 = {stated[0]}, {stated[1]}: reference files "
             f"will not fit; use the exposure as it came from the archive"
         )
@@ -185,11 +185,11 @@ def _check_apart(sci: fits.Header, corners: Corners) -> None:
     reference = (number_of(sci, "RA_REF"), number_of(sci, "DEC_REF"))
     for direction in (reference, *corners):
         if not -90.0 <= direction[1] <= 90.0:
-            raise FrameError(f"has a declination of {direction[1]:g} deg in DEC_REF or S_REGION")
+            raise RefusalError(f"has a declination of {direction[1]:g} deg in DEC_REF or S_REGION")
     vectors = np.array([footprint_centre([direction]) for direction in (reference, *corners)])
     spread = float(separations_deg(vectors, vectors[0]).max())
     if spread > LARGEST_FOOTPRINT_DEG:
-        raise FrameError(
+        raise RefusalError(
             f"has a footprint (S_REGION) that reaches {spread:.3f} deg from RA_REF, DEC_REF = "
             f"{reference[0]:g}, {reference[1]:g}: one of them is wrong"
         )

@@ -18,7 +18,7 @@ MAX_AXES = 8
 BITPIX_VALUES = (8, 16, 32, 64, -32, -64)
 
 
-class FrameError(ValueError):
+class RefusalError(ValueError):
     """A file that cannot take part; the reason reads on from the file's name."""
 
     def __init__(self, reason: str, uri: str = "") -> None:
@@ -27,7 +27,7 @@ class FrameError(ValueError):
 
 
 @dataclass(frozen=True)
-class FrameHeaders:
+class FileHeaders:
     """The headers of one frame's file."""
 
     primary: fits.Header
@@ -38,7 +38,7 @@ class FrameHeaders:
     """First byte and length of the data of extension ASDF, where there is one."""
 
 
-def read_header(stream: BinaryIO) -> FrameHeaders:
+def read_header(stream: BinaryIO) -> FileHeaders:
     """Read the primary and the first SCI header of a FITS file, header blocks only.
 
     The data are stepped over by the sizes that the headers claim; nothing is allocated on a header's word.
@@ -50,13 +50,13 @@ def read_header(stream: BinaryIO) -> FrameHeaders:
 
     Raises
     ------
-    FrameError
+    RefusalError
         It is not FITS, shorter than its headers claim, damaged, without SCI, or its headers are larger than any
         frame's.
     """
     size = stream.seek(0, os.SEEK_END)
     if size == 0:
-        raise FrameError("is empty")
+        raise RefusalError("is empty")
     primary: fits.Header | None = None
     sci: fits.Header | None = None
     names: list[str] = []
@@ -66,7 +66,7 @@ def read_header(stream: BinaryIO) -> FrameHeaders:
         header, data_start = _header_at(stream, position)
         position = data_start + _data_bytes(header)
         if position > size:
-            raise FrameError(f"is truncated: its headers claim {position} bytes or more, the file has {size}")
+            raise RefusalError(f"is truncated: its headers claim {position} bytes or more, the file has {size}")
         header = _as_image(header)
         name = "PRIMARY" if primary is None else text_of(header, "EXTNAME").upper()
         primary = header if primary is None else primary
@@ -74,8 +74,8 @@ def read_header(stream: BinaryIO) -> FrameHeaders:
         asdf = (data_start, position - data_start) if name == "ASDF" else asdf
         names.append(name)
     if primary is None or sci is None:
-        raise FrameError(f"has no SCI extension among its {len(names)} HDUs: {shown(', '.join(names))}")
-    return FrameHeaders(primary=primary, sci=sci, extensions=tuple(names[1:]), asdf=asdf)
+        raise RefusalError(f"has no SCI extension among its {len(names)} HDUs: {shown(', '.join(names))}")
+    return FileHeaders(primary=primary, sci=sci, extensions=tuple(names[1:]), asdf=asdf)
 
 
 def values_of(*headers: fits.Header) -> dict[str, bool | int | float | str]:
@@ -83,7 +83,7 @@ def values_of(*headers: fits.Header) -> dict[str, bool | int | float | str]:
 
     Raises
     ------
-    FrameError
+    RefusalError
         A card cannot be read.
     """
     values: dict[str, bool | int | float | str] = {}
@@ -91,7 +91,7 @@ def values_of(*headers: fits.Header) -> dict[str, bool | int | float | str]:
         try:
             value = card.value
         except (ValueError, TypeError, LookupError, fits.VerifyError) as error:
-            raise FrameError(
+            raise RefusalError(
                 f"is damaged: its card {shown(card.keyword)} cannot be read; download it again, or repair it "
                 f"(astropy's verify('fix'))"
             ) from error
@@ -107,7 +107,7 @@ def value_of(header: fits.Header, keyword: str) -> object:
     except KeyError:
         return None
     except (ValueError, TypeError, LookupError, fits.VerifyError) as error:
-        raise FrameError(f"is damaged: its card {keyword} cannot be read") from error
+        raise RefusalError(f"is damaged: its card {keyword} cannot be read") from error
     return None if isinstance(value, fits.card.Undefined) else value
 
 
@@ -120,21 +120,21 @@ def integer_of(header: fits.Header, keyword: str, default: int | None) -> int:
     value = value_of(header, keyword)
     value = default if value is None else value
     if type(value) is not int:
-        raise FrameError(f"is damaged: {keyword} is {shown(value)}, which is no integer")
+        raise RefusalError(f"is damaged: {keyword} is {shown(value)}, which is no integer")
     return value
 
 
 def size_of(header: fits.Header, keyword: str, default: int | None) -> int:
     value = integer_of(header, keyword, default)
     if not 0 <= value < 1 << 48:
-        raise FrameError(f"is damaged: {keyword} is {shown(value)}")
+        raise RefusalError(f"is damaged: {keyword} is {shown(value)}")
     return value
 
 
 def number_of(header: fits.Header, keyword: str) -> float:
     value = value_of(header, keyword)
     if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(float(value)):
-        raise FrameError(f"has {keyword} = {shown(value)}, which is no finite number")
+        raise RefusalError(f"has {keyword} = {shown(value)}, which is no finite number")
     return float(value)
 
 
@@ -166,37 +166,37 @@ def _header_at(stream: BinaryIO, position: int) -> tuple[fits.Header, int]:
         if not text:
             _check_magic(block, position)
         if len(block) < BLOCK_BYTES:
-            raise FrameError(f"is truncated: it ends within the header at byte {position}")
+            raise RefusalError(f"is truncated: it ends within the header at byte {position}")
         text += block
         if any(block[i : i + CARD_BYTES].rstrip() == b"END" for i in range(0, BLOCK_BYTES, CARD_BYTES)):
             return _parsed(bytes(text), position), position + len(text)
-    raise FrameError(f"is damaged: the header at byte {position} has no END within {MAX_HEADER_BLOCKS} blocks")
+    raise RefusalError(f"is damaged: the header at byte {position} has no END within {MAX_HEADER_BLOCKS} blocks")
 
 
 def _check_magic(block: bytes, position: int) -> None:
     if position == 0 and not block.startswith(b"SIMPLE  ="):
-        raise FrameError("is no FITS file: it does not begin with SIMPLE")
+        raise RefusalError("is no FITS file: it does not begin with SIMPLE")
     if position > 0 and not block.startswith(b"XTENSION="[: max(1, len(block))]):
-        raise FrameError(f"is damaged: no FITS extension begins at byte {position}, where the headers claim one")
+        raise RefusalError(f"is damaged: no FITS extension begins at byte {position}, where the headers claim one")
 
 
 def _parsed(text: bytes, position: int) -> fits.Header:
     if not text.isascii():
-        raise FrameError(f"is damaged: the header at byte {position} holds bytes that are not ASCII")
+        raise RefusalError(f"is damaged: the header at byte {position} holds bytes that are not ASCII")
     try:
         return fits.Header.fromstring(text)
     except (ValueError, TypeError, LookupError, fits.VerifyError) as error:
-        raise FrameError(f"is damaged: the header at byte {position} cannot be read: {error}") from error
+        raise RefusalError(f"is damaged: the header at byte {position} cannot be read: {error}") from error
 
 
 def _data_bytes(header: fits.Header) -> int:
     """Size of the data unit that a header claims, with its padding (FITS standard 4.0, equation 2)."""
     axes = size_of(header, "NAXIS", None)
     if axes > MAX_AXES:
-        raise FrameError(f"is damaged: NAXIS is {axes}")
+        raise RefusalError(f"is damaged: NAXIS is {axes}")
     bitpix = integer_of(header, "BITPIX", None)
     if bitpix not in BITPIX_VALUES:
-        raise FrameError(f"is damaged: BITPIX is {bitpix}")
+        raise RefusalError(f"is damaged: BITPIX is {bitpix}")
     if axes == 0:
         return 0
     elements = 1

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from cosmosaic.exposures.exposure import LEVELS, describe
-from cosmosaic.exposures.headers import FrameError
+from cosmosaic.exposures.headers import RefusalError
 from cosmosaic.geometry.grid import footprint_centre, median_direction, separations_deg
-from cosmosaic.records import Frame, RefusedFrame
+from cosmosaic.records import Exposure, RefusedFile
 from cosmosaic.storage.store import ListedObject, checksum, list_objects
 
 FITS_NAMES = "*.[fF][iI][tT]*"
@@ -26,14 +26,14 @@ SHOWN_REASONS = 5
 
 
 @dataclass(frozen=True)
-class FoundFrames:
+class FoundExposures:
     """The frames of a survey and the files that cannot take part, both sorted by URI."""
 
-    frames: tuple[Frame, ...]
-    refused: tuple[RefusedFrame, ...]
+    exposures: tuple[Exposure, ...]
+    refused: tuple[RefusedFile, ...]
 
 
-def find_frames(prefix: str, filters: Sequence[str] = (), memo: str = "") -> FoundFrames:
+def find_exposures(prefix: str, filters: Sequence[str] = (), memo: str = "") -> FoundExposures:
     """Describe every FITS file under a prefix, at any depth, and choose those that take part.
 
     An exposure that is there at several levels enters at the lowest: the raw ramps are what all settings of
@@ -70,141 +70,143 @@ def find_frames(prefix: str, filters: Sequence[str] = (), memo: str = "") -> Fou
         )
     with ThreadPoolExecutor(READING_THREADS) as pool:
         described = list(pool.map(_frame_or_refusal, listed))
-        refused = [entry for entry in described if isinstance(entry, RefusedFrame)]
-        frames = [entry for entry in described if isinstance(entry, Frame)]
-        frames, repeated = _once_each(frames, memo)
-        _check_filters(frames, filters, prefix)
-        frames, unwanted = _of_filters(frames, filters)
-        frames, far = _near_the_others(frames)
+        refused = [entry for entry in described if isinstance(entry, RefusedFile)]
+        exposures = [entry for entry in described if isinstance(entry, Exposure)]
+        exposures, repeated = _once_each(exposures, memo)
+        _check_filters(exposures, filters, prefix)
+        exposures, unwanted = _of_filters(exposures, filters)
+        exposures, far = _near_the_others(exposures)
         refused += repeated + unwanted + far
-        if not frames:
+        if not exposures:
             raise ValueError(_nothing_left(prefix, refused))
-        frames = list(pool.map(lambda frame: _with_checksum(frame, memo), frames))
-    return FoundFrames(
-        frames=tuple(sorted(_with_version_warnings(frames), key=lambda frame: frame.object.uri)),
+        exposures = list(pool.map(lambda exposure: _with_checksum(exposure, memo), exposures))
+    return FoundExposures(
+        exposures=tuple(sorted(_with_version_warnings(exposures), key=lambda exposure: exposure.object.uri)),
         refused=tuple(sorted(refused, key=lambda entry: entry.uri)),
     )
 
 
-def _frame_or_refusal(listed: ListedObject) -> Frame | RefusedFrame:
+def _frame_or_refusal(listed: ListedObject) -> Exposure | RefusedFile:
     try:
         return describe(listed)
-    except FrameError as error:
-        return RefusedFrame(uri=listed.uri, reason=error.reason)
+    except RefusalError as error:
+        return RefusedFile(uri=listed.uri, reason=error.reason)
 
 
-def _check_filters(frames: Sequence[Frame], filters: Sequence[str], prefix: str) -> None:
-    observed = Counter(frame.band for frame in frames)
+def _check_filters(exposures: Sequence[Exposure], filters: Sequence[str], prefix: str) -> None:
+    observed = Counter(exposure.band for exposure in exposures)
     absent = sorted(set(filters) - set(observed))
     if absent:
         there = ", ".join(f"{name} ({count} frames)" for name, count in sorted(observed.items())) or "none"
         raise ValueError(f"filters: {', '.join(absent)} is in no frame under {prefix}; observed are: {there}")
 
 
-def _of_filters(frames: list[Frame], filters: Sequence[str]) -> tuple[list[Frame], list[RefusedFrame]]:
+def _of_filters(exposures: list[Exposure], filters: Sequence[str]) -> tuple[list[Exposure], list[RefusedFile]]:
     if not filters:
-        return frames, []
+        return exposures, []
     reason = f"is of a filter that was not asked for (filters: {', '.join(filters)})"
-    return _parted(frames, lambda frame: None if frame.band in filters else f"{reason}: {frame.band}")
+    return _parted(exposures, lambda exposure: None if exposure.band in filters else f"{reason}: {exposure.band}")
 
 
-def _once_each(frames: list[Frame], memo: str) -> tuple[list[Frame], list[RefusedFrame]]:
+def _once_each(exposures: list[Exposure], memo: str) -> tuple[list[Exposure], list[RefusedFile]]:
     """Keep one file per exposure and detector, and one exposure per name (products are named after it)."""
-    kept: dict[tuple[str, ...], Frame] = {}
-    names: dict[str, Frame] = {}
+    kept: dict[tuple[str, ...], Exposure] = {}
+    names: dict[str, Exposure] = {}
     refused = []
-    for frame in sorted(frames, key=lambda frame: (LEVELS.index(frame.level), frame.object.uri)):
-        earlier = kept.get(_identity(frame)) or names.get(frame.name)
+    for exposure in sorted(exposures, key=lambda exposure: (LEVELS.index(exposure.level), exposure.object.uri)):
+        earlier = kept.get(_identity(exposure)) or names.get(exposure.name)
         if earlier is not None:
-            refused.append(RefusedFrame(uri=frame.object.uri, reason=_repetition(frame, earlier, memo)))
+            refused.append(RefusedFile(uri=exposure.object.uri, reason=_repetition(exposure, earlier, memo)))
             continue
-        kept[_identity(frame)] = names[frame.name] = frame
+        kept[_identity(exposure)] = names[exposure.name] = exposure
     return list(kept.values()), refused
 
 
-def _identity(frame: Frame) -> tuple[str, ...]:
-    return (frame.program, frame.observation, frame.visit, frame.exposure, frame.detector)
+def _identity(exposure: Exposure) -> tuple[str, ...]:
+    return (exposure.program, exposure.observation, exposure.visit, exposure.exposure, exposure.detector)
 
 
-def _repetition(frame: Frame, earlier: Frame, memo: str) -> str:
-    if _identity(frame) != _identity(earlier):
+def _repetition(exposure: Exposure, earlier: Exposure, memo: str) -> str:
+    if _identity(exposure) != _identity(earlier):
         return f"has the same name as {earlier.object.uri}, but is another exposure; rename one of them"
-    if frame.level != earlier.level:
+    if exposure.level != earlier.level:
         return (
             f"is the same exposure as {earlier.object.uri}, which is taken because it is {earlier.level} and all "
-            f"settings act on it; to use this {frame.level} file, keep it under a prefix without the other"
+            f"settings act on it; to use this {exposure.level} file, keep it under a prefix without the other"
         )
-    same_size = frame.object.size == earlier.object.size
-    if same_size and checksum(frame.object.uri, memo).sha256 == checksum(earlier.object.uri, memo).sha256:
+    same_size = exposure.object.size == earlier.object.size
+    if same_size and checksum(exposure.object.uri, memo).sha256 == checksum(earlier.object.uri, memo).sha256:
         return f"is a duplicate of {earlier.object.uri} (the same bytes)"
     return f"is the same exposure as {earlier.object.uri}, in other bytes; keep one of them"
 
 
-def _near_the_others(frames: list[Frame]) -> tuple[list[Frame], list[RefusedFrame]]:
-    if len(frames) < FEWEST_FRAMES_FOR_FAR:
-        return frames, []
-    centres = np.array([footprint_centre(frame.footprint) for frame in frames])
+def _near_the_others(exposures: list[Exposure]) -> tuple[list[Exposure], list[RefusedFile]]:
+    if len(exposures) < FEWEST_FRAMES_FOR_FAR:
+        return exposures, []
+    centres = np.array([footprint_centre(exposure.footprint) for exposure in exposures])
     distances = separations_deg(centres, median_direction(centres))
-    if np.count_nonzero(distances <= FAR_DEG) <= len(frames) / 2:
-        return frames, []
+    if np.count_nonzero(distances <= FAR_DEG) <= len(exposures) / 2:
+        return exposures, []
     far = {
-        frame.object.uri: f"lies {distance:.2f} deg from the median of all frames: {frame.name} has a wrong pointing "
-        f"(RA_REF, DEC_REF, S_REGION) or belongs to another survey"
-        for frame, distance in zip(frames, distances, strict=True)
+        exposure.object.uri: f"lies {distance:.2f} deg from the median of all exposures: {exposure.name} has a wrong "
+        f"pointing (RA_REF, DEC_REF, S_REGION) or belongs to another survey"
+        for exposure, distance in zip(exposures, distances, strict=True)
         if distance > FAR_DEG
     }
-    return _parted(frames, lambda frame: far.get(frame.object.uri))
+    return _parted(exposures, lambda exposure: far.get(exposure.object.uri))
 
 
 def _parted(
-    frames: list[Frame], reason_against: Callable[[Frame], str | None]
-) -> tuple[list[Frame], list[RefusedFrame]]:
+    exposures: list[Exposure], reason_against: Callable[[Exposure], str | None]
+) -> tuple[list[Exposure], list[RefusedFile]]:
     """Part the frames into those without and those with a reason against them."""
     kept, refused = [], []
-    for frame in frames:
-        reason = reason_against(frame)
+    for exposure in exposures:
+        reason = reason_against(exposure)
         if reason is None:
-            kept.append(frame)
+            kept.append(exposure)
         else:
-            refused.append(RefusedFrame(uri=frame.object.uri, reason=reason))
+            refused.append(RefusedFile(uri=exposure.object.uri, reason=reason))
     return kept, refused
 
 
-def _nothing_left(prefix: str, refused: Sequence[RefusedFrame]) -> str:
+def _nothing_left(prefix: str, refused: Sequence[RefusedFile]) -> str:
     reasons = "; ".join(f"{entry.uri} {entry.reason}" for entry in refused[:SHOWN_REASONS])
     more = f"; and {len(refused) - SHOWN_REASONS} more" if len(refused) > SHOWN_REASONS else ""
     return f"none of the {len(refused)} files under {prefix} can take part: {reasons}{more}"
 
 
-def _with_checksum(frame: Frame, memo: str) -> Frame:
-    return frame.model_copy(update={"object": checksum(frame.object.uri, memo)})
+def _with_checksum(exposure: Exposure, memo: str) -> Exposure:
+    return exposure.model_copy(update={"object": checksum(exposure.object.uri, memo)})
 
 
-def _with_version_warnings(frames: Iterable[Frame]) -> list[Frame]:
+def _with_version_warnings(exposures: Iterable[Exposure]) -> list[Exposure]:
     """Warn of calibrated frames whose software or references differ from those of most others at their level."""
-    frames = list(frames)
+    exposures = list(exposures)
     usual: dict[str, tuple[str, str]] = {}
     for level in ("rate", "cal"):
-        versions = Counter(frame.calibration_version for frame in frames if frame.level == level)
-        contexts = Counter(frame.crds_context for frame in frames if frame.level == level)
+        versions = Counter(exposure.calibration_version for exposure in exposures if exposure.level == level)
+        contexts = Counter(exposure.crds_context for exposure in exposures if exposure.level == level)
         if versions:
             usual[level] = (_commonest(versions), _commonest(contexts))
-    return [_warned(frame, *usual[frame.level]) if frame.level in usual else frame for frame in frames]
+    return [
+        _warned(exposure, *usual[exposure.level]) if exposure.level in usual else exposure for exposure in exposures
+    ]
 
 
 def _commonest(counts: Counter[str]) -> str:
     return max(sorted(counts), key=lambda value: counts[value])
 
 
-def _warned(frame: Frame, usual_version: str, usual_context: str) -> Frame:
-    warnings = list(frame.warnings)
+def _warned(exposure: Exposure, usual_version: str, usual_context: str) -> Exposure:
+    warnings = list(exposure.warnings)
     for keyword, found, usual in (
-        ("CAL_VER", frame.calibration_version, usual_version),
-        ("CRDS_CTX", frame.crds_context, usual_context),
+        ("CAL_VER", exposure.calibration_version, usual_version),
+        ("CRDS_CTX", exposure.crds_context, usual_context),
     ):
         if found != usual:
             warnings.append(
-                f"{frame.object.name} has {keyword} = '{found}', most {frame.level} frames have '{usual}'; "
+                f"{exposure.object.name} has {keyword} = '{found}', most {exposure.level} frames have '{usual}'; "
                 f"calibrate all frames alike, best from uncal"
             )
-    return frame.model_copy(update={"warnings": tuple(warnings)})
+    return exposure.model_copy(update={"warnings": tuple(warnings)})

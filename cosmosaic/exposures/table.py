@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import pandas as pd
 
 from cosmosaic.geometry.grid import directions, footprint_centre
-from cosmosaic.records import Frame, RefusedFrame
+from cosmosaic.records import Exposure, RefusedFile
 
 TABLE_COLUMNS = {
     "uri": "string",
@@ -30,27 +30,27 @@ TABLE_COLUMNS = {
 }
 
 
-def frame_table(frames: Iterable[Frame], refused: Iterable[RefusedFrame]) -> pd.DataFrame:
+def found_table(exposures: Iterable[Exposure], refused: Iterable[RefusedFile]) -> pd.DataFrame:
     """Tabulate all files under the raw prefix, one row each, sorted by URI.
 
     ``ra`` and ``dec`` are the middle of the footprint in degrees, ICRS. What is not known of a refused file is missing.
     """
-    rows = [_accepted_row(frame) for frame in frames]
+    rows = [_accepted_row(exposure) for exposure in exposures]
     rows += [{"uri": entry.uri, "status": "refused", "reason": entry.reason} for entry in refused]
     table = pd.DataFrame(rows, columns=list(TABLE_COLUMNS)).astype(TABLE_COLUMNS)
     return table.sort_values("uri", ignore_index=True)
 
 
-def _accepted_row(frame: Frame) -> dict[str, object]:
-    ra, dec = directions(footprint_centre(frame.footprint))[0]
-    same_name = frame.model_dump(include=set(TABLE_COLUMNS) - {"warnings"})
+def _accepted_row(exposure: Exposure) -> dict[str, object]:
+    ra, dec = directions(footprint_centre(exposure.footprint))[0]
+    same_name = exposure.model_dump(include=set(TABLE_COLUMNS) - {"warnings"})
     return same_name | {
-        "uri": frame.object.uri,
-        "size": frame.object.size,
-        "sha256": frame.object.sha256,
-        "exposure_time_s": frame.exposure_time,
+        "uri": exposure.object.uri,
+        "size": exposure.object.size,
+        "sha256": exposure.object.sha256,
+        "exposure_time_s": exposure.exposure_time,
         "ra": float(ra),
         "dec": float(dec),
         "status": "accepted",
-        "warnings": "; ".join(frame.warnings),
+        "warnings": "; ".join(exposure.warnings),
     }

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable
 
-from cosmosaic.records import Frame
+from cosmosaic.records import Exposure
 from cosmosaic.survey import Survey
 
 
-def unused_settings(survey: Survey, frames: Iterable[Frame]) -> tuple[str, ...]:
+def unused_settings(survey: Survey, exposures: Iterable[Exposure]) -> tuple[str, ...]:
     """Tell which files of the user's are for a detector or a filter that no frame is of, one sentence each.
 
     Parameters
@@ -16,9 +16,9 @@ def unused_settings(survey: Survey, frames: Iterable[Frame]) -> tuple[str, ...]:
     frames
         All frames that take part.
     """
-    frames = list(frames)
-    detectors, bands = {frame.detector for frame in frames}, {frame.band for frame in frames}
-    pairs = {f"{frame.detector}_{frame.band}" for frame in frames}
+    exposures = list(exposures)
+    detectors, bands = {exposure.detector for exposure in exposures}, {exposure.band for exposure in exposures}
+    pairs = {f"{exposure.detector}_{exposure.band}" for exposure in exposures}
     return (
         *_unused("references.gain_maps", survey.references.gain_maps, detectors),
         *_unused("sky.wisp_templates", survey.sky.wisp_templates, pairs),

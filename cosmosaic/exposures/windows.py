@@ -6,7 +6,7 @@ from cosmosaic.geometry.grid import survey_grid
 from cosmosaic.geometry.sphere import GridError
 from cosmosaic.geometry.windows import clipped_to, in_larger_pixels, read_tiles, touched_tiles
 from cosmosaic.nircam import is_long_wavelength
-from cosmosaic.records import Frame, MosaicGrid, Windows
+from cosmosaic.records import Exposure, MosaicGrid, Windows
 from cosmosaic.storage import store
 from cosmosaic.survey import Survey
 
@@ -23,7 +23,7 @@ def named_tiles(survey: Survey) -> tuple[MosaicGrid, ...]:
     return read_tiles(store.read_bytes(source).decode(), source, survey.grid) if source else ()
 
 
-def frames_in_tiles(frames: tuple[Frame, ...], tiles: tuple[MosaicGrid, ...]) -> tuple[Frame, ...]:
+def exposures_in_tiles(exposures: tuple[Exposure, ...], tiles: tuple[MosaicGrid, ...]) -> tuple[Exposure, ...]:
     """Keep the frames that reach a tile that the user named; all frames where none is named.
 
     Raises
@@ -32,25 +32,26 @@ def frames_in_tiles(frames: tuple[Frame, ...], tiles: tuple[MosaicGrid, ...]) ->
         No frame reaches any.
     """
     if not tiles:
-        return frames
-    inside = tuple(frame for frame in frames if touched_tiles(tiles, frame.footprint))
-    if frames and not inside:
+        return exposures
+    inside = tuple(exposure for exposure in exposures if touched_tiles(tiles, exposure.footprint))
+    if exposures and not inside:
         raise GridError(
-            f"none of {len(frames)} frames reaches any of the {len(tiles)} tiles of grid.tiles; check the tiles' "
+            f"none of {len(exposures)} frames reaches any of the {len(tiles)} tiles of grid.tiles; check the tiles' "
             f"crpix, grid.tangent_ra, grid.tangent_dec and grid.rotation"
         )
     return inside
 
 
-def survey_windows(frames: Iterable[Frame], survey: Survey, tiles: tuple[MosaicGrid, ...]) -> dict[str, Windows]:
+def survey_windows(exposures: Iterable[Exposure], survey: Survey, tiles: tuple[MosaicGrid, ...]) -> dict[str, Windows]:
     """Return the windows of each filter: the same sky for all, in larger pixels at long wavelengths where asked.
 
     A frame that could not be calibrated counts too, so that its repair does not move the grid.
     """
-    frames = list(frames)
-    footprints = {frame.name: frame.footprint for frame in frames}
+    exposures = list(exposures)
+    footprints = {exposure.name: exposure.footprint for exposure in exposures}
     factors = {
-        frame.band: survey.grid.long_wavelength_factor if is_long_wavelength(frame.band) else 1 for frame in frames
+        exposure.band: survey.grid.long_wavelength_factor if is_long_wavelength(exposure.band) else 1
+        for exposure in exposures
     }
     windows: dict[str, Windows] = {}
     for band, factor in factors.items():

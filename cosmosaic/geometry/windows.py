@@ -207,14 +207,14 @@ class Plan(NamedTuple):
 
     tiles: tuple[MosaicGrid, ...]
     """Tiles that an exposure reaches, row by row."""
-    tiles_of_frame: dict[str, tuple[MosaicGrid, ...]]
-    frames_of_tile: dict[str, tuple[str, ...]]
+    tiles_of_exposure: dict[str, tuple[MosaicGrid, ...]]
+    exposures_of_tile: dict[str, tuple[str, ...]]
     """Names of exposures, sorted, by the tile's name."""
 
     def companions(self, tile: MosaicGrid) -> tuple[str, ...]:
         """Return all detectors of the exposures that reach a tile: weight thresholds depend on the whole exposure."""
-        exposures = {_exposure_of(name) for name in self.frames_of_tile[tile.tile]}
-        return tuple(name for name in self.tiles_of_frame if _exposure_of(name) in exposures)
+        exposures = {_exposure_of(name) for name in self.exposures_of_tile[tile.tile]}
+        return tuple(name for name in self.tiles_of_exposure if _exposure_of(name) in exposures)
 
 
 def make_plan(footprints: Mapping[str, Footprint], window: MosaicGrid, size: int = DEFAULT_TILE_PIXELS) -> Plan:
@@ -235,18 +235,18 @@ def make_plan(footprints: Mapping[str, Footprint], window: MosaicGrid, size: int
         An exposure lies outside the mosaic.
     """
     tiles = tiles_of(window, size)
-    tiles_of_frame = {name: touched_tiles(tiles, footprint) for name, footprint in sorted(footprints.items())}
-    outside = [name for name, touched in tiles_of_frame.items() if not touched]
+    tiles_of_exposure = {name: touched_tiles(tiles, footprint) for name, footprint in sorted(footprints.items())}
+    outside = [name for name, touched in tiles_of_exposure.items() if not touched]
     if outside:
         raise GridError(
             f"{', '.join(outside)}: lies outside the mosaic of {window.shape[0]} x {window.shape[1]} pixels; "
             f"remove it, or make the mosaic larger"
         )
-    frames_of_tile: dict[str, tuple[str, ...]] = {}
-    for name, touched in tiles_of_frame.items():
+    exposures_of_tile: dict[str, tuple[str, ...]] = {}
+    for name, touched in tiles_of_exposure.items():
         for tile in touched:
-            frames_of_tile[tile.tile] = (*frames_of_tile.get(tile.tile, ()), name)
-    return Plan(tuple(tile for tile in tiles if tile.tile in frames_of_tile), tiles_of_frame, frames_of_tile)
+            exposures_of_tile[tile.tile] = (*exposures_of_tile.get(tile.tile, ()), name)
+    return Plan(tuple(tile for tile in tiles if tile.tile in exposures_of_tile), tiles_of_exposure, exposures_of_tile)
 
 
 def _exposure_of(name: str) -> str:

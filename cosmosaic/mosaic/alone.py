@@ -7,7 +7,7 @@ from pathlib import Path
 from cosmosaic.cells.steps import lattice_of
 from cosmosaic.exposures.associations import make_associations
 from cosmosaic.exposures.band import Band
-from cosmosaic.exposures.exposure import describe_frame
+from cosmosaic.exposures.exposure import describe_exposure
 from cosmosaic.exposures.files import Cal
 from cosmosaic.exposures.patterns import write_exposure_sky
 from cosmosaic.mosaic.engines import BandInput, TiledEngine
@@ -61,9 +61,9 @@ def make_mosaic(
 
 
 def _band(paths: Sequence[Path], survey: Survey) -> Band:
-    frames = {frame.name: frame for frame in map(describe_frame, map(str, sorted(paths)))}
-    (association,) = make_associations(frames.values(), survey.name)
-    return Band(association, frames, {name: Cal(frames[name].object) for name in association.members})
+    exposures = {exposure.name: exposure for exposure in map(describe_exposure, map(str, sorted(paths)))}
+    (association,) = make_associations(exposures.values(), survey.name)
+    return Band(association, exposures, {name: Cal(exposures[name].object) for name in association.members})
 
 
 def _sky(band: Band, levels: Mapping[str, float], folder: Path) -> BandSky:

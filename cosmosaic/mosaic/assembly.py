@@ -16,7 +16,7 @@ from stcal.alignment import combine_sregions
 from stdatamodels.jwst.datamodels import ImageModel
 from stdatamodels.jwst.datamodels import open as open_model
 
-from cosmosaic.drizzle.summary import FrameSummary
+from cosmosaic.drizzle.summary import ExposureSummary
 from cosmosaic.drizzle.sums import SumsFile, read_patch, read_strip
 from cosmosaic.exposures.footprints import region_corners
 from cosmosaic.exposures.keywords import iso_date
@@ -83,7 +83,7 @@ def _add(sums: Floats, time_weight: float, exposure: int, propagated: bool, tota
 def combine(
     files: Mapping[str, Path],
     patches: Mapping[str, Path],
-    summaries: Sequence[FrameSummary],
+    summaries: Sequence[ExposureSummary],
     tile: MosaicGrid,
     settings: DrizzleSettings,
     pixel_scale_ratio: float,
@@ -168,7 +168,7 @@ def write_mosaic(
     tiles: Sequence[Path],
     window: MosaicGrid,
     template: Path,
-    summaries: Sequence[FrameSummary],
+    summaries: Sequence[ExposureSummary],
     settings: DrizzleSettings,
     path: Path,
 ) -> Path:
@@ -240,7 +240,7 @@ def _write_plane(file: BinaryIO, sources: Sequence[TileFile], plane: int, box: B
     file.write(b"\0" * (-(box.pixels * 4) % FITS_BLOCK))
 
 
-def _header_table(summaries: Sequence[FrameSummary]) -> bytes:
+def _header_table(summaries: Sequence[ExposureSummary]) -> bytes:
     """Return the headers of all exposures as in jwst's mosaics: extension HDRTAB, a row each."""
     rows = [summary.keywords for summary in sorted(summaries, key=lambda one: one.name)]
     columns = [_column(name, [row.get(name) for row in rows]) for name in sorted(set().union(*rows))]
@@ -264,7 +264,7 @@ def _column(name: str, values: list[bool | int | float | str | None]) -> fits.Co
 
 
 def _template_headers(
-    window: MosaicGrid, template: Path, summaries: Sequence[FrameSummary], settings: DrizzleSettings, path: Path
+    window: MosaicGrid, template: Path, summaries: Sequence[ExposureSummary], settings: DrizzleSettings, path: Path
 ) -> tuple[dict[str, fits.Header], bytes]:
     """Let jwst write the metadata with planes of one pixel, and give the headers their true shape."""
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
@@ -287,7 +287,7 @@ def _template_headers(
 
 
 def _described(
-    window: MosaicGrid, template: Path, summaries: Sequence[FrameSummary], settings: DrizzleSettings
+    window: MosaicGrid, template: Path, summaries: Sequence[ExposureSummary], settings: DrizzleSettings
 ) -> ImageModel:
     """Set the metadata that ``ResampleImage.update_output_model`` of jwst sets."""
     model = ImageModel()
@@ -312,7 +312,7 @@ def _described(
 
 
 def _describe_resample(
-    model: ImageModel, window: MosaicGrid, summaries: Sequence[FrameSummary], settings: DrizzleSettings
+    model: ImageModel, window: MosaicGrid, summaries: Sequence[ExposureSummary], settings: DrizzleSettings
 ) -> None:
     model.meta.resample.pointings = len({summary.group for summary in summaries})
     model.meta.resample.pixel_scale_ratio = scale_ratio(window, summaries)
@@ -322,7 +322,7 @@ def _describe_resample(
     model.meta.resample.weight_type = settings.weight_type
 
 
-def _describe_times(model: ImageModel, summaries: Sequence[FrameSummary]) -> None:
+def _describe_times(model: ImageModel, summaries: Sequence[ExposureSummary]) -> None:
     groups = {summary.group: summary for summary in sorted(summaries, key=lambda one: one.name, reverse=True)}
     exposure = model.meta.exposure
     exposure.exposure_time = exposure.effective_exposure_time = sum(one.exposure_time for one in groups.values())
@@ -332,7 +332,7 @@ def _describe_times(model: ImageModel, summaries: Sequence[FrameSummary]) -> Non
     exposure.measurement_time = None if None in measured else sum(time for time in measured if time is not None)
 
 
-def _describe_dates(model: ImageModel, summaries: Sequence[FrameSummary]) -> None:
+def _describe_dates(model: ImageModel, summaries: Sequence[ExposureSummary]) -> None:
     """Set the start of the first and the end of the last exposure, in all keywords for them."""
     if not summaries:
         return
@@ -350,13 +350,13 @@ def _describe_dates(model: ImageModel, summaries: Sequence[FrameSummary]) -> Non
     observation.date, observation.time = iso_date(start).split("T")
 
 
-def scale_ratio(window: MosaicGrid, summaries: Sequence[FrameSummary]) -> float:
+def scale_ratio(window: MosaicGrid, summaries: Sequence[ExposureSummary]) -> float:
     """Return output over input pixel scale, the latter of the first exposure by name, as in jwst."""
     first = min(summaries, key=lambda one: one.name)
     return window.pixel_scale_mas / 1000.0 / first.pixel_scale_arcsec
 
 
-def _footprint(window: MosaicGrid, summaries: Sequence[FrameSummary]) -> str:
+def _footprint(window: MosaicGrid, summaries: Sequence[ExposureSummary]) -> str:
     wcs = grid_wcs(window)
     corners = wcs.footprint()
     regions = [np.array(region_corners(one.s_region)) for one in summaries]

@@ -47,13 +47,13 @@ class BandInput:
 
     def columns(self, window: MosaicGrid) -> dict[str, Any]:
         """The columns of the run table about a mosaic's exposures."""
-        frames = [self.band.frames[name] for name in self.members(window)]
+        exposures = [self.band.exposures[name] for name in self.members(window)]
         return {
             "filter": self.band.name,
             "tile": window.tile,
-            "frames": " ".join(frame.name for frame in frames),
-            "frames_sha256": " ".join(frame.object.sha256 for frame in frames),
-            "exposure_time_s": sum(frame.exposure_time for frame in frames),
+            "frames": " ".join(exposure.name for exposure in exposures),
+            "frames_sha256": " ".join(exposure.object.sha256 for exposure in exposures),
+            "exposure_time_s": sum(exposure.exposure_time for exposure in exposures),
         }
 
     def stem(self, window: MosaicGrid) -> str:
@@ -137,7 +137,7 @@ class TiledEngine:
         return self.job.submit(step, given.label(window))
 
     def _combined(self, tile: MosaicGrid) -> CombinedTile:
-        names, patches = self.plan.frames_of_tile[tile.tile], self.flagged.patches
+        names, patches = self.plan.exposures_of_tile[tile.tile], self.flagged.patches
         first = () if self.input_scale_arcsec else (min(self.drizzled),)
         step = CombineTile(
             sums={name: self.drizzled[name].sums[tile.tile] for name in names},

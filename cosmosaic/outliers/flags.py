@@ -30,7 +30,7 @@ FloatImage = NDArray[np.float32]
 DepthImage = NDArray[np.uint8]
 
 
-class Reference(NamedTuple):
+class TileReference(NamedTuple):
     """The reference for exposures in a rectangle of the lattice."""
 
     box: Box
@@ -39,16 +39,16 @@ class Reference(NamedTuple):
     depth: DepthImage
     """Number of exposures in it, at most 255."""
 
-    def under(self, light: "LitBox") -> "Reference":
+    def under(self, light: "LitBox") -> "TileReference":
         """Keep the reference for one exposure: the pixels that its light reaches, and their neighbours."""
         box = light.box.padded(1).intersection(self.box) if light.box.pixels else light.box
         if not box.pixels:
-            return Reference(box, self.image[:0, :0], self.depth[:0, :0])
+            return TileReference(box, self.image[:0, :0], self.depth[:0, :0])
         lit = np.pad(light.pixels, 1)
         near = maximum_filter(lit, size=3, mode="constant")[box.within(light.box.padded(1))] > 0
         window = box.within(self.box)
         image, depth = np.where(near, self.image[window], np.float32(np.nan)), np.where(near, self.depth[window], 0)
-        return Reference(box, image, depth.astype(np.uint8))
+        return TileReference(box, image, depth.astype(np.uint8))
 
 
 class LitBox:
@@ -68,7 +68,7 @@ class LitBox:
         return np.unpackbits(np.concatenate(self._strips), axis=1, count=self.box.width)
 
 
-def write_reference(reference: Reference, path: Path) -> Path:
+def write_reference(reference: TileReference, path: Path) -> Path:
     """Write rectangle, image and depth, one after the other in numpy's format."""
     with path.open("wb") as file:
         np.save(file, np.array(reference.box, dtype=np.int64))
@@ -77,10 +77,10 @@ def write_reference(reference: Reference, path: Path) -> Path:
     return path
 
 
-def read_reference(path: Path) -> Reference:
+def read_reference(path: Path) -> TileReference:
     """Read a file of `write_reference`."""
     with path.open("rb") as file:
-        return Reference(Box(*np.load(file).tolist()), np.load(file), np.load(file))
+        return TileReference(Box(*np.load(file).tolist()), np.load(file), np.load(file))
 
 
 def lowest_weight(samples: Sequence[FloatImage], fraction: float) -> float:
@@ -166,7 +166,7 @@ def _blot(
     return blotted, depths
 
 
-def blot(reference: Reference, pixel_map: PixelMap) -> tuple[FloatImage, DepthImage]:
+def blot(reference: TileReference, pixel_map: PixelMap) -> tuple[FloatImage, DepthImage]:
     """Interpolate a reference image bilinearly to an exposure's pixels.
 
     Agrees with ``blot_image(..., interp="linear")`` of the drizzle package, as `stcal` uses it: where one of the

@@ -178,7 +178,7 @@ def flag_outliers(
     references = {
         tile.tile: job.submit(
             MakeReference(
-                sums={name: drizzled[name].sums[tile.tile] for name in plan.frames_of_tile[tile.tile]},
+                sums={name: drizzled[name].sums[tile.tile] for name in plan.exposures_of_tile[tile.tile]},
                 summaries={name: drizzled[name].summary for name in plan.companions(tile)},
                 tile=tile,
                 fraction=survey.outliers.weight_threshold,
@@ -193,8 +193,8 @@ def flag_outliers(
                 exposure=exposures[name],
                 sky=sky.of(name),
                 places=drizzled[name].places,
-                compared=tuple(references[tile.tile][name] for tile in plan.tiles_of_frame[name]),
-                tiles=plan.tiles_of_frame[name],
+                compared=tuple(references[tile.tile][name] for tile in plan.tiles_of_exposure[name]),
+                tiles=plan.tiles_of_exposure[name],
                 treatment=survey.sky.treatment,
                 thresholds=survey.outliers,
                 drizzle=survey.drizzle,

@@ -22,7 +22,7 @@ from cosmosaic.geometry.windows import Box, box_of, covering
 from cosmosaic.outliers.flags import (
     OUTLIER,
     LitBox,
-    Reference,
+    TileReference,
     blot,
     flag_outliers,
     lowest_weight,
@@ -69,7 +69,7 @@ def make_reference(
     # A pixel more on each side: a reference must not end earlier because other exposures do.
     box = box_of(tile).padded(REFERENCE_MARGIN).intersection(reached.padded(1))
     lights = {source: LitBox(source.box) for source in sources.values()}
-    reference = Reference(box, *_median(members, thresholds, box, lights))
+    reference = TileReference(box, *_median(members, thresholds, box, lights))
     return Made(
         references={
             name: write_reference(reference.under(lights[source]), folder / f"{name}_{tile.tile}_reference.npy")
@@ -206,7 +206,7 @@ def _group_strip(
         return np.where((weight >= threshold) & (weight > 0), science / weight, np.float32(np.nan))
 
 
-def _merged(references: Sequence[Path], box: Box) -> Reference:
+def _merged(references: Sequence[Path], box: Box) -> TileReference:
     """Join the parts of a reference, which overlap by their margins."""
     image = np.full((box.height, box.width), np.nan, dtype=np.float32)
     depth = np.zeros((box.height, box.width), dtype=np.uint8)
@@ -216,4 +216,4 @@ def _merged(references: Sequence[Path], box: Box) -> Reference:
         window = part.box.within(box)
         image[window][known] = part.image[known]
         depth[window][known] = part.depth[known]
-    return Reference(box, image, depth)
+    return TileReference(box, image, depth)

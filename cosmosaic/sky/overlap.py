@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cosmosaic.cells.survey import CellSurvey, Exposure
+from cosmosaic.cells.survey import CellExposure, CellSurvey
 from cosmosaic.sky.pedestal import Level
 from cosmosaic.sky.solution import SkySolution
 
@@ -30,7 +30,7 @@ HUBER_SIGMA = 2.0
 LARGEST_PULL = 4.0
 
 
-class Step(NamedTuple):
+class OverlapStep(NamedTuple):
     """Level of one exposure minus that of another, where they see the same sky."""
 
     first: str
@@ -64,7 +64,7 @@ class Solution(NamedTuple):
     overlap's mean differs from its detector's by ``structure * sqrt(1 / fraction - 1)``."""
 
 
-def measure_steps(survey: CellSurvey, cells: Flags) -> list[Step]:
+def measure_steps(survey: CellSurvey, cells: Flags) -> list[OverlapStep]:
     """Measure the step between the levels of every two overlapping exposures.
 
     Parameters
@@ -78,7 +78,7 @@ def measure_steps(survey: CellSurvey, cells: Flags) -> list[Step]:
     return [step for a, b in pairs if (step := _step(survey, cells, a, b)) is not None]
 
 
-def solve_levels(steps: list[Step], pedestals: Mapping[str, Level]) -> Solution:
+def solve_levels(steps: list[OverlapStep], pedestals: Mapping[str, Level]) -> Solution:
     """Find the levels that fit all steps and pedestals best.
 
     The level of an exposure is the mean over all of it, and an overlap's mean differs from that by the plane of the
@@ -144,7 +144,7 @@ def _planes(pedestals: Mapping[str, Level]) -> dict[str, tuple[Floats, Floats]]:
     return dict(zip(pedestals, zip(part * slopes, part * variance, strict=True), strict=True))
 
 
-def _between_means(step: Step, planes: Mapping[str, tuple[Floats, Floats]]) -> tuple[float, float]:
+def _between_means(step: OverlapStep, planes: Mapping[str, tuple[Floats, Floats]]) -> tuple[float, float]:
     """The step between the means of two whole exposures, and its error."""
     (first, first_variance), (second, second_variance) = planes[step.first], planes[step.second]
     a, b = np.array(step.middles)
@@ -182,7 +182,7 @@ def _agreement(pull: Floats, share: Floats, which: Flags, lowest: float) -> floa
     return float(np.clip(np.sqrt(excess), max(lowest, 0.2), 5.0))
 
 
-def connected_groups(names: list[str], steps: list[Step]) -> list[list[str]]:
+def connected_groups(names: list[str], steps: list[OverlapStep]) -> list[list[str]]:
     """Sort exposures into sets that overlaps connect."""
     leader = {name: name for name in names}
 
@@ -199,7 +199,7 @@ def connected_groups(names: list[str], steps: list[Step]) -> list[list[str]]:
     return list(groups.values())
 
 
-def common_window(first: Exposure, second: Exposure) -> Iterator[tuple[Window, Window, Window]]:
+def common_window(first: CellExposure, second: CellExposure) -> Iterator[tuple[Window, Window, Window]]:
     """Yield the window that two exposures share, in cells of the lattice and of each; nothing if they do not."""
     low = np.maximum(first.origin, second.origin)
     high = np.minimum(np.add(first.origin, first.mean.shape), np.add(second.origin, second.mean.shape))
@@ -241,11 +241,11 @@ def tied(levels: Mapping[str, Level], kept: SkySolution, survey: CellSurvey) -> 
     return {name: stay[name] if name in stay else shifted(name) for name in levels}
 
 
-def _common_cells(first: Exposure, second: Exposure) -> int:
+def _common_cells(first: CellExposure, second: CellExposure) -> int:
     return sum(int(np.count_nonzero(first.usable[a] & second.usable[b])) for _, a, b in common_window(first, second))
 
 
-def _step(survey: CellSurvey, cells: Flags, first: Exposure, second: Exposure) -> Step | None:
+def _step(survey: CellSurvey, cells: Flags, first: CellExposure, second: CellExposure) -> OverlapStep | None:
     windows = list(common_window(first, second))
     if not windows:
         return None
@@ -266,10 +266,10 @@ def _step(survey: CellSurvey, cells: Flags, first: Exposure, second: Exposure) -
     # What is masked within the overlap does not make it narrower.
     shared = int(np.count_nonzero(first.usable[a] & second.usable[b]))
     middles = _middle(first, a, used, near), _middle(second, b, used, near)
-    return Step(first.name, second.name, value, error, pixels, shared / smaller, middles)
+    return OverlapStep(first.name, second.name, value, error, pixels, shared / smaller, middles)
 
 
-def _middle(exposure: Exposure, window: Window, used: Flags, near: Flags) -> Position:
+def _middle(exposure: CellExposure, window: Window, used: Flags, near: Flags) -> Position:
     (x, y), (x0, y0) = exposure.detector_position, exposure.middle
     return float(np.mean(x[window][used][near])) - x0, float(np.mean(y[window][used][near])) - y0
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cosmosaic.cells.survey import FEWEST_FOR_LEVEL, CellSurvey, Exposure, NoSkyError
+from cosmosaic.cells.survey import FEWEST_FOR_LEVEL, CellExposure, CellSurvey, NoSkyError
 from cosmosaic.statistics import LOWER_SIGMA, gaussian_mode
 
 Floats = NDArray[np.floating]
@@ -26,7 +26,7 @@ class Level(NamedTuple):
     slope_errors: Slopes = (0.0, 0.0)
 
 
-def pedestal(exposure: Exposure, used: Flags, blocks: NDArray[np.int64]) -> Level:
+def pedestal(exposure: CellExposure, used: Flags, blocks: NDArray[np.int64]) -> Level:
     """Measure the level of a detector.
 
     A plane, which no mode survives, is taken out first and its mean over the detector put back. A detector that

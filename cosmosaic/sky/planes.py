@@ -13,7 +13,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from cosmosaic.cells.survey import CellSurvey, Exposure, differences, without_patterns
+from cosmosaic.cells.survey import CellExposure, CellSurvey, differences, without_patterns
 from cosmosaic.exposures.patterns import Patterns
 from cosmosaic.sky.overlap import common_window
 from cosmosaic.sky.pedestal import Level
@@ -100,7 +100,7 @@ def _normal_equations(survey: CellSurvey, used: Mapping[str, Flags]) -> tuple[Fl
     return matrix.reshape(right.size, right.size), right.ravel()
 
 
-def _terms(exposure: Exposure) -> Floats:
+def _terms(exposure: CellExposure) -> Floats:
     x, y = (
         np.nan_to_num(position) - middle
         for position, middle in zip(exposure.detector_position, exposure.middle, strict=True)

@@ -9,7 +9,7 @@ cannot be told from the sky.
 import numpy as np
 from numpy.typing import NDArray
 
-from cosmosaic.cells.survey import CellSurvey, Exposure, differences, without_patterns
+from cosmosaic.cells.survey import CellExposure, CellSurvey, differences, without_patterns
 from cosmosaic.exposures.patterns import Patterns
 
 Floats = NDArray[np.floating]
@@ -57,11 +57,11 @@ def _nodes(stripes: dict[str, Floats]) -> Patterns:
     return {name: [values[:, None]] for name, values in stripes.items()}
 
 
-def _number_of_bins(exposure: Exposure) -> int:
+def _number_of_bins(exposure: CellExposure) -> int:
     return max(1, exposure.detector_rows // BIN_PIXELS)
 
 
-def _row_bins(exposure: Exposure) -> NDArray[np.int64]:
+def _row_bins(exposure: CellExposure) -> NDArray[np.int64]:
     _, y = exposure.detector_position
     bins = _number_of_bins(exposure)
     return np.clip(np.where(exposure.usable, (y + 0.5) * bins, 0), 0, bins - 1).astype(np.int64)

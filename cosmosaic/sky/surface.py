@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from cosmosaic.cells.survey import CellSurvey, Exposure, stack, sums_on_detector
+from cosmosaic.cells.survey import CellExposure, CellSurvey, stack, sums_on_detector
 from cosmosaic.exposures.patterns import Patterns
 from cosmosaic.source_light import grown, smooth_background
 
@@ -62,7 +62,7 @@ def _large(sources: Flags) -> Flags:
     return sources & (sizes[labels] >= LARGE_CELLS)
 
 
-def _nodes(exposure: Exposure, values: Floats) -> Floats:
+def _nodes(exposure: CellExposure, values: Floats) -> Floats:
     """Mean of an exposure's cells in equal parts of the detector; parts without data take the exposure's mean."""
     total, number = sums_on_detector(exposure, values, exposure.usable, NODES)
     return total / np.maximum(number, 1)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cosmosaic.cells.survey import FEWEST_FOR_LEVEL, CellSurvey, Exposure, differences
+from cosmosaic.cells.survey import FEWEST_FOR_LEVEL, CellExposure, CellSurvey, differences
 from cosmosaic.sky.pedestal import EVEN_SPREAD, Level, plane_of
 from cosmosaic.statistics import gaussian_mode
 
@@ -116,7 +116,7 @@ def is_full_of_light(unseen: Unseen, pixel_rms: float) -> bool:
     return max(unseen.rms, EVEN_SPREAD * unseen.slope) >= LARGEST_RMS * pixel_rms
 
 
-def _unseen(exposure: Exposure, excess: Floats, used: Flags, free: Flags) -> Unseen:
+def _unseen(exposure: CellExposure, excess: Floats, used: Flags, free: Flags) -> Unseen:
     if np.count_nonzero(free) < FEWEST_FOR_LEVEL:
         # Sources fill it.
         return Unseen(gaussian_mode(exposure.mean[exposure.usable])[1] ** 2, 0.0, 0.0)
@@ -140,7 +140,7 @@ def _covariance(first: Floats, second: Floats) -> tuple[float, float]:
     return float(products.mean()), float(products.std() / np.sqrt(products.size))
 
 
-def _common_slope(exposure: Exposure, own: Floats, others: Floats, cells: Flags) -> float:
+def _common_slope(exposure: CellExposure, own: Floats, others: Floats, cells: Flags) -> float:
     x, y = exposure.from_middle(cells)
     first, second = plane_of(own, x, y), plane_of(others, x, y)
     return float(np.max(np.where(first * second > 0, np.minimum(np.abs(first), np.abs(second)), 0.0)))

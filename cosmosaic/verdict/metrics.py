@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from cosmosaic.cells.survey import CellSurvey, Exposure, sums_on_detector
+from cosmosaic.cells.survey import CellExposure, CellSurvey, sums_on_detector
 from cosmosaic.geometry.windows import CELL_PIXELS
 from cosmosaic.records import State
 from cosmosaic.sky.zero import NO_EMPTY_SKY
@@ -192,7 +192,7 @@ def _worst_of(found: Mapping[str, tuple[float, float]]) -> tuple[str, float, flo
     return worst, *found[worst]
 
 
-def _stripe_rms(exposure: Exposure, residual: Floats, axis: int) -> tuple[float, float]:
+def _stripe_rms(exposure: CellExposure, residual: Floats, axis: int) -> tuple[float, float]:
     """Rms of the means of rows (axis 1) or columns (axis 0), 16 pixels wide, without their noise."""
     used = np.isfinite(residual)
     if not used.any():
@@ -219,7 +219,7 @@ def own_light(survey: CellSurvey, residuals: Mapping[str, Floats], unit: float) 
     return judged_metric("detector", value, error, worst, message)
 
 
-def _fixed_light(exposures: list[Exposure], residuals: Mapping[str, Floats], unit: float) -> tuple[float, float]:
+def _fixed_light(exposures: list[CellExposure], residuals: Mapping[str, Floats], unit: float) -> tuple[float, float]:
     """Rms over a detector of the light that all its exposures have at the same places.
 
     Only products of different exposures are averaged, to which neither noise nor 1/f stripes contribute.
@@ -237,7 +237,7 @@ def _fixed_light(exposures: list[Exposure], residuals: Mapping[str, Floats], uni
     return _root(value, scatter)
 
 
-def _detector_map(exposure: Exposure, residual: Floats, size: int) -> Floats:
+def _detector_map(exposure: CellExposure, residual: Floats, size: int) -> Floats:
     used = np.isfinite(residual)
     total, number = sums_on_detector(exposure, residual, used, size)
     return np.where(number >= 0.25 * PATTERN_CELLS**2, total / np.maximum(number, 1), np.nan)

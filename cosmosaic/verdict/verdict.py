@@ -21,7 +21,7 @@ from cosmosaic.sky.methods import (
     look_for_light,
     values_of,
 )
-from cosmosaic.sky.overlap import Solution, Step, measure_steps, solve_levels
+from cosmosaic.sky.overlap import OverlapStep, Solution, measure_steps, solve_levels
 from cosmosaic.sky.pedestal import pedestals
 from cosmosaic.sky.planes import detilt
 from cosmosaic.sky.stripes import destripe
@@ -243,7 +243,7 @@ class _HeldOut(NamedTuple):
     """What the blocks tell that no solution may use."""
 
     solution: Solution
-    steps: list[Step]
+    steps: list[OverlapStep]
     corrections: dict[str, float]
     """What was taken off each pedestal for the light in its sky, MJy/sr."""
 

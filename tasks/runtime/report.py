@@ -14,7 +14,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.states import Completed, Failed, State
 from rich.table import Table
 
-from cosmosaic.exposures.search import FoundFrames
+from cosmosaic.exposures.search import FoundExposures
 from cosmosaic.preview.thumbnails import THUMBNAIL_SUFFIX
 from cosmosaic.processes import workers
 from cosmosaic.processes.workers import WorkerPlan
@@ -79,7 +79,7 @@ def _children(plan: WorkerPlan) -> Iterator[None]:
         workers.stop_workers()
 
 
-def finish_run(run: Run, found: FoundFrames, rows_of: Mapping[str, Mapping[str, Any]] | None = None) -> State:
+def finish_run(run: Run, found: FoundExposures, rows_of: Mapping[str, Mapping[str, Any]] | None = None) -> State:
     """Wait for the products, record the run, print its summary, return its final state.
 
     Parameters
@@ -101,7 +101,9 @@ def finish_run(run: Run, found: FoundFrames, rows_of: Mapping[str, Mapping[str, 
     return state
 
 
-def record_run(run: Run, rows: list[dict[str, Any]], state: str, error: str, found: FoundFrames | None = None) -> None:
+def record_run(
+    run: Run, rows: list[dict[str, Any]], state: str, error: str, found: FoundExposures | None = None
+) -> None:
     """Write the run's rows, or one row without a product if nothing was made."""
     executed = [record.result for record in run.ledger.executed if record.result]
     parameters = run.survey.model_dump_json(exclude={"resources", "cleanup"})

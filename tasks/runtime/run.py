@@ -23,7 +23,7 @@ from prefect.task_runners import TaskRunner
 from rich.console import Console
 
 from cosmosaic.calibrate import references
-from cosmosaic.exposures.search import FoundFrames
+from cosmosaic.exposures.search import FoundExposures
 from cosmosaic.processes import workers
 from cosmosaic.steps.declaration import Made, Outputs, Step
 from cosmosaic.steps.files import File, Many
@@ -183,13 +183,13 @@ class Run:
         self.console.print(f"{'':>9} {text}", highlight=False, markup=False, soft_wrap=True)
         get_run_logger().info(text)
 
-    def name_after(self, found: FoundFrames) -> None:
+    def name_after(self, found: FoundExposures) -> None:
         """Name the run in the UI after its frames and filters, and estimate its steps for the progress bar."""
-        bands = {frame.band for frame in found.frames}
-        name = f"{self.survey.name}: {counted(len(found.frames), 'frame')}, {counted(len(bands), 'filter')}"
+        bands = {exposure.band for exposure in found.exposures}
+        name = f"{self.survey.name}: {counted(len(found.exposures), 'frame')}, {counted(len(bands), 'filter')}"
         with get_client(sync_client=True) as client:
             client.update_flow_run(UUID(self.id), name=name)
-        self.ledger.expected = expected_steps(self.survey, len(found.frames), len(bands))
+        self.ledger.expected = expected_steps(self.survey, len(found.exposures), len(bands))
 
     def wait(self) -> None:
         """Wait until every step that was submitted has ended."""

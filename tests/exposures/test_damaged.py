@@ -9,8 +9,8 @@ from astropy.io import fits
 from real import real
 
 from cosmosaic.drizzle.exposure import ExposureError, light_of, read_exposure, write_flagged
-from cosmosaic.exposures.exposure import describe_frame
-from cosmosaic.exposures.headers import FrameError
+from cosmosaic.exposures.exposure import describe_exposure
+from cosmosaic.exposures.headers import RefusalError
 from cosmosaic.survey import SkySettings
 
 CARD_BYTES = 80
@@ -50,9 +50,9 @@ def damaged(cal: Path, seed: int) -> bytes:
 def accepted(path: Path) -> bool:
     """Whether an exposure is taken; where it is, its light is finite and its published copy can be read."""
     try:
-        describe_frame(str(path))
+        describe_exposure(str(path))
         exposure = read_exposure(path, 0.1)
-    except (FrameError, ExposureError) as error:
+    except (RefusalError, ExposureError) as error:
         if path.name not in str(error):
             raise
         return False

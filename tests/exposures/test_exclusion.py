@@ -3,21 +3,21 @@
 import pytest
 
 from cosmosaic.exposures.exclusion import exclude
-from cosmosaic.exposures.search import FoundFrames
-from cosmosaic.records import Frame, StoredObject
+from cosmosaic.exposures.search import FoundExposures
+from cosmosaic.records import Exposure, StoredObject
 
 
-def frame(name, level="cal"):
+def exposure(name, level="cal"):
     stored = StoredObject(uri=f"/raw/{name}_{level}.fits", sha256="", size=1)
-    return Frame(
+    return Exposure(
         object=stored, level=level, program="1", observation="1", visit="1", exposure="1",
         detector=name.rsplit("_", 1)[-1].upper(), filter="F150W", pupil="CLEAR", subarray="FULL",
         start="2023-01-01T00:00:00", exposure_time=1.0, footprint=((0.0, 0.0), (0.0, 1.0), (1.0, 0.0)),
     )  # fmt: skip
 
 
-FOUND = FoundFrames(
-    tuple(frame(f"jw01_{number}_{detector}") for number in (1, 2) for detector in ("nrca1", "nrca3")), ()
+FOUND = FoundExposures(
+    tuple(exposure(f"jw01_{number}_{detector}") for number in (1, 2) for detector in ("nrca1", "nrca3")), ()
 )
 
 
@@ -31,7 +31,7 @@ FOUND = FoundFrames(
 )
 def test_what_matches_is_left_out_with_its_reason(pattern, left):
     excluded = exclude(FOUND, {pattern: "scattered light"})
-    assert [each.name for each in excluded.found.frames] == left
+    assert [each.name for each in excluded.found.exposures] == left
     assert len(excluded.found.refused) == 4 - len(left)
     assert {entry.reason for entry in excluded.found.refused} == {"is excluded: scattered light"}
     assert set(excluded.reasons.values()) == {"scattered light"}

@@ -13,11 +13,11 @@ from real import FOLDER, real
 from test_frames import asdf_hdu
 
 from cosmosaic.drizzle.exposure import read_exposure
-from cosmosaic.exposures.exposure import describe_frame
+from cosmosaic.exposures.exposure import describe_exposure
 from cosmosaic.exposures.footprints import outline_of, outside_arcsec, read_footprint, region_corners, region_text
-from cosmosaic.exposures.headers import FrameError, FrameHeaders
+from cosmosaic.exposures.headers import FileHeaders, RefusalError
 from cosmosaic.exposures.wcs import wcs_corners
-from cosmosaic.records import Frame
+from cosmosaic.records import Exposure
 
 
 @pytest.fixture(scope="module")
@@ -33,24 +33,26 @@ def changed(cal: Path, folder: Path, change: Callable[[fits.HDUList], None]) -> 
     return path
 
 
-def described(cal: Path, folder: Path, change: Callable[[fits.HDUList], None]) -> Frame:
-    return describe_frame(str(changed(cal, folder, change)))
+def described(cal: Path, folder: Path, change: Callable[[fits.HDUList], None]) -> Exposure:
+    return describe_exposure(str(changed(cal, folder, change)))
 
 
 def test_a_real_exposure_lies_where_its_wcs_puts_its_pixels(cal: Path) -> None:
-    frame = describe_frame(str(cal))
-    assert frame.warnings == ()
+    exposure = describe_exposure(str(cal))
+    assert exposure.warnings == ()
     wcs = read_exposure(cal).wcs
-    for corner, (x, y) in zip(frame.footprint, [(-0.5, -0.5), (99.5, -0.5), (99.5, 99.5), (-0.5, 99.5)], strict=True):
+    for corner, (x, y) in zip(
+        exposure.footprint, [(-0.5, -0.5), (99.5, -0.5), (99.5, 99.5), (-0.5, 99.5)], strict=True
+    ):
         np.testing.assert_allclose(corner, wcs(x, y, with_bounding_box=False), atol=1e-10)
-    assert frame.footprint == read_footprint(cal) == read_exposure(cal).footprint
+    assert exposure.footprint == read_footprint(cal) == read_exposure(cal).footprint
     stated = region_corners(fits.getval(cal, "S_REGION", "SCI"))
-    assert max(outside_arcsec(stated, frame.footprint), outside_arcsec(frame.footprint, stated)) < 0.1
+    assert max(outside_arcsec(stated, exposure.footprint), outside_arcsec(exposure.footprint, stated)) < 0.1
 
 
 def test_without_s_region_it_lies_there_too(cal: Path, tmp_path: Path) -> None:
-    frame = described(cal, tmp_path, lambda hdus: hdus["SCI"].header.remove("S_REGION"))
-    assert frame.footprint == describe_frame(str(cal)).footprint
+    exposure = described(cal, tmp_path, lambda hdus: hdus["SCI"].header.remove("S_REGION"))
+    assert exposure.footprint == describe_exposure(str(cal)).footprint
 
 
 def test_an_s_region_that_is_left_behind_is_told_and_not_used(cal: Path, tmp_path: Path) -> None:
@@ -58,9 +60,9 @@ def test_an_s_region_that_is_left_behind_is_told_and_not_used(cal: Path, tmp_pat
         header = hdus["SCI"].header
         header["S_REGION"] = region_text(tuple((ra, dec + 2 / 3600) for ra, dec in region_corners(header["S_REGION"])))
 
-    frame = described(cal, tmp_path, shift)
-    assert frame.footprint == describe_frame(str(cal)).footprint
-    (warning,) = frame.warnings
+    exposure = described(cal, tmp_path, shift)
+    assert exposure.footprint == describe_exposure(str(cal)).footprint
+    (warning,) = exposure.warnings
     assert "S_REGION lies 2.0 arcsec beside its WCS" in warning
 
 
@@ -78,7 +80,7 @@ def test_a_window_that_was_cut_out_of_an_exposure_is_refused(cal: Path, tmp_path
             if hdu.is_image and hdu.data is not None:
                 hdu.data = hdu.data[20:80, 30:90]
 
-    with pytest.raises(FrameError, match=r"has 60 x 60 pixels, but its WCS \(gwcs\) is of 100 x 100"):
+    with pytest.raises(RefusalError, match=r"has 60 x 60 pixels, but its WCS \(gwcs\) is of 100 x 100"):
         described(cal, tmp_path, cut)
 
 
@@ -91,8 +93,10 @@ def test_a_window_whose_wcs_tells_no_size_is_judged_by_its_subarray(cal: Path, t
         hdus[0].header["SUBSIZE1"] = hdus[0].header["SUBSIZE2"] = size
 
     (tmp_path / "a").mkdir()
-    assert described(cal, tmp_path / "a", lambda hdus: put(hdus, 100)).footprint == describe_frame(str(cal)).footprint
-    with pytest.raises(FrameError, match=r"SUBSIZE1, SUBSIZE2 are of 2048 x 2048"):
+    assert (
+        described(cal, tmp_path / "a", lambda hdus: put(hdus, 100)).footprint == describe_exposure(str(cal)).footprint
+    )
+    with pytest.raises(RefusalError, match=r"SUBSIZE1, SUBSIZE2 are of 2048 x 2048"):
         described(cal, tmp_path, lambda hdus: put(hdus, 2048))
 
 
@@ -105,13 +109,13 @@ def test_a_damaged_tree_is_refused_by_name(cal: Path, tmp_path: Path, damage: by
         start = hdus["ASDF"].fileinfo()["datLoc"] + place
     content[start : start + len(damage)] = damage
     path.write_bytes(content)
-    assert footprint_or_reason(path) in ("no WCS", describe_frame(str(cal)).footprint)
+    assert footprint_or_reason(path) in ("no WCS", describe_exposure(str(cal)).footprint)
 
 
 def footprint_or_reason(path: Path) -> object:
     try:
-        return describe_frame(str(path)).footprint
-    except FrameError as error:
+        return describe_exposure(str(path)).footprint
+    except RefusalError as error:
         return "no WCS" if error.reason.startswith("has no WCS") else str(error)
 
 
@@ -119,7 +123,7 @@ def test_a_calibrated_frame_without_wcs_is_refused(cal: Path, tmp_path: Path) ->
     def strip(hdus: fits.HDUList) -> None:
         hdus["ASDF"] = asdf_hdu({"meta": {}})
 
-    with pytest.raises(FrameError, match="has no WCS: its ASDF extension holds none; run assign_wcs again"):
+    with pytest.raises(RefusalError, match="has no WCS: its ASDF extension holds none; run assign_wcs again"):
         described(cal, tmp_path, strip)
 
 
@@ -141,7 +145,7 @@ def test_the_nominal_footprint_holds_every_real_exposure() -> None:
         primary = fits.Header({"DETECTOR": path.name.split("_")[3].upper()})
         pointing = {keyword: info[name] for keyword, name in POINTING.items()}
         sci = fits.Header(pointing | {"NAXIS1": 2048, "NAXIS2": 2048})
-        headers = FrameHeaders(primary, sci, ("SCI",))
+        headers = FileHeaders(primary, sci, ("SCI",))
         # Where S_REGION is missing, is right, and is that of another place.
         for north, told in ((None, False), (0, False), (10, True)):
             if north is not None:

@@ -8,7 +8,7 @@ from astropy.io import fits
 from astropy.time import Time
 from real import real
 
-from cosmosaic.exposures.exposure import describe_frame
+from cosmosaic.exposures.exposure import describe_exposure
 from cosmosaic.exposures.keywords import KeywordError, Times, detector_of, group_of, start_of, times_of
 
 NAME = "jw01727001002_02201_00003_nrcalong_cal.fits"
@@ -84,8 +84,8 @@ def test_what_mirage_made_is_described(tmp_path: Path, detector: str) -> None:
     path = tmp_path / f"jw42424001001_01101_00001_{detector}_rate.fits"
     with fits.open(real(f"mirage/{path.name}.gz")) as hdus:
         hdus.writeto(path)
-    frame = describe_frame(str(path))
-    assert (frame.level, frame.detector, frame.band) == ("rate", detector.upper(), "F090W")
-    assert frame.exposure == "01101_00001"
-    assert frame.start == "2019-10-14T16:44:12.000"
-    assert frame.exposure_time == pytest.approx(9663.093)
+    exposure = describe_exposure(str(path))
+    assert (exposure.level, exposure.detector, exposure.band) == ("rate", detector.upper(), "F090W")
+    assert exposure.exposure == "01101_00001"
+    assert exposure.start == "2019-10-14T16:44:12.000"
+    assert exposure.exposure_time == pytest.approx(9663.093)

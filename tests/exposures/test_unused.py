@@ -4,7 +4,7 @@ from pathlib import Path
 
 from test_frames import put
 
-from cosmosaic.exposures.search import find_frames
+from cosmosaic.exposures.search import find_exposures
 from cosmosaic.exposures.unused import unused_settings
 from cosmosaic.survey import Survey
 
@@ -12,7 +12,7 @@ from cosmosaic.survey import Survey
 def test_files_for_what_was_not_observed_are_told_by_name(tmp_path: Path) -> None:
     put(tmp_path, 1, DETECTOR="NRCB4", FILTER="F150W2", PUPIL="F162M")
     put(tmp_path, 2, DETECTOR="NRCB3", FILTER="F150W")
-    frames = find_frames(str(tmp_path)).frames
+    exposures = find_exposures(str(tmp_path)).exposures
     survey = Survey(
         references={"gain_maps": {"NRCB3": "g.fits", "NRCA1": "g.fits"}},
         sky={
@@ -20,7 +20,7 @@ def test_files_for_what_was_not_observed_are_told_by_name(tmp_path: Path) -> Non
             "source_masks": {"F162M": "m.fits", "F277W": "m.fits"},
         },
     )
-    told = unused_settings(survey, frames)
+    told = unused_settings(survey, exposures)
     assert [sentence.split(" is in no frame")[0] for sentence in told] == [
         "references.gain_maps: NRCA1",
         "sky.wisp_templates: NRCB4_F150W",

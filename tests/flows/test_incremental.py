@@ -63,7 +63,7 @@ def test_only_the_new_frame_is_measured_and_drizzled(grown):
 def test_only_the_tiles_that_it_touches_are_made_again(grown):
     footprints = {path.name.removesuffix("_uncal.fits"): read_footprint(path) for path in grown.frames}
     plan = make_plan(footprints, survey_grid(GridSettings(**TANGENT), footprints), TILE_PIXELS)
-    touched = {tile.tile for tile in plan.tiles_of_frame[grown.name_of_late]}
+    touched = {tile.tile for tile in plan.tiles_of_exposure[grown.name_of_late]}
     assert len(touched) < len(plan.tiles)
     for step in ("Reference", "Combine"):
         assert executed(grown.added, step) <= touched, step

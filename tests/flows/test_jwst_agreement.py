@@ -16,11 +16,11 @@ from jwst.associations.lib.rules_level3_base import DMS_Level3_Base
 from support.truth import drizzle
 
 from cosmosaic.exposures.associations import AssociationError
-from cosmosaic.exposures.search import FoundFrames, find_frames
+from cosmosaic.exposures.search import FoundExposures, find_exposures
 from cosmosaic.geometry.grid import pixel_to_sky, survey_grid
 from cosmosaic.processes import workers
 from cosmosaic.survey import GridSettings
-from tasks.find import asked_frames
+from tasks.find import asked_exposures
 
 pytestmark = pytest.mark.slow
 
@@ -28,12 +28,12 @@ FACTOR = 2
 
 
 @pytest.fixture(scope="module")
-def calibrated(demo) -> FoundFrames:
+def calibrated(demo) -> FoundExposures:
     """The calibrated frames of all four bands."""
-    found = find_frames(str(demo.products / "exposures"), ())
-    frames = tuple(frame for frame in found.frames if frame.object.name.endswith("_cal.fits"))
+    found = find_exposures(str(demo.products / "exposures"), ())
+    frames = tuple(frame for frame in found.exposures if frame.object.name.endswith("_cal.fits"))
     assert len(frames) == 18
-    return FoundFrames(frames, ())
+    return FoundExposures(frames, ())
 
 
 def test_image3_of_the_jwst_package_makes_the_same_mosaic_of_our_association(demo, crds, tmp_path):
@@ -76,18 +76,18 @@ def test_image3_of_the_jwst_package_makes_the_same_mosaic_of_our_association(dem
 
 
 def test_an_association_of_asn_from_list_selects_its_members(calibrated, tmp_path):
-    asked = [frame.object.name for frame in calibrated.frames if frame.band == "F444W"][:2]
+    asked = [frame.object.name for frame in calibrated.exposures if frame.band == "F444W"][:2]
     uri = write_association(asked, tmp_path / "two_asn.json")
-    chosen = asked_frames(calibrated, uri)
-    assert [frame.object.name for frame in chosen.frames] == asked
-    assert asked_frames(calibrated, None) is calibrated
+    chosen = asked_exposures(calibrated, uri)
+    assert [frame.object.name for frame in chosen.exposures] == asked
+    assert asked_exposures(calibrated, None) is calibrated
 
 
 def test_an_association_that_mixes_filters_is_refused_by_name(calibrated, tmp_path):
-    first = {frame.band: frame.object.name for frame in calibrated.frames}
+    first = {frame.band: frame.object.name for frame in calibrated.exposures}
     uri = write_association([first["F277W"], first["F444W"]], tmp_path / "mixed_asn.json")
     with pytest.raises(AssociationError, match="filters are mixed") as caught:
-        asked_frames(calibrated, uri)
+        asked_exposures(calibrated, uri)
     assert first["F277W"] in str(caught.value)
     assert first["F444W"] in str(caught.value)
 
@@ -95,7 +95,7 @@ def test_an_association_that_mixes_filters_is_refused_by_name(calibrated, tmp_pa
 def test_an_association_of_frames_that_are_not_there_is_refused_by_name(calibrated, tmp_path):
     uri = write_association(["jw09999001001_02101_00001_nrcb1_cal.fits"], tmp_path / "other_asn.json")
     with pytest.raises(AssociationError, match="jw09999001001_02101_00001_nrcb1"):
-        asked_frames(calibrated, uri)
+        asked_exposures(calibrated, uri)
 
 
 def write_association(names, path):
@@ -107,7 +107,7 @@ def write_association(names, path):
 @pytest.fixture(scope="module")
 def nested(demo, children, calibrated, tmp_path_factory):
     """The grids and F277W mosaics of 30 mas and of 60 mas."""
-    footprints = {frame.name: frame.footprint for frame in calibrated.frames}
+    footprints = {frame.name: frame.footprint for frame in calibrated.exposures}
     settings = GridSettings(long_wavelength_factor=FACTOR)
     grids = survey_grid(settings, footprints), survey_grid(settings, footprints, FACTOR)
     crfs = [Path(str(path).replace("_cal.fits", "_crf.fits")) for path in demo.cals("F277W")]

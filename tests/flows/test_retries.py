@@ -5,7 +5,7 @@ import inspect
 import pytest
 from prefect.states import Failed
 
-from cosmosaic.exposures.headers import FrameError
+from cosmosaic.exposures.headers import RefusalError
 from cosmosaic.processes.workers import LostChildError, WorkerError
 from cosmosaic.storage.scratch import ScratchError
 from cosmosaic.storage.store import AlteredObjectError
@@ -24,7 +24,7 @@ from tasks.runtime.retries import COMPUTING, STORING
         (FileNotFoundError("does not exist"), False),
         (AlteredObjectError("was written again"), False),
         (ScratchError("2.50 GB are missing"), False),
-        (FrameError("is truncated"), False),
+        (RefusalError("is truncated"), False),
     ],
     ids=lambda value: getattr(type(value), "__name__", value),
 )

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from prefect import flow
 
-from cosmosaic.exposures.search import FoundFrames
+from cosmosaic.exposures.search import FoundExposures
 from cosmosaic.steps.declaration import Outputs, Step
 from cosmosaic.steps.files import File
 from cosmosaic.storage import store
@@ -64,7 +64,7 @@ def test_products_published_together_have_columns_of_their_own(prefect_server, j
         with open_run(survey) as run:
             made = run.submit(Join(parts=tuple(parts), word=" "), "all")
             run.publish("texts", [parts[0], made], {"filter": "F444W"})
-            return finish_run(run, FoundFrames((), ()))
+            return finish_run(run, FoundExposures((), ()))
 
     join(return_state=True)
     rows = pd.read_csv(tmp_path / "store" / "products" / "summary.csv")

@@ -12,7 +12,7 @@ from cosmosaic.drizzle.sums import (
     SumsFile,
     cropped,
     drizzle_light,
-    frame_box,
+    exposure_box,
     patches,
     read_patch,
     weight_samples,
@@ -46,7 +46,7 @@ def test_patched_sums_are_those_without_the_flagged_pixels(light: Light, scale: 
     mapped, settings = turned(scale), DrizzleSettings(kernel=kernel)
     flagged = np.random.default_rng(5).uniform(size=SHAPE) < 0.02
     flagged[20, 20] = flagged[0, 0] = True
-    box = frame_box(mapped, 3.0)
+    box = exposure_box(mapped, 3.0)
     sums = drizzle_light(light, mapped, box, settings).planes
     (patch,) = patches(light, flagged, mapped, [box], settings)
     sums.reshape(-1, 5)[patch.indices] = patch.values
@@ -60,7 +60,7 @@ def test_patched_sums_are_those_without_the_flagged_pixels(light: Light, scale: 
 
 def test_the_light_of_a_frame_lies_within_its_box(light: Light) -> None:
     mapped = turned(1.3)
-    box = frame_box(mapped, 2.0)
+    box = exposure_box(mapped, 2.0)
     weight = light.weight
     sums = drizzle_light(light, mapped, box, DrizzleSettings())
     assert sums.planes[..., WEIGHT].sum() == pytest.approx(weight.sum(), rel=1e-5)
@@ -69,7 +69,7 @@ def test_the_light_of_a_frame_lies_within_its_box(light: Light) -> None:
 
 def test_sums_are_read_row_by_row(light: Light, tmp_path: Path) -> None:
     mapped = turned(1.0)
-    box = frame_box(mapped, 2.0)
+    box = exposure_box(mapped, 2.0)
     sums = cropped(drizzle_light(light, mapped, box, DrizzleSettings()))
     file = SumsFile(write_sums(sums, tmp_path / "a_e0n0_sums.npy"))
     assert file.box == sums.box

@@ -24,7 +24,7 @@ from cosmosaic.drizzle.units import FootprintError, drizzle_exposure
 from cosmosaic.exposures.footprints import read_footprint
 from cosmosaic.exposures.library import exposure_name, open_exposures
 from cosmosaic.exposures.patterns import pattern_image, patterns_text, write_exposure_sky
-from cosmosaic.exposures.search import find_frames
+from cosmosaic.exposures.search import find_exposures
 from cosmosaic.geometry.grid import resample_parameters, survey_grid
 from cosmosaic.geometry.pixelmap import sampled_map
 from cosmosaic.geometry.sphere import GridError
@@ -264,8 +264,8 @@ def test_exposures_with_the_keywords_of_mirage_make_the_same_mosaic(
                     hdu.header.remove(keyword)
             assert "DATE-BEG" not in hdus[0].header
             assert "S_REGION" not in hdus["SCI"].header
-    found = find_frames(str(tmp_path))
-    assert len(found.frames) == 4
+    found = find_exposures(str(tmp_path))
+    assert len(found.exposures) == 4
     assert found.refused == ()
     (tmp_path / "out").mkdir()
     again = made(stripped, levels, window, tmp_path / "out")
@@ -390,11 +390,11 @@ def test_a_file_without_its_planes_is_refused_by_name(tmp_path: Path) -> None:
 def test_a_frame_is_planned_for_the_tiles_it_touches(frames: list[Path], window: MosaicGrid) -> None:
     footprints = {path.name: read_footprint(path) for path in frames}
     plan = make_plan(footprints, window, 64)
-    assert {tile.tile for tile in plan.tiles} == set(plan.frames_of_tile)
-    for name, tiles in plan.tiles_of_frame.items():
-        assert all(name in plan.frames_of_tile[tile.tile] for tile in tiles)
+    assert {tile.tile for tile in plan.tiles} == set(plan.exposures_of_tile)
+    for name, tiles in plan.tiles_of_exposure.items():
+        assert all(name in plan.exposures_of_tile[tile.tile] for tile in tiles)
     alone = make_plan({frames[0].name: footprints[frames[0].name]}, window, 64)
-    assert alone.tiles_of_frame[frames[0].name] == plan.tiles_of_frame[frames[0].name]
+    assert alone.tiles_of_exposure[frames[0].name] == plan.tiles_of_exposure[frames[0].name]
 
 
 def test_a_mosaic_that_a_tile_about_the_tangent_point_holds_is_one_tile(window: MosaicGrid) -> None:

@@ -14,7 +14,7 @@ from cosmosaic.geometry.pixelmap import PixelMap
 from cosmosaic.geometry.windows import Box
 from cosmosaic.outliers.flags import (
     LitBox,
-    Reference,
+    TileReference,
     blot,
     flag_outliers,
     lowest_weight,
@@ -82,7 +82,7 @@ def test_blotted_values_are_those_of_the_package() -> None:
     expected = np.full((64, 64), np.nan, dtype=np.float32)
     blot_image(image, np.dstack([mapped.x, mapped.y]), out_img=expected, fillval=np.nan, iscale=1.0, interp="linear")
     shifted = PixelMap(mapped.x + 100, mapped.y - 50)
-    ours, depths = blot(Reference(Box(100, -50, 90, 90), image, np.full(image.shape, 4, np.uint8)), shifted)
+    ours, depths = blot(TileReference(Box(100, -50, 90, 90), image, np.full(image.shape, 4, np.uint8)), shifted)
     np.testing.assert_array_equal(np.isnan(ours), np.isnan(expected))
     np.testing.assert_allclose(ours, expected, atol=2e-5)
     assert set(np.unique(depths)) == {0, 4}
@@ -92,7 +92,7 @@ def test_the_depth_of_a_pixel_is_its_shallowest_neighbours() -> None:
     depth = np.array([[3, 3, 2], [3, 3, 3]], dtype=np.uint8)
     image = np.zeros(depth.shape, dtype=np.float32)
     x, y = np.array([[0.5, 1.5]]), np.array([[0.5, 0.5]])
-    assert blot(Reference(Box(0, 0, 3, 2), image, depth), PixelMap(x, y))[1].tolist() == [[3, 2]]
+    assert blot(TileReference(Box(0, 0, 3, 2), image, depth), PixelMap(x, y))[1].tolist() == [[3, 2]]
 
 
 def test_the_threshold_is_that_of_all_detectors_together() -> None:
@@ -108,12 +108,12 @@ def test_an_exposure_is_shown_what_lies_under_it_and_no_more(tmp_path: Path) -> 
     for rows in (light[:8], light[8:]):
         lit.add(rows)
     image, depth = np.ones((60, 60), np.float32), np.full((60, 60), 3, np.uint8)
-    before = Reference(Box(90, 40, 60, 60), image, depth).under(lit)
+    before = TileReference(Box(90, 40, 60, 60), image, depth).under(lit)
     assert np.isfinite(before.image).sum() == 12 * 22
     elsewhere, under = image.copy(), image.copy()
     elsewhere[:13], under[16, 20] = 2.0, 2.0
-    assert np.array_equal(Reference(Box(90, 40, 60, 60), elsewhere, depth).under(lit).image, before.image, True)
-    assert not np.array_equal(Reference(Box(90, 40, 60, 60), under, depth).under(lit).image, before.image, True)
+    assert np.array_equal(TileReference(Box(90, 40, 60, 60), elsewhere, depth).under(lit).image, before.image, True)
+    assert not np.array_equal(TileReference(Box(90, 40, 60, 60), under, depth).under(lit).image, before.image, True)
     again = read_reference(write_reference(before, tmp_path / "a_e0n0_reference.npy"))
     assert again.box == before.box
     np.testing.assert_array_equal(again.depth, before.depth)

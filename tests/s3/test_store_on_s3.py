@@ -16,7 +16,7 @@ from support.s3_server import forget_stores
 from test_frames import put
 
 from cosmosaic.exposures.headers import read_header
-from cosmosaic.exposures.search import find_frames
+from cosmosaic.exposures.search import find_exposures
 from cosmosaic.records import StoredObject
 from cosmosaic.storage import checksums, objects, remote, store, transfer
 
@@ -182,8 +182,8 @@ def test_a_thousand_frames_are_listed_and_described(bucket, tmp_path):
     paths = [put(tmp_path, number) for number in range(1, 1001)]
     with ThreadPoolExecutor(16) as pool:
         list(pool.map(lambda path: store.publish(path, f"{bucket}/raw/{path.name}"), paths))
-    found = find_frames(f"{bucket}/raw", memo=f"{bucket}/cache/checksums")
-    assert (len(found.frames), found.refused) == (1000, ())
+    found = find_exposures(f"{bucket}/raw", memo=f"{bucket}/cache/checksums")
+    assert (len(found.exposures), found.refused) == (1000, ())
 
 
 def test_an_object_is_fetched_once_by_all_who_want_it_at_once(network, bucket, file, tmp_path):

@@ -8,7 +8,7 @@ from support.skies import PIXEL_RMS, make_survey
 
 from cosmosaic.cells.survey import NoSkyError
 from cosmosaic.sky.methods import clean, find_sources, solve_overlaps
-from cosmosaic.sky.overlap import Step, connected_groups, measure_steps, solve_levels
+from cosmosaic.sky.overlap import OverlapStep, connected_groups, measure_steps, solve_levels
 from cosmosaic.sky.pedestal import Level, pedestals
 from cosmosaic.sky.stripes import destripe
 from cosmosaic.statistics import gaussian_mode
@@ -72,7 +72,9 @@ def test_planes_do_not_move_the_levels():
 def steps_between(places, slope, noise):
     """Steps that a slope makes which stays on a detector dithered along x to some places."""
     return [
-        Step(a, b, slope * (xb - xa), noise, 10**6, 1 - abs(xb - xa), (((xb - xa) / 2, 0.0), ((xa - xb) / 2, 0.0)))
+        OverlapStep(
+            a, b, slope * (xb - xa), noise, 10**6, 1 - abs(xb - xa), (((xb - xa) / 2, 0.0), ((xa - xb) / 2, 0.0))
+        )
         for (a, xa), (b, xb) in combinations(places.items(), 2)
     ]
 

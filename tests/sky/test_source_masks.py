@@ -8,8 +8,8 @@ from astropy.io import fits
 from jwst import datamodels
 
 from cosmosaic.cells.binning import source_pixels
-from cosmosaic.cells.source_masks import SourceMaskError, reached_frames
-from cosmosaic.cells.units import bin_frame, bin_masked_frame, read_cells
+from cosmosaic.cells.source_masks import SourceMaskError, reached_exposures
+from cosmosaic.cells.units import bin_masked_exposure, bin_one_exposure, read_cells
 from cosmosaic.geometry.grid import pixel_to_sky, sky_to_pixel
 from cosmosaic.geometry.wcs import grid_wcs, wcs_header
 from cosmosaic.geometry.windows import cell_lattice
@@ -82,10 +82,10 @@ def mask(tmp_path_factory):
 
 
 def binned(exposures, folder, mask=None):
-    whole = read_cells([bin_frame(path, CELLS, folder).files["cells"] for path in exposures], CELLS)
+    whole = read_cells([bin_one_exposure(path, CELLS, folder).files["cells"] for path in exposures], CELLS)
     if mask is None:
         return whole
-    masked = read_cells([bin_masked_frame(path, mask, CELLS, folder).files["cells"] for path in exposures], CELLS)
+    masked = read_cells([bin_masked_exposure(path, mask, CELLS, folder).files["cells"] for path in exposures], CELLS)
     return replace(masked, light=whole.exposures)
 
 
@@ -163,7 +163,7 @@ FOOTPRINTS = {
 
 def reached(path, names=("near", "far")):
     with path.open("rb") as stream:
-        return reached_frames(stream, path.name, {name: FOOTPRINTS[name] for name in names})
+        return reached_exposures(stream, path.name, {name: FOOTPRINTS[name] for name in names})
 
 
 def test_a_mask_tells_which_frames_it_reaches(mask):

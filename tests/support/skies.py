@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from cosmosaic.cells.survey import CellSurvey, Exposure
+from cosmosaic.cells.survey import CellExposure, CellSurvey
 from cosmosaic.geometry.windows import CELL_PIXELS
 from cosmosaic.records import MosaicGrid
 
@@ -42,7 +42,7 @@ def make_survey(
         if own is not None:
             mean = mean + own(number, x, y)
         exposures.append(
-            Exposure(
+            CellExposure(
                 name=f"exposure{number}",
                 detector=f"NRCB{number % 2 + 1}",
                 group=str(number // 2),
