@@ -40,7 +40,10 @@ SHARED_FIXTURES = {"demo", "s3_server"}
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
-        item.add_marker(pytest.mark.xdist_group(_group_of(item)))
+        group = _group_of(item)
+        item.add_marker(pytest.mark.xdist_group(group))
+        if group not in ("servers", "flows") and not any(item.get_closest_marker(name) for name in SERVER_MARKERS):
+            item.add_marker(pytest.mark.unit)
     if os.environ.get("CI") or config.option.markexpr or config.option.file_or_dir:
         return
     left_out = [item for item in items if any(item.get_closest_marker(name) for name in SERVER_MARKERS)]
