@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 from astropy.io import fits
+from numba import njit
 from numpy.typing import NDArray
 from photutils.segmentation import detect_sources
 from photutils.utils.exceptions import NoDetectionsWarning
@@ -106,7 +107,38 @@ def grown(mask: Flags, radius: float) -> Flags:
     """Enlarge a mask by a radius in pixels."""
     if radius <= 0 or not mask.any():
         return mask
-    return ndimage.distance_transform_edt(~mask) <= radius
+    # Rows a distance away in y are within reach up to a distance in x: far fewer sums than the distances to all pixels.
+    reach = [-1.0] * (int(radius) + 1)
+    for dy in range(len(reach)):
+        while (reach[dy] + 1) ** 2 + dy**2 <= radius**2:
+            reach[dy] += 1
+    return _within_reach(_distance_along_rows(np.ascontiguousarray(mask), int(radius)), np.array(reach, dtype=np.int16))
+
+
+@njit(cache=True, nogil=True)
+def _distance_along_rows(mask: Flags, farthest: int) -> NDArray[np.int16]:
+    """Distance in pixels to the next pixel of a mask in the same row; one more than the farthest that counts."""
+    ny, nx = mask.shape
+    distance = np.empty((ny, nx), dtype=np.int16)
+    for y in range(ny):
+        for columns in (range(nx), range(nx - 1, -1, -1)):
+            since = farthest + 1
+            for x in columns:
+                since = 0 if mask[y, x] else min(since + 1, farthest + 1)
+                distance[y, x] = since if columns.step > 0 else min(since, distance[y, x])
+    return distance
+
+
+@njit(cache=True, nogil=True)
+def _within_reach(distance: NDArray[np.int16], reach: NDArray[np.int16]) -> Flags:
+    ny, nx = distance.shape
+    found = np.zeros((ny, nx), dtype=np.bool_)
+    for y in range(ny):
+        for row in range(max(0, y - len(reach) + 1), min(ny, y + len(reach))):
+            allowed = reach[abs(row - y)]
+            for x in range(nx):
+                found[y, x] |= distance[row, x] <= allowed
+    return found
 
 
 def write_mask(mask: Flags, header: fits.Header, path: Path) -> Path:
