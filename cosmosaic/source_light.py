@@ -47,7 +47,29 @@ CELL_TIERS = (Tier(0.0, 3.0, 1, 1.5), Tier(1.0, 2.5, 4, 1.5), Tier(3.0, 2.5, 20,
 """For stacks on cells of eight detector pixels; deeper and wider than the exposures' by the number of pixels."""
 
 
-def source_mask(image: Floats, tiers: Sequence[Tier], zero: Floats | float | None = None) -> Flags:
+def coverage_of(usable: Flags, tiers: Sequence[Tier]) -> tuple[Floats, ...]:
+    """Return the weight of usable pixels that each tier's smoothing sees, for `source_mask`.
+
+    Parameters
+    ----------
+    usable
+        Pixels with data, shape ``(ny, nx)``.
+    tiers
+        Scales of detection.
+    """
+    weight = usable.astype(np.float32)
+    return tuple(
+        np.maximum(ndimage.gaussian_filter(weight, tier.smoothing, truncate=3.0), 0.1) if tier.smoothing > 0 else weight
+        for tier in tiers
+    )
+
+
+def source_mask(
+    image: Floats,
+    tiers: Sequence[Tier],
+    zero: Floats | float | None = None,
+    coverage: Sequence[Floats] | None = None,
+) -> Flags:
     """Find the pixels that hold light of sources.
 
     Parameters
@@ -58,6 +80,8 @@ def source_mask(image: Floats, tiers: Sequence[Tier], zero: Floats | float | Non
         Scales of detection.
     zero
         Background, a number or an image; left out, the mode of each tier's smoothed image.
+    coverage
+        From `coverage_of`, where several images share their usable pixels.
 
     Returns
     -------
@@ -67,8 +91,8 @@ def source_mask(image: Floats, tiers: Sequence[Tier], zero: Floats | float | Non
     usable = np.isfinite(image)
     data = np.where(usable, image - (0.0 if zero is None else zero), 0.0).astype(np.float32)
     mask = np.zeros(image.shape, dtype=bool)
-    for tier in tiers:
-        mask |= _detected(data, usable, tier, measure_zero=zero is None)
+    for tier, weight in zip(tiers, coverage or coverage_of(usable, tiers), strict=True):
+        mask |= _detected(data, usable, tier, weight, measure_zero=zero is None)
     return mask
 
 
@@ -148,11 +172,10 @@ def write_mask(mask: Flags, header: fits.Header, path: Path) -> Path:
     return path
 
 
-def _detected(data: Floats, usable: Flags, tier: Tier, *, measure_zero: bool) -> Flags:
+def _detected(data: Floats, usable: Flags, tier: Tier, weight: Floats, *, measure_zero: bool) -> Flags:
     smoothed = data
     if tier.smoothing > 0:
-        weight = ndimage.gaussian_filter(usable.astype(np.float32), tier.smoothing, truncate=3.0)
-        smoothed = ndimage.gaussian_filter(data, tier.smoothing, truncate=3.0) / np.maximum(weight, 0.1)
+        smoothed = ndimage.gaussian_filter(data, tier.smoothing, truncate=3.0) / weight
     values = smoothed[usable]
     centre, sigma = gaussian_mode(values[:: max(1, values.size // SAMPLE)].astype(float))
     zero = centre if measure_zero else 0.0

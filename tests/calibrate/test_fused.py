@@ -3,13 +3,14 @@
 import pytest
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
-from support.hard_ramps import FULL, SIDE, HardRamp, differences_between_engines
+from support.hard_ramps import FULL, SIDE, HardRamp, calibrate_constant, differences_between_engines
 
 from cosmosaic.calibrate.references import SIMULATED_CONTEXT
 from cosmosaic.processes import workers
 from cosmosaic.simulate.references import write_crds_cache
 from cosmosaic.survey import SimulationSettings
 
+SMALL = SimulationSettings(detectors=("NRCB1",), subarray="SUB160", groups=3)
 RAMPS = st.builds(
     HardRamp,
     seed=st.integers(0, 2**32 - 1),
@@ -38,7 +39,7 @@ RAMPS = st.builds(
 @pytest.fixture(scope="module")
 def children(tmp_path_factory):
     cache = tmp_path_factory.mktemp("crds")
-    write_crds_cache(SimulationSettings(detectors=("NRCB1",), subarray="SUB160"), cache)
+    write_crds_cache(SMALL, cache)
     environment = {"CRDS_PATH": str(cache), "CRDS_CONTEXT": SIMULATED_CONTEXT, "CRDS_READONLY_CACHE": "1"}
     return workers.plan_workers(1, None, 600.0, None, environment)
 
@@ -65,3 +66,14 @@ def test_full_frames_with_their_reference_pixels_equal_those_of_the_jwst_package
 ):
     ramp = HardRamp(groups=3, side=FULL, fastaxis=fastaxis, slowaxis=slowaxis, zeroframe=True, ipc=2)
     assert workers.run(children, differences_between_engines, ramp, tmp_path / "ramp").result == []
+
+
+@pytest.mark.parametrize("engine", ["fused", "jwst"])
+@pytest.mark.parametrize(
+    ("counts_dn", "reason"), [(65535, "all pixels are saturated"), (0, "no pixel has a count rate")]
+)
+def test_ramps_without_a_usable_pixel_are_refused_by_name(children, tmp_path, engine, counts_dn, reason):
+    told = workers.run(children, calibrate_constant, counts_dn, engine, SMALL, tmp_path).result
+    assert reason in told
+    assert told.startswith("jw01727001001_02101_00001_nrcb1_uncal.fits")
+    assert "exclude" in told

@@ -230,3 +230,24 @@ def dark_of(ramp: HardRamp, generator, spoiled, dq: np.ndarray):
     if ramp.mean_dark == "image":
         model.average_dark_current = generator.uniform(0, 0.05, dq.shape).astype(np.float32)
     return model
+
+
+def calibrate_constant(counts_dn: int, engine: str, settings, target: Path, folder: Path) -> str:
+    """In a child process: Stage 1 of a ramp of which all counts are the same; return the error's text."""
+    from cosmosaic.calibrate.stages import UnusableExposureError, calibrate_ramp
+    from cosmosaic.simulate.geometry import subarray_window
+    from cosmosaic.simulate.headers import describe_frame
+    from cosmosaic.simulate.plan import plan_frames
+    from cosmosaic.survey import ExposureSettings
+
+    (frame, *_) = plan_frames(settings)
+    window = subarray_window(frame.aperture)
+    model = datamodels.Level1bModel(data=np.full((1, settings.groups, window.ny, window.nx), counts_dn, np.uint16))
+    describe_frame(model, frame, settings)
+    path = target / f"{frame.name}_uncal.fits"
+    model.save(str(path))
+    try:
+        calibrate_ramp(path, None, ExposureSettings(engine=engine), frame.detector, target)
+    except UnusableExposureError as error:
+        return str(error)
+    return ""
