@@ -51,12 +51,19 @@ def _draw_scale_bar(axes: Axes, arcsec_per_pixel: float, width: int) -> None:
     axes.text(SCALE_LEFT + length / 2, 48, label, color=INK, fontsize=9, ha="center")
 
 
-def _draw_compass(axes: Axes, mosaic: Mosaic) -> None:
+def north_and_east(mosaic: Mosaic) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Return the directions (x, y) to the north and east in the middle of a mosaic, of length 1."""
     middle = mosaic.wcs.pixel_to_world((mosaic.shape[1] - 1) / 2, (mosaic.shape[0] - 1) / 2)
-    for name, angle in (("N", 0.0), ("E", 90.0)):
+    found = []
+    for angle in (0.0, 90.0):
         ahead = middle.directional_offset_by(angle * u.deg, mosaic.pixel_scale * u.arcsec)
         x, y = np.subtract(mosaic.wcs.world_to_pixel(ahead), mosaic.wcs.world_to_pixel(middle))
-        along, up = float(x / np.hypot(x, y)), float(y / np.hypot(x, y))
+        found.append((float(x / np.hypot(x, y)), float(y / np.hypot(x, y))))
+    return found[0], found[1]
+
+
+def _draw_compass(axes: Axes, mosaic: Mosaic) -> None:
+    for name, (along, up) in zip("NE", north_and_east(mosaic), strict=True):
         axes.annotate(
             "",
             xy=(COMPASS[0] + 27 * along, COMPASS[1] + 27 * up),
