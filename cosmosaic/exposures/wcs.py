@@ -114,12 +114,22 @@ def _size(wcs: Any) -> tuple[int, int] | None:
 
 def _fits_error_arcsec(wcs: Any, sci: fits.Header) -> float:
     """Compare where both are good: at the reference pixel, and with distortion (SIP) at the corners too."""
-    if "CRPIX1" not in sci or "CRVAL1" not in sci:
+    reference = _reference_pixel(sci)
+    if reference is None or "CRVAL1" not in sci:
         return 0.0
     columns, rows = sci["NAXIS1"] - 1, sci["NAXIS2"] - 1
     corners = [(0, 0), (columns, 0), (columns, rows), (0, rows)] if "A_ORDER" in sci else []
-    apart = _apart_arcsec(wcs, sci, np.array([(sci["CRPIX1"] - 1.0, sci["CRPIX2"] - 1.0), *corners]))
+    apart = _apart_arcsec(wcs, sci, np.array([reference, *corners]))
     return apart if np.isfinite(apart) else 0.0
+
+
+def _reference_pixel(sci: fits.Header) -> tuple[float, float] | None:
+    """The reference pixel (x, y), from 0, of a header's WCS; none where the header has no numbers for it."""
+    try:
+        x, y = float(sci["CRPIX1"]) - 1.0, float(sci["CRPIX2"]) - 1.0
+    except (KeyError, ValueError, TypeError, fits.VerifyError):
+        return None
+    return (x, y) if math.isfinite(x + y) else None
 
 
 def _apart_arcsec(wcs: Any, sci: fits.Header, places: Points) -> float:
@@ -154,7 +164,8 @@ def with_agreeing_wcs(wcs: Any, sci: fits.Header) -> fits.Header:
     pixel_arcsec = 3600.0 * float(separations_deg(unit_vectors(corners[:1]), unit_vectors(corners[1:2]))[0]) / shape[1]
     header = sci.copy()
     header["S_REGION"] = region_text(tuple((float(ra), float(dec)) for ra, dec in corners))
-    if "CRPIX1" in sci and _apart_arcsec(wcs, sci, places) <= LARGEST_FITS_ERROR_PIXELS * pixel_arcsec:
+    reference = _reference_pixel(sci)
+    if reference and _apart_arcsec(wcs, sci, places) <= LARGEST_FITS_ERROR_PIXELS * pixel_arcsec:
         return header
     approximated = wcs.to_fits_sip(
         bounding_box=((-0.5, shape[1] - 0.5), (-0.5, shape[0] - 0.5)),
@@ -163,7 +174,7 @@ def with_agreeing_wcs(wcs: Any, sci: fits.Header) -> fits.Header:
         max_inv_pix_error=LARGEST_FITS_ERROR_PIXELS,
         inv_degree=SIP_DEGREES,
         npoints=FITTED_ALONG_AXIS,
-        crpix=[sci["CRPIX1"], sci["CRPIX2"]] if "CRPIX1" in sci else None,
+        crpix=[value + 1.0 for value in reference] if reference else None,
     )
     for keyword in [keyword for keyword in header if LINEAR_OR_SIP.fullmatch(keyword)]:
         del header[keyword]
