@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from cosmosaic.exposures.footprints import region_text
 from cosmosaic.geometry.grid import separations_deg, unit_vectors
+from cosmosaic.nircam import DETECTOR_PIXELS
 
 BOX_TOLERANCE_PIXELS = 1.0
 LARGEST_FITS_ERROR_PIXELS = 0.01
@@ -132,6 +133,11 @@ def _reference_pixel(sci: fits.Header) -> tuple[float, float] | None:
     return (x, y) if math.isfinite(x + y) else None
 
 
+def _is_near(reference: tuple[float, float], shape: tuple[int, int]) -> bool:
+    """Tell whether a reference pixel lies on a detector that an array of so many rows and columns is of."""
+    return max(abs(value) for value in reference) <= DETECTOR_PIXELS + max(shape)
+
+
 def _apart_arcsec(wcs: Any, sci: fits.Header, places: Points) -> float:
     """Largest distance between the WCS and that of a header at some pixels; infinite where the header has none."""
     try:
@@ -174,10 +180,10 @@ def with_agreeing_wcs(wcs: Any, sci: fits.Header) -> fits.Header:
         max_inv_pix_error=LARGEST_FITS_ERROR_PIXELS,
         inv_degree=SIP_DEGREES,
         npoints=FITTED_ALONG_AXIS,
-        crpix=[value + 1.0 for value in reference] if reference else None,
+        crpix=[value + 1.0 for value in reference] if reference and _is_near(reference, shape) else None,
     )
     for keyword in [keyword for keyword in header if LINEAR_OR_SIP.fullmatch(keyword)]:
-        del header[keyword]
+        header.remove(keyword, ignore_missing=True, remove_all=True)
     header.update(approximated[3:])
     return header
 
