@@ -59,6 +59,7 @@ COLUMNS = (
     "sky_moved_mjy_sr",
     "align_moved_mas",
     "implausible_pixels",
+    "region_pixels",
     "outlier_pixels",
     "noise_factor",
     "depth_5sigma_ab",

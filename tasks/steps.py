@@ -1,6 +1,6 @@
 """The Prefect task of each step: the declared step with its retry policy. `Run.submit` finds it in `TASKS`."""
 
-from cosmosaic.artefacts.steps import MeasureWisps, SubtractWisp
+from cosmosaic.artefacts.steps import MaskRegions, MeasureWisps, SubtractWisp
 from cosmosaic.astrometry.steps import AlignExposure, SolveAlignment
 from cosmosaic.calibrate.steps import CalibrateRamp, CalibrateRate
 from cosmosaic.catalog.steps import MeasureSources
@@ -25,6 +25,7 @@ simulate_truth = step_task(SimulateTruth, COMPUTING)
 simulate_frame = step_task(SimulateFrame, COMPUTING)
 calibrate_ramp = step_task(CalibrateRamp, COMPUTING)
 calibrate_rate = step_task(CalibrateRate, COMPUTING)
+mask_regions = step_task(MaskRegions, COMPUTING)
 inspect_exposure = step_task(InspectExposure, COMPUTING)
 write_association = step_task(WriteAssociation, COMPUTING)
 measure_wisps = step_task(MeasureWisps, COMPUTING)

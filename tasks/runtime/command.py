@@ -9,7 +9,7 @@ from prefect.states import State
 from pydantic import ValidationError
 
 from cosmosaic.survey import Survey, load_survey
-from tasks.runtime.environment import prefect_defaults
+from tasks.runtime.environment import check_home, prefect_defaults
 from tasks.runtime.interruption import run_interruptibly
 from tasks.runtime.report import FAILED_IN_PART, cancel_runs
 from tasks.runtime.run import check_stores, describe_failure
@@ -42,6 +42,7 @@ def main(flow: Flow, arguments: list[str], program: str = "") -> int:
     except (FileNotFoundError, ValueError) as error:
         return _complain(str(error))
     try:
+        check_home()
         check_stores(survey)
     except OSError as refused:
         return _complain(f"failed: {refused}", FAILURE)
