@@ -33,7 +33,8 @@ def exposures_in_tiles(exposures: tuple[Exposure, ...], tiles: tuple[MosaicGrid,
     """
     if not tiles:
         return exposures
-    inside = tuple(exposure for exposure in exposures if touched_tiles(tiles, exposure.footprint))
+    touched = touched_tiles(tiles, {exposure.name: exposure.footprint for exposure in exposures})
+    inside = tuple(exposure for exposure in exposures if touched[exposure.name])
     if exposures and not inside:
         raise GridError(
             f"none of {len(exposures)} frames reaches any of the {len(tiles)} tiles of grid.tiles; check the tiles' "
