@@ -16,8 +16,8 @@ import shapely
 from numpy.typing import NDArray
 
 from cosmosaic.exposures.patterns import pattern_at
-from cosmosaic.geometry.windows import Box, box_of, window_of
-from cosmosaic.records import MosaicGrid
+from cosmosaic.geometry.windows import WHOLE, Box, box_of, window_of
+from cosmosaic.records import Lattice, MosaicGrid
 
 Floats = NDArray[np.floating]
 Flags = NDArray[np.bool_]
@@ -144,13 +144,12 @@ class CellSurvey:
         )
 
 
-def gather(exposures: Sequence[CellExposure], grid: MosaicGrid) -> CellSurvey:
+def gather(exposures: Sequence[CellExposure], grid: Lattice) -> CellSurvey:
     """Put exposures whose origins are cells of an endless lattice into the window that holds them all."""
     low = np.min([exposure.origin for exposure in exposures], axis=0)
     high = np.max([np.add(exposure.origin, exposure.mean.shape) for exposure in exposures], axis=0)
-    window = grid.model_copy(
-        update={"crpix": (-0.5 - int(low[1]), -0.5 - int(low[0])), "shape": tuple(map(int, high - low)), "tile": "full"}
-    )
+    rows, columns = map(int, high - low)
+    window = window_of(grid, Box(int(low[1]), int(low[0]), columns, rows), WHOLE)
     moved = (replace(each, origin=(each.origin[0] - int(low[0]), each.origin[1] - int(low[1]))) for each in exposures)
     return CellSurvey(window, tuple(moved))
 

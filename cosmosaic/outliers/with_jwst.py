@@ -11,7 +11,7 @@ from cosmosaic.dq import border, implausible_in, is_usable
 from cosmosaic.exposures.library import exposure_name, open_exposures, save_exposures
 from cosmosaic.exposures.patterns import ExposureSky, pattern_image, read_exposure_sky
 from cosmosaic.outliers.units import bin_cleared
-from cosmosaic.records import MosaicGrid
+from cosmosaic.records import Lattice
 from cosmosaic.steps.result import Made
 from cosmosaic.survey import DrizzleSettings, OutlierSettings, SkyTreatment
 
@@ -25,7 +25,7 @@ def flag_outliers(
     treatment: SkyTreatment,
     thresholds: OutlierSettings,
     drizzle: DrizzleSettings,
-    cells: MosaicGrid,
+    cells: Lattice,
     folder: Path,
 ) -> Made:
     """Subtract the sky and flag outliers by comparing exposures.
