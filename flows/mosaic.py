@@ -100,7 +100,7 @@ def combine(band: Band, windows: Windows, mask: SourceMask | None, run: Run) -> 
 def measure(
     given: BandInput, window: MosaicGrid, mosaic: AssembledMosaic, verdict: JudgedSky, run: Run
 ) -> tuple[Outputs, ...]:
-    """Submit the products of one mosaic: catalogue, defects, pictures."""
+    """Submit the products of one mosaic: catalogue, defects, pictures, its exposures."""
     stem, label, made = given.stem(window), given.label(window), list[Outputs]()
     # With named tiles the whole may be too large for memory.
     if window != given.windows.whole or not given.windows.tiles:
@@ -114,6 +114,7 @@ def measure(
         )
         made.append(run.submit(defects, label))
     made.append(run.submit(DrawMosaic(mosaic=mosaic.mosaic, stem=stem), label))
+    made.append(given.list_members(window, run))
     return tuple(made)
 
 

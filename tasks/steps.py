@@ -7,7 +7,7 @@ from cosmosaic.catalog.steps import MeasureSources
 from cosmosaic.cells.steps import BinExposure, BinMaskedExposure
 from cosmosaic.comparison.steps import ChooseSky, CompareMethods
 from cosmosaic.drizzle.steps import DrizzleExposure, InspectExposure
-from cosmosaic.exposures.steps import WriteAssociation
+from cosmosaic.exposures.steps import ListMembers, WriteAssociation
 from cosmosaic.mosaic.steps import AssembleMosaic, CombineTile, DrizzleWithJwst, ListDefects
 from cosmosaic.outliers.steps import FlagExposure, FlagWithJwst, KeepExposure, MakeReference
 from cosmosaic.preview.steps import DrawColours, DrawMosaic
@@ -28,6 +28,7 @@ calibrate_rate = step_task(CalibrateRate, COMPUTING)
 mask_regions = step_task(MaskRegions, COMPUTING)
 inspect_exposure = step_task(InspectExposure, COMPUTING)
 write_association = step_task(WriteAssociation, COMPUTING)
+list_members = step_task(ListMembers, COMPUTING)
 measure_wisps = step_task(MeasureWisps, COMPUTING)
 subtract_wisp = step_task(SubtractWisp, COMPUTING)
 solve_alignment = step_task(SolveAlignment, COMPUTING)

@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
+import shapely
 from numpy.typing import NDArray
 
 from cosmosaic.exposures.patterns import pattern_at
@@ -126,6 +127,16 @@ class CellSurvey:
         """Number of the block that each cell of the lattice belongs to."""
         row, column = (block - block[0] for block in self._block_numbers())
         return row[:, None] * (column[-1] + 1) + column
+
+    @cached_property
+    def pairs(self) -> list[tuple[CellExposure, CellExposure]]:
+        """Every two exposures whose windows may have cells in common, in order."""
+        low = np.array([exposure.origin for exposure in self.exposures]).reshape(-1, 2)
+        high = low + np.array([exposure.mean.shape for exposure in self.exposures]).reshape(-1, 2)
+        windows = shapely.box(*low.T, *high.T)
+        first, second = shapely.STRtree(windows).query(windows)
+        ordered = sorted((a, b) for a, b in zip(first.tolist(), second.tolist(), strict=True) if a < b)
+        return [(self.exposures[a], self.exposures[b]) for a, b in ordered]
 
     def _block_numbers(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Rows and columns of blocks, counted from the tangent point: they stay when exposures are added."""

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
-from cosmosaic.catalogue.measure import MosaicCatalog, measure_mosaic, write_catalog
 from jwst import datamodels
 from numpy.typing import NDArray
 from real import FOLDER, real
 
+from cosmosaic.catalog.measure import MosaicCatalog, measure_mosaic, write_catalog
 from cosmosaic.drizzle.exposure import read_exposure, write_flagged
 from cosmosaic.drizzle.summary import summarise
 from cosmosaic.exposures.footprints import outside_arcsec, region_corners, region_text
