@@ -17,6 +17,7 @@ from prefect.client.orchestration import get_client
 from prefect.states import Cancelled, Completed, Failed, State
 from rich.table import Table
 
+from cosmosaic.calibrate.steps import CalibrateRate
 from cosmosaic.exposures.search import FoundExposures
 from cosmosaic.preview.thumbnails import THUMBNAIL_SUFFIX
 from cosmosaic.processes import workers
@@ -151,6 +152,8 @@ def finish_run(run: Run, found: FoundExposures, rows_of: Mapping[str, Mapping[st
     run.wait()
     rows = [row for publication in run.publications for row in _rows(publication, run)]
     rows = [row | dict((rows_of or {}).get(row.get("filter", ""), {})) for row in rows]
+    calibration = _calibration(run)
+    rows = [row | calibration.get(_name_of(row["product"]), {}) for row in rows]
     state = _state(run, rows)
     record_run(run, rows, state.name or "", state.message or "", found)
     create_markdown_artifact(_markdown(run, rows), key="summary", description=f"Products of {run.survey.name}")
@@ -220,6 +223,21 @@ def _rows(publication: Publication, run: Run) -> list[dict[str, Any]]:
         | (maker.row if maker else {})
         for place, (file, maker) in placed(publication.files).items()
     ]
+
+
+def _calibration(run: Run) -> dict[str, dict[str, Any]]:
+    """What the run table shows of each exposure's calibration, whichever later step made the file that is published."""
+    title = f"{CalibrateRate.title}: "
+    return {
+        record.label.removeprefix(title): CalibrateRate.row(record.result.facts)
+        for record in run.ledger.records
+        if record.result and record.label.startswith(title)
+    }
+
+
+def _name_of(product: str) -> str:
+    """Name of the exposure that a product is of, if it is of one."""
+    return product.rsplit("/", 1)[-1].rpartition("_")[0]
 
 
 def _state(run: Run, rows: list[dict[str, Any]]) -> State:

@@ -47,7 +47,7 @@ def rows(calibrated):
 
 
 def test_the_run_table_and_the_header_name_the_engine(calibrated, rows):
-    cals = rows.query("kind == 'cal'")
+    cals = rows[rows["kind"] == "cal"]
     assert list(cals["stage1_engine"]) == ["fused", "fused", "jwst"]
     paths = sorted((calibrated[0].products / "exposures").glob("*_cal.fits"))
     headers = [fits.getheader(path) for path in paths]
@@ -56,11 +56,11 @@ def test_the_run_table_and_the_header_name_the_engine(calibrated, rows):
 
 
 def test_exposures_without_search_for_cosmic_rays_are_named(rows):
-    assert list(rows.query("kind == 'cal'")["groups_without_search"]) == [0, 2, 0]
+    assert list(rows[rows["kind"] == "cal"]["groups_without_search"]) == [0, 2, 0]
 
 
 def test_exposures_drawn_are_compared_with_the_jwst_package(calibrated, rows):
-    verified = rows.query("kind == 'verification'")
+    verified = rows[rows["kind"] == "verification"]
     assert len(verified) == 3
     assert (verified["planes_different"] == 0).all()
     assert (verified["engine_difference"] == 0).all()
