@@ -59,6 +59,11 @@ COLUMNS = (
     "sky_growth_pct",
     "sky_moved_mjy_sr",
     "align_moved_mas",
+    "stage1_engine",
+    "groups_without_search",
+    "dark_left",
+    "planes_different",
+    "engine_difference",
     "implausible_pixels",
     "region_pixels",
     "outlier_pixels",
@@ -78,7 +83,7 @@ TEXT_COLUMNS = frozenset(
     {
         "run_id", "flow_run_id", "survey", "state", "error", "start", "end", "kind", "filter", "tile",
         "frames_sha256", "parameters_sha256", "cosmosaic_version", "jwst_version", "crds_context", "product", "sha256",
-        "sky_verdict", "sky_step_state", "sky_zero_state", "frames_excluded",
+        "sky_verdict", "sky_step_state", "sky_zero_state", "frames_excluded", "stage1_engine",
     }
 )  # fmt: skip
 

@@ -2,7 +2,7 @@
 
 from cosmosaic.artefacts.steps import MaskRegions, MeasureWisps, SubtractWisp
 from cosmosaic.astrometry.steps import AlignExposure, SolveAlignment
-from cosmosaic.calibrate.steps import CalibrateRamp, CalibrateRate
+from cosmosaic.calibrate.steps import CalibrateRamp, CalibrateRate, VerifyRamp
 from cosmosaic.catalog.steps import MeasureSources
 from cosmosaic.cells.steps import BinExposure, BinMaskedExposure
 from cosmosaic.comparison.steps import ChooseSky, CompareMethods
@@ -25,6 +25,7 @@ simulate_truth = step_task(SimulateTruth, COMPUTING)
 simulate_frame = step_task(SimulateFrame, COMPUTING)
 calibrate_ramp = step_task(CalibrateRamp, COMPUTING)
 calibrate_rate = step_task(CalibrateRate, COMPUTING)
+verify_ramp = step_task(VerifyRamp, COMPUTING)
 mask_regions = step_task(MaskRegions, COMPUTING)
 inspect_exposure = step_task(InspectExposure, COMPUTING)
 write_association = step_task(WriteAssociation, COMPUTING)

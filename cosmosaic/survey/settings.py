@@ -36,6 +36,7 @@ SkyMethod = Literal[CellMethod, PixelMethod, "auto"]
 SkyZero = Literal["faintest", "pedestal", "table"]
 """What sets the absolute level of a field without empty sky."""
 FlickerCorrection = Literal["none", "jwst", "fast"]
+CalibrationEngine = Literal["fused", "jwst"]
 WispTemplate = Annotated[str, BeforeValidator(_named_as_astronomers_do), Field(pattern=r"^NRC[AB][34]_F\d{3}[WMN]2?$")]
 
 
@@ -151,8 +152,14 @@ class ReferenceSettings(Settings):
 
 
 class ExposureSettings(Settings):
-    """Stage 1 and 2 of the jwst package, one exposure at a time."""
+    """Stage 1 and 2, one exposure at a time."""
 
+    engine: CalibrationEngine = "jwst"
+    """What makes count rates of raw ramps. fused: this project's compiled functions, which give the values of the jwst
+    package's steps at a fraction of the cost; rare modes are left to those steps. jwst: the steps of the package."""
+    verify: int | None = Field(default=None, ge=0)
+    """Number of exposures, drawn at random in each run, that both engines calibrate, to compare every plane; by
+    default, one where the installed jwst package is of another version than fused was tested with, else none."""
     flicker_noise: FlickerCorrection = "fast"
     """Correction of 1/f noise in the count rate: fast: means of rows and columns outside sources; jwst: the package's
     clean_flicker_noise step, which removes light from extended galaxies; none. Frames that are supplied as cal, or are

@@ -35,6 +35,9 @@ FAILED_IN_PART = "Failed in part"
 
 WARNED_FACTS = {
     "implausible_pixels": "{} pixels with implausible values are flagged and not used",
+    "groups_without_search": "no cosmic rays were searched in Stage 1, which needs three groups; NGROUPS is {}",
+    "dark_left": "the dark fits neither NFRAMES nor GROUPGAP, or there is none: dark current was not subtracted",
+    "planes_different": '{} planes of the count rate differ from the jwst package\'s; use exposures.engine = "jwst"',
     "unaligned": "{} exposures share too few stars and keep the WCS of their headers",
 }
 """Facts of steps that the user is warned of."""
