@@ -11,10 +11,18 @@ from typing import NamedTuple
 
 from cosmosaic.calibrate.references import NamedReferences, crds_environment, name_references
 from cosmosaic.exposures.associations import asked_exposures, read_association
+from cosmosaic.exposures.doubts import doubtful_settings
 from cosmosaic.exposures.exclusion import exclude
+from cosmosaic.exposures.regions import check_regions
 from cosmosaic.exposures.search import FoundExposures, choose_exposures, require_files
 from cosmosaic.exposures.unused import unused_settings
-from cosmosaic.exposures.windows import exposures_in_tiles, named_tiles, survey_windows
+from cosmosaic.exposures.windows import (
+    exposures_in_tiles,
+    named_tiles,
+    on_grid_of_image,
+    survey_windows,
+    window_like,
+)
 from cosmosaic.processes import workers
 from cosmosaic.records import Exposure, Windows
 from cosmosaic.storage import store
@@ -64,15 +72,17 @@ def look_ahead(survey: Survey) -> Needs:
     OSError, ValueError, RuntimeError
         The survey cannot be run; the message says why.
     """
-    tiles = named_tiles(survey)
+    survey = on_grid_of_image(survey)
+    tiles, window = named_tiles(survey), window_like(survey)
     everywhere = choose_exposures(store.absolute_uri(survey.url("raw")), survey.filters)
     excluded = exclude(everywhere, survey.exclude)
     asked = asked_exposures(excluded.found, survey.association)
-    inside = exposures_in_tiles(asked.exposures, tiles)
+    inside = exposures_in_tiles(asked.exposures, tiles or ((window,) if window else ()))
     found = FoundExposures(inside, asked.refused, asked.unasked)
     windows = survey_windows(inside, survey, tiles)
     warnings = [f"exclude: {pattern} matches no exposure" for pattern in excluded.unused]
-    warnings += unused_settings(survey, inside)
+    for told in (unused_settings, doubtful_settings, check_regions):
+        warnings += told(survey, inside)
     warnings += [f"{exposure.name}: {warning}" for exposure in inside for warning in exposure.warnings]
     return Needs(found, windows, _products_gb(inside, windows), _references(survey, inside), tuple(warnings))
 
@@ -99,6 +109,7 @@ def _files(survey: Survey) -> Iterator[tuple[str, str]]:
     for setting, uri in (
         ("association", survey.association),
         ("grid.tiles", survey.grid.tiles),
+        ("grid.like", survey.grid.like),
         ("sky.levels", survey.sky.levels),
         ("simulation.catalog", survey.simulation.catalog),
         ("simulation.image", survey.simulation.image),
@@ -106,6 +117,7 @@ def _files(survey: Survey) -> Iterator[tuple[str, str]]:
         if uri:
             yield setting, uri
     for setting, files in (
+        ("regions", survey.regions),
         ("references.gain_maps", survey.references.gain_maps),
         ("sky.wisp_templates", survey.sky.wisp_templates),
         ("sky.source_masks", survey.sky.source_masks),

@@ -17,6 +17,7 @@ from cosmosaic.catalog.detection import detect
 from cosmosaic.catalog.image import read_mosaic
 from cosmosaic.catalog.noise import MosaicStatistics, mosaic_statistics
 from cosmosaic.catalog.photometry import aperture_suffixes, measure_sources
+from cosmosaic.provenance import complete_wcs
 from cosmosaic.steps.result import Made
 from cosmosaic.survey import CatalogSettings
 
@@ -132,6 +133,7 @@ def _string_columns(table: QTable) -> list[str]:
 
 def _write_segments(catalog: MosaicCatalog, path: Path) -> None:
     header = catalog.wcs.to_header()
+    complete_wcs(header)
     header["BAND"] = (catalog.table.meta["band"], "band that the sources were found in")
     header["NSOURCES"] = (len(catalog.table), "number of sources")
     image = fits.ImageHDU(catalog.segments, header=header, name="SEGM")

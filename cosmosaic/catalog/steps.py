@@ -35,7 +35,7 @@ class MeasureSources(Step[MeasuredSources]):
     """Detect and measure the sources of a mosaic."""
 
     title = "Catalogue"
-    version = 2
+    version = 3
     function = "cosmosaic.catalog.measure:catalog_mosaic"
     per = "mosaic"
     columns: ClassVar = {

@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
+import shapely
 from numpy.typing import NDArray
 
 from cosmosaic.exposures.patterns import pattern_at
@@ -24,8 +25,8 @@ FEWEST_CELLS = 1000
 """Of an exposure in a part of the survey: 8 by 8 arcsec in the short-wavelength channel."""
 FEWEST_FOR_LEVEL = 50
 """Cells of an exposure, outside of sources, that tell its level."""
-HOLD_OUT = 2
-"""One in ``HOLD_OUT**2`` blocks of cells is kept from every solution, to score it on."""
+HOLD_OUT = 4
+"""One in so many blocks of cells is kept from every solution, to score it on."""
 BLOCK_CELLS = 16
 """Width of the blocks whose scatter gives errors, in cells: 4 arcsec in the short-wavelength channel."""
 
@@ -114,15 +115,28 @@ class CellSurvey:
 
     @cached_property
     def held_out(self) -> Flags:
-        """Cells of the lattice that no solution may use: one in four blocks, in a regular pattern."""
-        row, column = (block % HOLD_OUT for block in self._block_numbers())
-        return (row[:, None] == 0) & (column == 0)
+        """Cells of the lattice that no solution may use: one in four blocks of each row and column of blocks.
+
+        What 1/f noise leaves runs along rows, so that rows without any would differ from the others.
+        """
+        row, column = self._block_numbers()
+        return (row[:, None] + column) % HOLD_OUT == 0
 
     @cached_property
     def blocks(self) -> NDArray[np.int64]:
         """Number of the block that each cell of the lattice belongs to."""
         row, column = (block - block[0] for block in self._block_numbers())
         return row[:, None] * (column[-1] + 1) + column
+
+    @cached_property
+    def pairs(self) -> list[tuple[CellExposure, CellExposure]]:
+        """Every two exposures whose windows may have cells in common, in order."""
+        low = np.array([exposure.origin for exposure in self.exposures]).reshape(-1, 2)
+        high = low + np.array([exposure.mean.shape for exposure in self.exposures]).reshape(-1, 2)
+        windows = shapely.box(*low.T, *high.T)
+        first, second = shapely.STRtree(windows).query(windows)
+        ordered = sorted((a, b) for a, b in zip(first.tolist(), second.tolist(), strict=True) if a < b)
+        return [(self.exposures[a], self.exposures[b]) for a, b in ordered]
 
     def _block_numbers(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Rows and columns of blocks, counted from the tangent point: they stay when exposures are added."""

@@ -54,7 +54,7 @@ class JudgeSky(Step[JudgedSky]):
     """Judge how flat the sky is, before and after."""
 
     title = "Verdict"
-    version = 8
+    version = 9
     function = "cosmosaic.verdict.judgement:judge_sky"
     per = "filter"
     columns: ClassVar = {

@@ -12,7 +12,7 @@ from cosmosaic.check import find_problems, store_problems
 from cosmosaic.survey import Survey, load_survey
 from cosmosaic.survey.loading import overridden, survey_file
 from cosmosaic.survey.mistakes import explain
-from tasks.runtime.environment import prefect_defaults
+from tasks.runtime.environment import check_home, prefect_defaults
 from tasks.runtime.interruption import run_interruptibly
 from tasks.runtime.report import FAILED_IN_PART, cancel_runs
 from tasks.runtime.run import describe_failure
@@ -49,6 +49,10 @@ def main(flow: Flow, arguments: list[str], program: str = "") -> int:
     problems = find_problems(survey) if flow.name in USING_EXPOSURES else store_problems(survey)
     if problems:
         return _complain("\n".join(f"error: {problem}" for problem in problems))
+    try:
+        check_home()
+    except OSError as refused:
+        return _complain(f"failed: {refused}", FAILURE)
     return run_interruptibly(partial(_run, flow, survey), cancel_runs)
 
 

@@ -304,7 +304,7 @@ def _print_summary(run: Run, rows: list[dict[str, Any]], state: State) -> None:
     for row in (row for row in rows if row["kind"] == "sky page"):
         run.note(f"is the sky flat? {row['product']}")
     ledger, wall = run.ledger, time.perf_counter() - run.clock
-    run.note(f"products in {run.products}, run table {run.products}/summary.csv, log {run.log}")
+    run.note(f"products in {run.products}, this run's table {run.products}/summary.csv, log {run.log}")
     run.note(f"{len(ledger.executed)} steps executed, {len(ledger.cached)} from cache, in {wall:.0f} s")
     for warning in _warnings(ledger):
         run.note(warning)
