@@ -18,7 +18,7 @@ from cosmosaic.verdict.steps import JudgeSky, WritePage
 from tasks.runtime.caching import TASKS, step_task
 from tasks.runtime.retries import COMPUTING, STORING
 
-__all__ = ["TASKS", "step_table"]
+__all__ = ["TASKS", "main", "step_table"]
 
 simulate_references = step_task(SimulateReferences, COMPUTING)
 simulate_truth = step_task(SimulateTruth, COMPUTING)
@@ -54,6 +54,12 @@ draw_mosaic = step_task(DrawMosaic, COMPUTING)
 draw_colours = step_task(DrawColours, COMPUTING)
 write_page = step_task(WritePage, COMPUTING)
 publish_products = step_task(Publish, STORING, perform=lambda step, work: publish(step, work.workers.scratch))
+
+
+def main(arguments: list[str]) -> int:
+    """Print all steps; return the exit code."""
+    print(step_table(), end="")
+    return 0
 
 
 def step_table() -> str:

@@ -1,10 +1,12 @@
 """The settings a user writes: one model for survey file, environment, command line and UI form."""
 
+import re
+from difflib import get_close_matches
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from cosmosaic.nircam import DETECTOR_PATTERN, band_name
+from cosmosaic.nircam import DETECTOR_PATTERN, FILTERS, band_name
 
 
 def _named_as_astronomers_do(value: Any) -> Any:
@@ -15,9 +17,40 @@ def _named_as_astronomers_do(value: Any) -> Any:
     return f"{detector.upper()}{underscore}{band_name(name)}"
 
 
-FilterName = Annotated[str, BeforeValidator(_named_as_astronomers_do), Field(pattern=r"^F\d{3}[WMN]2?$")]
+def _as_filter(value: Any) -> Any:
+    """Take a filter for what astronomers call it.
+
+    Raises
+    ------
+    ValueError
+        NIRCam has no such filter.
+    """
+    name = _named_as_astronomers_do(value)
+    if isinstance(name, str) and name not in FILTERS:
+        close = get_close_matches(name, FILTERS, 1)
+        raise ValueError(
+            f"NIRCam has no filter {value!r}{f', did you mean {close[0]}?' if close else ''}; {_ALL_FILTERS}"
+        )
+    return name
+
+
+def _as_detector(value: Any) -> Any:
+    """Take a detector by its name.
+
+    Raises
+    ------
+    ValueError
+        NIRCam has no such detector.
+    """
+    if isinstance(value, str) and not re.fullmatch(DETECTOR_PATTERN, value):
+        raise ValueError(f"NIRCam has no detector {value!r}; its detectors are NRCA1 to NRCA4, NRCALONG, and so for B")
+    return value
+
+
+_ALL_FILTERS = f"its filters are {', '.join(FILTERS)}"
+FilterName = Annotated[str, BeforeValidator(_as_filter), Field(pattern=r"^F\d{3}[WMN]2?$")]
 """F150W, or F470N, also where it is written as F444W-F470N or, as MAST has it, f470n-f444w."""
-DetectorName = Annotated[str, Field(pattern=f"^{DETECTOR_PATTERN}$")]
+DetectorName = Annotated[str, BeforeValidator(_as_detector), Field(pattern=f"^{DETECTOR_PATTERN}$")]
 PixelMethod = Literal[
     "median",
     "local",
@@ -400,7 +433,6 @@ class Survey(Settings):
     a shell, * for all. Regions are on the sky, or in image pixels of the exposure."""
     association: str | None = None
     """Association file (JSON) whose members are combined; by default, all frames are, in one association per filter."""
-    simulation: SimulationSettings = SimulationSettings()
     references: ReferenceSettings = ReferenceSettings()
     exposures: ExposureSettings = ExposureSettings()
     align: AlignSettings = AlignSettings()
@@ -417,6 +449,7 @@ class Survey(Settings):
     catalog: CatalogSettings = CatalogSettings()
     resources: ResourceSettings = ResourceSettings()
     cleanup: CleanupSettings = CleanupSettings()
+    simulation: SimulationSettings = SimulationSettings()
 
     @model_validator(mode="before")
     @classmethod
