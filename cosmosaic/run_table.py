@@ -41,6 +41,7 @@ COLUMNS = (
     "parameters_sha256",
     "cosmosaic_version",
     "jwst_version",
+    "calibration_version",
     "crds_context",
     "sky_median_mjy_sr",
     "sky_rms_mjy_sr",
@@ -70,11 +71,14 @@ COLUMNS = (
 )
 """Columns of the run table, in order."""
 
+RUNNING, CRASHED, CANCELLED = "Running", "Crashed", "Cancelled"
+"""States of a run that has not ended, whose process died, that was stopped."""
+
 TEXT_COLUMNS = frozenset(
     {
         "run_id", "flow_run_id", "survey", "state", "error", "start", "end", "kind", "filter", "tile", "frames",
-        "frames_sha256", "parameters_sha256", "cosmosaic_version", "jwst_version", "crds_context", "product", "sha256",
-        "sky_verdict", "sky_step_state", "sky_zero_state", "frames_excluded",
+        "frames_sha256", "parameters_sha256", "cosmosaic_version", "jwst_version", "calibration_version",
+        "crds_context", "product", "sha256", "sky_verdict", "sky_step_state", "sky_zero_state", "frames_excluded",
     }
 )  # fmt: skip
 
@@ -108,6 +112,19 @@ def write_run(rows: list[dict[str, Any]], products: str, run_id: str) -> StoredO
         table = read_runs(products)
         _publish(table, store.join(products, "summary"), ".csv", Path(folder))
         return _publish(table, store.join(products, "summary"), ".parquet", Path(folder))
+
+
+def mark_crashed(products: str, run_id: str) -> bool:
+    """Mark a run whose process has died, where the run table still shows it as running; tell whether it did."""
+    own = store.join(products, "runs", f"{run_id}.parquet")
+    if store.stat(own) is None:
+        return False
+    rows = pd.read_parquet(io.BytesIO(store.read_bytes(own)))
+    if set(rows["state"]) != {RUNNING}:
+        return False
+    rows["state"], rows["error"] = CRASHED, "its process ended without a word: killed, or its machine died"
+    write_run(rows.to_dict("records"), products, run_id)  # type: ignore[arg-type]
+    return True
 
 
 def read_runs(products: str) -> pd.DataFrame:

@@ -13,7 +13,7 @@ from prefect.states import State
 
 from cosmosaic.artefacts.steps import subtract_wisps
 from cosmosaic.astrometry.steps import Aligned, align
-from cosmosaic.catalogue.steps import MeasureSources
+from cosmosaic.catalog.steps import MeasureSources
 from cosmosaic.cells.steps import SourceMask, bin_exposures, source_masks
 from cosmosaic.comparison.steps import sky_step
 from cosmosaic.exposures.band import Band

@@ -3,7 +3,7 @@
 from cosmosaic.artefacts.steps import MaskRegions, MeasureWisps, SubtractWisp
 from cosmosaic.astrometry.steps import AlignExposure, SolveAlignment
 from cosmosaic.calibrate.steps import CalibrateRamp, CalibrateRate
-from cosmosaic.catalogue.steps import MeasureSources
+from cosmosaic.catalog.steps import MeasureSources
 from cosmosaic.cells.steps import BinExposure, BinMaskedExposure
 from cosmosaic.comparison.steps import ChooseSky, CompareMethods
 from cosmosaic.drizzle.steps import DrizzleExposure, InspectExposure

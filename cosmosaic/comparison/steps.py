@@ -10,7 +10,7 @@ from cosmosaic.cells.steps import bin_exposures
 from cosmosaic.exposures.band import Band, Exposures
 from cosmosaic.exposures.files import Cal
 from cosmosaic.geometry.windows import make_plan
-from cosmosaic.records import MosaicGrid
+from cosmosaic.records import Lattice, MosaicGrid
 from cosmosaic.sky.steps import MeasureSky
 from cosmosaic.steps.declaration import Job, Outputs, Step
 from cosmosaic.steps.files import File
@@ -47,7 +47,7 @@ class CompareMethods(Step[ComparedMethods]):
     cells: Mapping[str, Cells]
     exposures: Mapping[str, Cal]
     methods: tuple[str, ...]
-    grid: MosaicGrid
+    grid: Lattice
     stem: str
 
     @classmethod

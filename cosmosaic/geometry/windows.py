@@ -15,7 +15,7 @@ from astropy.table import Table
 
 from cosmosaic.geometry.grid import overlaps
 from cosmosaic.geometry.sphere import Footprint, GridError
-from cosmosaic.records import MosaicGrid
+from cosmosaic.records import Lattice, MosaicGrid
 from cosmosaic.survey import GridSettings
 
 DEFAULT_TILE_PIXELS = 1024
@@ -70,13 +70,18 @@ def covering(boxes: Iterable[Box]) -> Box:
     return Box(left, bottom, right - left, top - bottom)
 
 
-def lattice(grid: MosaicGrid) -> MosaicGrid:
-    """Return the grid whose 0-based pixels have the lattice's numbers; its shape is a dummy."""
-    return grid.model_copy(update={"crpix": (-0.5, -0.5), "shape": (1, 1), "tile": "lattice"})
+def lattice(grid: Lattice) -> Lattice:
+    """Return the lattice that a window is a part of."""
+    return Lattice(
+        tangent_ra=grid.tangent_ra,
+        tangent_dec=grid.tangent_dec,
+        rotation=grid.rotation,
+        pixel_scale_mas=grid.pixel_scale_mas,
+    )
 
 
-def cell_lattice(grid: MosaicGrid, detector_pixel_arcsec: float) -> MosaicGrid:
-    """Return the lattice of the cells that sky levels are measured on; its shape is a dummy."""
+def cell_lattice(grid: Lattice, detector_pixel_arcsec: float) -> Lattice:
+    """Return the lattice of the cells that sky levels are measured on."""
     scale_mas = round(1000 * CELL_PIXELS * detector_pixel_arcsec)
     return lattice(grid).model_copy(update={"pixel_scale_mas": float(scale_mas)})
 
@@ -99,10 +104,16 @@ def box_of(window: MosaicGrid) -> Box:
     return Box(int(origin[0]), int(origin[1]), columns, rows)
 
 
-def window_of(grid: MosaicGrid, box: Box, name: str) -> MosaicGrid:
-    """Return a rectangle of the lattice as a window of the grid."""
-    return grid.model_copy(
-        update={"crpix": (-box.x - 0.5, -box.y - 0.5), "shape": (box.height, box.width), "tile": name}
+def window_of(grid: Lattice, box: Box, name: str) -> MosaicGrid:
+    """Return a rectangle of the lattice as a window."""
+    return MosaicGrid(
+        tangent_ra=grid.tangent_ra,
+        tangent_dec=grid.tangent_dec,
+        rotation=grid.rotation,
+        pixel_scale_mas=grid.pixel_scale_mas,
+        crpix=(-box.x - 0.5, -box.y - 0.5),
+        shape=(box.height, box.width),
+        tile=name,
     )
 
 

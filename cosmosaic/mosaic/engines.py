@@ -13,7 +13,7 @@ from cosmosaic.mosaic.memory import side_of_tiles
 from cosmosaic.mosaic.steps import AssembledMosaic, AssembleMosaic, CombinedTile, CombineTile, DrizzleWithJwst
 from cosmosaic.nircam import detector_pixel_arcsec
 from cosmosaic.outliers.steps import FlaggedBand, flag_outliers, flag_with_jwst
-from cosmosaic.records import MosaicGrid, Windows
+from cosmosaic.records import Lattice, MosaicGrid, Windows
 from cosmosaic.sky.steps import BandSky
 from cosmosaic.steps.declaration import Job
 from cosmosaic.verdict.steps import VerdictTable
@@ -28,7 +28,7 @@ class BandInput:
     """With their artefacts subtracted and their WCS corrected."""
     sky: BandSky
     windows: Windows
-    cells: MosaicGrid
+    cells: Lattice
     """The lattice of the cells that the verdict judges."""
 
     @property

@@ -9,7 +9,7 @@ from cosmosaic.drizzle.steps import DrizzledExposure, PlaceMap, Summary, Sums
 from cosmosaic.exposures.band import Band, Exposures
 from cosmosaic.exposures.files import Cal
 from cosmosaic.geometry.windows import Plan
-from cosmosaic.records import MosaicGrid
+from cosmosaic.records import Lattice, MosaicGrid
 from cosmosaic.sky.steps import BandSky, ExposureSkyFile
 from cosmosaic.steps.declaration import Job, Outputs, Step
 from cosmosaic.steps.files import File, Many
@@ -87,7 +87,7 @@ class FlagExposure(Step[FlaggedExposure]):
     treatment: SkyTreatment
     thresholds: OutlierSettings
     drizzle: DrizzleSettings
-    cells: MosaicGrid
+    cells: Lattice
 
     @classmethod
     def is_asked_for(cls, survey: Survey) -> bool:
@@ -108,7 +108,7 @@ class KeepExposure(Step[FlaggedExposure]):
     exposure: Cal
     sky: ExposureSkyFile | None
     treatment: SkyTreatment
-    cells: MosaicGrid
+    cells: Lattice
 
     @classmethod
     def is_asked_for(cls, survey: Survey) -> bool:
@@ -138,7 +138,7 @@ class FlagWithJwst(Step[FlaggedTogether]):
     treatment: SkyTreatment
     thresholds: OutlierSettings
     drizzle: DrizzleSettings
-    cells: MosaicGrid
+    cells: Lattice
 
     @classmethod
     def is_asked_for(cls, survey: Survey) -> bool:
@@ -161,7 +161,7 @@ def flag_outliers(
     sky: BandSky,
     drizzled: Mapping[str, DrizzledExposure],
     plan: Plan,
-    cells: MosaicGrid,
+    cells: Lattice,
     job: Job,
 ) -> FlaggedBand:
     """Submit the comparison of a filter's exposures, tile by tile."""
@@ -207,7 +207,7 @@ def flag_outliers(
     return _gathered(flagged, {name: each.patches for name, each in flagged.items()})
 
 
-def flag_with_jwst(band: Band, exposures: Exposures, sky: BandSky, cells: MosaicGrid, job: Job) -> FlaggedBand:
+def flag_with_jwst(band: Band, exposures: Exposures, sky: BandSky, cells: Lattice, job: Job) -> FlaggedBand:
     """Submit the jwst package's outlier detection on a filter's exposures."""
     skies = {name: file for name in band.members if (file := sky.of(name))}
     step = FlagWithJwst(

@@ -12,7 +12,7 @@ from cosmosaic.exposures.library import exposure_name, open_exposures, save_expo
 from cosmosaic.exposures.patterns import ExposureSky, pattern_image, read_exposure_sky
 from cosmosaic.exposures.wcs import make_fits_wcs_agree
 from cosmosaic.outliers.units import bin_cleared
-from cosmosaic.records import MosaicGrid
+from cosmosaic.records import Lattice
 from cosmosaic.steps.result import Made
 from cosmosaic.survey import DrizzleSettings, OutlierSettings, SkyTreatment
 
@@ -26,7 +26,7 @@ def flag_outliers(
     treatment: SkyTreatment,
     thresholds: OutlierSettings,
     drizzle: DrizzleSettings,
-    cells: MosaicGrid,
+    cells: Lattice,
     folder: Path,
 ) -> Made:
     """Subtract the sky and flag outliers by comparing exposures.

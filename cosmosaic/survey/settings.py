@@ -62,6 +62,8 @@ class Pointing(Settings):
     """Declination in degrees, ICRS."""
     position_angle: float = Field(default=20.0, ge=0, lt=360)
     """Position angle of the telescope's V3 axis in degrees, east of north."""
+    years_later: float = Field(default=0.0, ge=0, le=20)
+    """Years from the survey's start to this observation; stars move meanwhile."""
 
 
 class FilterPair(Settings):
@@ -118,6 +120,21 @@ class SimulationSettings(Settings):
     """Rate of cosmic-ray hits per second and square centimetre of detector."""
     pointing_error_mas: float = Field(default=3.0, ge=0, le=1000)
     """Rms error per axis of each exposure's pointing, which its headers do not include."""
+    roll_error_arcsec: float = Field(default=2.0, ge=0, le=600)
+    """Rms error of each visit's roll, about its target, which the headers do not include."""
+    aberration: float = Field(default=5e-5, ge=-2e-4, le=2e-4)
+    """Velocity aberration, 1 - VA_SCALE: by this fraction separations on the sky are smaller than those the
+    telescope sees. JWST's is within 1e-4 of zero and changes over the year."""
+    placement_error_mas: float = Field(default=2.0, ge=0, le=1000)
+    """Rms error per axis of each detector's place in the focal plane, the same in all exposures."""
+    filter_offset_mas: float = Field(default=1.0, ge=0, le=1000)
+    """Rms offset per axis of each filter on each detector, which the reference files do not include."""
+    proper_motion_mas_yr: float = Field(default=3.0, ge=0, le=1000)
+    """Rms proper motion per axis of drawn stars, in mas a year."""
+    reference_epoch: float = Field(default=2016.0, ge=1950, le=2100)
+    """Epoch, as a Julian year, of the reference catalogue that is written beside the truth."""
+    reference_error_mas: float = Field(default=0.5, ge=0, le=1000)
+    """Rms error per axis of the positions in that catalogue, at its epoch."""
 
 
 class ReferenceSettings(Settings):

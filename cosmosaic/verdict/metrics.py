@@ -154,6 +154,28 @@ def judged_metric(name: str, value: float, error: float, where: str, message: st
     return Metric(name, value, error, where, state, message)
 
 
+def leniency(name: str, value: float, error: float, state: str) -> str:
+    """Say why a value beyond a limit does not have the state of that limit; empty where it has, or is within.
+
+    Parameters
+    ----------
+    name
+        The metric.
+    value, error
+        In per cent of the pixel rms.
+    state
+        What it was judged.
+    """
+    limit = LIMITS[name]
+    measured = f"{name}: {value:.1f} +- {error:.1f}"
+    if state == "warn" and value > limit.fail:
+        least = f"{SIGNIFICANT_SIGMA:g} errors above {limit.warn:g}"
+        return f"{measured} lies above {limit.fail:g} but not by {least}, so that it may be chance: no fail"
+    if state == "pass" and value > limit.warn:
+        return f"{measured} lies above {limit.warn:g} but not {SIGNIFICANT_SIGMA:g} errors above 0: no warning"
+    return ""
+
+
 def unknown_metric(name: str, state: State, reason: str) -> Metric:
     return Metric(name, np.nan, np.nan, "", state, f"{reason} ({name} {state})")
 

@@ -13,7 +13,7 @@ from jwst import datamodels
 from numpy.typing import NDArray
 from real import FOLDER, real
 
-from cosmosaic.catalogue.measure import MosaicCatalog, measure_mosaic, write_catalog
+from cosmosaic.catalog.measure import MosaicCatalog, measure_mosaic, write_catalog
 from cosmosaic.drizzle.exposure import read_exposure, write_flagged
 from cosmosaic.drizzle.summary import summarise
 from cosmosaic.exposures.footprints import outside_arcsec, region_corners, region_text

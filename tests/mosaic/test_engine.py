@@ -18,8 +18,8 @@ from jwst.resample.resample import ResampleImage
 from real import real
 from stdatamodels.jwst.datamodels.dqflags import pixel
 
-from cosmosaic.catalogue.measure import MosaicCatalog, measure_mosaic
-from cosmosaic.catalogue.photometry import CatalogFlag
+from cosmosaic.catalog.measure import MosaicCatalog, measure_mosaic
+from cosmosaic.catalog.photometry import CatalogFlag
 from cosmosaic.dq import is_usable
 from cosmosaic.drizzle.exposure import ExposureError, read_exposure
 from cosmosaic.drizzle.units import FootprintError, drizzle_exposure

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cosmosaic.catalogue.rejected import rejected_labels
+from cosmosaic.catalog.rejected import rejected_labels
 
 SHAPE = (60, 60)
 

@@ -21,10 +21,10 @@ from photutils.aperture import CircularAperture, PixelAperture
 from photutils.segmentation import SegmentationImage, SourceCatalog
 from scipy import ndimage
 
-from cosmosaic.catalogue.detection import Detection
-from cosmosaic.catalogue.image import PIXEL_UNIT, MosaicImage
-from cosmosaic.catalogue.noise import NJY_PER_MJY
-from cosmosaic.catalogue.rejected import rejected_labels
+from cosmosaic.catalog.detection import Detection
+from cosmosaic.catalog.image import PIXEL_UNIT, MosaicImage
+from cosmosaic.catalog.noise import NJY_PER_MJY
+from cosmosaic.catalog.rejected import rejected_labels
 from cosmosaic.survey import CatalogSettings
 
 KRON_SCALE = 2.5

@@ -36,7 +36,7 @@ class MeasureSources(Step[MeasuredSources]):
 
     title = "Catalogue"
     version = 3
-    function = "cosmosaic.catalogue.measure:catalog_mosaic"
+    function = "cosmosaic.catalog.measure:catalog_mosaic"
     per = "mosaic"
     columns: ClassVar = {
         "sky_median": "sky_median_mjy_sr",
