@@ -42,6 +42,7 @@ COLUMNS = (
     "parameters_sha256",
     "cosmosaic_version",
     "jwst_version",
+    "calibration_version",
     "crds_context",
     "sky_median_mjy_sr",
     "sky_rms_mjy_sr",
@@ -82,8 +83,8 @@ RUNNING, CRASHED, CANCELLED = "Running", "Crashed", "Cancelled"
 TEXT_COLUMNS = frozenset(
     {
         "run_id", "flow_run_id", "survey", "state", "error", "start", "end", "kind", "filter", "tile",
-        "frames_sha256", "parameters_sha256", "cosmosaic_version", "jwst_version", "crds_context", "product", "sha256",
-        "sky_verdict", "sky_step_state", "sky_zero_state", "frames_excluded", "stage1_engine",
+        "frames_sha256", "parameters_sha256", "cosmosaic_version", "jwst_version", "calibration_version",
+        "crds_context", "product", "sha256", "sky_verdict", "sky_step_state", "sky_zero_state", "frames_excluded", "stage1_engine",
     }
 )  # fmt: skip
 

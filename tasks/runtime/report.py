@@ -18,6 +18,7 @@ from prefect.states import Cancelled, Completed, Failed, State
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from cosmosaic.exposures.origin import calibration_columns
 from cosmosaic.exposures.search import FoundExposures
 from cosmosaic.preview.thumbnails import THUMBNAIL_SUFFIX
 from cosmosaic.processes import workers
@@ -175,7 +176,8 @@ def record_run(
     if not run.recorded.acquire(blocking=False):
         return
     common = _columns(run, state, error, found)
-    write_run([common | row for row in rows or [{}]], run.products, run.id)
+    shown = [common | _calibration(row, common, found) | row for row in rows or [{}]]
+    write_run(shown, run.products, run.id)
     used = {record.result.key for record in run.ledger.records if record.result}
     record_use(run.work.cache, run.id, run.survey.name, used)
 
@@ -206,6 +208,15 @@ def _columns(run: Run, state: str, error: str, found: FoundExposures | None = No
         "jwst_version": version("jwst"),
         "crds_context": environment.get("CRDS_CONTEXT") or os.environ.get("CRDS_CONTEXT", ""),
     }
+
+
+def _calibration(row: Mapping[str, Any], common: Mapping[str, Any], found: FoundExposures | None) -> dict[str, str]:
+    """What the exposures of a product were calibrated with: those of the whole survey where the row names none."""
+    names = set(str(row.get("frames", "")).split())
+    exposures = [one for one in found.exposures if not names or one.name in names] if found else []
+    if not exposures:
+        return {}
+    return calibration_columns(exposures, common["jwst_version"], common["crds_context"])
 
 
 def _rows(publication: Publication, run: Run) -> list[dict[str, Any]]:
