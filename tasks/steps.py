@@ -14,7 +14,7 @@ from cosmosaic.preview.steps import DrawColours, DrawMosaic
 from cosmosaic.simulate.steps import SimulateFrame, SimulateReferences, SimulateTruth
 from cosmosaic.sky.steps import MeasureSky
 from cosmosaic.steps.publication import Publish, publish
-from cosmosaic.verdict.steps import JudgeSky, WritePage
+from cosmosaic.verdict.steps import GatherVerdict, JudgeExposures, JudgeTiles, WritePage
 from tasks.runtime.caching import TASKS, step_task
 from tasks.runtime.retries import COMPUTING, STORING
 
@@ -44,7 +44,9 @@ make_reference = step_task(MakeReference, COMPUTING)
 flag_exposure = step_task(FlagExposure, COMPUTING)
 keep_exposure = step_task(KeepExposure, COMPUTING)
 flag_with_jwst = step_task(FlagWithJwst, COMPUTING)
-judge_sky = step_task(JudgeSky, COMPUTING)
+judge_exposures = step_task(JudgeExposures, COMPUTING)
+judge_tiles = step_task(JudgeTiles, COMPUTING)
+gather_verdict = step_task(GatherVerdict, COMPUTING)
 combine_tile = step_task(CombineTile, COMPUTING)
 assemble_mosaic = step_task(AssembleMosaic, COMPUTING)
 drizzle_with_jwst = step_task(DrizzleWithJwst, COMPUTING)
