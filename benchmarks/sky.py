@@ -41,7 +41,7 @@ from sky_fields import (
 from cosmosaic.artefacts.corrections import measure_wisps, remove_flicker, subtract_wisp
 from cosmosaic.artefacts.solution import WispSolution
 from cosmosaic.calibrate.stages import clean_flicker_noise
-from cosmosaic.catalogue.measure import measure_mosaic, write_catalog
+from cosmosaic.catalog.measure import measure_mosaic, write_catalog
 from cosmosaic.cells.binning import bin_exposure, bin_exposures, cell_positions, usable_pixels
 from cosmosaic.cells.survey import CellSurvey, stack, without_patterns
 from cosmosaic.cells.units import bin_masked_exposure, read_cells

@@ -12,11 +12,11 @@ from prefect import flow
 from prefect.states import State
 
 from cosmosaic.astrometry.steps import Aligned, align_bands
-from cosmosaic.catalogue.steps import MeasureSources
+from cosmosaic.catalog.steps import MeasureSources
 from cosmosaic.cells.steps import SourceMask, bin_exposures, source_masks
 from cosmosaic.comparison.steps import sky_step
 from cosmosaic.exposures.steps import WriteAssociation
-from cosmosaic.exposures.windows import named_tiles, survey_windows
+from cosmosaic.exposures.windows import named_tiles, on_grid_of_image, survey_windows
 from cosmosaic.geometry.windows import WHOLE
 from cosmosaic.mosaic.engines import BandInput, open_engine
 from cosmosaic.mosaic.steps import AssembledMosaic, ListDefects
@@ -52,6 +52,7 @@ class BandProducts:
 @flow(name="mosaic", flow_run_name="{survey.name}")
 def mosaic(survey: Survey = Survey()) -> State:  # noqa: B008
     """Make mosaics, catalogues, previews and a run table of a NIRCam survey."""
+    survey = on_grid_of_image(survey)
     with open_run(survey) as run:
         if survey.is_synthetic:
             simulate_survey(run)
@@ -104,7 +105,7 @@ def publish_network(bands: dict[str, BandProducts], run: Run) -> None:
 def measure(
     given: BandInput, window: MosaicGrid, mosaic: AssembledMosaic, verdict: JudgedSky, run: Run
 ) -> tuple[Outputs, ...]:
-    """Submit the products of one mosaic: catalogue, defects, pictures."""
+    """Submit the products of one mosaic: catalogue, defects, pictures, its exposures."""
     stem, label, made = given.stem(window), given.label(window), list[Outputs]()
     # With named tiles the whole may be too large for memory.
     if window != given.windows.whole or not given.windows.tiles:
@@ -118,6 +119,7 @@ def measure(
         )
         made.append(run.submit(defects, label))
     made.append(run.submit(DrawMosaic(mosaic=mosaic.mosaic, stem=stem), label))
+    made.append(given.list_members(window, run))
     return tuple(made)
 
 

@@ -285,6 +285,9 @@ class GridSettings(Settings):
     """Pixel scale in milliarcseconds."""
     long_wavelength_factor: int = Field(default=1, ge=1, le=8)
     """Long-wavelength mosaics have pixels larger by this factor, which nest exactly: 2 makes 60 mas from 30."""
+    like: str | None = None
+    """An image whose pixels to use (URL of a FITS file, e.g. an HST mosaic): tangent point, rotation, pixel scale and
+    window of its header, in place of the settings above. Exposures outside of it are not used."""
     largest_mpix: float = Field(default=2500.0, gt=0)
     """Largest mosaic allowed, in megapixels: one frame with a wrong pointing would need terabytes."""
     tiles: str | None = None
@@ -295,6 +298,11 @@ class GridSettings(Settings):
 
     @model_validator(mode="after")
     def _tangent_point_whole(self) -> Self:
+        if self.like is not None:
+            given = sorted({"tangent_ra", "tangent_dec", "rotation", "pixel_scale_mas"} & self._changed())
+            if given:
+                raise ValueError(f"give either grid.like or {', '.join(given)}: the image tells them")
+            return self
         if (self.tangent_ra is None) != (self.tangent_dec is None):
             raise ValueError("give tangent_ra and tangent_dec together, or neither")
         if self.tiles is not None and self.tangent_ra is None:
@@ -302,6 +310,11 @@ class GridSettings(Settings):
                 "tiles are positioned relative to the tangent point: give tangent_ra and tangent_dec as well"
             )
         return self
+
+    def _changed(self) -> set[str]:
+        # A form sends every setting, including those left unchanged.
+        fields = type(self).model_fields
+        return {name for name in fields if getattr(self, name) != fields[name].default}
 
 
 class DrizzleSettings(Settings):
@@ -392,6 +405,9 @@ class Survey(Settings):
     """Filters to process; by default, all that were observed."""
     exclude: dict[str, str] = Field(default_factory=dict)
     """Exposures to leave out: the reason by name, which may be a pattern as in a shell, e.g. jw*_nrca3."""
+    regions: dict[str, str] = Field(default_factory=dict)
+    """What not to use, drawn around in ds9 (URL of a region file), by exposure: its name, which may be a pattern as in
+    a shell, * for all. Regions are on the sky, or in image pixels of the exposure."""
     association: str | None = None
     """Association file (JSON) whose members are combined; by default, all frames are, in one association per filter."""
     simulation: SimulationSettings = SimulationSettings()

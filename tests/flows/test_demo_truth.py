@@ -21,7 +21,7 @@ from support.truth import (
 )
 
 from cosmosaic.calibrate.gain import GainMapError
-from cosmosaic.catalogue.photometry import CatalogFlag
+from cosmosaic.catalog.photometry import CatalogFlag
 from cosmosaic.geometry.grid import survey_grid
 from cosmosaic.processes import workers
 from cosmosaic.simulate.instrument import FULL_WINDOW, detector_maps

@@ -10,7 +10,7 @@ from astropy.wcs import WCS
 from drizzle.resample import Drizzle
 from numpy.typing import NDArray
 
-from cosmosaic.catalogue.noise import NJY_PER_MJY
+from cosmosaic.catalog.noise import NJY_PER_MJY
 
 SCALE = 0.03
 """Pixel scale in arcsec."""

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from support.scenes import NJY_PER_COUNT, Scene, drizzled_noise
 
-from cosmosaic.catalogue.detection import Detection, detect, fill_holes, small_holes, smooth
-from cosmosaic.catalogue.image import read_mosaic
+from cosmosaic.catalog.detection import Detection, detect, fill_holes, small_holes, smooth
+from cosmosaic.catalog.image import read_mosaic
 from cosmosaic.survey import CatalogSettings
 
 

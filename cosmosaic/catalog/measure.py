@@ -13,10 +13,11 @@ from astropy.table import QTable, meta
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 
-from cosmosaic.catalogue.detection import detect
-from cosmosaic.catalogue.image import read_mosaic
-from cosmosaic.catalogue.noise import MosaicStatistics, mosaic_statistics
-from cosmosaic.catalogue.photometry import aperture_suffixes, measure_sources
+from cosmosaic.catalog.detection import detect
+from cosmosaic.catalog.image import read_mosaic
+from cosmosaic.catalog.noise import MosaicStatistics, mosaic_statistics
+from cosmosaic.catalog.photometry import aperture_suffixes, measure_sources
+from cosmosaic.provenance import complete_wcs
 from cosmosaic.steps.result import Made
 from cosmosaic.survey import CatalogSettings
 
@@ -28,7 +29,7 @@ class MosaicCatalog:
     """The sources and statistics of a mosaic."""
 
     table: QTable
-    """A row per source; the columns are those of `cosmosaic.catalogue.photometry.column_specs`."""
+    """A row per source; the columns are those of `cosmosaic.catalog.photometry.column_specs`."""
     segments: NDArray[np.int32]
     """Labels of the sources, 0 on the sky, shape ``(ny, nx)``."""
     wcs: WCS
@@ -132,6 +133,7 @@ def _string_columns(table: QTable) -> list[str]:
 
 def _write_segments(catalog: MosaicCatalog, path: Path) -> None:
     header = catalog.wcs.to_header()
+    complete_wcs(header)
     header["BAND"] = (catalog.table.meta["band"], "band that the sources were found in")
     header["NSOURCES"] = (len(catalog.table), "number of sources")
     image = fits.ImageHDU(catalog.segments, header=header, name="SEGM")

@@ -21,9 +21,10 @@ from photutils.aperture import CircularAperture, PixelAperture
 from photutils.segmentation import SegmentationImage, SourceCatalog
 from scipy import ndimage
 
-from cosmosaic.catalogue.detection import Detection
-from cosmosaic.catalogue.image import PIXEL_UNIT, MosaicImage
-from cosmosaic.catalogue.noise import NJY_PER_MJY
+from cosmosaic.catalog.detection import Detection
+from cosmosaic.catalog.image import PIXEL_UNIT, MosaicImage
+from cosmosaic.catalog.noise import NJY_PER_MJY
+from cosmosaic.catalog.rejected import rejected_labels
 from cosmosaic.survey import CatalogSettings
 
 KRON_SCALE = 2.5
@@ -55,6 +56,8 @@ class CatalogFlag(IntFlag):
     """The Kron flux is not positive: no magnitude."""
     KRON_UNDEFINED = 64
     """No Kron radius could be measured: the Kron flux is that of the smallest aperture allowed."""
+    REJECTED = 2048
+    """Outlier rejection has taken a third of an exposure or more from its core, as where it varied."""
 
 
 @dataclass(frozen=True)
@@ -270,9 +273,16 @@ def _flags(columns: Columns, sources: SourceCatalog, image: MosaicImage, detecti
         CatalogFlag.NO_DATA: inside_hole,
         CatalogFlag.TRUNCATED: columns["truncated"],
         CatalogFlag.NOT_POSITIVE: ~(columns["kron_flux"] > 0),
+        CatalogFlag.REJECTED: np.isin(labels, _rejected(segments.data, image)),
         CatalogFlag.KRON_UNDEFINED: ~np.isfinite(sources.kron_radius.value),
     }
     return sum(flag.value * condition.astype(np.int32) for flag, condition in conditions.items())
+
+
+def _rejected(segments: NDArray[np.int32], image: MosaicImage) -> NDArray[np.integer]:
+    if image.exposures is None:
+        return np.zeros(0, np.int32)
+    return rejected_labels(segments, image.sci, image.wht, image.exposures)
 
 
 def _edge_labels(segments: NDArray[np.int32], uncovered: NDArray[np.bool_]) -> NDArray[np.int32]:

@@ -12,8 +12,8 @@ from astropy.table import QTable
 from astropy.wcs import WCS
 from support.scenes import Scene
 
-from cosmosaic.catalogue.measure import MosaicCatalog, measure_mosaic, write_catalog
-from cosmosaic.catalogue.photometry import column_specs
+from cosmosaic.catalog.measure import MosaicCatalog, measure_mosaic, write_catalog
+from cosmosaic.catalog.photometry import column_specs
 from cosmosaic.survey import CatalogSettings
 
 

@@ -11,8 +11,8 @@ from astropy.table import QTable
 from numpy.typing import NDArray
 from support.scenes import SCALE, Scene, drizzled_noise
 
-from cosmosaic.catalogue.measure import measure_mosaic
-from cosmosaic.catalogue.photometry import CatalogFlag, aperture_suffixes, column_specs, designation
+from cosmosaic.catalog.measure import measure_mosaic
+from cosmosaic.catalog.photometry import CatalogFlag, aperture_suffixes, column_specs, designation
 from cosmosaic.survey import CatalogSettings
 
 GRID = [(45.0 + 62 * i + 0.37 * j, 45.0 + 62 * j + 0.23 * i) for j in range(6) for i in range(6)]

@@ -5,8 +5,8 @@ import pytest
 from numpy.typing import NDArray
 from support.scenes import PIXEL_AREA_SR, drizzled_noise, tangent_wcs
 
-from cosmosaic.catalogue.image import MosaicImage
-from cosmosaic.catalogue.noise import empty_apertures, mosaic_statistics
+from cosmosaic.catalog.image import MosaicImage
+from cosmosaic.catalog.noise import empty_apertures, mosaic_statistics
 from cosmosaic.mosaic.noise import noise_correlation
 
 SIGMA = 0.01

@@ -8,7 +8,7 @@ from astropy.stats import mad_std
 from numpy.typing import NDArray
 from photutils.aperture import CircularAperture, aperture_photometry
 
-from cosmosaic.catalogue.image import MosaicImage
+from cosmosaic.catalog.image import MosaicImage
 from cosmosaic.mosaic.noise import noise_correlation
 from cosmosaic.records import Record
 

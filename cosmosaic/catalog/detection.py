@@ -12,7 +12,7 @@ from photutils.segmentation import SegmentationImage, deblend_sources, detect_so
 from photutils.utils.exceptions import NoDetectionsWarning
 from scipy import ndimage
 
-from cosmosaic.catalogue.image import MosaicImage
+from cosmosaic.catalog.image import MosaicImage
 from cosmosaic.survey import CatalogSettings
 
 LARGEST_HOLE_ARCSEC2 = 1.0

@@ -29,6 +29,8 @@ class MosaicImage:
     wcs: WCS
     pixel_area_sr: float
     """Nominal pixel area (``PIXAR_SR``), which converts surface brightness to flux."""
+    exposures: NDArray[np.float32] | None = None
+    """Number of exposures that reach a pixel, where the mosaic tells."""
 
     @property
     def pixel_scale_arcsec(self) -> float:
@@ -64,10 +66,13 @@ def read_mosaic(path: Path) -> MosaicImage:
         header = hdus["SCI"].header
         pixel_area = _pixel_area(header, path)
         sci, err, wht = (np.array(hdus[name].data, dtype=np.float32) for name in ("SCI", "ERR", "WHT"))
+        exposures = np.array(hdus["NEXP"].data, dtype=np.float32) if "NEXP" in hdus else None
     valid = np.isfinite(sci) & np.isfinite(err) & (err > 0) & (wht > 0)
     if not valid.any():
         raise ValueError(f"{path}: no pixel has finite SCI, positive ERR and positive WHT; the mosaic is empty")
-    return MosaicImage(sci=sci, err=err, wht=wht, valid=valid, wcs=WCS(header), pixel_area_sr=pixel_area)
+    return MosaicImage(
+        sci=sci, err=err, wht=wht, valid=valid, wcs=WCS(header), pixel_area_sr=pixel_area, exposures=exposures
+    )
 
 
 def _pixel_area(header: Header, path: Path) -> float:

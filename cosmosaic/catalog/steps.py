@@ -35,8 +35,8 @@ class MeasureSources(Step[MeasuredSources]):
     """Detect and measure the sources of a mosaic."""
 
     title = "Catalogue"
-    version = 2
-    function = "cosmosaic.catalogue.measure:catalog_mosaic"
+    version = 3
+    function = "cosmosaic.catalog.measure:catalog_mosaic"
     per = "mosaic"
     columns: ClassVar = {
         "sky_median": "sky_median_mjy_sr",
