@@ -60,6 +60,14 @@ COLUMNS = (
     "sky_growth_pct",
     "sky_moved_mjy_sr",
     "align_moved_mas",
+    "astrometry_exposure_mas",
+    "astrometry_roll_mas",
+    "astrometry_detector_mas",
+    "astrometry_module_mas",
+    "astrometry_filter_mas",
+    "astrometry_cell_mas",
+    "astrometry_absolute_mas",
+    "stars",
     "stage1_engine",
     "groups_without_search",
     "dark_left",
@@ -84,7 +92,8 @@ TEXT_COLUMNS = frozenset(
     {
         "run_id", "flow_run_id", "survey", "state", "error", "start", "end", "kind", "filter", "tile",
         "frames_sha256", "parameters_sha256", "cosmosaic_version", "jwst_version", "calibration_version",
-        "crds_context", "product", "sha256", "sky_verdict", "sky_step_state", "sky_zero_state", "frames_excluded", "stage1_engine",
+        "crds_context", "product", "sha256", "sky_verdict", "sky_step_state", "sky_zero_state", "frames_excluded",
+        "stage1_engine",
     }
 )  # fmt: skip
 

@@ -1,7 +1,7 @@
 """The Prefect task of each step: the declared step with its retry policy. `Run.submit` finds it in `TASKS`."""
 
 from cosmosaic.artefacts.steps import MaskRegions, MeasureWisps, SubtractWisp
-from cosmosaic.astrometry.steps import AlignExposure, SolveAlignment
+from cosmosaic.astrometry.steps import AlignExposure, FindStars, ShareAberration, SolveAlignment, SolveNetwork
 from cosmosaic.calibrate.steps import CalibrateRamp, CalibrateRate, VerifyRamp
 from cosmosaic.catalog.steps import MeasureSources
 from cosmosaic.cells.steps import BinExposure, BinMaskedExposure
@@ -32,7 +32,10 @@ write_association = step_task(WriteAssociation, COMPUTING)
 list_members = step_task(ListMembers, COMPUTING)
 measure_wisps = step_task(MeasureWisps, COMPUTING)
 subtract_wisp = step_task(SubtractWisp, COMPUTING)
+share_aberration = step_task(ShareAberration, COMPUTING)
+find_stars = step_task(FindStars, COMPUTING)
 solve_alignment = step_task(SolveAlignment, COMPUTING)
+solve_network = step_task(SolveNetwork, COMPUTING)
 align_exposure = step_task(AlignExposure, COMPUTING)
 bin_exposure = step_task(BinExposure, COMPUTING)
 bin_masked_exposure = step_task(BinMaskedExposure, COMPUTING)

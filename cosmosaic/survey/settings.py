@@ -204,21 +204,38 @@ class ExposureSettings(Settings):
 
 
 class AlignSettings(Settings):
-    """Relative and absolute astrometry (jwst's tweakreg)."""
+    """Relative and absolute astrometry."""
 
     enabled: bool = False
     """Align the exposures with each other; off by default, because corrections from few stars blur good pointings."""
+    method: Literal["network", "tweakreg"] = "tweakreg"
+    """network: one solution for pointings, detectors and filters from the stars that exposures of all filters share;
+    tweakreg: jwst's, filter by filter."""
+    aberration: bool = False
+    """Correct velocity aberration about a point that all detectors of an exposure share, by the header alone: jwst
+    leaves detectors up to 13 mas, and modules 25, from each other."""
     snr_threshold: float = Field(default=10.0, gt=0)
     """Detection threshold for alignment stars, in sigma."""
     minimum_objects: int = Field(default=10, ge=3)
-    """Minimum number of matched stars for a correction."""
+    """Minimum number of matched stars for a correction (tweakreg)."""
     tolerance_arcsec: float = Field(default=0.3, gt=0, le=10)
-    """Maximum distance between a star and its match."""
+    """Maximum distance between a star and its match (tweakreg)."""
     fit: Literal["shift", "rshift", "rscale", "general"] = "shift"
-    """What is fitted: shift: offsets; rshift: offsets and rotation; rscale: scale as well; general: any linear map."""
+    """What tweakreg fits: shift: offsets; rshift: offsets and rotation; rscale: scale as well; general: any linear
+    map."""
     reference_catalog: str | None = None
     """Absolute reference: GAIADR3 or another catalogue known to jwst, or a file with columns RA and DEC in degrees.
-    Exposures added later are aligned with the stars of those that were aligned with it."""
+    Exposures added later are aligned with the stars of those that were aligned with it. The network takes a file, and
+    uses errors, proper motions and epochs where it has them."""
+
+    @model_validator(mode="after")
+    def _file_for_network(self) -> Self:
+        if self.method == "network" and self.reference_catalog and "." not in self.reference_catalog:
+            raise ValueError(
+                f"align.method network takes a file as align.reference_catalog, not {self.reference_catalog}; save that"
+                " catalogue as a table, or use align.method tweakreg"
+            )
+        return self
 
 
 class SkyTreatment(Settings):
