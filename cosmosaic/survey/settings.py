@@ -187,7 +187,7 @@ class ReferenceSettings(Settings):
 class ExposureSettings(Settings):
     """Stage 1 and 2, one exposure at a time."""
 
-    engine: CalibrationEngine = "jwst"
+    engine: CalibrationEngine = "fused"
     """What makes count rates of raw ramps. fused: this project's compiled functions, which give the values of the jwst
     package's steps at a fraction of the cost; rare modes are left to those steps. jwst: the steps of the package."""
     verify: int | None = Field(default=None, ge=0)
