@@ -1,7 +1,8 @@
 """The run table: one row per product and run, over all runs of a survey.
 
-Each run writes one file of its own, so that runs side by side lose nothing; the table over all of them is
-made anew from these files. ``cosmosaic summary URL`` prints it.
+It is a folder of Parquet files, which readers of Parquet take for one table. Each run writes one file of its own, so
+that runs side by side lose nothing, and a run costs the same however many there were before. ``cosmosaic summary URL``
+prints it.
 """
 
 import argparse
@@ -59,6 +60,19 @@ COLUMNS = (
     "sky_growth_pct",
     "sky_moved_mjy_sr",
     "align_moved_mas",
+    "astrometry_exposure_mas",
+    "astrometry_roll_mas",
+    "astrometry_detector_mas",
+    "astrometry_module_mas",
+    "astrometry_filter_mas",
+    "astrometry_cell_mas",
+    "astrometry_absolute_mas",
+    "stars",
+    "stage1_engine",
+    "groups_without_search",
+    "dark_left",
+    "planes_different",
+    "engine_difference",
     "implausible_pixels",
     "region_pixels",
     "outlier_pixels",
@@ -76,11 +90,18 @@ RUNNING, CRASHED, CANCELLED = "Running", "Crashed", "Cancelled"
 
 TEXT_COLUMNS = frozenset(
     {
-        "run_id", "flow_run_id", "survey", "state", "error", "start", "end", "kind", "filter", "tile", "frames",
+        "run_id", "flow_run_id", "survey", "state", "error", "start", "end", "kind", "filter", "tile",
         "frames_sha256", "parameters_sha256", "cosmosaic_version", "jwst_version", "calibration_version",
         "crds_context", "product", "sha256", "sky_verdict", "sky_step_state", "sky_zero_state", "frames_excluded",
+        "stage1_engine",
     }
 )  # fmt: skip
+
+
+TABLE = "summary.parquet"
+"""The folder of the table, below the products."""
+SECONDS_DIGITS = 14
+"""Of a time, to the second."""
 
 
 def run_frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
@@ -100,67 +121,114 @@ def run_frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
 
 
 def write_run(rows: list[dict[str, Any]], products: str, run_id: str) -> StoredObject:
-    """Write one run's rows to ``<products>/runs/<run_id>.parquet``, then the table of all runs.
+    """Write one run's rows to its part of ``<products>/summary.parquet``, and to ``<products>/summary.csv``.
 
     Returns
     -------
     StoredObject
-        The table of all runs, ``<products>/summary.parquet``; ``summary.csv`` is beside it.
+        The run's part of the table.
+
+    Raises
+    ------
+    FileExistsError
+        An earlier version left a table that is a single file.
     """
+    table = run_frame(rows)
+    stored = _write_part(table, products, run_id)
     with tempfile.TemporaryDirectory(prefix="cosmosaic-summary-") as folder:
-        _publish(run_frame(rows), store.join(products, "runs", run_id), ".parquet", Path(folder))
-        table = read_runs(products)
-        _publish(table, store.join(products, "summary"), ".csv", Path(folder))
-        return _publish(table, store.join(products, "summary"), ".parquet", Path(folder))
+        path = Path(folder) / "table.csv"
+        table.to_csv(path, index=False)
+        store.publish(path, store.join(products, "summary.csv"))
+    return stored
 
 
 def mark_crashed(products: str, run_id: str) -> bool:
     """Mark a run whose process has died, where the run table still shows it as running; tell whether it did."""
-    own = store.join(products, "runs", f"{run_id}.parquet")
-    if store.stat(own) is None:
-        return False
-    rows = pd.read_parquet(io.BytesIO(store.read_bytes(own)))
-    if set(rows["state"]) != {RUNNING}:
-        return False
-    rows["state"], rows["error"] = CRASHED, "its process ended without a word: killed, or its machine died"
-    write_run(rows.to_dict("records"), products, run_id)  # type: ignore[arg-type]
-    return True
+    for listed in store.list_objects(store.join(products, TABLE), f"*_{run_id}.parquet"):
+        rows = _read(listed.uri)
+        if set(rows["state"]) != {RUNNING}:
+            return False
+        rows["state"], rows["error"] = CRASHED, "its process ended without a word: killed, or its machine died"
+        _write_part(rows, products, run_id)
+        return True
+    return False
 
 
 def read_runs(products: str) -> pd.DataFrame:
     """Read the rows of all runs, in the order the runs started."""
-    files = list(store.list_objects(store.join(products, "runs"), "*.parquet"))
-    tables = [pd.read_parquet(io.BytesIO(store.read_bytes(listed.uri))) for listed in files]
+    tables = [_read(listed.uri) for listed in store.list_objects(store.join(products, TABLE), "*.parquet")]
     if not tables:
         return run_frame([])
     return pd.concat(tables, ignore_index=True).sort_values(["start", "run_id"], kind="stable", ignore_index=True)
 
 
-def _publish(table: pd.DataFrame, stem: str, suffix: str, folder: Path) -> StoredObject:
-    path = folder / f"table{suffix}"
-    if suffix == ".csv":
-        table.to_csv(path, index=False)
-    else:
+def _read(uri: str) -> pd.DataFrame:
+    return pd.read_parquet(io.BytesIO(store.read_bytes(uri)))
+
+
+def _write_part(table: pd.DataFrame, products: str, run_id: str) -> StoredObject:
+    """Write the rows of one run; names of parts sort as the runs started, and so do the rows of all parts."""
+    whole = store.join(products, TABLE)
+    if store.stat(whole) is not None:
+        raise FileExistsError(
+            f"{whole} is the run table of an earlier version, which is one file; move it away: runs are added to a "
+            f"folder of that name from now on"
+        )
+    started = "".join(filter(str.isdigit, table["start"].iloc[0]))[:SECONDS_DIGITS]
+    with tempfile.TemporaryDirectory(prefix="cosmosaic-summary-") as folder:
+        path = Path(folder) / "table.parquet"
         table.to_parquet(path, index=False)
-    return store.publish(path, stem + suffix)
+        return store.publish(path, store.join(whole, f"{started}_{run_id}.parquet"))
 
 
 def main(arguments_given: list[str]) -> int:
     """Print the run table of a survey; return the exit code."""
     parser = argparse.ArgumentParser(prog="cosmosaic summary", description="Print a survey's run table.")
     parser.add_argument("url", help="the survey's products folder or URL, e.g. demo/products or s3://bucket/products")
-    parser.add_argument("--all", action="store_true", help="all columns instead of the most useful ones")
+    parser.add_argument("--products", action="store_true", help="the products of the last run as well")
+    parser.add_argument("--all", action="store_true", help="all columns of all products of all runs")
     arguments = parser.parse_args(arguments_given)
     table = read_runs(arguments.url)
     if table.empty:
         print(f"no runs are recorded under {arguments.url}", file=sys.stderr)
         return 1
-    shown = table if arguments.all else table[_SHORT].assign(product=table["product"].str.rsplit("/", n=1).str[-1])
-    print(shown.to_string(index=False, float_format=lambda value: f"{value:.6g}", na_rep="-"))
+    shown = [table] if arguments.all else [_runs(table)]
+    if arguments.products and not arguments.all:
+        shown.append(_products(table[table["run_id"] == table["run_id"].iloc[-1]]))
+    print("\n\n".join(_text(each) for each in shown))
     return 0
 
 
-_SHORT = [
-    "start", "state", "steps_executed", "steps_cached", "wall_s", "kind", "filter", "exposure_time_s",
-    "depth_5sigma_ab", "sources", "sky_verdict", "product", "size",
-]  # fmt: skip
+def _runs(table: pd.DataFrame) -> pd.DataFrame:
+    """A row per run, in 80 columns; steps are done, found in the cache, or failed."""
+    runs = table.groupby("run_id", sort=False)
+    first = runs.first()
+    return pd.DataFrame(
+        {
+            "start [UTC]": first["start"].str[:16].str.replace("T", " "),
+            "state": first["state"],
+            "mosaics": runs["kind"].apply(lambda kinds: int((kinds == "i2d").sum())),
+            "done": first["steps_executed"],
+            "found": first["steps_cached"],
+            "failed": first["steps_failed"],
+            "wall [s]": first["wall_s"].round(),
+            "CPU [s]": first["cpu_s"].round(),
+        }
+    )
+
+
+def _products(table: pd.DataFrame) -> pd.DataFrame:
+    """A row per product, with whole names; exposures are left out."""
+    shown = table[~table["kind"].isin(["cal", "crf"]) & table["product"].notna()]
+    return pd.DataFrame(
+        {
+            "product": shown["product"].str.rsplit("/", n=1).str[-1],
+            "size [MB]": (shown["size"] / 1e6).round(2),
+            "exp. [s]": shown["exposure_time_s"].round(),
+            "sky": shown["sky_verdict"],
+        }
+    )
+
+
+def _text(table: pd.DataFrame) -> str:
+    return table.to_string(index=False, float_format=lambda value: f"{value:.6g}", na_rep="-")

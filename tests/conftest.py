@@ -94,8 +94,8 @@ class Demo:
         return QTable.read(self.product(f"{band.lower()}_30mas_full_cat.ecsv"))
 
     def cals(self, band: str) -> list[Path]:
-        members = pd.read_parquet(self.products / "summary.parquet").query("kind == 'i2d' and filter == @band")
-        return [self.products / "exposures" / f"{name}_cal.fits" for name in members["frames"].iloc[0].split()]
+        members = pd.read_parquet(self.product(f"{band.lower()}_30mas_full_members.parquet"))
+        return [self.products / "exposures" / f"{name}_cal.fits" for name in members["exposure"]]
 
     @property
     def sources(self) -> QTable:

@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
+import shapely
 from numpy.typing import NDArray
 
 from cosmosaic.exposures.patterns import pattern_at
@@ -127,6 +128,16 @@ class CellSurvey:
         row, column = (block - block[0] for block in self._block_numbers())
         return row[:, None] * (column[-1] + 1) + column
 
+    @cached_property
+    def pairs(self) -> list[tuple[CellExposure, CellExposure]]:
+        """Every two exposures whose windows may have cells in common, in order."""
+        low = np.array([exposure.origin for exposure in self.exposures]).reshape(-1, 2)
+        high = low + np.array([exposure.mean.shape for exposure in self.exposures]).reshape(-1, 2)
+        windows = shapely.box(*low.T, *high.T)
+        first, second = shapely.STRtree(windows).query(windows)
+        ordered = sorted((a, b) for a, b in zip(first.tolist(), second.tolist(), strict=True) if a < b)
+        return [(self.exposures[a], self.exposures[b]) for a, b in ordered]
+
     def _block_numbers(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Rows and columns of blocks, counted from the tangent point: they stay when exposures are added."""
         box = box_of(self.grid)
@@ -141,8 +152,13 @@ def gather(exposures: Sequence[CellExposure], grid: Lattice) -> CellSurvey:
     low = np.min([exposure.origin for exposure in exposures], axis=0)
     high = np.max([np.add(exposure.origin, exposure.mean.shape) for exposure in exposures], axis=0)
     rows, columns = map(int, high - low)
-    window = window_of(grid, Box(int(low[1]), int(low[0]), columns, rows), WHOLE)
-    moved = (replace(each, origin=(each.origin[0] - int(low[0]), each.origin[1] - int(low[1]))) for each in exposures)
+    return placed(exposures, window_of(grid, Box(int(low[1]), int(low[0]), columns, rows), WHOLE))
+
+
+def placed(exposures: Sequence[CellExposure], window: MosaicGrid) -> CellSurvey:
+    """Put exposures whose origins are cells of an endless lattice into a window that holds them all."""
+    box = box_of(window)
+    moved = (replace(each, origin=(each.origin[0] - box.y, each.origin[1] - box.x)) for each in exposures)
     return CellSurvey(window, tuple(moved))
 
 

@@ -98,7 +98,8 @@ def exposures_in_tiles(exposures: tuple[Exposure, ...], tiles: tuple[MosaicGrid,
     """
     if not tiles:
         return exposures
-    inside = tuple(exposure for exposure in exposures if touched_tiles(tiles, exposure.footprint))
+    touched = touched_tiles(tiles, {exposure.name: exposure.footprint for exposure in exposures})
+    inside = tuple(exposure for exposure in exposures if touched[exposure.name])
     if exposures and not inside:
         is_image = tiles[0].tile == WHOLE
         where = "the image of grid.like" if is_image else f"any of the {len(tiles)} tiles of grid.tiles"

@@ -94,7 +94,12 @@ def overlaps(grid: MosaicGrid, footprint: Footprint) -> bool:
 
     With a margin of `PADDING_ARCSEC`: a frame for which it is false certainly misses the window.
     """
-    return touches(sky_to_pixel(grid, footprint), grid.shape, PADDING_ARCSEC * 1000.0 / grid.pixel_scale_mas)
+    return touches(sky_to_pixel(grid, footprint), grid.shape, margin_pixels(grid))
+
+
+def margin_pixels(grid: MosaicGrid) -> float:
+    """Return `PADDING_ARCSEC` in pixels of a grid."""
+    return PADDING_ARCSEC * 1000.0 / grid.pixel_scale_mas
 
 
 def resample_parameters(grid: MosaicGrid) -> dict[str, float | list[float] | list[int]]:

@@ -10,15 +10,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import shapely
 from astropy.io.ascii import InconsistentTableError
 from astropy.table import Table
 
-from cosmosaic.geometry.grid import overlaps
+from cosmosaic.geometry.grid import margin_pixels, overlaps, sky_to_pixel
 from cosmosaic.geometry.sphere import Footprint, GridError
 from cosmosaic.records import Lattice, MosaicGrid
 from cosmosaic.survey import GridSettings
 
 DEFAULT_TILE_PIXELS = 1024
+TILES_TOGETHER = 4
 TILE_COLUMNS = ("name", "crpix_x", "crpix_y", "nx", "ny")
 TILE_SIZES = ("nx", "ny")
 """Columns of a user's table of tiles, and those of them that are sizes."""
@@ -142,9 +144,35 @@ def tile_name(column: int, row: int) -> str:
     return f"{'w' if column < 0 else 'e'}{abs(column)}{'s' if row < 0 else 'n'}{abs(row)}"
 
 
-def touched_tiles(tiles: Iterable[MosaicGrid], footprint: Footprint) -> tuple[MosaicGrid, ...]:
-    """Return the tiles that a frame can contribute to, judged by its footprint."""
-    return tuple(tile for tile in tiles if overlaps(tile, footprint))
+def touched_tiles(
+    tiles: Sequence[MosaicGrid], footprints: Mapping[str, Footprint]
+) -> dict[str, tuple[MosaicGrid, ...]]:
+    """Return the tiles of one grid that exposures can contribute to, by the exposure's name, judged by footprints."""
+    if not tiles:
+        return dict.fromkeys(footprints, ())
+    edges = np.array([(box.x, box.y, box.x + box.width, box.y + box.height) for box in map(box_of, tiles)])
+    # Pixels of the lattice are counted from the tangent point; what is near enough is compared corner by corner.
+    index, grid, near = shapely.STRtree(shapely.box(*edges.T)), lattice(tiles[0]), margin_pixels(tiles[0]) + 1.0
+
+    def touched(footprint: Footprint) -> tuple[MosaicGrid, ...]:
+        corners = sky_to_pixel(grid, footprint)
+        if not np.isfinite(corners).all():
+            return ()
+        around = shapely.box(*(corners.min(axis=0) - near), *(corners.max(axis=0) + near))
+        found = (tiles[number] for number in sorted(index.query(around).tolist()))
+        return tuple(tile for tile in found if overlaps(tile, footprint))
+
+    return {name: touched(footprint) for name, footprint in footprints.items()}
+
+
+def neighbouring(tiles: Sequence[MosaicGrid]) -> tuple[tuple[MosaicGrid, ...], ...]:
+    """Sort tiles into squares of `TILES_TOGETHER` by as many of the largest one, each in the order of the tiles."""
+    side = TILES_TOGETHER * max((max(tile.shape) for tile in tiles), default=1)
+    squares: dict[tuple[int, int], list[MosaicGrid]] = {}
+    for tile in tiles:
+        box = box_of(tile)
+        squares.setdefault((box.x // side, box.y // side), []).append(tile)
+    return tuple(map(tuple, squares.values()))
 
 
 def read_tiles(text: str, source: str, settings: GridSettings) -> tuple[MosaicGrid, ...]:
@@ -221,11 +249,13 @@ class Plan(NamedTuple):
     tiles_of_exposure: dict[str, tuple[MosaicGrid, ...]]
     exposures_of_tile: dict[str, tuple[str, ...]]
     """Names of exposures, sorted, by the tile's name."""
+    detectors: dict[str, tuple[str, ...]]
+    """Names of the exposures, sorted, that were taken together."""
 
     def companions(self, tile: MosaicGrid) -> tuple[str, ...]:
         """Return all detectors of the exposures that reach a tile: weight thresholds depend on the whole exposure."""
-        exposures = {_exposure_of(name) for name in self.exposures_of_tile[tile.tile]}
-        return tuple(name for name in self.tiles_of_exposure if _exposure_of(name) in exposures)
+        together = {_exposure_of(name) for name in self.exposures_of_tile[tile.tile]}
+        return tuple(sorted(name for one in together for name in self.detectors[one]))
 
 
 def make_plan(footprints: Mapping[str, Footprint], window: MosaicGrid, size: int = DEFAULT_TILE_PIXELS) -> Plan:
@@ -246,18 +276,25 @@ def make_plan(footprints: Mapping[str, Footprint], window: MosaicGrid, size: int
         An exposure lies outside the mosaic.
     """
     tiles = tiles_of(window, size)
-    tiles_of_exposure = {name: touched_tiles(tiles, footprint) for name, footprint in sorted(footprints.items())}
+    tiles_of_exposure = touched_tiles(tiles, dict(sorted(footprints.items())))
     outside = [name for name, touched in tiles_of_exposure.items() if not touched]
     if outside:
         raise GridError(
             f"{', '.join(outside)}: lies outside the mosaic of {window.shape[0]} x {window.shape[1]} pixels; "
             f"remove it, or make the mosaic larger"
         )
-    exposures_of_tile: dict[str, tuple[str, ...]] = {}
+    exposures_of_tile: dict[str, list[str]] = {}
+    detectors: dict[str, list[str]] = {}
     for name, touched in tiles_of_exposure.items():
+        detectors.setdefault(_exposure_of(name), []).append(name)
         for tile in touched:
-            exposures_of_tile[tile.tile] = (*exposures_of_tile.get(tile.tile, ()), name)
-    return Plan(tuple(tile for tile in tiles if tile.tile in exposures_of_tile), tiles_of_exposure, exposures_of_tile)
+            exposures_of_tile.setdefault(tile.tile, []).append(name)
+    return Plan(
+        tuple(tile for tile in tiles if tile.tile in exposures_of_tile),
+        tiles_of_exposure,
+        {tile: tuple(names) for tile, names in exposures_of_tile.items()},
+        {exposure: tuple(names) for exposure, names in detectors.items()},
+    )
 
 
 def _exposure_of(name: str) -> str:

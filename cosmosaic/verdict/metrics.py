@@ -23,7 +23,7 @@ PASS_SIGMA = 2.0
 """A metric passes only where it lies below its limit of failure by this many of its errors."""
 DECISIVE = ("step", "zero")
 """What must have been measured for a sky to pass."""
-LIGHT_PART = 0.3
+LIGHT_PART = 0.35
 """By how much of its rms light in empty sky lifts a level, where nothing tells more."""
 APERTURE_CELLS = (1, 2, 4, 8)
 PATTERN_CELLS = 8
