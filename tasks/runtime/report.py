@@ -233,16 +233,14 @@ def _print_summary(run: Run, rows: list[dict[str, Any]], state: State) -> None:
         ("depth 5σ [AB]", "right"),
     ):
         table.add_column(heading, justify=side)  # type: ignore[arg-type]
-    table.add_column("sources", justify="right")
     table.add_column("sky", justify="right")
     for row in (row for row in rows if row["kind"] == "i2d"):
-        depth, sources = row.get("depth_5sigma_ab"), row.get("sources")
+        depth = row.get("depth_5sigma_ab")
         table.add_row(
             row["filter"],
             row["product"].rsplit("/", 1)[-1],
             f"{row['exposure_time_s']:.0f}",
             "-" if depth is None else f"{depth:.2f}",
-            "-" if sources is None else f"{sources:.0f}",
             row.get("sky_verdict") or "-",
         )
     run.console.print(table)
@@ -250,6 +248,8 @@ def _print_summary(run: Run, rows: list[dict[str, Any]], state: State) -> None:
         run.note(f"{row['filter']}: no empty sky to measure the absolute level on; see {row['product']}")
     for row in (row for row in rows if row["kind"] == "sky page"):
         run.note(f"is the sky flat? {row['product']}")
+    for row in (row for row in rows if row["product"].endswith("_cat.parquet")):
+        run.note(f"{counted(round(row['sources']), 'source')} in {row['product']}")
     ledger, wall = run.ledger, time.perf_counter() - run.clock
     run.note(f"products in {run.products}, run table {run.products}/summary.csv")
     run.note(f"{len(ledger.executed)} steps executed, {len(ledger.cached)} from cache, in {wall:.0f} s")

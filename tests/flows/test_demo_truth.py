@@ -14,14 +14,13 @@ from support.truth import (
     calibrate_with_gain,
     drizzle,
     empty_sky,
-    encircled_energy,
     matched_stars,
     simulate_and_calibrate,
     true_frame,
 )
 
 from cosmosaic.calibrate.gain import GainMapError
-from cosmosaic.catalog.photometry import CatalogFlag
+from cosmosaic.catalog import CatalogFlag
 from cosmosaic.geometry.grid import survey_grid
 from cosmosaic.processes import workers
 from cosmosaic.simulate.instrument import FULL_WINDOW, detector_maps
@@ -29,8 +28,7 @@ from cosmosaic.survey import ExposureSettings, GridSettings, SimulationSettings
 
 pytestmark = pytest.mark.slow
 
-APERTURE_ARCSEC = 0.25
-APERTURE = "0p25"
+APERTURE = "0p50"
 UNFIT = CatalogFlag.EDGE | CatalogFlag.NO_DATA | CatalogFlag.TRUNCATED | CatalogFlag.SHALLOW
 """Cut off, or seen by one exposure alone, where a dead pixel in the core has no other to stand in for it."""
 NO_CLEANING = ExposureSettings(flicker_noise="none")
@@ -46,7 +44,7 @@ def scene(demo):
 def bright_stars(demo, band):
     """Stars measured to better than 1 % and not cut by an edge."""
     stars = matched_stars(demo, band)
-    error = stars[f"aper_flux_err_{APERTURE}"] / stars["true_flux"]
+    error = stars[f"{band.lower()}_aper_flux_err_{APERTURE}"] / stars["true_flux"]
     return stars[(error < 0.01) & ((stars["flags"] & UNFIT) == 0)]
 
 
@@ -54,10 +52,8 @@ def bright_stars(demo, band):
 def test_bright_stars_have_their_true_fluxes(demo, band):
     stars = bright_stars(demo, band)
     assert len(stars) >= 5
-    # Drizzling widens stars by about an output pixel. At this radius, outside the core, that takes no more than 0.3 %.
-    flux = stars[f"aper_flux_{APERTURE}"] / encircled_energy(demo, band, APERTURE_ARCSEC)
-    ratio = (flux / stars["true_flux"]).to_value("")
-    error = (stars[f"aper_flux_err_{APERTURE}"] / stars["true_flux"]).to_value("")
+    ratio = (stars[f"{band.lower()}_aper_flux_{APERTURE}"] / stars["true_flux"]).to_value("")
+    error = (stars[f"{band.lower()}_aper_flux_err_{APERTURE}"] / stars["true_flux"]).to_value("")
     assert abs(np.median(ratio) - 1) < 0.01
     # Each star within 2 %, and three times its own noise of less than 1 %: none has lost its core.
     assert np.all(np.abs(ratio - 1) < 0.02 + 3 * error), ratio
@@ -204,7 +200,6 @@ def test_the_header_tells_how_much_less_the_pixels_scatter_than_their_errors_say
     pulls[near_sources(demo, band, header)] = np.nan
     # Source-free by the truth here, by clipping in the header; what is under neither is known to 1 %.
     assert np.isclose(mad_std(pulls, ignore_nan=True), header["NOISEFAC"], rtol=0.05)
-    assert np.isclose(demo.catalog(band).meta["statistics"]["noise_factor"], header["NOISEFAC"], rtol=0.05)
 
 
 def block_pulls(demo, mosaic, band):
