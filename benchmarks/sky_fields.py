@@ -21,7 +21,7 @@ from cosmosaic.simulate.geometry import (
     pixel_to_sky,
     sky_to_pixel,
     subarray_window,
-    true_attitude,
+    true_view,
 )
 from cosmosaic.simulate.headers import save_reproducibly
 from cosmosaic.simulate.instrument import detector_maps
@@ -137,7 +137,7 @@ def _scene(field: Field, frames: tuple[PlannedFrame, ...]) -> Table:
 
 def _middle(frame: PlannedFrame) -> tuple[float, float]:
     ny, nx = frame_shape(frame)
-    ra, dec = pixel_to_sky(frame, true_attitude(frame), np.array([nx / 2 + 60.0]), np.array([ny / 2 - 30.0]))
+    ra, dec = pixel_to_sky(frame, true_view(frame), np.array([nx / 2 + 60.0]), np.array([ny / 2 - 30.0]))
     return float(ra[0]), float(dec[0])
 
 
@@ -167,7 +167,7 @@ def _simulate(field: Field, frame: PlannedFrame, scene: Table, path: Path) -> No
     where = (np.nan, np.nan)
     if field.galaxy_magnitude is not None:
         galaxy = scene[len(scene) - 1]
-        x, y = sky_to_pixel(frame, true_attitude(frame), np.array([galaxy["ra"]]), np.array([galaxy["dec"]]))
+        x, y = sky_to_pixel(frame, true_view(frame), np.array([galaxy["ra"]]), np.array([galaxy["dec"]]))
         where = (float(x[0]), float(y[0]))
     np.savez_compressed(
         _truth_path(path),
@@ -181,7 +181,7 @@ def _emission(field: Field, frame: PlannedFrame, shape: tuple[int, int]) -> Imag
     """The field's emission in a frame, known every few pixels and interpolated."""
     nodes = [np.arange(-2 * NODE_PIXELS, size + 2 * NODE_PIXELS, NODE_PIXELS, dtype=float) for size in shape]
     y, x = np.meshgrid(*nodes, indexing="ij")
-    sky = np.stack(pixel_to_sky(frame, true_attitude(frame), x.ravel(), y.ravel()), axis=1)
+    sky = np.stack(pixel_to_sky(frame, true_view(frame), x.ravel(), y.ravel()), axis=1)
     spline = RectBivariateSpline(*nodes, field.emission_at(sky).reshape(x.shape))
     return spline(*(np.arange(size) for size in shape)).astype(np.float32)
 

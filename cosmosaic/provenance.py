@@ -71,7 +71,13 @@ def stamp(path: Path, step: str, key: str, inputs: tuple[StoredObject, ...], ref
 
 
 def complete_wcs(header: fits.Header) -> None:
-    """Write what FITS readers would else derive, with a warning each time: dates beside MJD, places in both forms."""
+    """Write what FITS readers would else derive.
+
+    Dates beside MJD and places in both forms, which they warn of each time; and LONPOLE, which jwst means to be 180
+    everywhere, and which is 0 at the north pole where it is not said.
+    """
+    if "CRVAL2" in header:
+        header.setdefault("LONPOLE", 180.0)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

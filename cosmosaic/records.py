@@ -83,12 +83,8 @@ class Reference(Record):
     sha256: str
 
 
-class MosaicGrid(Record):
-    """A window of the survey's tangent-plane pixel grid.
-
-    All windows of a survey share tangent point and rotation; their pixel scales nest and their
-    offsets are whole pixels, so mosaics of different filters can be compared pixel by pixel.
-    """
+class Lattice(Record):
+    """A tangent-plane pixel grid without bounds, whose pixels (or cells) are counted from the tangent point."""
 
     tangent_ra: float
     tangent_dec: float
@@ -96,8 +92,18 @@ class MosaicGrid(Record):
     rotation: float
     """Position angle of the pixel grid's +y axis in degrees, east of north."""
     pixel_scale_mas: float
-    crpix: tuple[float, float]
+    crpix: tuple[float, float] = (-0.5, -0.5)
     """0-based pixel (x, y) of the tangent point."""
+
+
+class MosaicGrid(Lattice):
+    """A window of the survey's lattice.
+
+    All windows of a survey share tangent point and rotation; their pixel scales nest and their
+    offsets are whole pixels, so mosaics of different filters can be compared pixel by pixel.
+    """
+
+    crpix: tuple[float, float]
     shape: tuple[int, int]
     """Rows and columns (ny, nx)."""
     tile: str = "full"

@@ -1,7 +1,8 @@
 """The run table: one row per product and run, over all runs of a survey.
 
-Each run writes one file of its own, so that runs side by side lose nothing; the table over all of them is
-made anew from these files. ``cosmosaic summary URL`` prints it.
+It is a folder of Parquet files, which readers of Parquet take for one table. Each run writes one file of its own, so
+that runs side by side lose nothing, and a run costs the same however many there were before. ``cosmosaic summary URL``
+prints it.
 """
 
 import argparse
@@ -59,6 +60,7 @@ COLUMNS = (
     "sky_moved_mjy_sr",
     "align_moved_mas",
     "implausible_pixels",
+    "region_pixels",
     "outlier_pixels",
     "noise_factor",
     "depth_5sigma_ab",
@@ -71,13 +73,22 @@ COLUMNS = (
 )
 """Columns of the run table, in order."""
 
+RUNNING, CRASHED, CANCELLED = "Running", "Crashed", "Cancelled"
+"""States of a run that has not ended, whose process died, that was stopped."""
+
 TEXT_COLUMNS = frozenset(
     {
-        "run_id", "flow_run_id", "survey", "state", "error", "start", "end", "kind", "filter", "tile", "frames",
+        "run_id", "flow_run_id", "survey", "state", "error", "start", "end", "kind", "filter", "tile",
         "frames_sha256", "parameters_sha256", "cosmosaic_version", "jwst_version", "crds_context", "product", "sha256",
         "sky_verdict", "sky_step_state", "sky_zero_state", "frames_excluded",
     }
 )  # fmt: skip
+
+
+TABLE = "summary.parquet"
+"""The folder of the table, below the products."""
+SECONDS_DIGITS = 14
+"""Of a time, to the second."""
 
 
 def run_frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
@@ -97,36 +108,64 @@ def run_frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
 
 
 def write_run(rows: list[dict[str, Any]], products: str, run_id: str) -> StoredObject:
-    """Write one run's rows to ``<products>/runs/<run_id>.parquet``, then the table of all runs.
+    """Write one run's rows to its part of ``<products>/summary.parquet``, and to ``<products>/summary.csv``.
 
     Returns
     -------
     StoredObject
-        The table of all runs, ``<products>/summary.parquet``; ``summary.csv`` is beside it.
+        The run's part of the table.
+
+    Raises
+    ------
+    FileExistsError
+        An earlier version left a table that is a single file.
     """
+    table = run_frame(rows)
+    stored = _write_part(table, products, run_id)
     with tempfile.TemporaryDirectory(prefix="cosmosaic-summary-") as folder:
-        _publish(run_frame(rows), store.join(products, "runs", run_id), ".parquet", Path(folder))
-        table = read_runs(products)
-        _publish(table, store.join(products, "summary"), ".csv", Path(folder))
-        return _publish(table, store.join(products, "summary"), ".parquet", Path(folder))
+        path = Path(folder) / "table.csv"
+        table.to_csv(path, index=False)
+        store.publish(path, store.join(products, "summary.csv"))
+    return stored
+
+
+def mark_crashed(products: str, run_id: str) -> bool:
+    """Mark a run whose process has died, where the run table still shows it as running; tell whether it did."""
+    for listed in store.list_objects(store.join(products, TABLE), f"*_{run_id}.parquet"):
+        rows = _read(listed.uri)
+        if set(rows["state"]) != {RUNNING}:
+            return False
+        rows["state"], rows["error"] = CRASHED, "its process ended without a word: killed, or its machine died"
+        _write_part(rows, products, run_id)
+        return True
+    return False
 
 
 def read_runs(products: str) -> pd.DataFrame:
     """Read the rows of all runs, in the order the runs started."""
-    files = list(store.list_objects(store.join(products, "runs"), "*.parquet"))
-    tables = [pd.read_parquet(io.BytesIO(store.read_bytes(listed.uri))) for listed in files]
+    tables = [_read(listed.uri) for listed in store.list_objects(store.join(products, TABLE), "*.parquet")]
     if not tables:
         return run_frame([])
     return pd.concat(tables, ignore_index=True).sort_values(["start", "run_id"], kind="stable", ignore_index=True)
 
 
-def _publish(table: pd.DataFrame, stem: str, suffix: str, folder: Path) -> StoredObject:
-    path = folder / f"table{suffix}"
-    if suffix == ".csv":
-        table.to_csv(path, index=False)
-    else:
+def _read(uri: str) -> pd.DataFrame:
+    return pd.read_parquet(io.BytesIO(store.read_bytes(uri)))
+
+
+def _write_part(table: pd.DataFrame, products: str, run_id: str) -> StoredObject:
+    """Write the rows of one run; names of parts sort as the runs started, and so do the rows of all parts."""
+    whole = store.join(products, TABLE)
+    if store.stat(whole) is not None:
+        raise FileExistsError(
+            f"{whole} is the run table of an earlier version, which is one file; move it away: runs are added to a "
+            f"folder of that name from now on"
+        )
+    started = "".join(filter(str.isdigit, table["start"].iloc[0]))[:SECONDS_DIGITS]
+    with tempfile.TemporaryDirectory(prefix="cosmosaic-summary-") as folder:
+        path = Path(folder) / "table.parquet"
         table.to_parquet(path, index=False)
-    return store.publish(path, stem + suffix)
+        return store.publish(path, store.join(whole, f"{started}_{run_id}.parquet"))
 
 
 def main(arguments_given: list[str]) -> int:

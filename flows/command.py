@@ -3,6 +3,7 @@
 A flow is imported when its command runs, so that ``cosmosaic --help`` is quick.
 """
 
+import os
 import sys
 from importlib import import_module
 
@@ -38,6 +39,14 @@ def usage() -> str:
 
 def main() -> int:
     """Run a command; return its exit code."""
+    try:
+        return run_command()
+    except KeyboardInterrupt:  # before there was anything to cancel
+        return 130
+
+
+def run_command() -> int:
+    """Run the command that the arguments name."""
     command, arguments = (sys.argv[1] if len(sys.argv) > 1 else "--help"), sys.argv[2:]
     if command in ("--help", "-h"):
         print(usage())
@@ -57,6 +66,8 @@ def main() -> int:
     if command not in FLOWS:
         print(f"there is no command {command!r}\n{usage()}", file=sys.stderr)
         return 2
+    # Prefect reads this when it is imported.
+    os.environ.setdefault("DO_NOT_TRACK", "1")
     from tasks.runtime.command import main as run_flow
 
     module = FLOWS[command][0]

@@ -11,7 +11,7 @@ from prefect.states import State
 
 from cosmosaic.artefacts.steps import subtract_wisps
 from cosmosaic.comparison.steps import compare_methods
-from cosmosaic.exposures.windows import named_tiles, survey_windows
+from cosmosaic.exposures.windows import named_tiles, on_grid_of_image, survey_windows
 from cosmosaic.survey import Survey
 from tasks.calibrate import calibrated_bands
 from tasks.find import survey_exposures
@@ -23,6 +23,7 @@ from tasks.simulate import simulate_survey
 @flow(name="compare_sky", flow_run_name="{survey.name}")
 def compare_sky(survey: Survey = Survey()) -> State:  # noqa: B008
     """Rank all sky methods on one tile of each filter."""
+    survey = on_grid_of_image(survey)
     with open_run(survey) as run:
         if survey.is_synthetic:
             simulate_survey(run)

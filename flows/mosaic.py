@@ -18,7 +18,7 @@ from cosmosaic.cells.steps import SourceMask, bin_exposures, source_masks
 from cosmosaic.comparison.steps import sky_step
 from cosmosaic.exposures.band import Band
 from cosmosaic.exposures.steps import WriteAssociation
-from cosmosaic.exposures.windows import named_tiles, survey_windows
+from cosmosaic.exposures.windows import named_tiles, on_grid_of_image, survey_windows
 from cosmosaic.geometry.windows import WHOLE
 from cosmosaic.mosaic.engines import BandInput, open_engine
 from cosmosaic.mosaic.steps import AssembledMosaic, ListDefects
@@ -56,6 +56,7 @@ class BandProducts:
 @flow(name="mosaic", flow_run_name="{survey.name}")
 def mosaic(survey: Survey = Survey()) -> State:  # noqa: B008
     """Make mosaics, catalogues, previews and a run table of a NIRCam survey."""
+    survey = on_grid_of_image(survey)
     with open_run(survey) as run:
         if survey.is_synthetic:
             simulate_survey(run)
@@ -102,7 +103,7 @@ def combine(band: Band, windows: Windows, mask: SourceMask | None, run: Run) -> 
 def measure(
     given: BandInput, window: MosaicGrid, mosaic: AssembledMosaic, verdict: JudgedSky, run: Run
 ) -> tuple[Outputs, ...]:
-    """Submit the products of one mosaic: depth and PSF, defects, pictures."""
+    """Submit the products of one mosaic: depth and PSF, defects, pictures, its exposures."""
     stem, label, made = given.stem(window), given.label(window), list[Outputs]()
     # With named tiles the whole may be too large for memory.
     if window != given.windows.whole or not given.windows.tiles:
@@ -114,6 +115,7 @@ def measure(
         )
         made.append(run.submit(defects, label))
     made.append(run.submit(DrawMosaic(mosaic=mosaic.mosaic, stem=stem), label))
+    made.append(given.list_members(window, run))
     return tuple(made)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from cosmosaic.artefacts.steps import mask_regions
 from cosmosaic.calibrate.steps import calibrate
 from cosmosaic.drizzle.steps import InspectExposure
 from cosmosaic.exposures.associations import make_associations
@@ -24,6 +25,7 @@ def calibrated_bands(found: FoundExposures, run: Run) -> Iterator[Band]:
     cals = {name: Cal(exposure.object) for name, exposure in exposures.items() if exposure.level == "cal"}
     waiting = [exposures[name] for each in associations for name in each.members if name not in cals]
     cals |= _calibrated(tuple(waiting), run) if waiting else {}
+    cals = mask_regions(exposures, cals, run)
     inspected = {name: run.submit(InspectExposure(exposure=cal), name) for name, cal in cals.items()}
     for association in associations:
         members = {name: exposures[name] for name in association.members}

@@ -9,11 +9,13 @@ from cosmosaic.calibrate.references import ResolvedReferences
 from cosmosaic.calibrate.references import resolve_references as resolve
 from cosmosaic.exposures import search
 from cosmosaic.exposures.associations import missing_members, read_association, select_exposures
+from cosmosaic.exposures.doubts import doubtful_settings
 from cosmosaic.exposures.exclusion import exclude
+from cosmosaic.exposures.regions import check_regions
 from cosmosaic.exposures.search import FoundExposures
 from cosmosaic.exposures.table import found_table
 from cosmosaic.exposures.unused import unused_settings
-from cosmosaic.exposures.windows import exposures_in_tiles
+from cosmosaic.exposures.windows import exposures_in_tiles, window_like
 from cosmosaic.processes import workers
 from cosmosaic.records import Exposure, MosaicGrid
 from cosmosaic.storage import store
@@ -52,17 +54,21 @@ def survey_exposures(run: Run, tiles: tuple[MosaicGrid, ...]) -> FoundExposures:
     excluded = exclude(everywhere, run.survey.exclude)
     run.excluded = excluded.reasons
     asked = asked_exposures(excluded.found, run.survey.association)
-    found = FoundExposures(exposures_in_tiles(asked.exposures, tiles), asked.refused)
+    window = window_like(run.survey)
+    reached = exposures_in_tiles(asked.exposures, tiles or ((window,) if window else ()))
+    found = FoundExposures(reached, asked.refused)
     run.name_after(found)
-    if len(found.exposures) < len(asked.exposures):
-        run.note(f"{counted(len(asked.exposures) - len(found.exposures), 'frame')} left out: they reach no tile")
+    left_out = len(asked.exposures) - len(found.exposures)
+    if left_out:
+        run.note(f"{counted(left_out, 'frame')} left out: they reach no {'tile' if tiles else 'pixel of grid.like'}")
     run.note(f"{len(found.exposures)} frames, {len(found.refused)} refused")
     for refused in found.refused:
         run.note(f"refused {refused.uri}: {refused.reason}")
     for pattern in excluded.unused:
         run.note(f"warning exclude: {pattern} matches no exposure")
-    for unused in unused_settings(run.survey, found.exposures):
-        run.note(f"warning {unused}")
+    for check in (unused_settings, doubtful_settings, check_regions):
+        for warning in check(run.survey, found.exposures):
+            run.note(f"warning {warning}")
     for exposure in found.exposures:
         for warning in exposure.warnings:
             run.note(f"warning {exposure.name}: {warning}")

@@ -1,13 +1,13 @@
 """The Prefect task of each step: the declared step with its retry policy. `Run.submit` finds it in `TASKS`."""
 
-from cosmosaic.artefacts.steps import MeasureWisps, SubtractWisp
+from cosmosaic.artefacts.steps import MaskRegions, MeasureWisps, SubtractWisp
 from cosmosaic.astrometry.steps import AlignExposure, SolveAlignment
 from cosmosaic.calibrate.steps import CalibrateRamp, CalibrateRate
 from cosmosaic.catalog.steps import MakePsf, MeasureDepth, MeasureSources
 from cosmosaic.cells.steps import BinExposure, BinMaskedExposure
 from cosmosaic.comparison.steps import ChooseSky, CompareMethods
 from cosmosaic.drizzle.steps import DrizzleExposure, InspectExposure
-from cosmosaic.exposures.steps import WriteAssociation
+from cosmosaic.exposures.steps import ListMembers, WriteAssociation
 from cosmosaic.mosaic.steps import AssembleMosaic, CombineTile, DrizzleWithJwst, ListDefects
 from cosmosaic.outliers.steps import FlagExposure, FlagWithJwst, KeepExposure, MakeReference
 from cosmosaic.preview.steps import DrawColours, DrawMosaic
@@ -25,8 +25,10 @@ simulate_truth = step_task(SimulateTruth, COMPUTING)
 simulate_frame = step_task(SimulateFrame, COMPUTING)
 calibrate_ramp = step_task(CalibrateRamp, COMPUTING)
 calibrate_rate = step_task(CalibrateRate, COMPUTING)
+mask_regions = step_task(MaskRegions, COMPUTING)
 inspect_exposure = step_task(InspectExposure, COMPUTING)
 write_association = step_task(WriteAssociation, COMPUTING)
+list_members = step_task(ListMembers, COMPUTING)
 measure_wisps = step_task(MeasureWisps, COMPUTING)
 subtract_wisp = step_task(SubtractWisp, COMPUTING)
 solve_alignment = step_task(SolveAlignment, COMPUTING)

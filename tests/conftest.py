@@ -34,13 +34,29 @@ SERVER_MARKERS = ("s3", "server")
 """Tests with real servers: minutes each, so a plain `pytest` on a laptop leaves them to CI and to `pytest -m`."""
 
 
+SHARED_FIXTURES = {"demo", "s3_server"}
+"""What takes minutes to make: the tests that use it stay in one process when `pytest -n 2` runs two at a time."""
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    named = [argument for argument in config.invocation_params.args if "tests" in str(argument)]
-    if os.environ.get("CI") or config.option.markexpr or named:
+    for item in items:
+        group = _group_of(item)
+        item.add_marker(pytest.mark.xdist_group(group))
+        if group not in ("servers", "flows") and not any(item.get_closest_marker(name) for name in SERVER_MARKERS):
+            item.add_marker(pytest.mark.unit)
+    if os.environ.get("CI") or config.option.markexpr or config.option.file_or_dir:
         return
     left_out = [item for item in items if any(item.get_closest_marker(name) for name in SERVER_MARKERS)]
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if item not in left_out]
+
+
+def _group_of(item: pytest.Item) -> str:
+    """Name what a test shares with others: the demo survey, the servers of its folder, or the fixtures of its file."""
+    folder = item.path.parent.name
+    if folder == "deployments" or SHARED_FIXTURES.intersection(getattr(item, "fixturenames", ())):
+        return "servers"
+    return folder if folder == "flows" else item.path.stem
 
 
 @dataclass(frozen=True)
@@ -79,8 +95,8 @@ class Demo:
         return QTable.read(self.product("_full_cat.ecsv"))
 
     def cals(self, band: str) -> list[Path]:
-        members = pd.read_parquet(self.products / "summary.parquet").query("kind == 'i2d' and filter == @band")
-        return [self.products / "exposures" / f"{name}_cal.fits" for name in members["frames"].iloc[0].split()]
+        members = pd.read_parquet(self.product(f"{band.lower()}_30mas_full_members.parquet"))
+        return [self.products / "exposures" / f"{name}_cal.fits" for name in members["exposure"]]
 
     @property
     def sources(self) -> QTable:

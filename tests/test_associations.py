@@ -1,8 +1,10 @@
 """Frames of one filter belong together, and the jwst package reads what is written."""
 
+import hashlib
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from jwst.associations import load_asn
 from jwst.associations.asn_from_list import Main as AsnFromList
@@ -18,6 +20,7 @@ from cosmosaic.exposures.associations import (
     read_association,
     select_exposures,
 )
+from cosmosaic.exposures.members import Member, digest_of, list_members
 from cosmosaic.records import Exposure, RefusedFile, StoredObject
 
 
@@ -212,3 +215,22 @@ def test_members_that_are_no_science_are_left_out(tmp_path: Path) -> None:
     background = {"expname": "b_cal.fits", "exptype": "background"}
     path.write_text(json.dumps(document(members=[background, {"expname": "dir/a_rate.fits", "exptype": "science"}])))
     assert read_association(str(path)).members == ("a_rate",)
+
+
+def test_the_members_of_a_mosaic_are_listed_with_their_checksums(tmp_path):
+    members = [exposure(2), exposure(1)]
+    made = list_members(tuple(Member.of(each) for each in members), "cosmos_f115w", tmp_path)
+    path = made.files["members"]
+    assert path == tmp_path / "cosmos_f115w_members.parquet"
+    table = pd.read_parquet(path)
+    assert list(table["file"]) == [f"{name}_uncal.fits" for name in table["exposure"]]
+    assert list(table["exposure"]) == [each.name for each in members]
+    assert list(table["sha256"]) == [f"{number:064d}" for number in (2, 1)]
+    assert list(table["exposure_time_s"]) == [each.exposure_time for each in members]
+
+
+def test_the_checksum_of_many_files_is_that_of_their_sha256sum_listing():
+    first, second = exposure(1), exposure(2)
+    listing = f"{1:064d}  {first.object.name}\n{2:064d}  {second.object.name}\n"
+    assert digest_of([second, first]) == hashlib.sha256(listing.encode()).hexdigest()
+    assert digest_of([first]) != digest_of([first, second])

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pandas as pd
 import pytest
 
-from cosmosaic.run_table import COLUMNS, read_runs, write_run
+from cosmosaic.run_table import COLUMNS, CRASHED, RUNNING, mark_crashed, read_runs, write_run
 
 
 def row(run_id, **values):
@@ -22,12 +22,47 @@ def test_runs_side_by_side_lose_nothing(tmp_path):
 
 
 def test_table_over_all_runs_is_in_the_order_they_started(tmp_path):
-    for run_id in ("3", "1", "2"):
-        write_run([row(run_id, steps_executed=0)], str(tmp_path), run_id)
-    for table in (pd.read_parquet(tmp_path / "summary.parquet"), pd.read_csv(tmp_path / "summary.csv")):
+    for run_id in ("3", "1", "10", "2"):
+        write_run([row(run_id, steps_executed=0)] * 2, str(tmp_path), run_id)
+    for table in (pd.read_parquet(tmp_path / "summary.parquet"), read_runs(str(tmp_path))):
         assert list(table.columns) == list(COLUMNS)
-        assert [str(run_id) for run_id in table["run_id"]] == ["1", "2", "3"]
-        assert list(table["steps_executed"]) == [0, 0, 0]
+        assert list(table["run_id"]) == ["1", "1", "2", "2", "3", "3", "10", "10"]
+        assert set(table["steps_executed"]) == {0}
+
+
+def test_csv_has_the_rows_of_the_last_run(tmp_path):
+    for run_id, made in (("2", 3), ("1", 2)):
+        write_run([row(run_id)] * made, str(tmp_path), run_id)
+    table = pd.read_csv(tmp_path / "summary.csv")
+    assert list(table.columns) == list(COLUMNS)
+    assert list(table["run_id"]) == [1, 1]
+
+
+def test_a_run_writes_what_it_made_and_nothing_of_earlier_runs(tmp_path):
+    write_run([row("1")] * 1000, str(tmp_path), "1")
+    (first,) = (tmp_path / "summary.parquet").glob("*.parquet")
+    before = first.stat()
+    write_run([row("2", state="Running")], str(tmp_path), "2")
+    write_run([row("2", state="Completed")], str(tmp_path), "2")
+    assert (first.stat().st_mtime_ns, first.stat().st_ino) == (before.st_mtime_ns, before.st_ino)
+    assert len(list((tmp_path / "summary.parquet").glob("*.parquet"))) == 2
+    assert list(read_runs(str(tmp_path))["state"].iloc[-1:]) == ["Completed"]
+
+
+def test_a_dead_run_is_marked_and_the_csv_stays_that_of_the_last(tmp_path):
+    write_run([row("1", state=RUNNING)], str(tmp_path), "1")
+    write_run([row("2", state="Completed")], str(tmp_path), "2")
+    assert mark_crashed(str(tmp_path), "1")
+    assert not mark_crashed(str(tmp_path), "2")
+    assert not mark_crashed(str(tmp_path), "3")
+    assert list(read_runs(str(tmp_path))["state"]) == [CRASHED, "Completed"]
+    assert list(pd.read_csv(tmp_path / "summary.csv")["state"]) == ["Completed"]
+
+
+def test_the_table_of_an_earlier_version_is_not_written_over(tmp_path):
+    (tmp_path / "summary.parquet").write_text("old")
+    with pytest.raises(FileExistsError, match=r"summary\.parquet is the run table of an earlier version.*move it away"):
+        write_run([row("1")], str(tmp_path), "1")
 
 
 def test_run_that_made_nothing_is_in_the_table(tmp_path):

@@ -1,12 +1,15 @@
-"""Wisps: measured per detector, subtracted per exposure."""
+"""What is none of the sky: the regions that the user drew, and wisps, measured per detector and subtracted."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from cosmosaic.artefacts.solution import WispSolution, read_wisps
 from cosmosaic.exposures.band import Band, Exposures
+from cosmosaic.exposures.exclusion import is_named
 from cosmosaic.exposures.files import Cal
 from cosmosaic.nircam import WISP_DETECTORS
+from cosmosaic.records import Exposure
 from cosmosaic.solved import published
 from cosmosaic.steps.declaration import Job, Outputs, Step
 from cosmosaic.steps.files import File, Many
@@ -80,6 +83,47 @@ class SubtractWisp(Step[Cleaned]):
     def is_asked_for(cls, survey: Survey) -> bool:
         """Tell whether wisps are to be subtracted."""
         return bool(survey.sky.wisps)
+
+
+class RegionFile(File):
+    """A ds9 region file of the user's."""
+
+
+@dataclass(frozen=True)
+class MaskedExposure(Outputs):
+    """An exposure with flags in the user's regions."""
+
+    cal: Cal
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskRegions(Step[MaskedExposure]):
+    """Flag what the user has drawn regions around as not to be used."""
+
+    title = "Regions"
+    version = 1
+    function = "cosmosaic.artefacts.regions:mask_regions"
+    per = "exposure"
+    columns: ClassVar = {"region_pixels": "region_pixels"}
+
+    exposure: Cal
+    regions: tuple[RegionFile, ...]
+
+    @classmethod
+    def is_asked_for(cls, survey: Survey) -> bool:
+        """Tell whether the user has given regions."""
+        return bool(survey.regions)
+
+
+def mask_regions(exposures: Mapping[str, Exposure], cals: Exposures, job: Job) -> dict[str, Cal]:
+    """Submit the flagging of the user's regions; return all calibrated exposures."""
+    files = {pattern: RegionFile(store.checksum(uri, job.checksums)) for pattern, uri in job.survey.regions.items()}
+    masked = dict(cals)
+    for name, cal in cals.items():
+        named = tuple(file for pattern, file in files.items() if is_named(exposures[name], pattern))
+        if named:
+            masked[name] = job.submit(MaskRegions(exposure=cal, regions=named), name).cal
+    return masked
 
 
 def subtract_wisps(band: Band, job: Job) -> tuple[Exposures, tuple[MeasuredWisps, ...]]:

@@ -5,6 +5,7 @@ import os
 from functools import lru_cache
 from pathlib import Path
 
+from cosmosaic.calibrate.integrity import fault_of
 from cosmosaic.calibrate.steps import STAGE1_KINDS, STAGE2_KINDS
 from cosmosaic.exposures.headers import read_header
 from cosmosaic.processes import workers
@@ -109,10 +110,27 @@ def _references_of(exposure: Exposure) -> tuple[Reference, ...]:
             f"{exposure.subarray}) in context {os.environ.get('CRDS_CONTEXT', 'of the server')}: {error}"
         ) from error
     usable = {kind: path for kind, path in found.items() if NOT_APPLICABLE not in path}
+    for kind, path in usable.items():
+        _check(Path(path), kind, exposure)
     return tuple(
         Reference(kind=kind, name=Path(path).name, path=path, sha256=_hash_file(path, *_size_and_time(path)))
         for kind, path in sorted(usable.items())
     )
+
+
+def _check(path: Path, kind: str, exposure: Exposure) -> None:
+    fault = _fault_of(path, kind, exposure.detector, *(_size_and_time(path) if path.is_file() else (0, 0)))
+    if fault:
+        raise NoReferenceError(
+            f"the reference file {path} ({kind}), which {exposure.name} needs, {fault}; delete it and fetch it again "
+            f"(`crds sync --files {path.name}`), or set references.crds_path to a whole cache"
+        )
+
+
+@lru_cache(maxsize=4096)
+def _fault_of(path: Path, kind: str, detector: str, size: int, modified_ns: int) -> str:
+    """Check a reference file once per path, size and modification time."""
+    return fault_of(path, kind, detector)
 
 
 def _crds_parameters(uri: str) -> dict[str, str | int | float | bool]:
@@ -125,7 +143,7 @@ def _crds_parameters(uri: str) -> dict[str, str | int | float | bool]:
         return model.get_crds_parameters()
 
 
-def _size_and_time(path: str) -> tuple[int, int]:
+def _size_and_time(path: str | Path) -> tuple[int, int]:
     status = Path(path).stat()
     return status.st_size, status.st_mtime_ns
 

@@ -14,6 +14,8 @@ from astropy.table import Table, meta
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 
+from cosmosaic.provenance import complete_wcs
+
 
 @dataclass(frozen=True)
 class CatalogFiles:
@@ -46,6 +48,7 @@ def write_catalog(table: Table, segments: NDArray[np.int32], wcs: WCS, folder: P
     table.write(files.ecsv, format="ascii.ecsv", overwrite=True)
     pq.write_table(arrow_table(table), files.parquet)
     header = wcs.to_header()
+    complete_wcs(header)
     header["NSOURCES"] = (len(table), "number of sources")
     header["BANDS"] = (" ".join(table.meta["bands"]), "filters of the catalogue")
     image = fits.ImageHDU(segments, header=header, name="SEGM")

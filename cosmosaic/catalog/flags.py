@@ -31,6 +31,8 @@ class CatalogFlag(IntFlag):
     """Some filter does not cover it; that filter's columns are null."""
     PSF_FROM_STARS = 1024
     """The corrections to total flux rest on a PSF made from stars of the field in some filter."""
+    REJECTED = 2048
+    """In some filter outlier rejection has taken a third of an exposure or more from its core, as where it varied."""
 
 
 def decode_flags(flags: ArrayLike) -> list[tuple[str, ...]]:

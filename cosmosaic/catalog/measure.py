@@ -18,6 +18,7 @@ from cosmosaic.catalog.flags import CatalogFlag
 from cosmosaic.catalog.image import MosaicImage, MosaicSet, open_mosaics, read_mosaic
 from cosmosaic.catalog.photometry import BandSums, Sources, find_shapes, measure_band, total_columns
 from cosmosaic.catalog.psf import Psf, model_psf, read_psf, star_psf, write_psf
+from cosmosaic.catalog.rejected import rejected_labels
 from cosmosaic.catalog.sections import Section, sections_of
 from cosmosaic.steps.result import Made
 from cosmosaic.survey import CatalogSettings
@@ -199,6 +200,7 @@ def _flags(
         weight = band.image.wht
         typical = np.median(weight[band.image.valid]) if band.image.valid.any() else 0.0
         shallow |= measured[name].covered & ~inside_hole & (weight[rows, places] < SHALLOW_FRACTION * typical)
+    rejected = [_rejected(band.image, sources.segments) for band in bands.values()]
     conditions = {
         CatalogFlag.EDGE: np.isin(labels, _edge_labels(sources.segments, ~(detection.valid | detection.holes))),
         CatalogFlag.BLENDED: np.max([s.kron.neighbours for s in measured.values()], axis=0) > BLENDED_FRACTION,
@@ -211,8 +213,15 @@ def _flags(
         CatalogFlag.DEBLENDED: np.isin(labels, list(detection.deblended)),
         CatalogFlag.NOT_COVERED: ~covered.all(axis=0),
         CatalogFlag.PSF_FROM_STARS: np.full(count, any(psf.origin == "stars" for psf in psfs.values())),
+        CatalogFlag.REJECTED: np.isin(labels, np.concatenate(rejected)),
     }
     return np.sum([flag.value * condition.astype(np.int32) for flag, condition in conditions.items()], axis=0)
+
+
+def _rejected(image: MosaicImage, segments: NDArray[np.int32]) -> NDArray[np.integer]:
+    if image.exposures is None or not image.valid.any():
+        return np.zeros(0, np.int32)
+    return rejected_labels(segments, image.sci, image.wht, image.exposures)
 
 
 def _edge_labels(segments: NDArray[np.int32], uncovered: NDArray[np.bool_]) -> NDArray[np.int32]:

@@ -14,6 +14,7 @@ from cosmosaic.catalog.apertures import circles, sum_apertures
 from cosmosaic.catalog.detection import BandImage, prepare
 from cosmosaic.catalog.image import read_mosaic
 from cosmosaic.mosaic.noise import noise_correlation
+from cosmosaic.provenance import complete_wcs
 from cosmosaic.records import Record
 from cosmosaic.steps.result import Made
 
@@ -205,6 +206,7 @@ def measure_depth(mosaic: Path, background_box_arcsec: float, band: str, stem: s
     noise = measure_noise(prepared.residual, prepared.sky_error, distance)
     depth = depth_map(prepared, noise)
     header = prepared.image.wcs.to_header()
+    complete_wcs(header)
     header["BUNIT"] = "mag(AB)"
     header["BAND"] = (band, "filter")
     header["NSIGMA"] = (5, "depth in units of the scatter of empty apertures")

@@ -112,7 +112,7 @@ class MeasureSources(Step[MeasuredSources]):
     """Detect the sources of a window in the sum of its filters and measure them in each."""
 
     title = "Catalogue"
-    version = 3
+    version = 4
     function = "cosmosaic.catalog.measure:measure_sources"
     per = "survey"
     columns: ClassVar = {"n_sources": "sources"}

@@ -21,7 +21,7 @@ from cosmosaic.exposures.library import exposure_name
 from cosmosaic.geometry.grid import sky_to_pixel, survey_grid
 from cosmosaic.geometry.interpolation import LATTICE_STEP_PIXELS, LatticeSplines
 from cosmosaic.geometry.windows import CELL_PIXELS, cell_lattice
-from cosmosaic.records import MosaicGrid
+from cosmosaic.records import Lattice
 from cosmosaic.source_light import grown
 from cosmosaic.survey import GridSettings
 
@@ -60,7 +60,7 @@ def bin_exposures(paths: Sequence[Path]) -> CellSurvey:
     return gather(exposures, grid)
 
 
-def bin_exposure(model: Any, grid: MosaicGrid) -> CellExposure:
+def bin_exposure(model: Any, grid: Lattice) -> CellExposure:
     """Bring one exposure onto a lattice.
 
     Cosmic rays are clipped first, symmetrically, which does not move the mean of the noise.
@@ -75,7 +75,7 @@ def bin_exposure(model: Any, grid: MosaicGrid) -> CellExposure:
     return bin_pixels(model, usable_pixels(model), grid)
 
 
-def bin_pixels(model: Any, good: Flags, grid: MosaicGrid) -> CellExposure:
+def bin_pixels(model: Any, good: Flags, grid: Lattice) -> CellExposure:
     if not good.any():
         raise NoSkyError(f"{model.meta.filename}: no usable pixel to measure the sky in; check its DQ extension")
     if np.ptp(model.data[good]) == 0:
@@ -170,7 +170,7 @@ def source_pixels(path: Path, wcs: Any, shape: tuple[int, int]) -> Flags:
     return found
 
 
-def cell_positions(wcs: Any, shape: tuple[int, int], grid: MosaicGrid) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def cell_positions(wcs: Any, shape: tuple[int, int], grid: Lattice) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Row and column of the cell that each pixel's centre falls in; both have the exposure's shape."""
     return nearest_pixels(wcs, shape, partial(sky_to_pixel, grid))
 

@@ -10,7 +10,7 @@ from cosmosaic.exposures.files import Cal
 from cosmosaic.geometry.sphere import Footprint
 from cosmosaic.geometry.windows import cell_lattice
 from cosmosaic.nircam import detector_pixel_arcsec
-from cosmosaic.records import Exposure, MosaicGrid
+from cosmosaic.records import Exposure, Lattice, MosaicGrid
 from cosmosaic.steps.declaration import Job, Outputs, Step
 from cosmosaic.storage import store
 from cosmosaic.survey import Survey
@@ -33,7 +33,7 @@ class BinExposure(Step[BinnedExposure]):
     per = "exposure"
 
     exposure: Cal
-    grid: MosaicGrid
+    grid: Lattice
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,7 @@ class BinMaskedExposure(Step[BinnedExposure]):
 
     exposure: Cal
     mask: SourceMaskImage
-    grid: MosaicGrid
+    grid: Lattice
 
     @classmethod
     def is_asked_for(cls, survey: Survey) -> bool:
@@ -97,13 +97,13 @@ def _source_mask(uri: str, footprints: Mapping[str, Footprint], job: Job) -> Sou
 class BinnedBand:
     """The exposures of one filter on their common lattice."""
 
-    grid: MosaicGrid
+    grid: Lattice
     cells: Mapping[str, Cells]
     masked: Mapping[str, Cells]
     """Of the exposures that a mask of sources reaches, outside of it."""
 
 
-def lattice_of(band: Band, grid: MosaicGrid) -> MosaicGrid:
+def lattice_of(band: Band, grid: MosaicGrid) -> Lattice:
     """Return the lattice of cells of a filter."""
     return cell_lattice(grid, detector_pixel_arcsec(band.name))
 

@@ -12,11 +12,12 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
+import shapely
 from numpy.typing import NDArray
 
 from cosmosaic.exposures.patterns import pattern_at
-from cosmosaic.geometry.windows import Box, box_of, window_of
-from cosmosaic.records import MosaicGrid
+from cosmosaic.geometry.windows import WHOLE, Box, box_of, window_of
+from cosmosaic.records import Lattice, MosaicGrid
 
 Floats = NDArray[np.floating]
 Flags = NDArray[np.bool_]
@@ -24,8 +25,8 @@ FEWEST_CELLS = 1000
 """Of an exposure in a part of the survey: 8 by 8 arcsec in the short-wavelength channel."""
 FEWEST_FOR_LEVEL = 50
 """Cells of an exposure, outside of sources, that tell its level."""
-HOLD_OUT = 2
-"""One in ``HOLD_OUT**2`` blocks of cells is kept from every solution, to score it on."""
+HOLD_OUT = 4
+"""One in so many blocks of cells is kept from every solution, to score it on."""
 BLOCK_CELLS = 16
 """Width of the blocks whose scatter gives errors, in cells: 4 arcsec in the short-wavelength channel."""
 
@@ -114,15 +115,28 @@ class CellSurvey:
 
     @cached_property
     def held_out(self) -> Flags:
-        """Cells of the lattice that no solution may use: one in four blocks, in a regular pattern."""
-        row, column = (block % HOLD_OUT for block in self._block_numbers())
-        return (row[:, None] == 0) & (column == 0)
+        """Cells of the lattice that no solution may use: one in four blocks of each row and column of blocks.
+
+        What 1/f noise leaves runs along rows, so that rows without any would differ from the others.
+        """
+        row, column = self._block_numbers()
+        return (row[:, None] + column) % HOLD_OUT == 0
 
     @cached_property
     def blocks(self) -> NDArray[np.int64]:
         """Number of the block that each cell of the lattice belongs to."""
         row, column = (block - block[0] for block in self._block_numbers())
         return row[:, None] * (column[-1] + 1) + column
+
+    @cached_property
+    def pairs(self) -> list[tuple[CellExposure, CellExposure]]:
+        """Every two exposures whose windows may have cells in common, in order."""
+        low = np.array([exposure.origin for exposure in self.exposures]).reshape(-1, 2)
+        high = low + np.array([exposure.mean.shape for exposure in self.exposures]).reshape(-1, 2)
+        windows = shapely.box(*low.T, *high.T)
+        first, second = shapely.STRtree(windows).query(windows)
+        ordered = sorted((a, b) for a, b in zip(first.tolist(), second.tolist(), strict=True) if a < b)
+        return [(self.exposures[a], self.exposures[b]) for a, b in ordered]
 
     def _block_numbers(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Rows and columns of blocks, counted from the tangent point: they stay when exposures are added."""
@@ -133,13 +147,12 @@ class CellSurvey:
         )
 
 
-def gather(exposures: Sequence[CellExposure], grid: MosaicGrid) -> CellSurvey:
+def gather(exposures: Sequence[CellExposure], grid: Lattice) -> CellSurvey:
     """Put exposures whose origins are cells of an endless lattice into the window that holds them all."""
     low = np.min([exposure.origin for exposure in exposures], axis=0)
     high = np.max([np.add(exposure.origin, exposure.mean.shape) for exposure in exposures], axis=0)
-    window = grid.model_copy(
-        update={"crpix": (-0.5 - int(low[1]), -0.5 - int(low[0])), "shape": tuple(map(int, high - low)), "tile": "full"}
-    )
+    rows, columns = map(int, high - low)
+    window = window_of(grid, Box(int(low[1]), int(low[0]), columns, rows), WHOLE)
     moved = (replace(each, origin=(each.origin[0] - int(low[0]), each.origin[1] - int(low[1]))) for each in exposures)
     return CellSurvey(window, tuple(moved))
 

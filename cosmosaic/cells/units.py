@@ -8,11 +8,11 @@ from jwst import datamodels
 
 from cosmosaic.cells.binning import bin_exposure, bin_pixels, source_pixels, usable_pixels
 from cosmosaic.cells.survey import FEWEST_FOR_LEVEL, CellExposure, CellSurvey, gather
-from cosmosaic.records import MosaicGrid
+from cosmosaic.records import Lattice
 from cosmosaic.steps.result import Made
 
 
-def bin_one_exposure(exposure: Path, grid: MosaicGrid, folder: Path) -> Made:
+def bin_one_exposure(exposure: Path, grid: Lattice, folder: Path) -> Made:
     """Bring one exposure onto the survey's lattice of cells.
 
     Parameters
@@ -34,7 +34,7 @@ def bin_one_exposure(exposure: Path, grid: MosaicGrid, folder: Path) -> Made:
     return Made(cells=write_cells(binned, folder / f"{binned.name}_cells.npz"))
 
 
-def bin_masked_exposure(exposure: Path, mask: Path, grid: MosaicGrid, folder: Path) -> Made:
+def bin_masked_exposure(exposure: Path, mask: Path, grid: Lattice, folder: Path) -> Made:
     """Bring what one exposure has outside of known sources onto the survey's lattice of cells.
 
     An exposure that they fill comes with all its light, as without a mask, of which a pedestal is an upper limit.
@@ -83,7 +83,7 @@ def write_cells(exposure: CellExposure, path: Path) -> Path:
     return path
 
 
-def read_cells(paths: Sequence[Path], grid: MosaicGrid) -> CellSurvey:
+def read_cells(paths: Sequence[Path], grid: Lattice) -> CellSurvey:
     """Read exposures that `bin_one_exposure` brought onto a lattice, in the order of their names."""
     return gather([_read(path) for path in sorted(paths, key=lambda path: path.name)], grid)
 

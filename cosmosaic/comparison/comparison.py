@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cosmosaic.cells.survey import CellSurvey, stack, without_patterns
 from cosmosaic.cells.units import read_cells
-from cosmosaic.records import MosaicGrid
+from cosmosaic.records import Lattice
 from cosmosaic.sky.measure import Measured, sky_inputs, write_sky
 from cosmosaic.sky.methods import Sky, SkyInputs, measure, values_of
 from cosmosaic.sky.solution import SkyRequest
@@ -64,7 +64,7 @@ def compare_methods(
     cells: Mapping[str, Path],
     exposures: Mapping[str, Path],
     methods: tuple[str, ...],
-    grid: MosaicGrid,
+    grid: Lattice,
     stem: str,
     folder: Path,
 ) -> Made:

@@ -10,7 +10,7 @@ from cosmosaic.cells.steps import bin_exposures
 from cosmosaic.exposures.band import Band, Exposures
 from cosmosaic.exposures.files import Cal
 from cosmosaic.geometry.windows import make_plan
-from cosmosaic.records import MosaicGrid
+from cosmosaic.records import Lattice, MosaicGrid
 from cosmosaic.sky.steps import MeasureSky
 from cosmosaic.steps.declaration import Job, Outputs, Step
 from cosmosaic.steps.files import File
@@ -40,14 +40,14 @@ class CompareMethods(Step[ComparedMethods]):
     """Measure the sky by all methods and rank them."""
 
     title = "Compare"
-    version = 5
+    version = 6
     function = "cosmosaic.comparison.comparison:compare_methods"
     per = "filter"
 
     cells: Mapping[str, Cells]
     exposures: Mapping[str, Cal]
     methods: tuple[str, ...]
-    grid: MosaicGrid
+    grid: Lattice
     stem: str
 
     @classmethod
@@ -61,7 +61,7 @@ class ChooseSky(MeasureSky):
     """Measure the sky by the method that the verdict ranks first."""
 
     title = "Sky"
-    version = 2
+    version = 3
     function = "cosmosaic.comparison.comparison:choose_sky"
 
     @classmethod

@@ -19,7 +19,7 @@ from cosmosaic.exposures.keywords import Times, group_of, times_of
 from cosmosaic.exposures.library import exposure_name
 from cosmosaic.exposures.patterns import pattern_image
 from cosmosaic.exposures.planes import Change, FloatRows, copy_changed, read_plane
-from cosmosaic.exposures.wcs import read_wcs, wcs_corners
+from cosmosaic.exposures.wcs import read_wcs, wcs_corners, with_agreeing_wcs
 from cosmosaic.survey import SkyTreatment
 
 LAYOUT_KEYWORDS = ("SIMPLE", "XTENSION", "BITPIX", "NAXIS", "NAXIS1", "NAXIS2", "EXTEND", "PCOUNT", "GCOUNT")
@@ -165,6 +165,8 @@ def write_flagged(
 ) -> Path:
     """Write a ``_crf`` file: the ``_cal`` file with its sky, flags and blank pixels changed.
 
+    Its FITS WCS agrees with its gwcs, also where an alignment of the user's changed the latter alone.
+
     Parameters
     ----------
     source
@@ -187,7 +189,8 @@ def write_flagged(
     changes: dict[str, Change] = dict.fromkeys(PLANES, partial(_blanked, exposure.dq))
     changes["SCI"] = partial(_cleared, exposure, np.float32(level if treatment.subtract else 0.0))
     changes["DQ"] = lambda rows, _: exposure.dq[rows]
-    return copy_changed(source, target, header, changes)
+    headers = {"PRIMARY": header, "SCI": with_agreeing_wcs(exposure.wcs, exposure.sci_header)}
+    return copy_changed(source, target, headers, changes)
 
 
 def _cleared(exposure: ExposurePlanes, level: np.float32, rows: slice, values: FloatRows) -> FloatRows:

@@ -47,6 +47,10 @@ def exclude(found: FoundExposures, patterns: Mapping[str, str]) -> Excluded:
     return Excluded(FoundExposures(kept, (*found.refused, *refused)), reasons, unused)
 
 
+def is_named(exposure: Exposure, pattern: str) -> bool:
+    """Tell whether a pattern, as in a shell, matches an exposure's name or that of its file."""
+    return any(fnmatch(name, pattern) for name in (exposure.name, exposure.object.name))
+
+
 def _matching(exposure: Exposure, patterns: Mapping[str, str]) -> str | None:
-    names = (exposure.name, exposure.object.name)
-    return next((pattern for pattern in patterns if any(fnmatch(name, pattern) for name in names)), None)
+    return next((pattern for pattern in patterns if is_named(exposure, pattern)), None)

@@ -37,8 +37,10 @@ class Plane(NamedTuple):
     """Where the single-precision numbers of an image extension lie in its file."""
 
     path: Path
+    name: str
+    header_start: int
     start: int
-    """Byte that the data begin at."""
+    """Bytes that the header and the data begin at."""
     shape: tuple[int, int]
     """Rows and columns."""
 
@@ -58,8 +60,8 @@ def find_planes(path: Path) -> dict[str, Plane]:
     with fits.open(path, memmap=False) as hdus:
         for hdu in hdus:
             if hdu.name not in planes and _is_plain(hdu):
-                place, header = hdu.fileinfo()["datLoc"], hdu.header
-                planes[hdu.name] = Plane(path, place, (header["NAXIS2"], header["NAXIS1"]))
+                places, shape = hdu.fileinfo(), (hdu.header["NAXIS2"], hdu.header["NAXIS1"])
+                planes[hdu.name] = Plane(path, hdu.name, places["hdrLoc"], places["datLoc"], shape)
     return planes
 
 
@@ -92,8 +94,8 @@ def read_plane(hdus: fits.HDUList, name: str) -> NDArray[Any]:
     return plane
 
 
-def copy_changed(source: Path, target: Path, header: fits.Header, changes: Mapping[str, Change]) -> Path:
-    """Copy a FITS file with another primary header and some planes changed.
+def copy_changed(source: Path, target: Path, headers: Mapping[str, fits.Header], changes: Mapping[str, Change]) -> Path:
+    """Copy a FITS file with other headers and some planes changed.
 
     A file whose planes are plain is copied in one pass and strip by strip, byte for byte but for the changes. Any
     other is written anew, its planes in single precision, uncompressed and each once.
@@ -102,22 +104,24 @@ def copy_changed(source: Path, target: Path, header: fits.Header, changes: Mappi
     ----------
     source, target
         What is read, without data in its primary HDU, and what is written.
-    header
-        Takes the place of the primary header.
+    headers
+        Take the place of those of the primary HDU (``PRIMARY``) and of planes that are changed.
     changes
         What to make of a plane, by the extension's name; those that the file lacks are passed by.
     """
     if not _is_plain_file(source, changes):
-        return _write_anew(source, target, header, changes)
+        return _write_anew(source, target, headers, changes)
     planes = find_planes(source)
     with source.open("rb") as old, target.open("wb") as new:
-        new.write(header.tostring().encode("ascii"))
+        new.write(_text_of(headers["PRIMARY"]))
         old.seek(_first_extension(source))
         for plane, change in sorted(
             ((planes[name], change) for name, change in changes.items() if name in planes),
             key=lambda pair: pair[0].start,
         ):
-            new.write(old.read(plane.start - old.tell()))
+            new.write(old.read(plane.header_start - old.tell()))
+            kept = old.read(plane.start - plane.header_start)
+            new.write(_text_of(headers[plane.name]) if plane.name in headers else kept)
             for first in range(0, plane.shape[0], ROWS_AT_ONCE):
                 rows = slice(first, min(first + ROWS_AT_ONCE, plane.shape[0]))
                 new.write(_stored(change(rows, plane.rows(rows.start, rows.stop))).data)
@@ -126,18 +130,23 @@ def copy_changed(source: Path, target: Path, header: fits.Header, changes: Mappi
     return target
 
 
-def _write_anew(source: Path, target: Path, header: fits.Header, changes: Mapping[str, Change]) -> Path:
+def _write_anew(source: Path, target: Path, headers: Mapping[str, fits.Header], changes: Mapping[str, Change]) -> Path:
     with fits.open(source, memmap=False) as hdus:
-        written = [fits.PrimaryHDU(header=header)]
+        written = [fits.PrimaryHDU(header=headers["PRIMARY"])]
         for hdu in hdus[1:]:
             if hdu.name not in changes:
                 written.append(hdu)
             elif hdu.name not in [other.name for other in written]:
                 plane = read_plane(hdus, hdu.name).astype(np.float32, copy=False)
                 changed = changes[hdu.name](slice(0, plane.shape[0]), plane)
-                written.append(fits.ImageHDU(changed, _without_scale(hdu.header), name=hdu.name))
+                header = _without_scale(headers.get(hdu.name, hdu.header))
+                written.append(fits.ImageHDU(changed, header, name=hdu.name))
         fits.HDUList(written).writeto(target, overwrite=True, output_verify="silentfix+ignore")
     return target
+
+
+def _text_of(header: fits.Header) -> bytes:
+    return header.tostring(padding=True).encode("ascii")
 
 
 def _stored(values: NDArray[Any]) -> NDArray[Any]:

@@ -1,9 +1,10 @@
-"""The association of one filter, as a step."""
+"""Which exposures make a mosaic, as steps."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cosmosaic.exposures.files import Cal
+from cosmosaic.exposures.members import Member
 from cosmosaic.records import Association
 from cosmosaic.steps.declaration import Outputs, Step
 from cosmosaic.steps.files import File
@@ -31,3 +32,27 @@ class WriteAssociation(Step[WrittenAssociation]):
 
     cals: Mapping[str, Cal]
     association: Association
+
+
+class MemberTable(File, suffix="_members.parquet", kind="members"):
+    """The exposures of a mosaic, with the checksums of their raw files."""
+
+
+@dataclass(frozen=True)
+class ListedMembers(Outputs):
+    """The exposures of a mosaic."""
+
+    members: MemberTable
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListMembers(Step[ListedMembers]):
+    """List the exposures of a mosaic with the checksums of their raw files."""
+
+    title = "Members"
+    version = 1
+    function = "cosmosaic.exposures.members:list_members"
+    per = "mosaic"
+
+    members: tuple[Member, ...]
+    stem: str

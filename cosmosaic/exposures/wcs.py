@@ -1,6 +1,9 @@
 """The gwcs of a calibrated exposure, read from its ASDF extension without jwst's data models, which take seconds."""
 
 import io
+import math
+import re
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import asdf
@@ -9,9 +12,16 @@ from astropy.io import fits
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 
+from cosmosaic.exposures.footprints import region_text
 from cosmosaic.geometry.grid import separations_deg, unit_vectors
+from cosmosaic.nircam import DETECTOR_PIXELS
 
 BOX_TOLERANCE_PIXELS = 1.0
+LARGEST_FITS_ERROR_PIXELS = 0.01
+COMPARED_ALONG_AXIS, FITTED_ALONG_AXIS = 9, 32
+"""Places along each axis where a FITS WCS is compared with the gwcs, and where one is fitted to it."""
+SIP_DEGREES = range(1, 6)
+LINEAR_OR_SIP = re.compile(r"(CD|PC)\d_\d|CDELT\d|[AB]P?_(ORDER|DMAX|\d_\d)")
 
 Points = NDArray[np.float64]
 
@@ -105,18 +115,81 @@ def _size(wcs: Any) -> tuple[int, int] | None:
 
 def _fits_error_arcsec(wcs: Any, sci: fits.Header) -> float:
     """Compare where both are good: at the reference pixel, and with distortion (SIP) at the corners too."""
-    if "CRPIX1" not in sci or "CRVAL1" not in sci:
+    reference = _reference_pixel(sci)
+    if reference is None or "CRVAL1" not in sci:
         return 0.0
+    columns, rows = sci["NAXIS1"] - 1, sci["NAXIS2"] - 1
+    corners = [(0, 0), (columns, 0), (columns, rows), (0, rows)] if "A_ORDER" in sci else []
+    apart = _apart_arcsec(wcs, sci, np.array([reference, *corners]))
+    return apart if np.isfinite(apart) else 0.0
+
+
+def _reference_pixel(sci: fits.Header) -> tuple[float, float] | None:
+    """The reference pixel (x, y), from 0, of a header's WCS; none where the header has no numbers for it."""
     try:
-        header = WCS(sci, fix=False)
-        places = np.array([header.wcs.crpix[:2] - 1.0])
-        if header.sip is not None:
-            columns, rows = sci["NAXIS1"] - 1, sci["NAXIS2"] - 1
-            places = np.array([*places, (0, 0), (columns, 0), (columns, rows), (0, rows)])
-        theirs = header.celestial.all_pix2world(places, 0)
+        x, y = float(sci["CRPIX1"]) - 1.0, float(sci["CRPIX2"]) - 1.0
+    except (KeyError, ValueError, TypeError, fits.VerifyError):
+        return None
+    return (x, y) if math.isfinite(x + y) else None
+
+
+def _is_near(reference: tuple[float, float], shape: tuple[int, int]) -> bool:
+    """Tell whether a reference pixel lies on a detector that an array of so many rows and columns is of."""
+    return max(abs(value) for value in reference) <= DETECTOR_PIXELS + max(shape)
+
+
+def _apart_arcsec(wcs: Any, sci: fits.Header, places: Points) -> float:
+    """Largest distance between the WCS and that of a header at some pixels; infinite where the header has none."""
+    try:
+        theirs = WCS(sci, fix=False).celestial.all_pix2world(places, 0)
     except Exception:
-        return 0.0
+        return math.inf
     ours = _on_the_sky(wcs, places[:, 0], places[:, 1])
     if not np.isfinite(theirs).all():
-        return 0.0
+        return math.inf
     return float(3600.0 * separations_deg(unit_vectors(ours), unit_vectors(theirs)).max())
+
+
+def with_agreeing_wcs(wcs: Any, sci: fits.Header) -> fits.Header:
+    """Return an exposure's SCI header with the S_REGION of its gwcs, and a FITS WCS that agrees with it to 0.01 pixels.
+
+    A FITS WCS that does so stays. Otherwise the gwcs is approximated anew (SIP), as jwst's assign_wcs does; SIPMXERR
+    and SIPIVERR state how well, in pixels, forward and back.
+
+    Parameters
+    ----------
+    wcs
+        The gwcs.
+    sci
+        With the size of the array.
+    """
+    shape = sci["NAXIS2"], sci["NAXIS1"]
+    x, y = (np.linspace(-0.5, length - 0.5, COMPARED_ALONG_AXIS) for length in shape[::-1])
+    places = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
+    corners = wcs_corners(wcs, shape)
+    pixel_arcsec = 3600.0 * float(separations_deg(unit_vectors(corners[:1]), unit_vectors(corners[1:2]))[0]) / shape[1]
+    header = sci.copy()
+    header["S_REGION"] = region_text(tuple((float(ra), float(dec)) for ra, dec in corners))
+    reference = _reference_pixel(sci)
+    if reference and _apart_arcsec(wcs, sci, places) <= LARGEST_FITS_ERROR_PIXELS * pixel_arcsec:
+        return header
+    approximated = wcs.to_fits_sip(
+        bounding_box=((-0.5, shape[1] - 0.5), (-0.5, shape[0] - 0.5)),
+        max_pix_error=LARGEST_FITS_ERROR_PIXELS,
+        degree=SIP_DEGREES,
+        max_inv_pix_error=LARGEST_FITS_ERROR_PIXELS,
+        inv_degree=SIP_DEGREES,
+        npoints=FITTED_ALONG_AXIS,
+        crpix=[value + 1.0 for value in reference] if reference and _is_near(reference, shape) else None,
+    )
+    for keyword in [keyword for keyword in header if LINEAR_OR_SIP.fullmatch(keyword)]:
+        header.remove(keyword, ignore_missing=True, remove_all=True)
+    header.update(approximated[3:])
+    return header
+
+
+def make_fits_wcs_agree(path: Path) -> None:
+    """Give a FITS file of an exposure the header that `with_agreeing_wcs` makes."""
+    with fits.open(path, mode="update", memmap=False) as hdus:
+        wcs = read_wcs(hdus["ASDF"].data.tobytes())
+        hdus["SCI"].header = with_agreeing_wcs(wcs, hdus["SCI"].header)

@@ -1,10 +1,14 @@
 """The windows of a survey: the whole of it, and the tiles that the user names, in the pixels of each filter."""
 
 from collections.abc import Iterable
+from typing import BinaryIO
+
+from astropy.io import fits
 
 from cosmosaic.geometry.grid import survey_grid
+from cosmosaic.geometry.like import grid_like
 from cosmosaic.geometry.sphere import GridError
-from cosmosaic.geometry.windows import clipped_to, in_larger_pixels, read_tiles, touched_tiles
+from cosmosaic.geometry.windows import WHOLE, box_of, clipped_to, in_larger_pixels, read_tiles, touched_tiles
 from cosmosaic.nircam import is_long_wavelength
 from cosmosaic.records import Exposure, MosaicGrid, Windows
 from cosmosaic.storage import store
@@ -23,8 +27,69 @@ def named_tiles(survey: Survey) -> tuple[MosaicGrid, ...]:
     return read_tiles(store.read_bytes(source).decode(), source, survey.grid) if source else ()
 
 
+def on_grid_of_image(survey: Survey) -> Survey:
+    """Set the grid of a survey to that of the image that the user names, if any.
+
+    Raises
+    ------
+    cosmosaic.geometry.sphere.GridError
+        Its grid cannot be met.
+    """
+    window = window_like(survey)
+    if window is None:
+        return survey
+    update = {name: getattr(window, name) for name in ("tangent_ra", "tangent_dec", "rotation", "pixel_scale_mas")}
+    return survey.model_copy(update={"grid": survey.grid.model_copy(update=update)})
+
+
+def window_like(survey: Survey) -> MosaicGrid | None:
+    """Return the window of the image whose grid is asked for.
+
+    Raises
+    ------
+    cosmosaic.geometry.sphere.GridError
+        The image has none that can be met, or has more pixels than allowed.
+    """
+    source = survey.grid.like
+    if source is None:
+        return None
+    with store.open_object(source) as stream:
+        window = grid_like(image_header(stream, source), source)
+    rows, columns = window.shape
+    if rows * columns > 1e6 * survey.grid.largest_mpix:
+        raise GridError(
+            f"grid.like: {source} has {rows * columns / 1e6:.0f} megapixels, more than grid.largest_mpix = "
+            f"{survey.grid.largest_mpix:g}; raise it, or give a cutout of the image"
+        )
+    factor = survey.grid.long_wavelength_factor
+    if any(edge % factor for edge in box_of(window)):
+        raise GridError(
+            f"grid.like: {source} (CRPIX {window.crpix[0] + 1:g}, {window.crpix[1] + 1:g}, {columns} x {rows} pixels) "
+            f"does not nest in pixels {factor} times larger; set grid.long_wavelength_factor = 1"
+        )
+    return window
+
+
+def image_header(stream: BinaryIO, name: str) -> fits.Header:
+    """Find the header of a file's first image of two axes.
+
+    Raises
+    ------
+    cosmosaic.geometry.sphere.GridError
+        It is no FITS file, or has no such image.
+    """
+    try:
+        with fits.open(stream, memmap=False) as hdus:
+            for hdu in hdus:
+                if hdu.is_image and len(hdu.shape) == 2:
+                    return hdu.header.copy()
+    except (OSError, ValueError, fits.VerifyError) as error:
+        raise GridError(f"grid.like: {name} cannot be read as FITS: {error}") from error
+    raise GridError(f"grid.like: {name} has no image of two axes")
+
+
 def exposures_in_tiles(exposures: tuple[Exposure, ...], tiles: tuple[MosaicGrid, ...]) -> tuple[Exposure, ...]:
-    """Keep the frames that reach a tile that the user named; all frames where none is named.
+    """Keep the frames that reach a window that the user named, a tile or an image's; all frames where none is named.
 
     Raises
     ------
@@ -33,11 +98,14 @@ def exposures_in_tiles(exposures: tuple[Exposure, ...], tiles: tuple[MosaicGrid,
     """
     if not tiles:
         return exposures
-    inside = tuple(exposure for exposure in exposures if touched_tiles(tiles, exposure.footprint))
+    touched = touched_tiles(tiles, {exposure.name: exposure.footprint for exposure in exposures})
+    inside = tuple(exposure for exposure in exposures if touched[exposure.name])
     if exposures and not inside:
+        is_image = tiles[0].tile == WHOLE
+        where = "the image of grid.like" if is_image else f"any of the {len(tiles)} tiles of grid.tiles"
+        check = "that it is of this field" if is_image else "the tiles' crpix, grid.tangent_ra, grid.tangent_dec and "
         raise GridError(
-            f"none of {len(exposures)} frames reaches any of the {len(tiles)} tiles of grid.tiles; check the tiles' "
-            f"crpix, grid.tangent_ra, grid.tangent_dec and grid.rotation"
+            f"none of {len(exposures)} frames reaches {where}; check {check}{'' if is_image else 'grid.rotation'}"
         )
     return inside
 
@@ -54,7 +122,9 @@ def survey_windows(exposures: Iterable[Exposure], survey: Survey, tiles: tuple[M
         for exposure in exposures
     }
     windows: dict[str, Windows] = {}
+    given = window_like(survey)
     for band, factor in factors.items():
-        whole, larger = survey_grid(survey.grid, footprints, factor), tuple(in_larger_pixels(t, factor) for t in tiles)
+        whole = in_larger_pixels(given, factor) if given else survey_grid(survey.grid, footprints, factor)
+        larger = tuple(in_larger_pixels(tile, factor) for tile in tiles)
         windows[band] = Windows(clipped_to(whole, larger), larger) if larger else Windows(whole)
     return windows

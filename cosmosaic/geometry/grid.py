@@ -24,7 +24,7 @@ from cosmosaic.geometry.sphere import (
     touches,
     unit_vectors,
 )
-from cosmosaic.records import MosaicGrid
+from cosmosaic.records import Lattice, MosaicGrid
 from cosmosaic.survey import GridSettings
 
 WINDOW_BLOCK_PIXELS = 8
@@ -36,12 +36,12 @@ LARGEST_GRID_ANGLE_DEG = 5.0
 """Frames farther from the tangent point are refused: the scale there is 0.8 % off."""
 
 
-def sky_to_pixel(grid: MosaicGrid, sky: ArrayLike) -> FloatArray:
+def sky_to_pixel(grid: Lattice, sky: ArrayLike) -> FloatArray:
     """Convert directions (RA, Dec) in degrees to 0-based pixels (x, y) of a grid; shape ``(N, 2)`` both."""
     return _plane_to_pixels(grid, sky_to_plane((grid.tangent_ra, grid.tangent_dec), sky)) + grid.crpix
 
 
-def pixel_to_sky(grid: MosaicGrid, pixels: ArrayLike) -> FloatArray:
+def pixel_to_sky(grid: Lattice, pixels: ArrayLike) -> FloatArray:
     """Convert 0-based pixels (x, y) of a grid to directions (RA, Dec) in degrees; shape ``(N, 2)`` both."""
     offsets = np.asarray(pixels, dtype=np.float64).reshape(-1, 2) - grid.crpix
     plane = offsets @ pc_matrix(grid.rotation).T * (grid.pixel_scale_mas / 1000.0)
@@ -94,7 +94,12 @@ def overlaps(grid: MosaicGrid, footprint: Footprint) -> bool:
 
     With a margin of `PADDING_ARCSEC`: a frame for which it is false certainly misses the window.
     """
-    return touches(sky_to_pixel(grid, footprint), grid.shape, PADDING_ARCSEC * 1000.0 / grid.pixel_scale_mas)
+    return touches(sky_to_pixel(grid, footprint), grid.shape, margin_pixels(grid))
+
+
+def margin_pixels(grid: MosaicGrid) -> float:
+    """Return `PADDING_ARCSEC` in pixels of a grid."""
+    return PADDING_ARCSEC * 1000.0 / grid.pixel_scale_mas
 
 
 def resample_parameters(grid: MosaicGrid) -> dict[str, float | list[float] | list[int]]:
@@ -119,7 +124,7 @@ def pc_matrix(rotation: float) -> FloatArray:
     return np.array([[-np.cos(angle), np.sin(angle)], [np.sin(angle), np.cos(angle)]])
 
 
-def _plane_to_pixels(grid: MosaicGrid, plane: FloatArray) -> FloatArray:
+def _plane_to_pixels(grid: Lattice, plane: FloatArray) -> FloatArray:
     return plane @ pc_matrix(grid.rotation).T * (1000.0 / grid.pixel_scale_mas)
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cosmosaic.geometry.grid import sky_to_pixel
 from cosmosaic.geometry.interpolation import LATTICE_STEP_PIXELS, LatticeSplines
-from cosmosaic.records import MosaicGrid
+from cosmosaic.records import Lattice
 
 TOLERANCE_PIXELS = 1e-5
 """Largest error of an interpolated map, in output pixels; a map with larger errors is evaluated exactly."""
@@ -34,7 +34,7 @@ class PixelMap:
         return _block_bounds(self.x, self.y)
 
 
-def sampled_map(wcs: Any, grid: MosaicGrid, shape: tuple[int, int]) -> FloatArray:
+def sampled_map(wcs: Any, grid: Lattice, shape: tuple[int, int]) -> FloatArray:
     """Map a lattice of a frame's pixels, from which cubic splines give all others to `TOLERANCE_PIXELS`.
 
     Between the lattice's points the splines are checked against the WCS itself; where they miss it, or the frame is
@@ -63,7 +63,7 @@ def sampled_map(wcs: Any, grid: MosaicGrid, shape: tuple[int, int]) -> FloatArra
     return exact_map(wcs, grid, shape)
 
 
-def exact_map(wcs: Any, grid: MosaicGrid, shape: tuple[int, int]) -> FloatArray:
+def exact_map(wcs: Any, grid: Lattice, shape: tuple[int, int]) -> FloatArray:
     """Map every pixel of a frame through its WCS, as `stcal.resample.utils.calc_pixmap` does; x, then y."""
     rows, columns = np.indices(shape, dtype=np.float64)
     return _mapped(wcs, grid, columns, rows)
@@ -99,13 +99,13 @@ def _splines(nodes: FloatArray, shape: tuple[int, int]) -> LatticeSplines:
     return LatticeSplines(*_lattice(shape), nodes)
 
 
-def _mapped(wcs: Any, grid: MosaicGrid, x: FloatArray, y: FloatArray) -> FloatArray:
+def _mapped(wcs: Any, grid: Lattice, x: FloatArray, y: FloatArray) -> FloatArray:
     ra, dec = wcs(x, y, with_bounding_box=False)
     pixels = sky_to_pixel(grid, np.stack([np.ravel(ra), np.ravel(dec)], axis=1))
     return pixels.T.reshape(2, *x.shape)
 
 
-def _largest_error(splines: LatticeSplines, wcs: Any, grid: MosaicGrid, xs: FloatArray, ys: FloatArray) -> float:
+def _largest_error(splines: LatticeSplines, wcs: Any, grid: Lattice, xs: FloatArray, ys: FloatArray) -> float:
     """Compare with the WCS in the middles between the lattice's points, where a spline errs most."""
     middle_x, middle_y = (xs[1:] + xs[:-1]) / 2, (ys[1:] + ys[:-1]) / 2
     exact = _mapped(wcs, grid, *np.meshgrid(middle_x, middle_y))

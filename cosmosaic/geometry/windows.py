@@ -10,12 +10,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import shapely
 from astropy.io.ascii import InconsistentTableError
 from astropy.table import Table
 
-from cosmosaic.geometry.grid import overlaps
+from cosmosaic.geometry.grid import margin_pixels, overlaps, sky_to_pixel
 from cosmosaic.geometry.sphere import Footprint, GridError
-from cosmosaic.records import MosaicGrid
+from cosmosaic.records import Lattice, MosaicGrid
 from cosmosaic.survey import GridSettings
 
 DEFAULT_TILE_PIXELS = 1024
@@ -70,13 +71,18 @@ def covering(boxes: Iterable[Box]) -> Box:
     return Box(left, bottom, right - left, top - bottom)
 
 
-def lattice(grid: MosaicGrid) -> MosaicGrid:
-    """Return the grid whose 0-based pixels have the lattice's numbers; its shape is a dummy."""
-    return grid.model_copy(update={"crpix": (-0.5, -0.5), "shape": (1, 1), "tile": "lattice"})
+def lattice(grid: Lattice) -> Lattice:
+    """Return the lattice that a window is a part of."""
+    return Lattice(
+        tangent_ra=grid.tangent_ra,
+        tangent_dec=grid.tangent_dec,
+        rotation=grid.rotation,
+        pixel_scale_mas=grid.pixel_scale_mas,
+    )
 
 
-def cell_lattice(grid: MosaicGrid, detector_pixel_arcsec: float) -> MosaicGrid:
-    """Return the lattice of the cells that sky levels are measured on; its shape is a dummy."""
+def cell_lattice(grid: Lattice, detector_pixel_arcsec: float) -> Lattice:
+    """Return the lattice of the cells that sky levels are measured on."""
     scale_mas = round(1000 * CELL_PIXELS * detector_pixel_arcsec)
     return lattice(grid).model_copy(update={"pixel_scale_mas": float(scale_mas)})
 
@@ -99,10 +105,16 @@ def box_of(window: MosaicGrid) -> Box:
     return Box(int(origin[0]), int(origin[1]), columns, rows)
 
 
-def window_of(grid: MosaicGrid, box: Box, name: str) -> MosaicGrid:
-    """Return a rectangle of the lattice as a window of the grid."""
-    return grid.model_copy(
-        update={"crpix": (-box.x - 0.5, -box.y - 0.5), "shape": (box.height, box.width), "tile": name}
+def window_of(grid: Lattice, box: Box, name: str) -> MosaicGrid:
+    """Return a rectangle of the lattice as a window."""
+    return MosaicGrid(
+        tangent_ra=grid.tangent_ra,
+        tangent_dec=grid.tangent_dec,
+        rotation=grid.rotation,
+        pixel_scale_mas=grid.pixel_scale_mas,
+        crpix=(-box.x - 0.5, -box.y - 0.5),
+        shape=(box.height, box.width),
+        tile=name,
     )
 
 
@@ -131,9 +143,25 @@ def tile_name(column: int, row: int) -> str:
     return f"{'w' if column < 0 else 'e'}{abs(column)}{'s' if row < 0 else 'n'}{abs(row)}"
 
 
-def touched_tiles(tiles: Iterable[MosaicGrid], footprint: Footprint) -> tuple[MosaicGrid, ...]:
-    """Return the tiles that a frame can contribute to, judged by its footprint."""
-    return tuple(tile for tile in tiles if overlaps(tile, footprint))
+def touched_tiles(
+    tiles: Sequence[MosaicGrid], footprints: Mapping[str, Footprint]
+) -> dict[str, tuple[MosaicGrid, ...]]:
+    """Return the tiles of one grid that exposures can contribute to, by the exposure's name, judged by footprints."""
+    if not tiles:
+        return dict.fromkeys(footprints, ())
+    edges = np.array([(box.x, box.y, box.x + box.width, box.y + box.height) for box in map(box_of, tiles)])
+    # Pixels of the lattice are counted from the tangent point; what is near enough is compared corner by corner.
+    index, grid, near = shapely.STRtree(shapely.box(*edges.T)), lattice(tiles[0]), margin_pixels(tiles[0]) + 1.0
+
+    def touched(footprint: Footprint) -> tuple[MosaicGrid, ...]:
+        corners = sky_to_pixel(grid, footprint)
+        if not np.isfinite(corners).all():
+            return ()
+        around = shapely.box(*(corners.min(axis=0) - near), *(corners.max(axis=0) + near))
+        found = (tiles[number] for number in sorted(index.query(around).tolist()))
+        return tuple(tile for tile in found if overlaps(tile, footprint))
+
+    return {name: touched(footprint) for name, footprint in footprints.items()}
 
 
 def read_tiles(text: str, source: str, settings: GridSettings) -> tuple[MosaicGrid, ...]:
@@ -210,11 +238,13 @@ class Plan(NamedTuple):
     tiles_of_exposure: dict[str, tuple[MosaicGrid, ...]]
     exposures_of_tile: dict[str, tuple[str, ...]]
     """Names of exposures, sorted, by the tile's name."""
+    detectors: dict[str, tuple[str, ...]]
+    """Names of the exposures, sorted, that were taken together."""
 
     def companions(self, tile: MosaicGrid) -> tuple[str, ...]:
         """Return all detectors of the exposures that reach a tile: weight thresholds depend on the whole exposure."""
-        exposures = {_exposure_of(name) for name in self.exposures_of_tile[tile.tile]}
-        return tuple(name for name in self.tiles_of_exposure if _exposure_of(name) in exposures)
+        together = {_exposure_of(name) for name in self.exposures_of_tile[tile.tile]}
+        return tuple(sorted(name for one in together for name in self.detectors[one]))
 
 
 def make_plan(footprints: Mapping[str, Footprint], window: MosaicGrid, size: int = DEFAULT_TILE_PIXELS) -> Plan:
@@ -235,18 +265,25 @@ def make_plan(footprints: Mapping[str, Footprint], window: MosaicGrid, size: int
         An exposure lies outside the mosaic.
     """
     tiles = tiles_of(window, size)
-    tiles_of_exposure = {name: touched_tiles(tiles, footprint) for name, footprint in sorted(footprints.items())}
+    tiles_of_exposure = touched_tiles(tiles, dict(sorted(footprints.items())))
     outside = [name for name, touched in tiles_of_exposure.items() if not touched]
     if outside:
         raise GridError(
             f"{', '.join(outside)}: lies outside the mosaic of {window.shape[0]} x {window.shape[1]} pixels; "
             f"remove it, or make the mosaic larger"
         )
-    exposures_of_tile: dict[str, tuple[str, ...]] = {}
+    exposures_of_tile: dict[str, list[str]] = {}
+    detectors: dict[str, list[str]] = {}
     for name, touched in tiles_of_exposure.items():
+        detectors.setdefault(_exposure_of(name), []).append(name)
         for tile in touched:
-            exposures_of_tile[tile.tile] = (*exposures_of_tile.get(tile.tile, ()), name)
-    return Plan(tuple(tile for tile in tiles if tile.tile in exposures_of_tile), tiles_of_exposure, exposures_of_tile)
+            exposures_of_tile.setdefault(tile.tile, []).append(name)
+    return Plan(
+        tuple(tile for tile in tiles if tile.tile in exposures_of_tile),
+        tiles_of_exposure,
+        {tile: tuple(names) for tile, names in exposures_of_tile.items()},
+        {exposure: tuple(names) for exposure, names in detectors.items()},
+    )
 
 
 def _exposure_of(name: str) -> str:

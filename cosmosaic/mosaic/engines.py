@@ -7,13 +7,15 @@ from typing import Any, Protocol
 
 from cosmosaic.drizzle.steps import DrizzledExposure, drizzle
 from cosmosaic.exposures.band import Band, Exposures
+from cosmosaic.exposures.members import Member, digest_of
+from cosmosaic.exposures.steps import ListedMembers, ListMembers
 from cosmosaic.geometry.grid import overlaps
 from cosmosaic.geometry.windows import Plan, box_of, make_plan
 from cosmosaic.mosaic.memory import side_of_tiles
 from cosmosaic.mosaic.steps import AssembledMosaic, AssembleMosaic, CombinedTile, CombineTile, DrizzleWithJwst
 from cosmosaic.nircam import detector_pixel_arcsec
 from cosmosaic.outliers.steps import FlaggedBand, flag_outliers, flag_with_jwst
-from cosmosaic.records import MosaicGrid, Windows
+from cosmosaic.records import Lattice, MosaicGrid, Windows
 from cosmosaic.sky.steps import BandSky
 from cosmosaic.steps.declaration import Job
 from cosmosaic.verdict.steps import VerdictTable
@@ -28,7 +30,7 @@ class BandInput:
     """With their artefacts subtracted and their WCS corrected."""
     sky: BandSky
     windows: Windows
-    cells: MosaicGrid
+    cells: Lattice
     """The lattice of the cells that the verdict judges."""
 
     @property
@@ -51,10 +53,15 @@ class BandInput:
         return {
             "filter": self.band.name,
             "tile": window.tile,
-            "frames": " ".join(exposure.name for exposure in exposures),
-            "frames_sha256": " ".join(exposure.object.sha256 for exposure in exposures),
+            "frames": len(exposures),
+            "frames_sha256": digest_of(exposures),
             "exposure_time_s": sum(exposure.exposure_time for exposure in exposures),
         }
+
+    def list_members(self, window: MosaicGrid, job: Job) -> ListedMembers:
+        """Submit the list of the exposures that a mosaic is made of."""
+        members = tuple(Member.of(self.band.exposures[name]) for name in self.members(window))
+        return job.submit(ListMembers(members=members, stem=self.stem(window)), self.label(window))
 
     def stem(self, window: MosaicGrid) -> str:
         """Name of a mosaic without suffix and extension."""

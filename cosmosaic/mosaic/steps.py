@@ -67,7 +67,7 @@ class AssembleMosaic(Step[AssembledMosaic]):
     """Write the tiles of a window as one FITS file, with the verdict on its sky; its header is the first exposure's."""
 
     title = "Mosaic"
-    version = 5
+    version = 6
     function = "cosmosaic.mosaic.units:assemble_mosaic"
     per = "mosaic"
 
@@ -90,7 +90,7 @@ class DrizzleWithJwst(Step[AssembledMosaic]):
     """Combine exposures on the survey's grid with the jwst package."""
 
     title = "Mosaic (jwst)"
-    version = 5
+    version = 6
     function = "cosmosaic.mosaic.with_jwst:drizzle_mosaic"
     per = "mosaic"
 

@@ -9,7 +9,7 @@ from cosmosaic.drizzle.steps import DrizzledExposure, PlaceMap, Summary, Sums
 from cosmosaic.exposures.band import Band, Exposures
 from cosmosaic.exposures.files import Cal
 from cosmosaic.geometry.windows import Plan
-from cosmosaic.records import MosaicGrid
+from cosmosaic.records import Lattice, MosaicGrid
 from cosmosaic.sky.steps import BandSky, ExposureSkyFile
 from cosmosaic.steps.declaration import Job, Outputs, Step
 from cosmosaic.steps.files import File, Many
@@ -74,7 +74,7 @@ class FlagExposure(Step[FlaggedExposure]):
     """Flag the outliers of one exposure against the references of its tiles, and bin the result for the verdict."""
 
     title = "Outliers"
-    version = 6
+    version = 7
     function = "cosmosaic.outliers.units:flag_exposure"
     per = "exposure"
     columns: ClassVar = {"implausible_pixels": "implausible_pixels", "outliers": "outlier_pixels"}
@@ -87,7 +87,7 @@ class FlagExposure(Step[FlaggedExposure]):
     treatment: SkyTreatment
     thresholds: OutlierSettings
     drizzle: DrizzleSettings
-    cells: MosaicGrid
+    cells: Lattice
 
     @classmethod
     def is_asked_for(cls, survey: Survey) -> bool:
@@ -100,7 +100,7 @@ class KeepExposure(Step[FlaggedExposure]):
     """Subtract the sky of an exposure that is not searched for outliers, and bin the result for the verdict."""
 
     title = "Keep"
-    version = 5
+    version = 6
     function = "cosmosaic.outliers.units:keep_exposure"
     per = "exposure"
     columns: ClassVar = {"implausible_pixels": "implausible_pixels"}
@@ -108,7 +108,7 @@ class KeepExposure(Step[FlaggedExposure]):
     exposure: Cal
     sky: ExposureSkyFile | None
     treatment: SkyTreatment
-    cells: MosaicGrid
+    cells: Lattice
 
     @classmethod
     def is_asked_for(cls, survey: Survey) -> bool:
@@ -129,7 +129,7 @@ class FlagWithJwst(Step[FlaggedTogether]):
     """Subtract the sky, flag outliers by comparing exposures, and bin the result for the verdict."""
 
     title = "Outliers (jwst)"
-    version = 6
+    version = 7
     function = "cosmosaic.outliers.with_jwst:flag_outliers"
     per = "filter"
 
@@ -138,7 +138,7 @@ class FlagWithJwst(Step[FlaggedTogether]):
     treatment: SkyTreatment
     thresholds: OutlierSettings
     drizzle: DrizzleSettings
-    cells: MosaicGrid
+    cells: Lattice
 
     @classmethod
     def is_asked_for(cls, survey: Survey) -> bool:
@@ -161,7 +161,7 @@ def flag_outliers(
     sky: BandSky,
     drizzled: Mapping[str, DrizzledExposure],
     plan: Plan,
-    cells: MosaicGrid,
+    cells: Lattice,
     job: Job,
 ) -> FlaggedBand:
     """Submit the comparison of a filter's exposures, tile by tile."""
@@ -207,7 +207,7 @@ def flag_outliers(
     return _gathered(flagged, {name: each.patches for name, each in flagged.items()})
 
 
-def flag_with_jwst(band: Band, exposures: Exposures, sky: BandSky, cells: MosaicGrid, job: Job) -> FlaggedBand:
+def flag_with_jwst(band: Band, exposures: Exposures, sky: BandSky, cells: Lattice, job: Job) -> FlaggedBand:
     """Submit the jwst package's outlier detection on a filter's exposures."""
     skies = {name: file for name in band.members if (file := sky.of(name))}
     step = FlagWithJwst(

@@ -30,7 +30,7 @@ from cosmosaic.outliers.flags import (
     reference_image,
     write_reference,
 )
-from cosmosaic.records import MosaicGrid
+from cosmosaic.records import Lattice, MosaicGrid
 from cosmosaic.steps.result import Made
 from cosmosaic.survey import DrizzleSettings, OutlierSettings, SkyTreatment
 
@@ -87,7 +87,7 @@ def flag_exposure(  # noqa: PLR0913
     treatment: SkyTreatment,
     thresholds: OutlierSettings,
     drizzle: DrizzleSettings,
-    cells: MosaicGrid,
+    cells: Lattice,
     folder: Path,
 ) -> Made:
     """Flag the outliers of one exposure, and drizzle again where flagged pixels had contributed.
@@ -133,7 +133,7 @@ def flag_exposure(  # noqa: PLR0913
     return Made(crf=crf, cleared=bin_cleared(crf, cells, folder), patches=patched, facts=facts)
 
 
-def keep_exposure(exposure: Path, sky: Path | None, treatment: SkyTreatment, cells: MosaicGrid, folder: Path) -> Made:
+def keep_exposure(exposure: Path, sky: Path | None, treatment: SkyTreatment, cells: Lattice, folder: Path) -> Made:
     """Write the ``_crf`` file of an exposure that is not searched for outliers; parameters as for `flag_exposure`."""
     read = read_flat_exposure(exposure, sky, treatment.trim_pixels)
     level = read_exposure_sky(sky).level
@@ -143,7 +143,7 @@ def keep_exposure(exposure: Path, sky: Path | None, treatment: SkyTreatment, cel
     return Made(crf=crf, cleared=bin_cleared(crf, cells, folder), patches={}, facts=facts)
 
 
-def bin_cleared(crf: Path, grid: MosaicGrid, folder: Path) -> Path:
+def bin_cleared(crf: Path, grid: Lattice, folder: Path) -> Path:
     """Bin one exposure, in the state in which it is combined and without its sky, to the lattice of cells.
 
     Parameters

@@ -10,8 +10,9 @@ from stdatamodels.jwst.datamodels.dqflags import pixel
 from cosmosaic.dq import border, implausible_in, is_usable
 from cosmosaic.exposures.library import exposure_name, open_exposures, save_exposures
 from cosmosaic.exposures.patterns import ExposureSky, pattern_image, read_exposure_sky
+from cosmosaic.exposures.wcs import make_fits_wcs_agree
 from cosmosaic.outliers.units import bin_cleared
-from cosmosaic.records import MosaicGrid
+from cosmosaic.records import Lattice
 from cosmosaic.steps.result import Made
 from cosmosaic.survey import DrizzleSettings, OutlierSettings, SkyTreatment
 
@@ -25,7 +26,7 @@ def flag_outliers(
     treatment: SkyTreatment,
     thresholds: OutlierSettings,
     drizzle: DrizzleSettings,
-    cells: MosaicGrid,
+    cells: Lattice,
     folder: Path,
 ) -> Made:
     """Subtract the sky and flag outliers by comparing exposures.
@@ -52,6 +53,8 @@ def flag_outliers(
     if thresholds.enabled and len(library.group_names) >= FEWEST_GROUPS:
         library = _detect(library, thresholds, drizzle)
     crfs = {exposure_name(path.name): path for path in save_exposures(library, "_crf", folder)}
+    for crf in crfs.values():
+        make_fits_wcs_agree(crf)
     return Made(crfs=crfs, cleared={name: bin_cleared(crf, cells, folder) for name, crf in crfs.items()})
 
 

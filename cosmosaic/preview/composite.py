@@ -12,12 +12,18 @@ from cosmosaic.preview.footer import (
     FAINT_INK,
     GAP_COLOUR,
     HEADING,
+    HEADING_SIZE,
+    INK,
+    RIGHT_HALF,
     SECOND_LINE,
     TEXT_LEFT,
     THIRD_LINE,
+    fits_in_heading,
     save,
     size_text,
     with_footer,
+    write_heading,
+    write_rows,
     write_text,
 )
 from cosmosaic.preview.images import RGB, Mosaic, Plane, Zoom, choose_zoom, describe, read_plane, sky_level
@@ -59,7 +65,7 @@ def write_colour_composite(paths_by_band: Mapping[str, Path], png: Path) -> None
     ]
     weights = channel_weights(len(bands))
     figure = with_footer(_lupton(planes, weights), finest, zoom)
-    _write_band_names(figure, bands, weights)
+    write_band_names(figure, bands, weights)
     write_text(figure, TEXT_LEFT, SECOND_LINE, "each filter scaled by its noise", FAINT_INK)
     write_text(figure, TEXT_LEFT, THIRD_LINE, size_text(finest, zoom), FAINT_INK)
     save(figure, png)
@@ -138,9 +144,11 @@ def _lupton(planes: list[Plane], weights: NDArray[np.float64]) -> RGB:
     return image
 
 
-def _write_band_names(figure: Figure, bands: list[str], weights: NDArray[np.float64]) -> None:
-    """Write the bands' names in the colours that they have in the picture."""
-    hues = weights / weights.max(axis=0)
-    size = 15 if len(bands) < 4 else 9
-    for place, (band, hue) in enumerate(zip(bands, hues.T, strict=True)):
-        write_text(figure, TEXT_LEFT + place * 5.4 * size, HEADING, band, 0.25 + 0.75 * hue, size)
+def write_band_names(figure: Figure, bands: list[str], weights: NDArray[np.float64]) -> None:
+    """Write the bands' names in the colours that they have in the picture: large, or in rows where they are many."""
+    names = list(zip(bands, map(tuple, 0.25 + 0.75 * (weights / weights.max(axis=0)).T), strict=True))
+    if fits_in_heading(figure, bands):
+        write_heading(figure, names)
+        return
+    write_text(figure, TEXT_LEFT, HEADING, f"{len(bands)} filters", INK, HEADING_SIZE)
+    write_rows(figure, names, RIGHT_HALF, HEADING + 8)

@@ -1,5 +1,6 @@
 """The footer of a picture: band, scale bar, compass and colour bar."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,11 @@ TEXT_LEFT, HEADING, SECOND_LINE, THIRD_LINE = 16, 62, 38, 18
 SCALE_LEFT = 362
 """Positions in the footer in pixels from the picture's lower left corner."""
 COMPASS = (330.0, 28.0)
+COMPASS_ROOM = 44
+RIGHT_HALF = 520
+"""Where text may begin right of the scale bar."""
+HEADING_SIZE, SMALL_SIZES = 15.0, (9.0, 8.0, 7.0, 6.0)
+LOWEST_LINE = 6.0
 SCALE_BARS_ARCSEC = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0)
 
 
@@ -51,12 +57,19 @@ def _draw_scale_bar(axes: Axes, arcsec_per_pixel: float, width: int) -> None:
     axes.text(SCALE_LEFT + length / 2, 48, label, color=INK, fontsize=9, ha="center")
 
 
-def _draw_compass(axes: Axes, mosaic: Mosaic) -> None:
+def north_and_east(mosaic: Mosaic) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Return the directions (x, y) to the north and east in the middle of a mosaic, of length 1."""
     middle = mosaic.wcs.pixel_to_world((mosaic.shape[1] - 1) / 2, (mosaic.shape[0] - 1) / 2)
-    for name, angle in (("N", 0.0), ("E", 90.0)):
+    found = []
+    for angle in (0.0, 90.0):
         ahead = middle.directional_offset_by(angle * u.deg, mosaic.pixel_scale * u.arcsec)
         x, y = np.subtract(mosaic.wcs.world_to_pixel(ahead), mosaic.wcs.world_to_pixel(middle))
-        along, up = float(x / np.hypot(x, y)), float(y / np.hypot(x, y))
+        found.append((float(x / np.hypot(x, y)), float(y / np.hypot(x, y))))
+    return found[0], found[1]
+
+
+def _draw_compass(axes: Axes, mosaic: Mosaic) -> None:
+    for name, (along, up) in zip("NE", north_and_east(mosaic), strict=True):
         axes.annotate(
             "",
             xy=(COMPASS[0] + 27 * along, COMPASS[1] + 27 * up),
@@ -82,6 +95,50 @@ def write_text(figure: Figure, x: float, y: float, words: str, colour: Any, size
     """Write text into the footer; the position is in pixels from the lower left corner."""
     width, height = figure.get_size_inches() * DPI
     figure.text(x / width, y / height, words, color=colour, fontsize=size, va="baseline")
+
+
+def fits_in_heading(figure: Figure, words: Sequence[str]) -> bool:
+    """Tell whether words fit side by side left of the compass."""
+    width = sum(_width(figure, word, HEADING_SIZE) + HEADING_SIZE for word in words)
+    return TEXT_LEFT + width < COMPASS[0] - COMPASS_ROOM
+
+
+def write_heading(figure: Figure, words: Sequence[tuple[str, Any]]) -> None:
+    """Write words that fit there side by side as the heading, each in its colour."""
+    places = _rows(figure, [word for word, _ in words], TEXT_LEFT, HEADING, HEADING_SIZE)
+    for (word, colour), (x, y) in zip(words, places, strict=True):
+        write_text(figure, x, y, word, colour, HEADING_SIZE)
+
+
+def write_rows(figure: Figure, words: Sequence[tuple[str, Any]], left: float, top: float) -> None:
+    """Write words side by side, each in its colour, in rows downwards: as large as fits beside the picture's edge."""
+    for size in SMALL_SIZES:
+        places = _rows(figure, [word for word, _ in words], left, top, size)
+        if places[-1][1] >= LOWEST_LINE:
+            break
+    for (word, colour), (x, y) in zip(words, places, strict=True):
+        write_text(figure, x, y, word, colour, size)
+
+
+def _rows(figure: Figure, words: Sequence[str], left: float, top: float, size: float) -> list[tuple[float, float]]:
+    """Positions of words in the footer in pixels."""
+    right = figure.get_size_inches()[0] * DPI - TEXT_LEFT
+    x, y = left, top
+    places = []
+    for word in words:
+        width = _width(figure, word, size)
+        if x > left and x + width > right:
+            x, y = left, y - 1.8 * size
+        places.append((x, y))
+        x += width + size
+    return places
+
+
+def _width(figure: Figure, words: str, size: float) -> float:
+    text = figure.text(0, 0, words, fontsize=size)
+    width = text.get_window_extent().width
+    text.remove()
+    return float(width)
 
 
 def size_text(mosaic: Mosaic, zoom: Zoom) -> str:

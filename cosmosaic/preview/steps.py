@@ -59,7 +59,7 @@ class DrawColours(Step[DrawnColours]):
     """Draw the mosaics of a window in all filters as one colour picture."""
 
     title = "Composite"
-    version = 3
+    version = 4
     function = "cosmosaic.preview.draw:draw_colours"
     per = "survey"
 

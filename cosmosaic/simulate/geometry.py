@@ -35,6 +35,16 @@ class DetectorGeometry(NamedTuple):
     """Coefficients ``c[i, j]`` of ``dx**i * dy**j``, in arcsec."""
 
 
+class View(NamedTuple):
+    """How a frame sees the sky: where the directions at its pixels point."""
+
+    attitude: Floats
+    """Rotation from the telescope's axes to the sky, shape (3, 3)."""
+    matrix: Floats = np.eye(2)
+    offset: Floats = np.zeros(2)
+    """Linear map from the (V2, V3) of the distortion polynomials to those of the attitude, arcsec."""
+
+
 @cache
 def subarray_window(aperture: str) -> Window:
     """The position of a SIAF aperture on the full frame.
@@ -102,16 +112,38 @@ def attitude_matrix(v2: float, v3: float, ra: float, dec: float, roll: float) ->
     return _rotation(2, ra) @ _rotation(1, -dec) @ _rotation(0, -roll) @ point_to_axis
 
 
-def nominal_attitude(frame: PlannedFrame) -> Floats:
-    """Attitude matrix of the frame's header."""
-    return attitude_matrix(frame.v2, frame.v3, frame.ra, frame.dec, frame.roll)
+def nominal_view(frame: PlannedFrame) -> View:
+    """What the frame's header says: velocity aberration is applied about the reference point of its own aperture."""
+    attitude = attitude_matrix(frame.v2, frame.v3, frame.ra, frame.dec, frame.roll)
+    aperture = nircam_apertures()[frame.aperture]
+    own_point = np.array([aperture.V2Ref, aperture.V3Ref])
+    return View(attitude, frame.va_scale * np.eye(2), (1 - frame.va_scale) * own_point)
 
 
-def true_attitude(frame: PlannedFrame) -> Floats:
-    """True attitude matrix of the telescope: nominal, moved by the frame's pointing error."""
+def true_view(frame: PlannedFrame) -> View:
+    """What the frame sees: with errors of pointing, roll, placement and filter, and separations as photons have them.
+
+    Velocity aberration widens all separations from the target's point of the focal plane by 1 / VA_SCALE.
+    """
     dec = frame.dec + frame.dec_error_mas / 3.6e6
     ra = frame.ra + frame.ra_error_mas / 3.6e6 / np.cos(np.radians(frame.dec))
-    return attitude_matrix(frame.v2, frame.v3, ra, dec, frame.roll)
+    attitude = attitude_matrix(frame.v2, frame.v3, ra, dec, frame.roll + frame.roll_error_arcsec / 3600)
+    geometry = detector_geometry(frame.detector)
+    own_point = np.array([geometry.v2[0, 0], geometry.v3[0, 0]])
+    turned = _rotation(2, -frame.placement_rotation_arcsec / 3600)[:2, :2]
+    shift = np.add(frame.placement_mas, frame.filter_offset_mas) / 1000
+    placed = own_point - turned @ own_point + shift
+    target = np.array([frame.v2, frame.v3])
+    return View(attitude, frame.va_scale * turned, target + frame.va_scale * (placed - target))
+
+
+def header_error_mas(frame: PlannedFrame) -> tuple[float, float]:
+    """True minus nominal position (east, north) in mas of the middle of a frame, from all causes."""
+    ny, nx = frame_shape(frame)
+    middle = (nx - 1) / 2, (ny - 1) / 2
+    (ra, dec), (true_ra, true_dec) = (pixel_to_sky(frame, of(frame), *middle) for of in (nominal_view, true_view))
+    east = ((true_ra - ra + 180) % 360 - 180) * np.cos(np.radians(dec))
+    return float(3.6e6 * east), float(3.6e6 * (true_dec - dec))
 
 
 def pixel_to_telescope(frame: PlannedFrame, x: ArrayLike, y: ArrayLike) -> tuple[Floats, Floats]:
@@ -129,15 +161,15 @@ def pixel_to_telescope(frame: PlannedFrame, x: ArrayLike, y: ArrayLike) -> tuple
     return polynomial.polyval2d(dx, dy, geometry.v2), polynomial.polyval2d(dx, dy, geometry.v3)
 
 
-def pixel_to_sky(frame: PlannedFrame, attitude: Floats, x: ArrayLike, y: ArrayLike) -> tuple[Floats, Floats]:
+def pixel_to_sky(frame: PlannedFrame, view: View, x: ArrayLike, y: ArrayLike) -> tuple[Floats, Floats]:
     """Sky positions of pixels.
 
     Parameters
     ----------
     frame
         The frame; its detector and subarray are used.
-    attitude
-        `true_attitude` or `nominal_attitude` of the frame.
+    view
+        `true_view` or `nominal_view` of the frame.
     x, y
         Pixel positions, 0-based in the subarray, any shape.
 
@@ -146,19 +178,19 @@ def pixel_to_sky(frame: PlannedFrame, attitude: Floats, x: ArrayLike, y: ArrayLi
     ra, dec
         Degrees, ICRS, of the inputs' shape.
     """
-    v2, v3 = pixel_to_telescope(frame, x, y)
-    return _to_angles(attitude, *(np.degrees(v / ARCSEC_PER_RADIAN) for v in (v2, v3)))
+    v2, v3 = np.tensordot(view.matrix, pixel_to_telescope(frame, x, y), axes=1)
+    return _to_angles(view.attitude, (v2 + view.offset[0]) / 3600, (v3 + view.offset[1]) / 3600)
 
 
-def sky_to_pixel(frame: PlannedFrame, attitude: Floats, ra: ArrayLike, dec: ArrayLike) -> tuple[Floats, Floats]:
+def sky_to_pixel(frame: PlannedFrame, view: View, ra: ArrayLike, dec: ArrayLike) -> tuple[Floats, Floats]:
     """Pixel positions of points on the sky, the inverse of `pixel_to_sky` by Newton's method.
 
     Parameters
     ----------
     frame
         The frame; its detector and subarray are used.
-    attitude
-        `true_attitude` or `nominal_attitude` of the frame.
+    view
+        `true_view` or `nominal_view` of the frame.
     ra, dec
         Degrees, ICRS, any shape.
 
@@ -169,8 +201,9 @@ def sky_to_pixel(frame: PlannedFrame, attitude: Floats, ra: ArrayLike, dec: Arra
         distortion polynomials are not valid.
     """
     geometry = detector_geometry(frame.detector)
-    v2, v3 = (np.asarray(angle * 3600) for angle in _to_angles(attitude.T, np.asarray(ra), np.asarray(dec)))
-    v2 = (v2 + 648000) % 1296000 - 648000
+    v2, v3 = (np.asarray(angle * 3600) for angle in _to_angles(view.attitude.T, np.asarray(ra), np.asarray(dec)))
+    seen = [(v2 + 648000) % 1296000 - 648000 - view.offset[0], v3 - view.offset[1]]
+    v2, v3 = np.tensordot(np.linalg.inv(view.matrix), seen, axes=1)
     linear = np.linalg.inv([[geometry.v2[1, 0], geometry.v2[0, 1]], [geometry.v3[1, 0], geometry.v3[0, 1]]])
     dx, dy = np.tensordot(linear, [v2 - geometry.v2[0, 0], v3 - geometry.v3[0, 0]], axes=1)
     outside = np.maximum(abs(dx), abs(dy)) > DETECTOR_PIXELS
@@ -231,10 +264,10 @@ def pixel_area_sr(frame: PlannedFrame) -> Floats:
     return abs(a * d - b * c) * np.cos(on_grid(geometry.v3) / ARCSEC_PER_RADIAN) * SR_PER_ARCSEC2
 
 
-def footprint(frame: PlannedFrame, attitude: Floats) -> tuple[Floats, Floats]:
+def footprint(frame: PlannedFrame, view: View) -> tuple[Floats, Floats]:
     """Sky positions (ra, dec) in degrees of the outer corners of the frame's four window pixels."""
     ny, nx = frame_shape(frame)
-    return pixel_to_sky(frame, attitude, np.array([0, nx, nx, 0]) - 0.5, np.array([0, 0, ny, ny]) - 0.5)
+    return pixel_to_sky(frame, view, np.array([0, nx, nx, 0]) - 0.5, np.array([0, 0, ny, ny]) - 0.5)
 
 
 def v3_position_angle(attitude: Floats, ra: ArrayLike, dec: ArrayLike) -> Floats:
@@ -259,7 +292,7 @@ def nominal_wcs_keywords(frame: PlannedFrame) -> dict[str, float | int]:
         arcsec. ``substrt1``, ``substrt2``, ``subsize1``, ``subsize2`` are 1-based pixels in DMS orientation.
     """
     aperture = nircam_apertures()[frame.aperture]
-    attitude = nominal_attitude(frame)
+    attitude = nominal_view(frame).attitude
     ra_ref, dec_ref = (float(angle) for angle in _to_angles(attitude, aperture.V2Ref / 3600, aperture.V3Ref / 3600))
     ra_v1, dec_v1 = (float(angle) for angle in _to_angles(attitude, 0.0, 0.0))
     window = subarray_window(frame.aperture)

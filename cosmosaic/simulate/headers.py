@@ -10,7 +10,7 @@ from stdatamodels.jwst.datamodels import JwstDataModel
 
 from cosmosaic.nircam import is_long_wavelength_detector
 from cosmosaic.provenance import save_model
-from cosmosaic.simulate.geometry import footprint, nominal_attitude, nominal_wcs_keywords
+from cosmosaic.simulate.geometry import footprint, nominal_view, nominal_wcs_keywords
 from cosmosaic.simulate.instrument import (
     FRAME_TIME_S,
     READOUT_PATTERNS,
@@ -155,11 +155,11 @@ def _exposure(frame: PlannedFrame, settings: SimulationSettings) -> dict[str, An
 def _pointing(frame: PlannedFrame) -> dict[str, dict[str, Any]]:
     keywords = nominal_wcs_keywords(frame)
     fast, slow = scan_directions(frame.detector)
-    corners = np.column_stack(footprint(frame, nominal_attitude(frame))).ravel()
+    corners = np.column_stack(footprint(frame, nominal_view(frame))).ravel()
     return {
         "coordinates": {"reference_frame": "ICRS"},
         "pointing": {name: keywords[name] for name in ("ra_v1", "dec_v1", "pa_v3")},
-        "velocity_aberration": {"scale_factor": 1.0},
+        "velocity_aberration": {"scale_factor": frame.va_scale},
         "subarray": {
             "name": frame.subarray,
             "xstart": keywords["substrt1"],

@@ -2,6 +2,7 @@
 
 from datetime import datetime, timedelta
 from itertools import product
+from zlib import crc32
 
 import numpy as np
 
@@ -16,9 +17,15 @@ PROGRAM = "01727"
 SIMULATED_START = datetime(2023, 1, 5, 12, 0, 0)
 """UTC start of the first exposure of every synthetic survey."""
 
+JULIAN_YEAR = timedelta(days=365.25)
+
 DITHER_OVERHEAD_S = 60.0
 """From the end of an exposure to the start of the next."""
 
+_PLACEMENT_LEVER_ARCSEC = 60.0
+"""A detector's rotation moves this far from its reference point as much as its shift does."""
+_PLACEMENT, _FILTER_OFFSET, _ROLL = 1, 2, 3
+"""Keys of random draws that exposures share."""
 _MOST_OBSERVATIONS = 999
 _MOST_FILTER_PAIRS = 99
 
@@ -60,6 +67,16 @@ class PlannedFrame(Record):
     ra_error_mas: float
     dec_error_mas: float
     """True minus nominal direction on the sky (the first times cos dec) in milliarcseconds."""
+    roll_error_arcsec: float
+    """True minus nominal roll."""
+    va_scale: float
+    """VA_SCALE of the header: true over apparent separations on the sky."""
+    placement_mas: tuple[float, float]
+    """Error (V2, V3) of the detector's place: true minus that of the distortion reference."""
+    placement_rotation_arcsec: float
+    """Error of the detector's rotation about its reference point, from V3 to V2."""
+    filter_offset_mas: tuple[float, float]
+    """(V2, V3) offset of the filter on this detector, which the filteroffset reference does not have."""
     seed: int
     """Seed of every random draw of this frame."""
 
@@ -136,7 +153,7 @@ def _exposures(settings: SimulationSettings) -> list[_Exposure]:
             filters=filters,
             dither_number=dither_number,
             target=target,
-            start=SIMULATED_START + number * period,
+            start=SIMULATED_START + number * period + pointing.years_later * JULIAN_YEAR,
         )
         for number, ((observation, pointing), (pair_number, filters), (dither_number, target)) in enumerate(steps)
     ]
@@ -149,7 +166,9 @@ def _plan_frame(settings: SimulationSettings, exposure: _Exposure, detector: str
     visit_group, parallel_sequence, activity = f"{exposure.pair_number + 1:02d}", "1", "01"
     exposure_number = f"{exposure.dither_number:05d}"
     is_long = is_long_wavelength_detector(detector)
-    filter_name, pupil = wheels_of(exposure.filters.long if is_long else exposure.filters.short)
+    band = exposure.filters.long if is_long else exposure.filters.short
+    shift, rotation = _placement_error(settings, detector)
+    filter_name, pupil = wheels_of(band)
     return PlannedFrame(
         name=f"jw{visit_id}_{visit_group}{parallel_sequence}{activity}_{exposure_number}_{detector.lower()}",
         program=PROGRAM,
@@ -172,8 +191,30 @@ def _plan_frame(settings: SimulationSettings, exposure: _Exposure, detector: str
         roll=exposure.pointing.position_angle,
         ra_error_mas=float(ra_error),
         dec_error_mas=float(dec_error),
+        roll_error_arcsec=settings.roll_error_arcsec * _standard_normals(settings, 1, _ROLL, exposure.observation)[0],
+        va_scale=1 - settings.aberration,
+        placement_mas=shift,
+        placement_rotation_arcsec=rotation,
+        filter_offset_mas=_filter_offset(settings, detector, band),
         seed=int(_generator(settings.seed, *place, *detector.encode()).integers(2**63)),
     )
+
+
+def _placement_error(settings: SimulationSettings, detector: str) -> tuple[tuple[float, float], float]:
+    """Shift (V2, V3) in mas and rotation in arcsec of a detector."""
+    v2, v3, turn = (settings.placement_error_mas * one for one in _standard_normals(settings, 3, _PLACEMENT, detector))
+    return (v2, v3), float(np.degrees(turn / 1000 / _PLACEMENT_LEVER_ARCSEC) * 3600)
+
+
+def _filter_offset(settings: SimulationSettings, detector: str, band: str) -> tuple[float, float]:
+    v2, v3 = _standard_normals(settings, 2, _FILTER_OFFSET, detector, band)
+    return settings.filter_offset_mas * v2, settings.filter_offset_mas * v3
+
+
+def _standard_normals(settings: SimulationSettings, number: int, *key: int | str) -> list[float]:
+    """Draw what exposures share; no observation has the number 0, so the draws of exposures are others."""
+    words = [one if isinstance(one, int) else crc32(one.encode()) for one in key]
+    return [float(one) for one in _generator(settings.seed, 0, *words).standard_normal(number)]
 
 
 def _generator(seed: int, *key: int) -> np.random.Generator:

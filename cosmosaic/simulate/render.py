@@ -1,6 +1,7 @@
 """The sky in a frame: sources, sky level and a user's image on the pixels of one detector."""
 
 from collections.abc import Iterator
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,12 +22,12 @@ from cosmosaic.simulate.geometry import (
     pixel_area_sr,
     pixel_to_sky,
     sky_to_pixel,
-    true_attitude,
+    true_view,
     v3_position_angle,
 )
 from cosmosaic.simulate.plan import PlannedFrame
 from cosmosaic.simulate.psf import PASSBANDS, effective_psf
-from cosmosaic.simulate.scene import TRUNCATION_RADII
+from cosmosaic.simulate.scene import TRUNCATION_RADII, positions_at
 
 """Mean pixel scales of NIRCam's channels."""
 
@@ -60,7 +61,7 @@ def surface_brightness(
     Parameters
     ----------
     frame
-        The frame, with its true attitude.
+        The frame, with its true view of the sky.
     scene
         Sources, as `cosmosaic.simulate.scene` describes them.
     sky_mjy_sr
@@ -101,7 +102,7 @@ def render_flux(frame: PlannedFrame, scene: Table) -> NDArray[np.float32]:
     Parameters
     ----------
     frame
-        The frame, with its true attitude.
+        The frame, with its true view of the sky.
     scene
         Sources, as `cosmosaic.simulate.scene` describes them, with a flux in the frame's filter.
 
@@ -142,7 +143,7 @@ def sample_image(frame: PlannedFrame, path: Path) -> NDArray[np.float32]:
     Parameters
     ----------
     frame
-        The frame, with its true attitude.
+        The frame, with its true view of the sky.
     path
         FITS file; the first extension with a two-dimensional image counts.
 
@@ -187,7 +188,7 @@ class _ImageLattice:
         ny, nx = frame_shape(frame)
         step = LATTICE_STEP_PIXELS
         self._y, self._x = (np.arange(-step, size + step, step, dtype=float) for size in (ny, nx))
-        sky = pixel_to_sky(frame, true_attitude(frame), *np.meshgrid(self._x, self._y))
+        sky = pixel_to_sky(frame, true_view(frame), *np.meshgrid(self._x, self._y))
         self._column, self._row = wcs.wcs_world2pix(*sky, 0)
         self._splines = LatticeSplines(self._y, self._x, (self._row, self._column))
 
@@ -239,11 +240,11 @@ def _undistorted_wcs(hdu: Any, path: Path) -> WCS:
 def _stamps(frame: PlannedFrame, scene: Table) -> Iterator[_Stamp]:
     """Sources whose light reaches the frame, prepared for drawing."""
     ny, nx = frame_shape(frame)
-    attitude = true_attitude(frame)
-    ra, dec = (np.asarray(scene[name], dtype=float) for name in ("ra", "dec"))
-    x, y = sky_to_pixel(frame, attitude, ra, dec)
+    view = true_view(frame)
+    ra, dec = positions_at(scene, datetime.fromisoformat(frame.start))
+    x, y = sky_to_pixel(frame, view, ra, dec)
     outside = np.hypot(np.maximum(0, np.maximum(-x, x - nx + 1)), np.maximum(0, np.maximum(-y, y - ny + 1)))
-    position_angle = v3_position_angle(attitude, ra, dec)
+    position_angle = v3_position_angle(view.attitude, ra, dec)
     pixel_scale = DRAWN_LONG_PIXEL_ARCSEC if is_long_wavelength_detector(frame.detector) else DRAWN_SHORT_PIXEL_ARCSEC
     for index in np.flatnonzero(np.isfinite(x)):
         row = scene[int(index)]

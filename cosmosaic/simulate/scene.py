@@ -10,6 +10,8 @@ A scene is an `astropy.table.Table` with one row per source and the columns
 ``half_light_radius``     Half-light radius along the major axis in arcsec, to 10
 ``axis_ratio``            Minor over major axis, 0.05 to 1
 ``position_angle``        Position angle of the major axis in degrees, east of north
+``pmra``, ``pmdec``       Proper motion in mas a year, the first times cos dec; the positions are those at
+                          `SIMULATED_START`
 ``flux_<FILTER>``         Total flux in nJy, a column for every filter
 ========================  =======================================================================
 
@@ -17,6 +19,7 @@ The shape of stars is NaN.
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +28,8 @@ from astropy import units as u
 from astropy.table import Column, Table
 from numpy.typing import NDArray
 
-from cosmosaic.simulate.geometry import footprint, nominal_attitude
-from cosmosaic.simulate.plan import PlannedFrame
+from cosmosaic.simulate.geometry import footprint, nominal_view
+from cosmosaic.simulate.plan import JULIAN_YEAR, SIMULATED_START, PlannedFrame
 from cosmosaic.simulate.psf import PASSBANDS
 from cosmosaic.survey import SimulationSettings
 
@@ -47,7 +50,9 @@ MARGIN_ARCSEC = 6.0
 """A drawn scene is complete to this distance from the frames."""
 
 _FORMATS = {".csv": "ascii.csv", ".ecsv": "ascii.ecsv", ".fits": "fits", ".parquet": "parquet"}
+_MOTIONS = ("pmra", "pmdec")
 _UNITS = {"ra": u.deg, "dec": u.deg, "half_light_radius": u.arcsec, "position_angle": u.deg}
+_UNITS |= dict.fromkeys(_MOTIONS, u.mas / u.yr)
 
 _CELL_DEG = 0.01
 _REFERENCE_UM = 2.0
@@ -91,15 +96,25 @@ def draw_scene(settings: SimulationSettings, frames: Sequence[PlannedFrame]) -> 
     return _with_units(scene)
 
 
+def positions_at(scene: Table, time: datetime) -> tuple[Floats, Floats]:
+    """RA and Dec in degrees of the sources at a time; sources of a scene without proper motions rest."""
+    ra, dec = (np.asarray(scene[name], dtype=float) for name in ("ra", "dec"))
+    years = (time - SIMULATED_START) / JULIAN_YEAR
+    if years == 0 or "pmra" not in scene.colnames:
+        return ra, dec
+    east, north = (np.asarray(scene[name], dtype=float) * years / 3.6e6 for name in _MOTIONS)
+    return ra + east / np.cos(np.radians(dec)), dec + north
+
+
 def read_scene(path: Path, filters: Sequence[str]) -> Table:
     """Read a user's catalogue of sources.
 
     Parameters
     ----------
     path
-        File that ends in .csv, .ecsv, .fits or .parquet, with the columns of a scene. ``id`` may be left out, and
-        so may the shapes where all sources are stars; ``mag_<FILTER>``, AB magnitudes, may stand in for
-        ``flux_<FILTER>``. Columns with a unit are converted.
+        File that ends in .csv, .ecsv, .fits or .parquet, with the columns of a scene. ``id`` and proper
+        motions may be left out, and so may the shapes where all sources are stars; ``mag_<FILTER>``, AB
+        magnitudes, may stand in for ``flux_<FILTER>``. Columns with a unit are converted.
     filters
         Filters of the survey.
 
@@ -132,6 +147,9 @@ def read_scene(path: Path, filters: Sequence[str]) -> Table:
         _require_range(path, name, values, bounds, kind == "galaxy")
         scene[name] = np.where(kind == "galaxy", values, np.nan)
     scene["sersic_n"] = np.round(scene["sersic_n"], 1)
+    for name in _MOTIONS:
+        scene[name] = _numbers(path, catalogue[name], _UNITS[name]) if name in catalogue.colnames else 0.0
+        _require_range(path, name, scene[name], (-1e5, 1e5), np.full(len(kind), True))
     for filter_name in filters:
         scene[f"flux_{filter_name}"] = _fluxes(path, catalogue, filter_name)
     return _with_units(scene)
@@ -211,7 +229,7 @@ def _with_units(scene: Table) -> Table:
 
 def _enclosing_circle(frame: PlannedFrame) -> tuple[float, float, float, float]:
     """Unit vector to the middle of a frame, and a radius in radians that contains it and the margin."""
-    corners = _unit_vectors(*footprint(frame, nominal_attitude(frame)))
+    corners = _unit_vectors(*footprint(frame, nominal_view(frame)))
     centre = corners.mean(axis=0) / np.linalg.norm(corners.mean(axis=0))
     radius = np.linalg.norm(corners - centre, axis=1).max() + np.radians(MARGIN_ARCSEC / 3600)
     x, y, z = (float(value) for value in centre)
@@ -264,6 +282,10 @@ def _draw_cell(settings: SimulationSettings, band: int, column: int, filters: Se
             "kind": np.full(count, kind),
         }
         kinds.append(columns | draw(generator, count, filters))
+    motions = settings.proper_motion_mas_yr * generator.standard_normal((2, len(kinds[1]["ra"])))
+    resting = np.zeros((2, len(kinds[0]["ra"])))
+    for columns, both in zip(kinds, (resting, motions), strict=True):
+        columns |= dict(zip(_MOTIONS, both, strict=True))
     return {name: np.concatenate([columns[name] for columns in kinds]) for name in kinds[0]}
 
 

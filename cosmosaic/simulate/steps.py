@@ -29,7 +29,7 @@ class SimulateReferences(Step[Simulated]):
     """Make the CRDS cache that calibrates the frames."""
 
     title = "Simulate references"
-    version = 2
+    version = 3
     function = "cosmosaic.simulate.survey:make_references"
     per = "survey"
 
@@ -43,10 +43,10 @@ class SimulateReferences(Step[Simulated]):
 
 @dataclass(frozen=True, kw_only=True)
 class SimulateTruth(Step[Simulated]):
-    """Write the true sources, and the sky level, pedestal and pointing error of each frame."""
+    """Write the true sources, a reference catalogue, and the levels and astrometric errors of each frame."""
 
     title = "Simulate truth"
-    version = 2
+    version = 3
     function = "cosmosaic.simulate.survey:make_truth"
     per = "survey"
 
@@ -64,7 +64,7 @@ class SimulateFrame(Step[Simulated]):
     """Observe the scene with one detector."""
 
     title = "Simulate"
-    version = 2
+    version = 3
     function = "cosmosaic.simulate.survey:make_frame"
     per = "exposure"
 

@@ -10,13 +10,20 @@ from zlib import crc32
 import numpy as np
 from astropy.io import fits
 from astropy.table import Table
+from astropy.time import Time
 from numpy.typing import NDArray
 
-from cosmosaic.simulate.plan import PlannedFrame
+from cosmosaic.simulate.geometry import header_error_mas
+from cosmosaic.simulate.plan import JULIAN_YEAR, SIMULATED_START, PlannedFrame
 from cosmosaic.simulate.psf import encircled_energy
 from cosmosaic.simulate.references import nominal_pixel_area_arcsec2
 from cosmosaic.simulate.render import sky_level
+from cosmosaic.simulate.scene import positions_at
 from cosmosaic.survey import SimulationSettings
+
+REFERENCE_FAINTEST_NJY = 10 ** ((31.4 - 21.0) / 2.5)
+"""The reference catalogue has stars brighter than this, AB magnitude 21, in some filter of the survey."""
+REFERENCE_PM_ERROR_MAS_YR = 0.3
 
 PSF_RADII_ARCSEC = np.round(np.concatenate([np.arange(0.02, 0.5, 0.02), np.geomspace(0.5, 2.0, 8)]), 3)
 """Radii for which the truth has the encircled energy."""
@@ -65,8 +72,9 @@ def write_survey_truth(
 ) -> None:
     """Write the true sources and the true properties of the frames, as tables in ECSV.
 
-    ``sources.ecsv`` is the scene, ``frames.ecsv`` has each frame's sky level, pedestal and pointing error, and
-    ``psf.ecsv`` the fraction of a star's light within circles, for each filter's native pixels.
+    ``sources.ecsv`` is the scene, ``frames.ecsv`` has each frame's sky level, pedestal and astrometric errors,
+    ``psf.ecsv`` the fraction of a star's light within circles, for each filter's native pixels, and
+    ``reference.ecsv`` is an astrometric catalogue of the bright stars, with errors and at an epoch of its own.
 
     Parameters
     ----------
@@ -81,12 +89,17 @@ def write_survey_truth(
     """
     folder.mkdir(parents=True, exist_ok=True)
     tables = {"sources": scene, "frames": frames_table(frames, settings), "psf": psf_table(frames)}
+    tables["reference"] = reference_catalogue(scene, settings)
     for name, table in tables.items():
         table.write(folder / f"{name}.ecsv", format="ascii.ecsv", overwrite=True)
 
 
 def frames_table(frames: Sequence[PlannedFrame], settings: SimulationSettings) -> Table:
-    """Table of the sky level, pedestal and pointing error, a row per frame."""
+    """Table of the sky level, pedestal and astrometric errors, a row per frame.
+
+    ``header_east`` and ``header_north`` are what all errors together, velocity aberration too, move the middle of the
+    frame by: true minus nominal position.
+    """
     rows = [
         (
             frame.name,
@@ -96,12 +109,61 @@ def frames_table(frames: Sequence[PlannedFrame], settings: SimulationSettings) -
             draw_pedestal(frame, settings),
             frame.ra_error_mas,
             frame.dec_error_mas,
+            frame.roll_error_arcsec,
+            *frame.placement_mas,
+            frame.placement_rotation_arcsec,
+            *frame.filter_offset_mas,
+            *header_error_mas(frame),
         )
         for frame in frames
     ]
-    names = ("name", "detector", "filter", "sky", "pedestal", "ra_error", "dec_error")
-    units = {"sky": "MJy/sr", "pedestal": "MJy/sr", "ra_error": "mas", "dec_error": "mas"}
-    return Table(rows=rows, names=names, units=units)
+    columns = {
+        "name": None,
+        "detector": None,
+        "filter": None,
+        "sky": "MJy/sr",
+        "pedestal": "MJy/sr",
+        "ra_error": "mas",
+        "dec_error": "mas",
+        "roll_error": "arcsec",
+        "placement_v2": "mas",
+        "placement_v3": "mas",
+        "placement_rotation": "arcsec",
+        "filter_v2": "mas",
+        "filter_v3": "mas",
+        "header_east": "mas",
+        "header_north": "mas",
+    }
+    return Table(rows=rows, names=tuple(columns), units=columns)
+
+
+def reference_catalogue(scene: Table, settings: SimulationSettings) -> Table:
+    """An astrometric catalogue like Gaia's: its bright stars at its epoch, with errors drawn of both.
+
+    Columns have Gaia's names and units: degrees, mas and mas a year, the motion in RA times cos dec.
+    """
+    fluxes = [np.asarray(scene[name]) for name in scene.colnames if name.startswith("flux_")]
+    bright = (np.asarray(scene["kind"]) == "star") & (np.max(fluxes, axis=0) > REFERENCE_FAINTEST_NJY)
+    stars = scene[bright]
+    generator = np.random.default_rng([settings.seed, crc32(b"reference catalogue")])
+    east, north, pm_east, pm_north = generator.standard_normal((4, len(stars)))
+    epoch = SIMULATED_START + (settings.reference_epoch - Time(SIMULATED_START).jyear) * JULIAN_YEAR
+    ra, dec = positions_at(stars, epoch)
+    error, pm_error = settings.reference_error_mas, REFERENCE_PM_ERROR_MAS_YR
+    return Table(
+        {
+            "ra": ra + error * east / 3.6e6 / np.cos(np.radians(dec)),
+            "dec": dec + error * north / 3.6e6,
+            "ra_error": np.full(len(stars), error),
+            "dec_error": np.full(len(stars), error),
+            "pmra": stars["pmra"] + pm_error * pm_east,
+            "pmdec": stars["pmdec"] + pm_error * pm_north,
+            "pmra_error": np.full(len(stars), pm_error),
+            "pmdec_error": np.full(len(stars), pm_error),
+            "ref_epoch": np.full(len(stars), settings.reference_epoch),
+        },
+        units=["deg", "deg", "mas", "mas", *["mas/yr"] * 4, "yr"],
+    )
 
 
 def psf_table(frames: Sequence[PlannedFrame]) -> Table:

@@ -7,13 +7,15 @@ PHANGS (Williams et al. 2024, ApJS 273, 13).
 """
 
 from collections.abc import Iterator, Mapping
-from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array, csr_array, diags_array, eye_array, vstack
+from scipy.sparse.csgraph import connected_components
 
 from cosmosaic.cells.survey import CellExposure, CellSurvey
+from cosmosaic.sky.normal_equations import NormalEquations, Structure
 from cosmosaic.sky.pedestal import Level
 from cosmosaic.sky.solution import SkySolution
 
@@ -26,6 +28,8 @@ FEWEST_OVERLAP_CELLS = 100
 """Overlaps of fewer cells (6400 pixels) are left out."""
 CLIP_SIGMA = 4.0
 ITERATIONS = 20
+STILL = 1e-10
+"""Weights, and factors on errors, that change by less have come to rest."""
 HUBER_SIGMA = 2.0
 LARGEST_PULL = 4.0
 
@@ -74,8 +78,7 @@ def measure_steps(survey: CellSurvey, cells: Flags) -> list[OverlapStep]:
     cells
         Cells that may be used, shape of the lattice.
     """
-    pairs = combinations(survey.exposures, 2)
-    return [step for a, b in pairs if (step := _step(survey, cells, a, b)) is not None]
+    return [step for a, b in survey.pairs if (step := _step(survey, cells, a, b)) is not None]
 
 
 def solve_levels(steps: list[OverlapStep], pedestals: Mapping[str, Level]) -> Solution:
@@ -96,13 +99,8 @@ def solve_levels(steps: list[OverlapStep], pedestals: Mapping[str, Level]) -> So
         Level of every exposure, which sets the zero.
     """
     names = list(pedestals)
-    place = {name: index for index, name in enumerate(names)}
-    differences = np.zeros((len(steps), len(names)))
-    for row, step in enumerate(steps):
-        differences[row, place[step.first]], differences[row, place[step.second]] = 1.0, -1.0
-    design = np.concatenate([differences, np.eye(len(names))])
-    planes = _planes(pedestals)
-    measured = [_between_means(step, planes) for step in steps]
+    design, planes = _design(names, steps), planes_of(pedestals)
+    measured = [step_between_means(step, planes) for step in steps]
     measured += [(level.value, level.error) for level in pedestals.values()]
     observed, errors = np.array(measured).T
     partial = np.array([2.0 * (1.0 / step.fraction - 1.0) for step in steps] + [0.0] * len(names))
@@ -110,30 +108,60 @@ def solve_levels(steps: list[OverlapStep], pedestals: Mapping[str, Level]) -> So
 
     # Overlaps are believed first: what both pedestals and structure could explain is the pedestals' fault.
     scale, structure = 1.0, min(float(np.median(errors[kind])) for kind in (is_pedestal, ~is_pedestal) if kind.any())
+    places = Structure.of(design.T @ design)
     for _ in range(ITERATIONS):
         sigma = np.sqrt(np.where(is_pedestal, scale * errors, errors) ** 2 + structure**2 * partial)
-        solution, covariance, pull, share = _weighted_solution(design, observed, sigma)
-        scale *= _agreement(pull, share, is_pedestal, lowest=1.0 / scale)
-        structure *= _agreement(pull, share, ~is_pedestal, lowest=0.0)
+        fit = _weighted_fit(design, observed, sigma, places)
+        variances = fit.normal.variances()
+        # Every level is one unknown, which pedestals determine by this part and steps by the rest.
+        by_pedestals = float(np.sum(fit.weight[is_pedestal] * variances))
+        of_scale = _agreement(fit.pull[is_pedestal], len(names) - by_pedestals, lowest=1.0 / scale)
+        of_structure = _agreement(fit.pull[~is_pedestal], len(steps) - len(names) + by_pedestals, lowest=0.0)
+        scale, structure = scale * of_scale, structure * of_structure
+        if max(abs(of_scale - 1), abs(of_structure - 1)) < STILL:
+            break
     levels = {
         name: Level(float(value), float(np.sqrt(variance)))
-        for name, value, variance in zip(names, solution, np.diag(covariance), strict=True)
+        for name, value, variance in zip(names, fit.solution, variances, strict=True)
     }
     groups = connected_groups(names, steps)
-    deviations: dict[str, float] = {}
-    zeros: list[float] = []
-    for group in groups:
-        members = [place[name] for name in group]
-        own = covariance[np.ix_(members, members)]
-        to_mean, mean = own.mean(axis=1), float(own.mean())
-        # The exposures of a group share the error of its zero, which is none of their steps.
-        deviation = np.sqrt(np.maximum(np.diag(own) - 2 * to_mean + mean, 0.0))
-        deviations |= dict(zip(group, deviation.tolist(), strict=True))
-        zeros.append(float(np.sqrt(mean)))
+    deviations, zeros = _errors_in_groups(groups, names, fit.normal, variances)
     return Solution(levels, groups, scale, deviations, zeros, structure)
 
 
-def _planes(pedestals: Mapping[str, Level]) -> dict[str, tuple[Floats, Floats]]:
+def _design(names: list[str], steps: list[OverlapStep]) -> csr_array:
+    """Rows of steps, then of pedestals, over columns of levels."""
+    place = {name: index for index, name in enumerate(names)}
+    firsts, seconds = ([place[name] for name in each] for each in _ends(steps))
+    row = np.arange(len(steps))
+    entries = np.repeat([1.0, -1.0], len(steps)), (np.tile(row, 2), np.array([*firsts, *seconds], dtype=np.int64))
+    return csr_array(vstack([coo_array(entries, shape=(len(steps), len(names))), eye_array(len(names))]))
+
+
+def _ends(steps: list[OverlapStep]) -> tuple[list[str], list[str]]:
+    return [step.first for step in steps], [step.second for step in steps]
+
+
+def _errors_in_groups(
+    groups: list[list[str]], names: list[str], normal: NormalEquations, variances: Floats
+) -> tuple[dict[str, float], list[float]]:
+    """Error of each level against the mean of its group, and of each group's mean."""
+    # Groups have no covariance with each other: one solution gives the row sums of all.
+    variance = dict(zip(names, variances, strict=True))
+    row_sum = dict(zip(names, normal.solve(np.ones(len(names))), strict=True))
+    deviations: dict[str, float] = {}
+    zeros: list[float] = []
+    for group in groups:
+        to_mean = np.array([row_sum[name] for name in group]) / len(group)
+        mean = float(to_mean.mean())
+        # The exposures of a group share the error of its zero, which is none of their steps.
+        deviation = np.sqrt(np.maximum(np.array([variance[name] for name in group]) - 2 * to_mean + mean, 0.0))
+        deviations |= dict(zip(group, deviation.tolist(), strict=True))
+        zeros.append(float(np.sqrt(mean)))
+    return deviations, zeros
+
+
+def planes_of(pedestals: Mapping[str, Level]) -> dict[str, tuple[Floats, Floats]]:
     """Slopes of exposures and their variances, held by the slopes' own spread over the survey (empirical Bayes)."""
     slopes = np.array([level.slopes for level in pedestals.values()])
     variance = np.array([level.slope_errors for level in pedestals.values()]) ** 2
@@ -144,7 +172,7 @@ def _planes(pedestals: Mapping[str, Level]) -> dict[str, tuple[Floats, Floats]]:
     return dict(zip(pedestals, zip(part * slopes, part * variance, strict=True), strict=True))
 
 
-def _between_means(step: OverlapStep, planes: Mapping[str, tuple[Floats, Floats]]) -> tuple[float, float]:
+def step_between_means(step: OverlapStep, planes: Mapping[str, tuple[Floats, Floats]]) -> tuple[float, float]:
     """The step between the means of two whole exposures, and its error."""
     (first, first_variance), (second, second_variance) = planes[step.first], planes[step.second]
     a, b = np.array(step.middles)
@@ -152,50 +180,46 @@ def _between_means(step: OverlapStep, planes: Mapping[str, tuple[Floats, Floats]
     return step.difference - float(first @ a - second @ b), float(np.sqrt(variance))
 
 
-def _weighted_solution(design: Floats, observed: Floats, sigma: Floats) -> tuple[Floats, Floats, Floats, Floats]:
-    """Solve a Huber-weighted least-squares problem.
+class _Fit(NamedTuple):
+    """A solution by weighted least squares."""
 
-    Returns
-    -------
-    solution, covariance
-        Of the unknowns.
-    pull, share
-        Residual in sigma, and the part of its variance that the solution left in it, for every measurement.
-    """
-    huber = np.ones_like(observed)
+    solution: Floats
+    normal: NormalEquations
+    weight: Floats
+    """Of every measurement."""
+    pull: Floats
+    """Residual of every measurement in sigma."""
+
+
+def _weighted_fit(design: csr_array, observed: Floats, sigma: Floats, places: Structure) -> _Fit:
+    """Solve a Huber-weighted least-squares problem."""
+    huber, transposed = np.ones_like(observed), design.T.tocsr()
     for _ in range(ITERATIONS):
         weight = huber / sigma**2
-        covariance = np.linalg.inv(design.T @ (weight[:, None] * design))
-        solution = covariance @ (design.T @ (weight * observed))
+        normal = NormalEquations(transposed @ diags_array(weight) @ design, places)
+        solution = normal.solve(transposed @ (weight * observed))
         pull = (observed - design @ solution) / sigma
-        huber = np.minimum(1.0, HUBER_SIGMA / np.maximum(np.abs(pull), 1e-9))
-    share = 1 - np.einsum("ij,jk,ik->i", design, covariance, design) * weight
-    return solution, covariance, pull, share
+        before, huber = huber, np.minimum(1.0, HUBER_SIGMA / np.maximum(np.abs(pull), 1e-9))
+        if np.max(np.abs(huber - before)) < STILL:
+            break
+    return _Fit(solution, normal, weight, pull)
 
 
-def _agreement(pull: Floats, share: Floats, which: Flags, lowest: float) -> float:
-    """Factor on an error at which the residuals would have the size that they should have."""
-    freedom = float(np.sum(share[which]))
+def _agreement(pull: Floats, freedom: float, lowest: float) -> float:
+    """Factor on an error at which the residuals would have the size that their degrees of freedom tell."""
     if freedom < 1:
         return 1.0
-    excess = float(np.sum(np.minimum(pull[which] ** 2, LARGEST_PULL**2))) / freedom
+    excess = float(np.sum(np.minimum(pull**2, LARGEST_PULL**2))) / freedom
     return float(np.clip(np.sqrt(excess), max(lowest, 0.2), 5.0))
 
 
 def connected_groups(names: list[str], steps: list[OverlapStep]) -> list[list[str]]:
     """Sort exposures into sets that overlaps connect."""
-    leader = {name: name for name in names}
-
-    def head(name: str) -> str:
-        while leader[name] != name:
-            name = leader[name]
-        return name
-
-    for step in steps:
-        leader[head(step.second)] = head(step.first)
-    groups: dict[str, list[str]] = {}
-    for name in names:
-        groups.setdefault(head(name), []).append(name)
+    design = _design(names, steps)
+    _, labels = connected_components(design.T @ design, directed=False)
+    groups: dict[int, list[str]] = {}
+    for name, label in zip(names, labels.tolist(), strict=True):
+        groups.setdefault(label, []).append(name)
     return list(groups.values())
 
 
@@ -229,13 +253,18 @@ def tied(levels: Mapping[str, Level], kept: SkySolution, survey: CellSurvey) -> 
         The exposures' cells.
     """
     shifts = {one.name: one.level - levels[one.name].value for one in kept.exposures}
-    exposures = {exposure.name: exposure for exposure in survey.exposures}
     stay = {one.name: Level(one.level, np.nan if one.error is None else one.error) for one in kept.exposures}
+    common: dict[str, dict[str, int]] = {name: {} for name in levels if name not in stay}
+    for a, b in survey.pairs:
+        for new, other in ((a, b), (b, a)):
+            if new.name in common and other.name in shifts:
+                common[new.name][other.name] = _common_cells(new, other)
+    everywhere = float(np.mean(list(shifts.values())))
 
     def shifted(name: str) -> Level:
-        weights = [_common_cells(exposures[name], exposures[other]) for other in shifts]
+        cells = {other: number for other, number in common[name].items() if number}
         # Where nothing overlaps all count the same.
-        shift = np.average(list(shifts.values()), weights=weights if any(weights) else None)
+        shift = np.average([shifts[other] for other in cells], weights=list(cells.values())) if cells else everywhere
         return Level(levels[name].value + float(shift), levels[name].error)
 
     return {name: stay[name] if name in stay else shifted(name) for name in levels}

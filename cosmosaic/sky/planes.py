@@ -8,14 +8,15 @@ likelihood by expectation maximisation; Dempster, Laird & Rubin 1977, J. R. Stat
 """
 
 from collections.abc import Mapping
-from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array, csc_array
 
 from cosmosaic.cells.survey import CellExposure, CellSurvey, differences, without_patterns
 from cosmosaic.exposures.patterns import Patterns
-from cosmosaic.sky.overlap import common_window
+from cosmosaic.sky.normal_equations import NormalEquations, Structure
+from cosmosaic.sky.overlap import STILL, Window, common_window
 from cosmosaic.sky.pedestal import Level
 
 Floats = NDArray[np.floating]
@@ -32,6 +33,7 @@ LEAST_OVERLAP = 0.25
 """Part of the smaller exposure's cells: at a narrow rim a wisp's rest would pass for a slope of the whole detector."""
 FIRST_SPREAD = 0.05
 """Of the slopes, in units of the pixel rms, before the data have told it."""
+ALL = (slice(None), slice(None))
 TERMS = 3
 """Unknowns of an exposure: level in the middle of its cells, slopes along x and y over a detector's width."""
 
@@ -58,7 +60,7 @@ def detilt(survey: CellSurvey, levels: Mapping[str, Level], cells: Flags) -> tup
     used = {exposure.name: exposure.usable & cells[exposure.window] for exposure in survey.exposures}
     spread = FIRST_SPREAD * survey.pixel_rms
     for _ in range(PASSES):
-        solution, spread = _most_likely(*_normal_equations(survey, used), [levels[name] for name in used], spread)
+        solution, spread = most_likely(*_normal_equations(survey, used), [levels[name] for name in used], spread)
         planes = {name: _nodes(slopes) for name, slopes in zip(used, solution[:, 1:], strict=True)}
         flat = without_patterns(survey, planes)
         middles = dict(zip(used, solution[:, 0], strict=True))
@@ -73,50 +75,81 @@ def _nodes(slopes: Floats) -> list[Floats]:
     return [ends * slopes[0] + ends[:, None] * slopes[1]]
 
 
-def _normal_equations(survey: CellSurvey, used: Mapping[str, Flags]) -> tuple[Floats, Floats]:
+def _normal_equations(survey: CellSurvey, used: Mapping[str, Flags]) -> tuple[csc_array, Floats]:
     """Matrix and right-hand side of the least squares of all wide overlaps, the sky of each cell eliminated."""
-    exposures = survey.exposures
-    weights = [np.where(used[exposure.name], exposure.weight, 0.0) for exposure in exposures]
-    terms = [_terms(exposure) for exposure in exposures]
-    total = np.zeros(survey.grid.shape)
-    for exposure, weight in zip(exposures, weights, strict=True):
+    place = {name: number for number, name in enumerate(survey.names)}
+    right = np.zeros((len(place), TERMS))
+    cells, total = dict.fromkeys(place, 0), np.zeros(survey.grid.shape)
+    for exposure in survey.exposures:
+        weight = _weight(exposure, used, ALL)
         total[exposure.window] += weight
-    matrix = np.zeros((len(exposures), TERMS, len(exposures), TERMS))
-    right = np.zeros((len(exposures), TERMS))
-    for i, j in combinations(range(len(exposures)), 2):
-        for whole, a, b in common_window(exposures[i], exposures[j]):
+        cells[exposure.name] = int(np.count_nonzero(weight))
+    blocks: list[tuple[int, int, Floats]] = []
+    for one, other in survey.pairs:
+        for whole, a, b in common_window(one, other):
             # Eliminating the sky leaves the differences of all pairs, with these weights.
-            shared = weights[i][a] * weights[j][b] / np.maximum(total[whole], np.finfo(float).tiny)
-            if np.count_nonzero(shared) < LEAST_OVERLAP * min(np.count_nonzero(weights[k]) for k in (i, j)):
+            product = _weight(one, used, a) * _weight(other, used, b)
+            shared = product / np.maximum(total[whole], np.finfo(float).tiny)
+            if np.count_nonzero(shared) < LEAST_OVERLAP * min(cells[one.name], cells[other.name]):
                 continue
-            step = np.nan_to_num(exposures[i].mean[a]) - np.nan_to_num(exposures[j].mean[b])
-            first, second = terms[i][:, *a], terms[j][:, *b]
+            i, j = place[one.name], place[other.name]
+            step = np.nan_to_num(one.mean[a]) - np.nan_to_num(other.mean[b])
+            first, second = _terms(one, a), _terms(other, b)
             right[i] += np.einsum("aij,ij->a", first, shared * step)
             right[j] -= np.einsum("aij,ij->a", second, shared * step)
-            matrix[i, :, i] += np.einsum("aij,bij,ij->ab", first, first, shared)
-            matrix[j, :, j] += np.einsum("aij,bij,ij->ab", second, second, shared)
-            matrix[i, :, j] = -np.einsum("aij,bij,ij->ab", first, second, shared)
-            matrix[j, :, i] = matrix[i, :, j].T
-    return matrix.reshape(right.size, right.size), right.ravel()
+            mixed = np.einsum("aij,bij,ij->ab", first, second, shared)
+            blocks += [(i, i, np.einsum("aij,bij,ij->ab", first, first, shared)), (i, j, -mixed)]
+            blocks += [(j, j, np.einsum("aij,bij,ij->ab", second, second, shared)), (j, i, -mixed.T)]
+    return _of_blocks(blocks, right.size), right.ravel()
 
 
-def _terms(exposure: CellExposure) -> Floats:
+def _of_blocks(blocks: list[tuple[int, int, Floats]], size: int) -> csc_array:
+    """Sum blocks of unknowns of two exposures into a matrix, with a diagonal for exposures that have none too."""
+    blocks = blocks + [(number, number, np.zeros((TERMS, TERMS))) for number in range(size // TERMS)]
+    i, j = np.array([block[:2] for block in blocks], dtype=np.int64).T
+    values = np.array([block[2] for block in blocks])
+    term = np.arange(TERMS)
+    row, column = (TERMS * i[:, None, None] + term[:, None]), (TERMS * j[:, None, None] + term)
+    row, column = np.broadcast_to(row, values.shape).ravel(), np.broadcast_to(column, values.shape).ravel()
+    return csc_array(coo_array((values.ravel(), (row, column)), shape=(size, size)))
+
+
+def _weight(exposure: CellExposure, used: Mapping[str, Flags], window: Window) -> Floats:
+    return np.where(used[exposure.name][window], exposure.weight[window], 0.0)
+
+
+def _terms(exposure: CellExposure, window: Window) -> Floats:
     x, y = (
-        np.nan_to_num(position) - middle
+        np.nan_to_num(position[window]) - middle
         for position, middle in zip(exposure.detector_position, exposure.middle, strict=True)
     )
     return np.stack([np.ones_like(x), x, y])
 
 
-def _most_likely(matrix: Floats, right: Floats, levels: list[Level], spread: float) -> tuple[Floats, float]:
-    """Solve for levels and slopes, shape ``(exposures, 3)``, and find the spread of the slopes."""
+def most_likely(matrix: csc_array, right: Floats, levels: list[Level], spread: float) -> tuple[Floats, float]:
+    """Solve for levels and slopes, shape ``(exposures, 3)``, and find the spread of the slopes.
+
+    Parameters
+    ----------
+    matrix, right
+        Normal equations of the overlaps, three unknowns for each exposure.
+    levels
+        What holds the level of each.
+    spread
+        First guess.
+    """
     value, error = np.array([(level.value, level.error) for level in levels]).T
     expected, precision = np.zeros((2, len(levels), TERMS))
     expected[:, 0], precision[:, 0] = value, (LEVEL_SIGMA * error) ** -2.0
+    places = Structure.of(matrix)
     for _ in range(ITERATIONS):
         precision[:, 1:] = spread**-2.0
-        covariance = np.linalg.inv(matrix + np.diag(precision.ravel()))
-        solution = (covariance @ (right + (precision * expected).ravel())).reshape(expected.shape)
-        variance = np.diag(covariance).reshape(expected.shape)
-        spread = float(np.sqrt(np.mean(solution[:, 1:] ** 2 + variance[:, 1:])))
+        held = matrix.copy()
+        held.setdiag(matrix.diagonal() + precision.ravel())
+        normal = NormalEquations(held, places)
+        solution = normal.solve(right + (precision * expected).ravel()).reshape(expected.shape)
+        variance = normal.variances().reshape(expected.shape)
+        before, spread = spread, float(np.sqrt(np.mean(solution[:, 1:] ** 2 + variance[:, 1:])))
+        if abs(spread - before) < STILL * spread:
+            break
     return solution, spread

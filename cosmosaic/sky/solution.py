@@ -12,7 +12,7 @@ import numpy as np
 from astropy import units
 from astropy.table import QTable
 
-from cosmosaic.records import MosaicGrid, Record
+from cosmosaic.records import Lattice, Record
 from cosmosaic.solved import Moves, Solved, moves_of, staying
 from cosmosaic.survey import SkyZero
 
@@ -52,7 +52,7 @@ class SkyRequest(Record):
     the table's metadata."""
     slow_stripes: bool
     """Find slow stripes along rows as well."""
-    grid: MosaicGrid
+    grid: Lattice
     """The lattice that the cells lie on."""
     missing: tuple[str, ...] = ()
     """Names of exposures of the survey that a fault took."""

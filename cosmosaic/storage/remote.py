@@ -10,7 +10,7 @@ import errno
 import io
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from math import inf
@@ -19,10 +19,9 @@ from typing import Any, BinaryIO, NamedTuple, cast
 
 import botocore.session
 import fsspec
-from aiohttp import ClientError as HttpError
-from botocore.exceptions import BotoCoreError, HTTPClientError, NoCredentialsError
 from fsspec import AbstractFileSystem
-from fsspec.exceptions import FSTimeoutError
+
+from cosmosaic.storage.refusals import told
 
 PUBLIC_BUCKETS = {"stpubdata": "https://s3.us-east-1.amazonaws.com"}
 """Public buckets and their addresses: read without keys, wherever the other data are."""
@@ -89,7 +88,7 @@ def check_access(uri: str) -> None:
     filesystem = fsspec.filesystem("s3", **{**given, "config_kwargs": patience})
     filesystem.retries = 1
     bucket = filesystem.split_path(uri)[0]
-    with _told(f"s3://{bucket}"):
+    with told(f"s3://{bucket}"):
         filesystem.call_s3("list_objects_v2", Bucket=bucket, MaxKeys=1)
 
 
@@ -97,7 +96,7 @@ def head(uri: str) -> RemoteObject | None:
     """Describe one object with one request; None if it does not exist."""
     filesystem, path = _locate(uri)
     try:
-        with _told(uri):
+        with told(uri):
             return _head_s3(filesystem, path) if _is_s3(filesystem) else _described(filesystem.info(path))
     except FileNotFoundError:
         return None
@@ -112,7 +111,7 @@ def iterate(prefix: str) -> Iterator[RemoteObject]:
     bucket, key, _ = filesystem.split_path(root)
     request = {"Bucket": bucket, "Prefix": f"{key.rstrip('/')}/" if key else "", "MaxKeys": LISTED_AT_ONCE}
     while True:
-        with _told(prefix):
+        with told(prefix):
             page = filesystem.call_s3("list_objects_v2", **request)
         for entry in page.get("Contents", []):
             if not entry["Key"].endswith("/"):
@@ -163,7 +162,7 @@ class RangeReader(io.RawIOBase):
     def _fetch_block(self) -> None:
         filesystem, path = _locate(self._uri)
         end = min(self._position + self._block_bytes, self._size)
-        with _told(self._uri):
+        with told(self._uri):
             self._block = filesystem.cat_file(path, start=self._position, end=end)
         self._start = self._position
         if len(self._block) != end - self._position:
@@ -178,7 +177,7 @@ def open_stream(uri: str, size: int, block_bytes: int = HEADER_BLOCK_BYTES) -> B
 def read(uri: str) -> bytes:
     """Read an object whole."""
     filesystem, path = _locate(uri)
-    with _told(uri):
+    with told(uri):
         return filesystem.cat_file(path)
 
 
@@ -187,7 +186,7 @@ def download(uri: str, path: Path) -> None:
     filesystem, remote_path = _locate(uri)
     # s3fs fetches objects above 50 MB in concurrent parts and does not retry a truncated part.
     details = {"max_concurrency": 1} if _is_s3(filesystem) else {}
-    with _told(uri):
+    with told(uri):
         filesystem.get_file(remote_path, str(path), **details)
 
 
@@ -204,7 +203,7 @@ def upload(path: Path, uri: str, sha256: str, *, new: bool = False) -> None:
     if new:
         details["mode"] = "create"
     try:
-        with _told(uri):
+        with told(uri):
             filesystem.put_file(str(path), remote_path, **details)
     except OSError as error:
         if new and _is_failed_precondition(error):
@@ -221,7 +220,7 @@ def copy(source: str, target: str, size: int) -> bool:
     filesystem, path = _locate(source)
     bucket, key, _ = filesystem.split_path(target)
     source_bucket, source_key, _ = filesystem.split_path(path)
-    with _told(source):
+    with told(source):
         filesystem.call_s3(
             "copy_object", Bucket=bucket, Key=key, CopySource={"Bucket": source_bucket, "Key": source_key}
         )
@@ -231,7 +230,7 @@ def copy(source: str, target: str, size: int) -> bool:
 def remove(uri: str) -> None:
     """Remove an object."""
     filesystem, path = _locate(uri)
-    with _told(uri):
+    with told(uri):
         filesystem.rm_file(path)
 
 
@@ -245,7 +244,7 @@ def abort_stale_uploads(prefix: str, age_s: float) -> list[str]:
         return []
     bucket, key, _ = filesystem.split_path(root)
     before = datetime.now(UTC) - timedelta(seconds=age_s)
-    with _told(prefix):
+    with told(prefix):
         stale = [
             upload
             for upload in _uploads(filesystem, bucket, f"{key.rstrip('/')}/" if key else "")
@@ -305,20 +304,3 @@ def _is_failed_precondition(error: OSError) -> bool:
 @lru_cache
 def _has_credentials() -> bool:
     return botocore.session.get_session().get_credentials() is not None
-
-
-@contextmanager
-def _told(uri: str) -> Iterator[None]:
-    """Turn the many errors of the libraries below into the three that matter to a user."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"{uri} does not exist, or these keys do not give access to it") from error
-    except (PermissionError, NoCredentialsError) as error:
-        said = str(error).rstrip(".")
-        raise PermissionError(
-            f"the store refuses access to {uri}: {said}. Check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and "
-            "AWS_ENDPOINT_URL (or AWS_PROFILE) in the environment; without keys only public buckets can be read"
-        ) from error
-    except (HTTPClientError, BotoCoreError, HttpError, FSTimeoutError) as error:
-        raise ConnectionError(f"the store of {uri} does not answer ({error}); check AWS_ENDPOINT_URL") from error

@@ -62,6 +62,8 @@ class Pointing(Settings):
     """Declination in degrees, ICRS."""
     position_angle: float = Field(default=20.0, ge=0, lt=360)
     """Position angle of the telescope's V3 axis in degrees, east of north."""
+    years_later: float = Field(default=0.0, ge=0, le=20)
+    """Years from the survey's start to this observation; stars move meanwhile."""
 
 
 class FilterPair(Settings):
@@ -118,6 +120,21 @@ class SimulationSettings(Settings):
     """Rate of cosmic-ray hits per second and square centimetre of detector."""
     pointing_error_mas: float = Field(default=3.0, ge=0, le=1000)
     """Rms error per axis of each exposure's pointing, which its headers do not include."""
+    roll_error_arcsec: float = Field(default=2.0, ge=0, le=600)
+    """Rms error of each visit's roll, about its target, which the headers do not include."""
+    aberration: float = Field(default=5e-5, ge=-2e-4, le=2e-4)
+    """Velocity aberration, 1 - VA_SCALE: by this fraction separations on the sky are smaller than those the
+    telescope sees. JWST's is within 1e-4 of zero and changes over the year."""
+    placement_error_mas: float = Field(default=2.0, ge=0, le=1000)
+    """Rms error per axis of each detector's place in the focal plane, the same in all exposures."""
+    filter_offset_mas: float = Field(default=1.0, ge=0, le=1000)
+    """Rms offset per axis of each filter on each detector, which the reference files do not include."""
+    proper_motion_mas_yr: float = Field(default=3.0, ge=0, le=1000)
+    """Rms proper motion per axis of drawn stars, in mas a year."""
+    reference_epoch: float = Field(default=2016.0, ge=1950, le=2100)
+    """Epoch, as a Julian year, of the reference catalogue that is written beside the truth."""
+    reference_error_mas: float = Field(default=0.5, ge=0, le=1000)
+    """Rms error per axis of the positions in that catalogue, at its epoch."""
 
 
 class ReferenceSettings(Settings):
@@ -251,6 +268,9 @@ class GridSettings(Settings):
     """Pixel scale in milliarcseconds."""
     long_wavelength_factor: int = Field(default=1, ge=1, le=8)
     """Long-wavelength mosaics have pixels larger by this factor, which nest exactly: 2 makes 60 mas from 30."""
+    like: str | None = None
+    """An image whose pixels to use (URL of a FITS file, e.g. an HST mosaic): tangent point, rotation, pixel scale and
+    window of its header, in place of the settings above. Exposures outside of it are not used."""
     largest_mpix: float = Field(default=2500.0, gt=0)
     """Largest mosaic allowed, in megapixels: one frame with a wrong pointing would need terabytes."""
     tiles: str | None = None
@@ -261,6 +281,11 @@ class GridSettings(Settings):
 
     @model_validator(mode="after")
     def _tangent_point_whole(self) -> Self:
+        if self.like is not None:
+            given = sorted({"tangent_ra", "tangent_dec", "rotation", "pixel_scale_mas"} & self._changed())
+            if given:
+                raise ValueError(f"give either grid.like or {', '.join(given)}: the image tells them")
+            return self
         if (self.tangent_ra is None) != (self.tangent_dec is None):
             raise ValueError("give tangent_ra and tangent_dec together, or neither")
         if self.tiles is not None and self.tangent_ra is None:
@@ -268,6 +293,11 @@ class GridSettings(Settings):
                 "tiles are positioned relative to the tangent point: give tangent_ra and tangent_dec as well"
             )
         return self
+
+    def _changed(self) -> set[str]:
+        # A form sends every setting, including those left unchanged.
+        fields = type(self).model_fields
+        return {name for name in fields if getattr(self, name) != fields[name].default}
 
 
 class DrizzleSettings(Settings):
@@ -378,6 +408,9 @@ class Survey(Settings):
     """Filters to process; by default, all that were observed."""
     exclude: dict[str, str] = Field(default_factory=dict)
     """Exposures to leave out: the reason by name, which may be a pattern as in a shell, e.g. jw*_nrca3."""
+    regions: dict[str, str] = Field(default_factory=dict)
+    """What not to use, drawn around in ds9 (URL of a region file), by exposure: its name, which may be a pattern as in
+    a shell, * for all. Regions are on the sky, or in image pixels of the exposure."""
     association: str | None = None
     """Association file (JSON) whose members are combined; by default, all frames are, in one association per filter."""
     simulation: SimulationSettings = SimulationSettings()

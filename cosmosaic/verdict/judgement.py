@@ -9,7 +9,7 @@ from astropy.table import Table
 from cosmosaic.cells.survey import CellSurvey, stack
 from cosmosaic.cells.units import read_cells
 from cosmosaic.geometry.wcs import wcs_header
-from cosmosaic.records import STATES, MosaicGrid
+from cosmosaic.records import STATES, Lattice, MosaicGrid
 from cosmosaic.sky.methods import clean, solve_overlaps, values_of
 from cosmosaic.source_light import write_mask
 from cosmosaic.steps.result import Made
@@ -25,7 +25,7 @@ def judge_sky(
     before: Mapping[str, Path],
     after: Mapping[str, Path],
     levels: Path | None,
-    grid: MosaicGrid,
+    grid: Lattice,
     tiles: tuple[MosaicGrid, ...],
     stem: str,
     folder: Path,

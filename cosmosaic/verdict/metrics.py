@@ -23,7 +23,7 @@ PASS_SIGMA = 2.0
 """A metric passes only where it lies below its limit of failure by this many of its errors."""
 DECISIVE = ("step", "zero")
 """What must have been measured for a sky to pass."""
-LIGHT_PART = 0.3
+LIGHT_PART = 0.35
 """By how much of its rms light in empty sky lifts a level, where nothing tells more."""
 APERTURE_CELLS = (1, 2, 4, 8)
 PATTERN_CELLS = 8
@@ -152,6 +152,28 @@ def judged_metric(name: str, value: float, error: float, where: str, message: st
     if state == "not measurable":
         message = f"{value:.1f} +- {error:.1f} % of the pixel rms tells too little ({name} not measurable)"
     return Metric(name, value, error, where, state, message)
+
+
+def leniency(name: str, value: float, error: float, state: str) -> str:
+    """Say why a value beyond a limit does not have the state of that limit; empty where it has, or is within.
+
+    Parameters
+    ----------
+    name
+        The metric.
+    value, error
+        In per cent of the pixel rms.
+    state
+        What it was judged.
+    """
+    limit = LIMITS[name]
+    measured = f"{name}: {value:.1f} +- {error:.1f}"
+    if state == "warn" and value > limit.fail:
+        least = f"{SIGNIFICANT_SIGMA:g} errors above {limit.warn:g}"
+        return f"{measured} lies above {limit.fail:g} but not by {least}, so that it may be chance: no fail"
+    if state == "pass" and value > limit.warn:
+        return f"{measured} lies above {limit.warn:g} but not {SIGNIFICANT_SIGMA:g} errors above 0: no warning"
+    return ""
 
 
 def unknown_metric(name: str, state: State, reason: str) -> Metric:

@@ -8,7 +8,7 @@ from cosmosaic.cells.files import Cells
 from cosmosaic.cells.steps import BinnedBand
 from cosmosaic.exposures.band import Band
 from cosmosaic.outliers.steps import FlaggedBand
-from cosmosaic.records import STATES, MosaicGrid
+from cosmosaic.records import STATES, Lattice, MosaicGrid
 from cosmosaic.sky.steps import BandSky, SkyTable
 from cosmosaic.steps.declaration import Job, Outputs, Step, surviving
 from cosmosaic.steps.files import File
@@ -54,7 +54,7 @@ class JudgeSky(Step[JudgedSky]):
     """Judge how flat the sky is, before and after."""
 
     title = "Verdict"
-    version = 8
+    version = 9
     function = "cosmosaic.verdict.judgement:judge_sky"
     per = "filter"
     columns: ClassVar = {
@@ -65,7 +65,7 @@ class JudgeSky(Step[JudgedSky]):
     before: Mapping[str, Cells]
     after: Mapping[str, Cells]
     levels: SkyTable | None
-    grid: MosaicGrid
+    grid: Lattice
     """The lattice of the cells."""
     tiles: tuple[MosaicGrid, ...]
     stem: str

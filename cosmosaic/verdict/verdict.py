@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cosmosaic.cells.survey import CellSurvey, cut, differences, stack, without_patterns
+from cosmosaic.cells.survey import CellSurvey, Difference, cut, differences, stack, without_patterns
 from cosmosaic.geometry.windows import Box, box_of
 from cosmosaic.records import STATES, MosaicGrid, State
 from cosmosaic.sky.methods import (
@@ -45,6 +45,9 @@ from cosmosaic.verdict.metrics import (
     worst_level,
     worst_stripes,
 )
+
+LARGEST_EXCESS_SIGMA = 4.5
+"""Cells in which an exposure differs from the others by more do not count: a source that varies, or moved."""
 
 
 @dataclass(frozen=True)
@@ -139,6 +142,19 @@ class Judge:
         return _HeldOut(solution, steps, {name: plain[name].value - corrected[name].value for name in plain})
 
     @cached_property
+    def _unlikeness(self) -> float:
+        """Rms by which the held-out blocks of an exposure differ from its others beyond noise, MJy/sr.
+
+        What stripes and wisps leave is not the same in both, and would pass for a wrong level.
+        """
+        excess = [
+            _mean_difference(each, self.survey.held_out[each.exposure.window])
+            for each in differences(self.survey, values_of(self.levels), ~self.cores)
+        ]
+        known = [value**2 - error**2 for value, error in excess if np.isfinite(value + error)]
+        return math.sqrt(max(float(np.mean(known)), 0.0)) if known else 0.0
+
+    @cached_property
     def _residuals(self) -> dict[str, Floats]:
         # Wrong levels of the others would pass for stripes: so whatever is judged, with the levels that are known.
         return _residuals(self.survey, values_of(self.reference), ~self.cores)
@@ -202,7 +218,8 @@ class Judge:
             # Steps between sets of exposures are as uncertain as the zeros of these.
             shared = zero if known and len(solution.groups) > 1 else 0.0
             offsets |= {name: value - centre for name, value in own.items()}
-            errors |= {name: unit * float(np.hypot(solution.deviations[name], shared)) for name in group}
+            common = np.hypot(shared, self._unlikeness)
+            errors |= {name: unit * float(np.hypot(solution.deviations[name], common)) for name in group}
         # In the order of the exposures.
         return {name: offsets[name] for name in self.survey.names}, {name: errors[name] for name in self.survey.names}
 
@@ -302,6 +319,17 @@ class _Mirrored(CellSurvey):
     @cached_property
     def held_out(self) -> Flags:
         return ~CellSurvey(self.grid, self.exposures).held_out
+
+
+def _mean_difference(difference: Difference, held_out: Flags) -> tuple[float, float]:
+    """How much more light held-out cells have than the others of one exposure, and its error; NaN if not known."""
+    used = difference.used & (np.abs(difference.excess) < LARGEST_EXCESS_SIGMA * difference.noise)
+    parts = used & held_out, used & ~held_out
+    if not all(part.any() for part in parts):
+        return np.nan, np.nan
+    first, second = (float(np.mean(difference.excess[part])) for part in parts)
+    errors = [np.sqrt(np.sum(difference.noise[part] ** 2)) / np.count_nonzero(part) for part in parts]
+    return first - second, float(np.hypot(*errors))
 
 
 def _residuals(survey: CellSurvey, levels: Mapping[str, float], cells: Flags) -> dict[str, Floats]:

@@ -2,14 +2,16 @@
 
 import os
 import sys
+from functools import partial
 
 from prefect import Flow
 from prefect.states import State
 from pydantic import ValidationError
 
-from cosmosaic.survey import load_survey
-from tasks.runtime.environment import prefect_defaults
-from tasks.runtime.report import FAILED_IN_PART
+from cosmosaic.survey import Survey, load_survey
+from tasks.runtime.environment import check_home, prefect_defaults
+from tasks.runtime.interruption import run_interruptibly
+from tasks.runtime.report import FAILED_IN_PART, cancel_runs
 from tasks.runtime.run import check_stores, describe_failure
 
 SUCCESS, FAILURE, USAGE, PART = 0, 1, 2, 3
@@ -31,7 +33,7 @@ def main(flow: Flow, arguments: list[str], program: str = "") -> int:
     -------
     int
         0 when everything was made, 1 when nothing was, 2 for wrong settings, 3 when the rest was made without
-        what failed.
+        what failed. After Ctrl-C or SIGTERM the process ends with 130 or 143.
     """
     try:
         survey = load_survey(arguments, program or f"python flows/{flow.name}.py", flow.description)
@@ -40,9 +42,14 @@ def main(flow: Flow, arguments: list[str], program: str = "") -> int:
     except (FileNotFoundError, ValueError) as error:
         return _complain(str(error))
     try:
+        check_home()
         check_stores(survey)
     except OSError as refused:
         return _complain(f"failed: {refused}", FAILURE)
+    return run_interruptibly(partial(_run, flow, survey), cancel_runs)
+
+
+def _run(flow: Flow, survey: Survey) -> int:
     try:
         with prefect_defaults():
             state: State = flow(survey, return_state=True)  # type: ignore[assignment]

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,6 +10,7 @@ from prefect.logging.handlers import PrefectConsoleHandler
 from prefect.settings import (
     PREFECT_API_URL,
     PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+    PREFECT_HOME,
     PREFECT_LOGGING_TO_API_BATCH_INTERVAL,
     PREFECT_SERVER_ANALYTICS_ENABLED,
     PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
@@ -42,6 +44,26 @@ ALONE = {
     PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
 }
 """Where the user has named no server."""
+
+
+def check_home() -> None:
+    """Check that Prefect can write its settings and the database of its temporary server.
+
+    Raises
+    ------
+    PermissionError
+        It cannot.
+    """
+    home = PREFECT_HOME.value()
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=home):
+            pass
+    except OSError as error:
+        raise PermissionError(
+            f"Prefect cannot write to its folder PREFECT_HOME = {home} ({error.strerror}); set PREFECT_HOME to a "
+            "folder of yours, e.g. on a local disk"
+        ) from error
 
 
 @contextmanager

@@ -19,6 +19,8 @@ from cosmosaic.steps.publication import place_of
 from cosmosaic.steps.result import StepResult
 
 SKIPPED = "skipped: a step it needs failed"
+CLOSING_S = 1.0
+"""Longest wait for the graph's thread, which may be asking a server or a store."""
 
 
 @dataclass(eq=False)
@@ -102,8 +104,9 @@ class Graph:
             self._changed.wait_for(lambda: not (self._open if awaited is None else self._open & awaited))
 
     def close(self) -> None:
-        """End the graph's thread; no further steps are started."""
+        """End the graph's thread: no further steps are started, and how others end is no longer recorded."""
         self._events.put(None)
+        self._thread.join(CLOSING_S)
 
     def _work(self) -> None:
         while (event := self._events.get()) is not None:

@@ -33,6 +33,13 @@ def let_servers_give_way() -> None:
             server.nice(GIVING_WAY)
 
 
+def end_temporary_servers() -> None:
+    """End the servers that this process started, at once: it is about to end, and what they know is stored."""
+    for server in temporary_servers():
+        with suppress(psutil.Error):  # ended meanwhile
+            server.kill()
+
+
 def end_orphaned_servers() -> list[int]:
     """End the temporary servers whose flow has ended; return their process numbers."""
     ended = []

@@ -2,31 +2,34 @@
 
 import hashlib
 import os
+import sys
 import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
+from uuid import UUID
 
 from prefect.artifacts import create_markdown_artifact
-from prefect.states import Completed, Failed, State
+from prefect.client.orchestration import get_client
+from prefect.states import Cancelled, Completed, Failed, State
 from rich.table import Table
 
 from cosmosaic.exposures.search import FoundExposures
 from cosmosaic.preview.thumbnails import THUMBNAIL_SUFFIX
 from cosmosaic.processes import workers
-from cosmosaic.processes.workers import WorkerPlan
-from cosmosaic.run_table import COLUMNS, write_run
+from cosmosaic.run_table import CANCELLED, COLUMNS, RUNNING, mark_crashed, write_run
 from cosmosaic.steps.publication import Published
 from cosmosaic.steps.retention import record_use
 from cosmosaic.storage import store
 from cosmosaic.survey import Survey
 from tasks.runtime.graph import placed
-from tasks.runtime.leftovers import let_servers_give_way
+from tasks.runtime.leftovers import end_temporary_servers, let_servers_give_way
+from tasks.runtime.liveness import bury, dead_runs, showing_life
 from tasks.runtime.run import Ledger, Publication, Run, counted, plan_workers
-from tasks.runtime.runners import open_runner, plan_of_one_worker
+from tasks.runtime.runners import open_runner
 
 FAILED_IN_PART = "Failed in part"
 
@@ -54,29 +57,82 @@ def listening(hear: Callable[[Ledger], None]) -> Iterator[None]:
 def open_run(survey: Survey) -> Iterator[Run]:
     """Open a run; however it ends, it is recorded in the run table and its child processes are stopped."""
     plan = plan_workers(survey)
-    with open_runner(survey.resources, plan) as runner, _children(plan_of_one_worker(survey.resources, plan)):
-        let_servers_give_way()
-        run = Run(survey, plan, runner)
-        for hear in _LISTENERS:
-            hear(run.ledger)
+    let_servers_give_way()
+    run = Run(survey, plan)
+    for hear in _LISTENERS:
+        hear(run.ledger)
+    with _recorded_as_under_way(run):
         try:
-            yield run
+            workers.check_resources(plan)
+            with open_runner(survey.resources, plan) as run.runner, _children(run):
+                yield run
         except Exception as error:
-            run.wait()  # the next run looks up the steps that end meanwhile
             record_run(run, [], "Failed", f"{type(error).__name__}: {error}")
+            raise
+        except BaseException:
+            _cancel(run, "a signal")
             raise
         finally:
             run.close()
 
 
 @contextmanager
-def _children(plan: WorkerPlan) -> Iterator[None]:
+def _children(run: Run) -> Iterator[None]:
     """Start child processes, and stop them at the end."""
-    workers.start(plan)
+    workers.start(run.work.workers)
     try:
         yield
+    except Exception:
+        run.wait()  # the next run looks up the steps that end meanwhile
+        raise
+    except BaseException:
+        run.stop()
+        raise
     finally:
         workers.stop_workers()
+
+
+_UNDER_WAY: list[Run] = []
+
+
+@contextmanager
+def _recorded_as_under_way(run: Run) -> Iterator[None]:
+    """Write the run's first row, and mark earlier runs whose process died before they could write their last one."""
+    write_run([_columns(run, RUNNING, "")], run.products, run.id)
+    with showing_life(run.products, run.id):
+        for dead in dead_runs(run.products):
+            if mark_crashed(run.products, dead):
+                run.note(f"run {dead} had died; the run table shows it as crashed now")
+            bury(run.products, dead)
+        _UNDER_WAY.append(run)
+        try:
+            yield
+        finally:
+            _UNDER_WAY.remove(run)
+
+
+def cancel_runs(cause: str) -> None:
+    """Cancel the runs of this process, which is about to end."""
+    if not _UNDER_WAY:
+        print(f"cancelled by {cause} before the run began", file=sys.stderr)
+    for run in _UNDER_WAY:
+        _cancel(run, cause)
+        _tell_server(run)
+    end_temporary_servers()
+
+
+def _cancel(run: Run, cause: str) -> None:
+    """Stop a run; what is finished is kept."""
+    run.stop()
+    done = len(run.ledger.executed) + len(run.ledger.cached)
+    run.tell(f"cancelled by {cause}: {counted(done, 'step')} finished and kept; the same command goes on from there")
+    record_run(run, [], CANCELLED, f"cancelled by {cause}")
+    bury(run.products, run.id)
+
+
+def _tell_server(run: Run) -> None:
+    with suppress(Exception), get_client(sync_client=True) as client:
+        client.set_flow_run_state(UUID(run.id), Cancelled(message="cancelled on the command line"), force=True)
 
 
 def finish_run(run: Run, found: FoundExposures, rows_of: Mapping[str, Mapping[str, Any]] | None = None) -> State:
@@ -104,18 +160,28 @@ def finish_run(run: Run, found: FoundExposures, rows_of: Mapping[str, Mapping[st
 def record_run(
     run: Run, rows: list[dict[str, Any]], state: str, error: str, found: FoundExposures | None = None
 ) -> None:
-    """Write the run's rows, or one row without a product if nothing was made."""
+    """Write the run's last rows, or one row without a product if nothing was made; the first to do so counts."""
+    if not run.recorded.acquire(blocking=False):
+        return
+    common = _columns(run, state, error, found)
+    write_run([common | row for row in rows or [{}]], run.products, run.id)
+    used = {record.result.key for record in run.ledger.records if record.result}
+    record_use(run.work.cache, run.id, run.survey.name, used)
+
+
+def _columns(run: Run, state: str, error: str, found: FoundExposures | None = None) -> dict[str, Any]:
+    """What all rows of a run show."""
     executed = [record.result for record in run.ledger.executed if record.result]
     parameters = run.survey.model_dump_json(exclude={"resources", "cleanup"})
     environment = dict(run.work.workers.environment)
-    common = {
+    return {
         "run_id": run.id,
         "flow_run_id": run.id,
         "survey": run.survey.name,
         "state": state,
         "error": error,
         "start": run.started.isoformat(timespec="seconds"),
-        "end": datetime.now(UTC).isoformat(timespec="seconds"),
+        "end": "" if state == RUNNING else datetime.now(UTC).isoformat(timespec="seconds"),
         "wall_s": round(time.perf_counter() - run.clock, 3),
         "cpu_s": round(sum(result.cpu_s for result in executed), 3),
         "peak_mb": max((result.peak_mb for result in executed), default=0.0),
@@ -129,9 +195,6 @@ def record_run(
         "jwst_version": version("jwst"),
         "crds_context": environment.get("CRDS_CONTEXT") or os.environ.get("CRDS_CONTEXT", ""),
     }
-    write_run([common | row for row in rows or [{}]], run.products, run.id)
-    used = {record.result.key for record in run.ledger.records if record.result}
-    record_use(run.work.cache, run.id, run.survey.name, used)
 
 
 def _rows(publication: Publication, run: Run) -> list[dict[str, Any]]:
@@ -251,7 +314,7 @@ def _print_summary(run: Run, rows: list[dict[str, Any]], state: State) -> None:
     for row in (row for row in rows if row["product"].endswith("_cat.parquet")):
         run.note(f"{counted(round(row['sources']), 'source')} in {row['product']}")
     ledger, wall = run.ledger, time.perf_counter() - run.clock
-    run.note(f"products in {run.products}, run table {run.products}/summary.csv")
+    run.note(f"products in {run.products}, this run's table {run.products}/summary.csv")
     run.note(f"{len(ledger.executed)} steps executed, {len(ledger.cached)} from cache, in {wall:.0f} s")
     for warning in _warnings(ledger):
         run.note(warning)

@@ -99,7 +99,10 @@ class Publication:
 class Run:
     """Submits the steps of one survey and keeps the ledger."""
 
-    def __init__(self, survey: Survey, plan: workers.WorkerPlan, runner: TaskRunner[Any]) -> None:
+    runner: TaskRunner[Any]
+    """Executes the tasks; given before the first step is submitted."""
+
+    def __init__(self, survey: Survey, plan: workers.WorkerPlan) -> None:
         self.survey = survey
         self.id = str(flow_run.id or "")
         self.started = datetime.now(UTC)
@@ -110,9 +113,10 @@ class Run:
         self.products = store.absolute_uri(survey.url("products"))
         self.publications: list[Publication] = []
         self.excluded: dict[str, str] = {}
+        self.recorded = threading.Lock()
+        """Taken for good by whoever records the end of the run."""
         for written in (self.work.cache, self.products):
             store.clean(written)
-        self._runner = runner
         # This takes several requests to the server; frames are listed meanwhile.
         self._storage = ThreadPoolExecutor(1).submit(copy_context().run, result_storage, self.work.results)
         self._tasks: dict[type[Step], Task] = {}
@@ -180,8 +184,12 @@ class Run:
 
     def note(self, text: str) -> None:
         """Write a message to the terminal and to the run's log."""
-        self.console.print(f"{'':>9} {text}", highlight=False, markup=False, soft_wrap=True)
+        self.tell(text)
         get_run_logger().info(text)
+
+    def tell(self, text: str) -> None:
+        """Write a message to the terminal."""
+        self.console.print(f"{'':>9} {text}", highlight=False, markup=False, soft_wrap=True)
 
     def name_after(self, found: FoundExposures) -> None:
         """Name the run in the UI after its frames and filters, and estimate its steps for the progress bar."""
@@ -200,6 +208,11 @@ class Run:
         """End the threads of the run."""
         self._graph.close()
 
+    def stop(self) -> None:
+        """Start no further steps, and stop those under way."""
+        self._graph.close()
+        workers.stop_workers()
+
     def fail(self, label: str, error: str) -> None:
         """Record a failure that happened before a step could be submitted."""
         with self.ledger.lock:
@@ -210,7 +223,7 @@ class Run:
         named = copy.copy(self._stored(type(step)))
         named.task_run_name = node.label
         needed = [other.task_run for other in node.needed if other.task_run][:SHOWN_DEPENDENCIES]
-        future: PrefectFuture = self._runner.submit(
+        future: PrefectFuture = self.runner.submit(
             named,
             {"given": Given(step, self.work)},
             dependencies={"given": {TaskRunResult(id=task_run) for task_run in needed}},
@@ -238,14 +251,12 @@ class Run:
 
 
 def plan_workers(survey: Survey) -> workers.WorkerPlan:
-    """Plan a run's child processes, and check its stores and its machine.
+    """Plan a run's child processes, and check access to its stores.
 
     Raises
     ------
     OSError
-        A store refuses access, does not exist or does not answer, or the scratch folder is too small.
-    cosmosaic.processes.workers.ResourceError
-        The machine has less memory than the run may use.
+        A store refuses access, does not exist or does not answer.
     """
     resources = survey.resources
     plan = workers.plan_workers(
@@ -256,7 +267,6 @@ def plan_workers(survey: Survey) -> workers.WorkerPlan:
         references.crds_environment(survey),
     )
     check_stores(survey)
-    workers.check_resources(plan)
     return plan
 
 

@@ -184,7 +184,7 @@ def test_a_clumpy_galaxy_is_one_source_and_its_faint_neighbour_another() -> None
     sky = Scene()
     sky.add(galsim.Exponential(half_light_radius=0.5), 20000.0, 200.0, 200.0)
     for angle in np.linspace(0, 6, 7):
-        sky.add_star(150.0, 200.0 + 12 * np.cos(angle), 200.0 + 12 * np.sin(angle))
+        sky.add_star(15.0, 200.0 + 12 * np.cos(angle), 200.0 + 12 * np.sin(angle))
     sky.add_star(300.0, 200.0, 320.0)
     sky.add_white_noise()
     detection = detect_in(sky, threshold_sigma=5.0)

@@ -19,6 +19,8 @@ from cosmosaic.catalog.psf import write_psf
 from cosmosaic.survey import CatalogSettings
 
 BANDS = ("F150W", "F277W")
+SURE = CatalogSettings(threshold_sigma=6.0)
+"""No peak of the noise is a source."""
 
 
 def scene(seed: int) -> Scene:
@@ -42,11 +44,11 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Path], d
 
 @pytest.fixture(scope="module")
 def files(inputs: tuple[dict[str, Path], dict[str, Path]], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    return measure_sources(*inputs, CatalogSettings(), "demo_full", tmp_path_factory.mktemp("made")).files
+    return measure_sources(*inputs, SURE, "demo_full", tmp_path_factory.mktemp("made")).files
 
 
 def test_equal_mosaics_give_equal_bytes(inputs: tuple, files: dict[str, Path], tmp_path: Path) -> None:
-    again = measure_sources(*inputs, CatalogSettings(), "other", tmp_path).files
+    again = measure_sources(*inputs, SURE, "other", tmp_path).files
     assert files["catalog"].name == "demo_full_cat.ecsv"
     for kind, path in files.items():
         assert path.read_bytes() == again[kind].read_bytes(), kind
@@ -69,7 +71,7 @@ def test_astropy_reads_the_same_table_from_both_files(files: dict[str, Path]) ->
     assert ecsv["f277w_flux"].mask.sum() == 1
     assert ecsv.meta["bands"] == list(BANDS)
     assert ecsv.meta["aperture_diameters_arcsec"]["0p30"] == 0.3
-    assert ecsv.meta["settings"]["threshold_sigma"] == 4.0
+    assert ecsv.meta["settings"]["threshold_sigma"] == 6.0
 
 
 def test_pandas_and_arrow_find_units_and_nulls(files: dict[str, Path]) -> None:
@@ -130,7 +132,7 @@ def test_long_wavelength_pixels_that_are_larger_serve_the_same_catalogue(inputs:
             header["PIXAR_SR"] *= 4
         hdus.writeto(tmp_path / "large_i2d.fits")
     mosaics = {"F150W": inputs[0]["F150W"], "F277W": tmp_path / "large_i2d.fits"}
-    psf = Table.read(measure_sources(mosaics, inputs[1], CatalogSettings(), "a", tmp_path).files["catalog"])
+    psf = Table.read(measure_sources(mosaics, inputs[1], SURE, "a", tmp_path).files["catalog"])
     assert len(psf) == 4
     assert np.asarray(psf["f277w_aper_flux_1p00"]) == pytest.approx(np.asarray(psf["f150w_aper_flux_1p00"]), rel=0.01)
     assert np.asarray(psf["f277w_aper_flux_err_1p00"]) == pytest.approx(

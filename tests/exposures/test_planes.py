@@ -126,7 +126,7 @@ def test_an_ordinary_file_is_copied_byte_for_byte_but_for_what_changes(cal: Path
     crf = published(cal, tmp_path)
     with fits.open(cal) as before, fits.open(crf) as after:
         for old, new in zip(before[1:], after[1:], strict=True):
-            assert old.header.tostring() == new.header.tostring()
+            assert old.name == "SCI" or old.header.tostring() == new.header.tostring()
         for name in ("AREA", "ASDF"):
             assert before[name].data.tobytes() == after[name].data.tobytes()
 

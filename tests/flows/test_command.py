@@ -1,5 +1,6 @@
 """The `cosmosaic` command: what it can do is told without a server, and each subcommand tells its own settings."""
 
+import os
 import subprocess
 import sys
 
@@ -9,9 +10,10 @@ import cosmosaic
 from flows.command import FLOWS
 
 
-def run(*arguments, folder):
+def run(*arguments, folder, **environment):
     command = [sys.executable, "-m", "cosmosaic", *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    known = os.environ | environment
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, env=known)
 
 
 def test_help_names_every_command(tmp_path):
@@ -45,3 +47,16 @@ def test_the_flows_own_files_tell_their_own_names(name, tmp_path, pytestconfig):
     command = [sys.executable, str(pytestconfig.rootpath / "flows" / f"{name}.py"), "--help"]
     shown = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert shown.stdout.startswith(f"usage: python flows/{name}.py ")
+
+
+@pytest.mark.parametrize("place", ["file", "below/file/prefect"])
+def test_a_prefect_home_that_cannot_be_written_is_told_before_the_work(tmp_path, place):
+    home = tmp_path / place
+    blocked = home if place == "file" else home.parent
+    blocked.parent.mkdir(exist_ok=True)
+    blocked.touch()
+    told = run("run", "--store", "demo", folder=tmp_path, PREFECT_HOME=str(home))
+    assert told.returncode == 1
+    assert f"PREFECT_HOME = {home}" in told.stderr
+    assert "Traceback" not in told.stderr
+    assert not (tmp_path / "demo").exists()

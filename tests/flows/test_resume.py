@@ -157,16 +157,8 @@ def test_a_frame_that_fails_for_good_is_left_out_by_name_and_added_when_repaired
 
 
 def start_flow(small) -> subprocess.Popen:
-    settings = small.folder / "small.toml"
-    scratch = small.folder / "scratch"
-    scratch.mkdir(exist_ok=True)
-    settings.write_text(
-        f'name = "small"\nstore = "{small.folder}/own"\nraw = "{small.raw}"\n'
-        f'[references]\ncrds_path = "{small.crds}"\ncrds_context = "jwst_0001.pmap"\n'
-        f'[resources]\nscratch = "{scratch}"\n'
-    )
     environment = {**os.environ, "PREFECT_API_URL": PREFECT_API_URL.value(), "PREFECT_HOME": str(PREFECT_HOME.value())}
-    command = [sys.executable, str(ROOT / "flows" / "mosaic.py"), str(settings)]
+    command = [sys.executable, str(ROOT / "flows" / "mosaic.py"), str(small.settings_file())]
     return subprocess.Popen(command, env=environment, cwd=small.folder, stderr=subprocess.DEVNULL)
 
 
@@ -186,3 +178,12 @@ def children() -> list[psutil.Process]:
             if "--multiprocessing-fork" in each.cmdline():
                 found.append(each)
     return found
+
+
+def test_a_run_that_fails_at_its_start_has_its_row(simulated, tmp_path):
+    small = new_survey(simulated, tmp_path)
+    state = flows.mosaic.mosaic(small.survey(resources={"memory_gb": 1e6}), return_state=True)
+    assert state.name == "Failed"
+    (row,) = pd.read_parquet(small.products / "summary.parquet").to_dict("records")
+    assert row["state"] == "Failed"
+    assert "resources.memory_gb" in row["error"]

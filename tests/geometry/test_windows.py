@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cosmosaic.geometry.grid import pixel_to_sky, sky_to_pixel, survey_grid
+from cosmosaic.geometry.grid import overlaps, pixel_to_sky, sky_to_pixel, survey_grid
 from cosmosaic.geometry.sphere import GridError, plane_to_sky
 from cosmosaic.geometry.windows import (
     Box,
@@ -13,6 +13,7 @@ from cosmosaic.geometry.windows import (
     clipped_to,
     in_larger_pixels,
     lattice,
+    make_plan,
     read_tiles,
     tiles_of,
     touched_tiles,
@@ -69,13 +70,41 @@ def test_the_tiles_that_a_frame_touches_hold_all_of_it(ra: float, dec: float, tu
     frame = np.array([(-30, -20), (35, -25), (30, 30), (-33, 25)]) @ matrix
     corners = [tuple(sky) for sky in plane_to_sky((ra, dec), frame).tolist()]
     window = survey_grid(GridSettings(), {"frame": corners})
-    touched = [box_of(tile) for tile in touched_tiles(tiles_of(window, size), corners)]
+    tiles = tiles_of(window, size)
+    away = [(0.3 * x + ra + 120.0, 0.3 * y) for x, y in corners]
+    found = touched_tiles(tiles, {"frame": corners, "away": away})
+    assert found == {"frame": tuple(tile for tile in tiles if overlaps(tile, corners)), "away": ()}
+    touched = [box_of(tile) for tile in found["frame"]]
     # Points of the frame: weighted means of its corners.
     weights = np.random.default_rng(int(size)).dirichlet(np.full(4, 0.5), 60)
     inside = np.concatenate([frame, weights @ frame])
     pixels = np.floor(sky_to_pixel(lattice(window), plane_to_sky((ra, dec), inside)) + 0.5).astype(int)
     for x, y in pixels.tolist():
         assert any(box.intersection(Box(x, y, 1, 1)).pixels for box in touched)
+
+
+def test_tiles_are_touched_in_order_by_the_exposures_that_reach_them() -> None:
+    draw, window = np.random.default_rng(1), window_of(COSMOS_WEB, Box(-900, -900, 1800, 1800), "window")
+    tiles = tiles_of(window, 150)
+    corners = np.array([(-200, -200), (210, -190), (190, 200), (-205, 210)])
+    footprints = {
+        f"e{n}": [tuple(sky) for sky in pixel_to_sky(lattice(window), corners + draw.uniform(-1200, 1200, 2)).tolist()]
+        for n in range(40)
+    }
+    expected = {name: tuple(t for t in tiles if overlaps(t, corners)) for name, corners in footprints.items()}
+    assert min(map(len, expected.values())) < 9 < max(map(len, expected.values())) < len(tiles)
+    assert touched_tiles(tiles, footprints) == expected
+    assert touched_tiles((), footprints) == dict.fromkeys(footprints, ())
+
+
+def test_companions_of_a_tile_are_all_detectors_of_its_exposures() -> None:
+    sky = [tuple(corner) for corner in pixel_to_sky(lattice(COSMOS_WEB), [(0, 0), (90, 0), (90, 90), (0, 90)]).tolist()]
+    far = [tuple(corner) for corner in pixel_to_sky(lattice(COSMOS_WEB), [(500, 0), (590, 0), (590, 90)]).tolist()]
+    footprints = {"x_1_nrcb2": sky, "x_1_nrcb1": far, "x_2_nrcb1": far}
+    plan = make_plan(footprints, window_of(COSMOS_WEB, Box(-100, -100, 800, 300), "window"), 300)
+    (here,) = plan.tiles_of_exposure["x_1_nrcb2"]
+    assert plan.exposures_of_tile[here.tile] == ("x_1_nrcb2",)
+    assert plan.companions(here) == ("x_1_nrcb1", "x_1_nrcb2")
 
 
 HEADING = "name,crpix_x,crpix_y,nx,ny\n"

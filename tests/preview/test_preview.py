@@ -10,9 +10,9 @@ from matplotlib.image import imread
 from numpy.typing import NDArray
 
 from cosmosaic.preview import images
-from cosmosaic.preview.composite import channel_weights, wavelength, write_colour_composite
-from cosmosaic.preview.footer import FOOTER, GAP_COLOUR
-from cosmosaic.preview.images import block_mean
+from cosmosaic.preview.composite import channel_weights, wavelength, write_band_names, write_colour_composite
+from cosmosaic.preview.footer import FOOTER, GAP_COLOUR, SECOND_LINE, TEXT_LEFT, with_footer, write_text
+from cosmosaic.preview.images import block_mean, choose_zoom, describe
 from cosmosaic.preview.mosaic import write_preview, write_weight_preview
 
 SIGMA = 0.01
@@ -155,6 +155,32 @@ def test_any_number_of_filters_makes_a_picture(tmp_path: Path, n: int) -> None:
     pixels = sky_pixels(tmp_path / "rgb.png")[:, 20:-20]
     coloured = bool(np.ptp(pixels, axis=-1).max() > 1)
     assert coloured == (n > 1)
+
+
+LONG = "F444W-F470N"
+
+
+@pytest.mark.parametrize(
+    "bands",
+    [["F150W"], ["F115W", "F150W", "F277W"], ["F150W", LONG, LONG], ["F115W", "F277W", "F444W", LONG], [LONG] * 8,
+     [f"F{number}W2" for number in range(100, 127)]],
+    ids=len,
+)  # fmt: skip
+def test_no_words_of_the_legend_overprint(tmp_path: Path, bands: list[str]) -> None:
+    mosaic = describe(write_mosaic(tmp_path / "a_i2d.fits", noise((150, 200))))
+    figure = with_footer(np.zeros((600, 800, 3)), mosaic, choose_zoom(mosaic.shape))
+    write_band_names(figure, bands, channel_weights(len(bands)))
+    write_text(figure, TEXT_LEFT, SECOND_LINE, "each filter scaled by its noise", "white")
+    texts = [*figure.texts, *figure.axes[0].texts]
+    boxes = [text.get_window_extent() for text in texts if text.get_text()]
+    assert [text.get_text() for text in figure.texts if text.get_text() in bands] == bands
+    width = figure.get_size_inches()[0] * 100
+    for place, box in enumerate(boxes):
+        assert box.x0 >= 0
+        assert box.x1 <= width
+        assert box.y0 >= 0
+        assert box.y1 <= FOOTER
+        assert not any(box.overlaps(other) for other in boxes[:place])
 
 
 def test_a_place_that_one_filter_missed_is_grey(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from stdatamodels.jwst.datamodels import ImageModel, dqflags
 
 from cosmosaic.simulate.calibrated import simulate_calibrated, write_calibrated
-from cosmosaic.simulate.geometry import frame_shape, nominal_attitude, pixel_area_sr, pixel_to_sky, subarray_window
+from cosmosaic.simulate.geometry import frame_shape, nominal_view, pixel_area_sr, pixel_to_sky, subarray_window
 from cosmosaic.simulate.instrument import detector_maps, flux_conversion
 from cosmosaic.simulate.plan import PlannedFrame, plan_frames
 from cosmosaic.simulate.ramps import least_squares_slope, linearise, simulate_ramp
@@ -89,9 +89,10 @@ def test_some_cosmic_rays_stay_in_the_image_unflagged(frame: PlannedFrame) -> No
 def test_pixels_lie_where_the_header_says(frame: PlannedFrame, simulated: tuple[ImageModel, FrameTruth]) -> None:
     model, _ = simulated
     y, x = np.mgrid[0:160:20, 0:160:20].astype(float)
-    ra, dec = pixel_to_sky(frame, nominal_attitude(frame), x, y)
+    ra, dec = pixel_to_sky(frame, nominal_view(frame), x, y)
     back = model.meta.wcs.invert(ra, dec, with_bounding_box=False)
     assert np.max(np.hypot(back[0] - x, back[1] - y)) < 1e-3
+    assert model.meta.velocity_aberration.scale_factor == frame.va_scale == 1 - 5e-5
     area = model.area * model.meta.photometry.pixelarea_steradians
     np.testing.assert_allclose(area, pixel_area_sr(frame), rtol=2e-5)
 

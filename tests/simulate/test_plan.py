@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cosmosaic.nircam import BLOCKING_FILTERS
-from cosmosaic.simulate.geometry import nominal_attitude, sky_to_pixel
+from cosmosaic.simulate.geometry import nominal_view, sky_to_pixel
 from cosmosaic.simulate.plan import exposure_duration_s, plan_frames
 from cosmosaic.survey import FilterPair, Pointing, SimulationSettings
 
@@ -29,7 +29,7 @@ def test_the_demo_is_eighteen_frames_of_three_dithers_in_four_filters() -> None:
 def test_the_middle_of_each_detector_is_seen_by_every_dither() -> None:
     frames = [frame for frame in plan_frames(SimulationSettings()) if frame.filter == "F277W"]
     for frame in frames:
-        x, y = sky_to_pixel(frame, nominal_attitude(frame), frame.ra, frame.dec)
+        x, y = sky_to_pixel(frame, nominal_view(frame), frame.ra, frame.dec)
         assert 0 < x < 639
         assert 0 < y < 639
 

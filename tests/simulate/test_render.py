@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from cosmosaic.simulate.geometry import (
     frame_shape,
-    nominal_attitude,
+    nominal_view,
     pixel_area_sr,
     pixel_to_sky,
     sky_to_pixel,
-    true_attitude,
+    true_view,
 )
 from cosmosaic.simulate.plan import PlannedFrame, plan_frames
 from cosmosaic.simulate.psf import encircled_energy
@@ -37,7 +37,7 @@ def _frame(detector: str = "NRCB1", subarray: str = "SUB320", position_angle: fl
 
 def _source(frame: PlannedFrame, x: float, y: float, magnitude: float, **shape: float) -> Table:
     """A star, or the galaxy whose shape is given, that falls on a pixel of a frame."""
-    ra, dec = pixel_to_sky(frame, true_attitude(frame), x, y)
+    ra, dec = pixel_to_sky(frame, true_view(frame), x, y)
     row = {"sersic_n": np.nan, "half_light_radius": np.nan, "axis_ratio": np.nan, "position_angle": np.nan} | shape
     flux = (magnitude * u.ABmag).to_value(u.nJy)
     kind = "galaxy" if shape else "star"
@@ -88,12 +88,12 @@ def test_stars_have_the_encircled_energy_that_the_psf_promises() -> None:
 
 @pytest.mark.parametrize("shape", [{}, {"sersic_n": 1.0, "half_light_radius": 0.2, "axis_ratio": 0.4}])
 @pytest.mark.parametrize("detector", ["NRCB1", "NRCB4", "NRCBLONG"])
-def test_sources_are_where_the_true_attitude_puts_them(detector: str, shape: dict[str, float]) -> None:
+def test_sources_are_where_the_true_view_puts_them(detector: str, shape: dict[str, float]) -> None:
     frame = _frame(detector)
     source = _source(frame, 150.3, 170.6, 20.0, **(shape | {"position_angle": 10.0} if shape else {}))
     x, y = _centroid(render_flux(frame, source), 150.3, 170.6, 20)
     assert (x, y) == pytest.approx((150.3, 170.6), abs=0.02)
-    nominal = sky_to_pixel(frame, nominal_attitude(frame), source["ra"], source["dec"])
+    nominal = sky_to_pixel(frame, nominal_view(frame), source["ra"], source["dec"])
     assert np.hypot(nominal[0][0] - x, nominal[1][0] - y) > 0.1
 
 
@@ -102,7 +102,7 @@ def test_position_angles_are_measured_on_the_sky(roll: float) -> None:
     frame = _frame("NRCB2", position_angle=roll)
     shape = {"sersic_n": 1.0, "half_light_radius": 0.5, "axis_ratio": 0.3, "position_angle": 35.0}
     image = render_flux(frame, _source(frame, 160, 160, 20.0, **shape))
-    ra, dec = pixel_to_sky(frame, true_attitude(frame), *np.indices(image.shape)[::-1])
+    ra, dec = pixel_to_sky(frame, true_view(frame), *np.indices(image.shape)[::-1])
     weight = np.where(image > 0.02 * image.max(), image, 0)
     east = (ra - np.average(ra, weights=weight)) * np.cos(np.radians(dec))
     north = dec - np.average(dec, weights=weight)
@@ -121,7 +121,7 @@ def test_every_frame_shows_the_same_star_at_its_own_place() -> None:
     settings = SimulationSettings(detectors=("NRCBLONG",), subarray="SUB320", dithers_arcsec=((0, 0), (2.0, -1.5)))
     first, second = (frame for frame in plan_frames(settings) if frame.filter == "F277W")
     star = _source(first, 150, 170, 20.0)
-    x, y = (float(p[0]) for p in sky_to_pixel(second, true_attitude(second), star["ra"], star["dec"]))
+    x, y = (float(p[0]) for p in sky_to_pixel(second, true_view(second), star["ra"], star["dec"]))
     assert _centroid(render_flux(second, star), x, y, 15) == pytest.approx((x, y), abs=0.02)
 
 
@@ -164,7 +164,7 @@ def _sky_image(path: Path, frame: PlannedFrame, scale_arcsec: float, unit: str =
     wcs = WCS(naxis=2)
     size = round(side / scale_arcsec)
     wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
-    wcs.wcs.crval = [float(c) for c in pixel_to_sky(frame, true_attitude(frame), 80, 80)]
+    wcs.wcs.crval = [float(c) for c in pixel_to_sky(frame, true_view(frame), 80, 80)]
     wcs.wcs.crpix = [size / 2, size / 2]
     wcs.wcs.cdelt = [-scale_arcsec / 3600, scale_arcsec / 3600]
     rows, columns = np.indices((size, size))
@@ -185,7 +185,7 @@ def test_a_users_image_keeps_its_surface_brightness_and_place(detector: str, sca
     path = _sky_image(tmp_path / "sky.fits", frame, scale)
     sampled = sample_image(frame, path)
     y, x = np.mgrid[0:160, 0:160]
-    expected = _wave(*pixel_to_sky(frame, true_attitude(frame), x, y))
+    expected = _wave(*pixel_to_sky(frame, true_view(frame), x, y))
     np.testing.assert_allclose(sampled, expected, atol=0.01)
 
 

@@ -1,5 +1,6 @@
 """What is on the simulated sky."""
 
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -7,10 +8,13 @@ import pytest
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.table import QTable, Table
+from astropy.time import Time
 
-from cosmosaic.simulate.geometry import footprint, nominal_attitude
-from cosmosaic.simulate.plan import plan_frames
-from cosmosaic.simulate.scene import MARGIN_ARCSEC, draw_scene, read_scene
+from cosmosaic.simulate.geometry import footprint, nominal_view, pixel_to_sky, sky_to_pixel, true_view
+from cosmosaic.simulate.plan import JULIAN_YEAR, SIMULATED_START, plan_frames
+from cosmosaic.simulate.render import render_flux
+from cosmosaic.simulate.scene import MARGIN_ARCSEC, draw_scene, positions_at, read_scene
+from cosmosaic.simulate.truth import reference_catalogue
 from cosmosaic.survey import FilterPair, Pointing, SimulationSettings
 
 FILTERS = ("F150W", "F444W")
@@ -78,7 +82,7 @@ def test_the_scene_covers_every_frame_and_its_margin() -> None:
     scene = draw_scene(settings, frames)
     sky = SkyCoord(scene["ra"], scene["dec"], unit="deg")
     for frame in frames:
-        corners = SkyCoord(*footprint(frame, nominal_attitude(frame)), unit="deg")
+        corners = SkyCoord(*footprint(frame, nominal_view(frame)), unit="deg")
         assert all(np.sum(corner.separation(sky).arcsec < MARGIN_ARCSEC / 2) > 10 for corner in corners)
 
 
@@ -197,3 +201,47 @@ def test_unknown_kinds_words_for_numbers_and_endings_are_refused(catalogue: Tabl
         read_scene(tmp_path / "mine.txt", FILTERS)
     with pytest.raises(FileNotFoundError, match=r"simulation\.catalog"):
         read_scene(tmp_path / "none.csv", FILTERS)
+
+
+def test_stars_move_and_galaxies_do_not() -> None:
+    settings = SimulationSettings(stars_per_arcmin2=400.0, proper_motion_mas_yr=50.0)
+    scene = draw_scene(settings, plan_frames(settings))
+    is_star = scene["kind"] == "star"
+    assert 40 < np.std(scene["pmra"][is_star]) < 60
+    ra, dec = positions_at(scene, SIMULATED_START + 2 * JULIAN_YEAR)
+    moved = np.hypot((ra - scene["ra"]) * np.cos(np.radians(dec)), dec - scene["dec"]) * 3.6e6
+    np.testing.assert_allclose(moved, 2 * np.hypot(scene["pmra"], scene["pmdec"]), atol=1e-4)
+    assert np.all(moved[~is_star] == 0)
+    np.testing.assert_array_equal(positions_at(scene, SIMULATED_START)[0], scene["ra"])
+
+
+def test_the_reference_catalogue_has_its_own_epoch_and_errors() -> None:
+    settings = SimulationSettings(subarray="SUB640", stars_per_arcmin2=600.0, reference_error_mas=4.0)
+    scene = draw_scene(settings, plan_frames(settings))
+    catalogue = reference_catalogue(scene, settings)
+    assert 20 < len(catalogue) < np.sum(scene["kind"] == "star")
+    epoch = Time(catalogue["ref_epoch"][0], format="jyear")
+    assert epoch.jyear == 2016.0
+    frame = SkyCoord(*positions_at(scene, epoch.to_datetime()), unit="deg")
+    nearest, separation, _ = SkyCoord(catalogue["ra"], catalogue["dec"]).match_to_catalog_sky(frame)
+    assert np.sqrt(np.mean(separation.mas**2) / 2) == pytest.approx(4.0, rel=0.3)
+    # Without the motion since its epoch a star would be missed by seven years of it.
+    np.testing.assert_allclose(catalogue["pmra"], scene["pmra"][nearest], atol=1.5)
+
+
+def test_later_observations_see_stars_elsewhere() -> None:
+    pointings = tuple(Pointing(ra=150.1, dec=2.2, years_later=years) for years in (0.0, 3.0))
+    settings = SimulationSettings(
+        detectors=("NRCB1",), subarray="SUB160", pointings=pointings, dithers_arcsec=((0.0, 0.0),)
+    )
+    first, *_, second = plan_frames(settings)
+    assert datetime.fromisoformat(second.start) - datetime.fromisoformat(first.start) > 3 * JULIAN_YEAR
+    ra, dec = pixel_to_sky(first, true_view(first), 80.0, 80.0)
+    columns = {"ra": ra, "dec": dec, "kind": "star", "pmra": 100.0, "pmdec": 0.0, "flux_F115W": 1e6, "flux_F150W": 1e6}
+    star = Table({name: [value] for name, value in columns.items()})
+    image = render_flux(second, star)
+    rows, columns = np.indices(image.shape)
+    x, y = (image * columns).sum() / image.sum(), (image * rows).sum() / image.sum()
+    moved = ra + 300 / 3.6e6 / np.cos(np.radians(dec))
+    np.testing.assert_allclose((x, y), sky_to_pixel(second, true_view(second), moved, dec), atol=0.1)
+    assert np.hypot(*np.subtract((x, y), sky_to_pixel(second, true_view(second), ra, dec))) > 9

@@ -19,6 +19,7 @@ from cosmosaic.geometry.windows import Box, lattice, tile_name, window_of
 from cosmosaic.records import STATES
 from cosmosaic.sky.methods import clean, solve_overlaps
 from cosmosaic.verdict.judgement import judge_sky
+from cosmosaic.verdict.metrics import leniency
 from cosmosaic.verdict.page import write_page
 
 TRUE = 0.3 + PIXEL_RMS * np.array([0.0, 0.3, -0.2, 0.1, 0.25, -0.3, 0.15, -0.1])
@@ -118,17 +119,39 @@ def test_the_page_is_small_and_loads_nothing_from_elsewhere(page):
     assert not re.search(r"https?://|@import|url\(", text)
 
 
-@pytest.mark.server
-def test_a_browser_without_a_network_draws_the_page(page, tmp_path):
-    picture = tmp_path / "page.png"
-    options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--window-size=1180,2000"]
-    options += [f"--user-data-dir={tmp_path / 'profile'}", "--host-resolver-rules=MAP * ~NOTFOUND"]
+def test_a_value_beyond_a_limit_that_may_be_chance_is_told_in_words():
+    assert "lies above 3 but not by 4 errors above 1" in leniency("step", 3.5, 0.9, "warn")
+    assert "lies above 1 but not 4 errors above 0" in leniency("step", 1.5, 0.5, "pass")
+    assert [leniency("step", *row) for row in ((3.5, 0.1, "fail"), (1.5, 0.1, "warn"), (0.5, 0.1, "pass"))] == [""] * 3
+
+
+def draw(page, folder, width):
+    """Return the page as a browser without a network draws it, red, green and blue."""
+    picture = folder / "page.png"
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--window-size={width},2000"]
+    options += [f"--user-data-dir={folder / 'profile'}", "--host-resolver-rules=MAP * ~NOTFOUND"]
     command = [require_browser(), *options, f"--screenshot={picture}", page.as_uri()]
     subprocess.run(command, check=True, capture_output=True, timeout=120)
     with Image.open(picture) as drawn:
-        pixels = np.asarray(drawn.convert("RGB")).astype(int)
-    red = (np.abs(pixels - (0xB3, 0x26, 0x1E)).max(axis=2) < 12).sum()
+        return np.asarray(drawn.convert("RGB")).astype(int)
+
+
+def is_red(pixels):
+    """Pixels of the badge "fail"."""
+    return np.abs(pixels - (0xB3, 0x26, 0x1E)).max(axis=2) < 12
+
+
+@pytest.mark.server
+def test_a_browser_without_a_network_draws_the_page(page, tmp_path):
+    pixels = draw(page, tmp_path, 1180)
     noise = np.abs(np.diff(pixels[..., 0], axis=1)) > 40
     # The badge "fail" is there, and the noise of the two skies fills a good part of the window.
-    assert red > 300
+    assert is_red(pixels).sum() > 300
     assert noise.mean() > 0.05
+
+
+@pytest.mark.server
+def test_a_narrow_window_shows_the_verdict_of_each_metric(page, tmp_path):
+    red = is_red(draw(page, tmp_path, 500)).any(axis=1)
+    # Badges from top to bottom: of the survey, of the filter, and of the metric "step" in the table.
+    assert (np.diff(red.astype(int)) == 1).sum() >= 3

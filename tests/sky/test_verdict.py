@@ -123,3 +123,16 @@ def test_scatter_of_apertures_in_white_noise_falls_with_their_side():
     small, large = (empty_apertures(noise, np.zeros(noise.shape, dtype=bool), size) for size in (1, 8))
     assert large.scatter == pytest.approx(small.scatter / 8, rel=0.05)
     assert abs(large.bias) < 0.01
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_what_one_over_f_noise_leaves_along_rows_is_no_step(seed):
+    """Bands of rows of 128 pixels that are off by 3 % of the pixel rms: held-out blocks see them as the others do."""
+
+    def bands(number, x, y):
+        drift = np.random.default_rng([seed, number]).normal(0, 0.03 * PIXEL_RMS, 6)
+        return (drift - drift.mean())[np.clip((6 * (y + 0.5)).astype(int), 0, 5)]
+
+    survey = make_survey(TRUE, seed=seed, own=bands)
+    step = metric(make_judge(survey).judge(dict(zip(survey.names, TRUE, strict=True))), "step")
+    assert step.state == "pass"

@@ -63,6 +63,17 @@ class SmallSurvey:
             **{**self.settings, **changes},
         )  # fmt: skip
 
+    def settings_file(self) -> Path:
+        """Write the settings of the survey; return the file."""
+        file, scratch = self.folder / "small.toml", self.folder / "scratch"
+        scratch.mkdir(exist_ok=True)
+        file.write_text(
+            f'name = "small"\nstore = "{self.folder}/own"\nraw = "{self.raw}"\n'
+            f'[references]\ncrds_path = "{self.crds}"\ncrds_context = "{SIMULATED_CONTEXT}"\n'
+            f'[resources]\nscratch = "{scratch}"\n'
+        )
+        return file
+
     def run(self, **changes) -> Observed:
         """Run the flow and tell which steps did their work."""
         return observe(self.survey(**changes))

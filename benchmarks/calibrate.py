@@ -1,0 +1,161 @@
+"""Cost and agreement of Stages 1 and 2 beside the jwst package's pipelines, in one run.
+
+    python benchmarks/calibrate.py --json calibrate.json --frames 6 10 sub640
+
+Ramps are simulated once and kept under ``--work``: full frames of 6 and 10 groups, and a subarray. Each engine
+calibrates one ramp in a process of its own, twice; the second time is measured, from the ``_uncal`` file to the written
+``_rate`` and ``_cal`` files. A JSON file that exists is added to.
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from astropy.io import fits
+
+from cosmosaic.calibrate.references import SIMULATED_CONTEXT
+from cosmosaic.processes.memory import keep_freed_memory, peak_memory_mb, reset_peak_memory, return_freed_memory
+from cosmosaic.survey import ExposureSettings, FilterPair, SimulationSettings
+
+FRAMES = ("6", "10", "sub640")
+PLANES = ("SCI", "ERR", "DQ", "VAR_POISSON", "VAR_RNOISE")
+DETECTOR = "NRCB1"
+
+
+def settings_of(frame: str) -> SimulationSettings:
+    """Return the simulated survey of one ramp."""
+    return SimulationSettings(
+        subarray="SUB640" if frame == "sub640" else "FULL",
+        groups=6 if frame == "sub640" else int(frame),
+        detectors=(DETECTOR,),
+        dithers_arcsec=((0.4, 0.3),),
+        filter_pairs=(FilterPair(short="F150W", long="F277W"),),
+    )
+
+
+def simulate(frame: str, work: Path) -> Path:
+    """Make one ramp and its reference files; kept for the next time."""
+    folder = work / frame
+    if not list((folder / "raw").glob("*_uncal.fits")):
+        from cosmosaic.simulate.survey import simulate_survey
+
+        simulate_survey(settings_of(frame), folder)
+    (ramp,) = (folder / "raw").glob("*_uncal.fits")
+    return ramp
+
+
+def with_jwst(ramp: Path, folder: Path, *, flicker: bool) -> None:
+    """Calibrate with the jwst package's pipelines alone."""
+    from jwst.pipeline import Detector1Pipeline, Image2Pipeline
+
+    stage1 = {"clean_flicker_noise": {"skip": not flicker}, "persistence": {"skip": True}}
+    rate = Detector1Pipeline.call(str(ramp), steps=stage1, save_results=True, output_dir=str(folder))
+    Image2Pipeline.call(rate, steps={"resample": {"skip": True}}, save_results=True, output_dir=str(folder))
+
+
+def with_ours(ramp: Path, folder: Path, settings: ExposureSettings) -> None:
+    """Calibrate as the main job does."""
+    from cosmosaic.calibrate.stages import calibrate_ramp, calibrate_rate
+
+    rate = calibrate_ramp(ramp, None, settings, DETECTOR, folder).files["rate"]
+    calibrate_rate(rate, settings.flicker_noise, folder)
+
+
+ENGINES: dict[str, Callable[[Path, Path], None]] = {
+    "jwst_flicker": lambda ramp, folder: with_jwst(ramp, folder, flicker=True),
+    "jwst": lambda ramp, folder: with_jwst(ramp, folder, flicker=False),
+    "ours_jwst": lambda ramp, folder: with_ours(ramp, folder, ExposureSettings()),
+}
+
+
+def calibrate_twice(engine: str, ramp: Path, folder: Path) -> dict[str, float]:
+    """Calibrate one ramp two times in this process; return the cost of the second."""
+    keep = engine.startswith("ours")
+    if keep:
+        keep_freed_memory()
+    ENGINES[engine](ramp, folder)
+    return_freed_memory()
+    reset_peak_memory()
+    before, start = resource.getrusage(resource.RUSAGE_SELF), time.monotonic()
+    ENGINES[engine](ramp, folder)
+    if keep:
+        return_freed_memory()
+    wall, after = time.monotonic() - start, resource.getrusage(resource.RUSAGE_SELF)
+    system = after.ru_stime - before.ru_stime
+    return {
+        "cpu_s": after.ru_utime - before.ru_utime + system,
+        "system_s": system,
+        "wall_s": wall,
+        "peak_mb": peak_memory_mb(),
+    }
+
+
+def start(engine: str, ramp: Path, output: Path) -> subprocess.Popen[str]:
+    """Start the measurement of one engine in a process of its own."""
+    output.mkdir(parents=True, exist_ok=True)
+    environment = {
+        **os.environ,
+        "CRDS_PATH": str(ramp.parents[1] / "crds"),
+        "CRDS_CONTEXT": SIMULATED_CONTEXT,
+        "CRDS_READONLY_CACHE": "1",
+        "STPIPE_DISABLE_CRDS_STEPPARS": "true",
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+    }
+    command = [sys.executable, __file__, "--one", engine, str(ramp), str(output)]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True, stderr=subprocess.DEVNULL)
+
+
+def cost_of(process: subprocess.Popen[str]) -> dict[str, float]:
+    """Wait for a measurement."""
+    stdout, _ = process.communicate()
+    if process.returncode:
+        raise RuntimeError(f"{process.args} ended with {process.returncode}")
+    return json.loads(stdout.splitlines()[-1])
+
+
+def largest_differences(first: Path, second: Path) -> dict[str, float]:
+    """Return the largest absolute difference in each plane; infinite where one has a value and the other none."""
+    with fits.open(first) as one, fits.open(second) as other:
+        return {name: _largest_difference(one[name].data, other[name].data) for name in PLANES}
+
+
+def _largest_difference(one: Any, other: Any) -> float:
+    if not np.array_equal(np.isnan(one), np.isnan(other)):
+        return float("inf")
+    return float(np.nanmax(np.abs(one.astype(float) - other.astype(float)), initial=0.0))
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, default=Path("calibrate.json"))
+    parser.add_argument("--frames", nargs="*", default=list(FRAMES), choices=FRAMES)
+    parser.add_argument("--engines", nargs="*", default=list(ENGINES), choices=list(ENGINES))
+    parser.add_argument("--work", type=Path, default=Path("benchmark-calibrate"))
+    parser.add_argument("--one", nargs=3, metavar=("ENGINE", "RAMP", "FOLDER"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.one:
+        engine, ramp, folder = arguments.one
+        print(json.dumps(calibrate_twice(engine, Path(ramp), Path(folder))))
+        return
+    report = json.loads(arguments.json.read_text()) if arguments.json.exists() else {"frames": {}}
+    for frame in arguments.frames:
+        ramp = simulate(frame, arguments.work.resolve())
+        for engine in arguments.engines:
+            cost = cost_of(start(engine, ramp, ramp.parents[1] / engine))
+            report["frames"].setdefault(frame, {})[engine] = cost
+            print(frame, engine, {name: round(value, 2) for name, value in cost.items()}, flush=True)
+            arguments.json.write_text(json.dumps(report, indent=1))
+
+
+if __name__ == "__main__":
+    main()

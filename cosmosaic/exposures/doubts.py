@@ -1,0 +1,98 @@
+"""Settings that can be met and give mosaics that are of no use, told before the work."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from cosmosaic.geometry.sphere import directions, footprint_centre, footprints_overlap
+from cosmosaic.nircam import LONG_PIXEL_ARCSEC, SHORT_PIXEL_ARCSEC, is_long_wavelength
+from cosmosaic.records import Exposure
+from cosmosaic.survey import DrizzleSettings, Survey
+
+LARGEST_HOLES = 0.01
+"""Fraction of empty pixels that is told."""
+LARGEST_PIXELS = 2.0
+"""Pixels larger than this many of the detector's lose resolution that a single exposure has."""
+SAMPLED_PLACES = 30
+"""Places at which depth is counted: enough for a median, and quick for a thousand exposures."""
+POINT_ARCSEC = 0.01
+
+
+def doubtful_settings(survey: Survey, exposures: Sequence[Exposure]) -> tuple[str, ...]:
+    """Tell which settings will leave holes in mosaics, or make pixels too large for what is measured on them.
+
+    Parameters
+    ----------
+    survey
+        The settings.
+    exposures
+        All that take part.
+    """
+    told = []
+    for band in sorted({exposure.band for exposure in exposures}):
+        is_long = is_long_wavelength(band)
+        detector = LONG_PIXEL_ARCSEC if is_long else SHORT_PIXEL_ARCSEC
+        factor = survey.grid.long_wavelength_factor if is_long else 1
+        pixel = survey.grid.pixel_scale_mas * factor / 1000.0
+        told += _holes(survey.drizzle, [one for one in exposures if one.band == band], detector, pixel, band)
+        told += _large_pixels(survey, detector, pixel, band)
+    return tuple(told)
+
+
+def empty_fraction(drop_arcsec: float, pixel_arcsec: float, detector_arcsec: float, depth: int) -> float:
+    """Return the fraction of pixels that no drop reaches, for exposures whose offsets are no whole pixels.
+
+    Parameters
+    ----------
+    drop_arcsec, pixel_arcsec, detector_arcsec
+        Sides of a drop (pixfrac times the detector's pixel), of the mosaic's pixels and of the detector's.
+    depth
+        Number of exposures.
+    """
+    reached = min(1.0, (drop_arcsec + pixel_arcsec) / detector_arcsec) ** 2
+    return (1.0 - reached) ** depth
+
+
+def _holes(
+    drizzle: DrizzleSettings, exposures: Sequence[Exposure], detector: float, pixel: float, band: str
+) -> list[str]:
+    drop = 0.0 if drizzle.kernel == "point" else drizzle.pixfrac * detector
+    if drizzle.kernel not in ("square", "point", "turbo") or drop + pixel >= detector:
+        return []
+    depth = _median_depth(exposures)
+    empty = empty_fraction(drop, pixel, detector, depth)
+    if empty <= LARGEST_HOLES:
+        return []
+    setting = "drizzle.kernel = 'point'" if drizzle.kernel == "point" else f"drizzle.pixfrac = {drizzle.pixfrac:g}"
+    return [
+        f"{band}: {setting} with pixels of {1000 * pixel:g} mas leaves about {100 * empty:.0f} % of the mosaic empty "
+        f"at its depth of {depth}; raise drizzle.pixfrac, or grid.pixel_scale_mas towards {1000 * detector:.0f}"
+    ]
+
+
+def _large_pixels(survey: Survey, detector: float, pixel: float, band: str) -> list[str]:
+    told = []
+    if pixel > LARGEST_PIXELS * detector:
+        told.append(
+            f"{band}: pixels of {1000 * pixel:g} mas are {pixel / detector:.1f} times those of the detector; stars, "
+            f"cosmic rays and defects will not be told apart; lower grid.pixel_scale_mas or grid.long_wavelength_factor"
+        )
+    small = [diameter for diameter in survey.catalog.aperture_diameters_arcsec if diameter < 2 * pixel]
+    if small and survey.drizzle.errors != "none":
+        diameters = ", ".join(f"{diameter:g}" for diameter in small)
+        told.append(
+            f"{band}: catalog.aperture_diameters_arcsec {diameters} are below two pixels of {1000 * pixel:g} mas; "
+            f"their fluxes will be of no use"
+        )
+    return told
+
+
+def _median_depth(exposures: Sequence[Exposure]) -> int:
+    """Median number of exposures that see the middle of an exposure."""
+    step = max(1, len(exposures) // SAMPLED_PLACES)
+    depths = []
+    for exposure in exposures[::step]:
+        ra, dec = directions(footprint_centre(exposure.footprint))[0]
+        point = [(ra, dec - POINT_ARCSEC / 3600), (ra, dec + POINT_ARCSEC / 3600), (ra, dec)]
+        depths.append(sum(footprints_overlap(other.footprint, point) for other in exposures))
+    return int(np.median(depths))

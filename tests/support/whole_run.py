@@ -1,0 +1,109 @@
+"""A survey of calibrated exposures from its files to its products, by the flow's own order, without an orchestrator."""
+
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cosmosaic.artefacts.steps import mask_regions
+from cosmosaic.catalog.steps import submit_catalog
+from cosmosaic.drizzle.steps import InspectExposure
+from cosmosaic.exposures.associations import make_associations
+from cosmosaic.exposures.band import Band
+from cosmosaic.exposures.files import Cal
+from cosmosaic.exposures.search import find_exposures
+from cosmosaic.exposures.windows import survey_windows
+from cosmosaic.steps.declaration import Outputs
+from cosmosaic.steps.files import File, Many
+from cosmosaic.steps.local import LocalJob, result_of
+from cosmosaic.survey import Survey
+from flows.mosaic import combine
+
+
+class Here(Executor):
+    """Runs everything at once, in this process."""
+
+    def submit(self, function: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(function(*arguments, **named))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+class WholeRun(LocalJob):
+    """A job that keeps what is published."""
+
+    worker_gb = 8.0
+
+    def __init__(self, survey: Survey, folder: Path) -> None:
+        super().__init__(survey, folder, Here())
+        self.published: list[File] = []
+
+    def publish(self, label: str, made: Iterable[Outputs | File | None], *columns: Any) -> None:
+        """Keep the files that would be published."""
+        for one in made:
+            self.published += [one] if isinstance(one, File) else one.published if one else []
+
+
+@dataclass
+class Produced:
+    """What became of a survey."""
+
+    refused: dict[str, str] = field(default_factory=dict)
+    """Reason by file name."""
+    members: tuple[str, ...] = ()
+    files: dict[str, Path] = field(default_factory=dict)
+    """Published files by name."""
+
+
+def produce(survey: Survey, folder: Path) -> Produced:
+    """Make the products of the frames of one filter; an error of any step that is no refusal is raised."""
+    found = find_exposures(survey.url("raw"))
+    produced = Produced({Path(refused.uri).name: refused.reason for refused in found.refused})
+    job = WholeRun(survey, folder)
+    exposures = {exposure.name: exposure for exposure in found.exposures}
+    windows = survey_windows(found.exposures, survey, ())
+    cals = mask_regions(exposures, {name: Cal(each.object) for name, each in exposures.items()}, job)
+    usable = _usable(cals, job, produced)
+    (association,) = make_associations(found.exposures, survey.name)
+    kept = {name: usable[name] for name in association.members if name in usable}
+    band = Band(association.model_copy(update={"members": tuple(kept)}), exposures, kept)
+    made = combine(band, windows[band.name], None, job)
+    for tile, psf in made.psfs.items():
+        catalog = submit_catalog({band.name: made.mosaics[tile]}, {band.name: psf}, tile, job)
+        job.publish("catalogue", [catalog])
+    produced.members = band.members
+    for file in job.published:
+        if isinstance(file, Many):
+            produced.files |= {Path(stored.uri).name: Path(stored.uri) for stored in _stored(file).values()}
+        elif (path := _path(job, file)) is not None:
+            produced.files[path.name] = path
+    return produced
+
+
+def _usable(cals: Mapping[str, Cal], job: WholeRun, produced: Produced) -> dict[str, Cal]:
+    usable = {}
+    for name, cal in cals.items():
+        try:
+            inspected = job.submit(InspectExposure(exposure=cal), name)
+            job.path_of(inspected.inspection)
+        except ValueError as error:
+            produced.refused[f"{name}_cal.fits"] = str(error)
+            continue
+        usable[name] = cal
+    return usable
+
+
+def _path(job: WholeRun, file: File) -> Path | None:
+    try:
+        return job.path_of(file)
+    except AttributeError:  # an output that may be missing
+        return None
+
+
+def _stored(file: Many) -> Mapping[str, Any]:
+    source = file.source
+    return source if isinstance(source, dict) else result_of(source.node).files[source.output]
