@@ -120,9 +120,8 @@ def measure_mosaics(mosaics: MosaicSet, psfs: Mapping[str, Psf], settings: Catal
 
 def _joined(columns: Sequence[Column]) -> NDArray:
     """Put columns one after the other; NaN where they are masked."""
-    return np.concatenate(
-        [np.ma.filled(column, np.nan) if column.dtype.kind == "f" else np.asarray(column) for column in columns]
-    )
+    filled = [np.ma.filled(column, np.nan) if column.dtype.kind == "f" else column for column in columns]
+    return np.concatenate([np.asarray(column) for column in filled])
 
 
 def _added(measured: Catalog, section: Section, segments: NDArray[np.int32], first: int) -> Table:
