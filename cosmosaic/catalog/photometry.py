@@ -345,7 +345,7 @@ def total_columns(
     for band in measured.values():
         kron_total += band.weight * np.where(band.covered, band.kron_flux, 0.0)
         aperture_total += band.weight * np.where(band.covered, of_chosen(band.matched), 0.0)
-    axes = [np.minimum(axis * scale_arcsec, 2.9) for axis in (sources.kron.semimajor, sources.kron.semiminor)]
+    axes = [axis * scale_arcsec for axis in (sources.kron.semimajor, sources.kron.semiminor)]
     common: Columns = {"aperture": diameters[chosen]}
     bands: dict[str, Columns] = {}
     reference = next(iter(measured.values())).psf

@@ -55,13 +55,24 @@ class Psf:
     """Number of stars that made it."""
 
     def within_ellipses(self, semimajor: ArrayLike, semiminor: ArrayLike, theta: ArrayLike) -> NDArray[np.float64]:
-        """Return the fraction of the light in ellipses about the centre, axes in arcsec, angle from +x in radians."""
-        axes = np.broadcast_arrays(*(np.asarray(axis, np.float64) for axis in (semimajor, semiminor, theta)))
+        """Return the fraction of the light in ellipses about the centre, axes in arcsec, angle from +x in radians.
+
+        What is outside the image is not known; ellipses end there.
+        """
+        axes = np.broadcast_arrays(
+            *(np.minimum(np.asarray(axis, np.float64), self.reach_arcsec) for axis in (semimajor, semiminor)),
+            np.asarray(theta, np.float64),
+        )
         a, b, angle = (np.atleast_1d(axis).astype(np.float64) for axis in axes)
         middle = np.full(a.shape, (self.image.shape[0] - 1) / 2)
         ellipses = Ellipses(middle, middle, a / self.scale_arcsec, b / self.scale_arcsec, angle)
         image = self.image.astype(np.float32)
         return sum_apertures(image, np.zeros_like(image), np.ones(image.shape, bool), ellipses).flux
+
+    @property
+    def reach_arcsec(self) -> float:
+        """Half width of the image."""
+        return self.scale_arcsec * (len(self.image) // 2)
 
     def within(self, radius: ArrayLike) -> NDArray[np.float64]:
         """Return the fraction of the light in circles, radius in arcsec."""
@@ -70,8 +81,7 @@ class Psf:
     @property
     def fwhm_arcsec(self) -> float:
         """Full width at half maximum: the diameter of the circle whose area is that above half the maximum."""
-        middle, reach = self.image.shape[0] // 2, 12
-        core = self.image[middle - reach : middle + reach + 1, middle - reach : middle + reach + 1]
+        core = _middle_of(self.image, min(12, len(self.image) // 2))
         fine = ndimage.zoom(core, 8, order=3)
         return float(2.0 * np.sqrt(np.mean(fine > fine.max() / 2) / np.pi) * core.shape[0] * self.scale_arcsec)
 
@@ -102,6 +112,7 @@ def read_psf(path: Path, scale_arcsec: float) -> Psf:
         raise ValueError(f"{path}: no pixel scale; give PIXSCALE in arcsec in the header")
     if not np.isfinite(image).all() or not 0.5 < image.sum() < 1.05 or min(image.shape) % 2 == 0:
         raise ValueError(f"{path}: {image.shape} pixels with a sum of {image.sum():.3g}; give odd sides and a sum of 1")
+    image = _middle_of(image, min(image.shape) // 2)
     origin: Origin = header.get("PSFFROM", "file")
     if abs(scale / scale_arcsec - 1.0) > 1e-3:
         image = _drawn(_interpolated(image, scale).withFlux(image.sum()), scale_arcsec)
@@ -249,13 +260,11 @@ def matching_kernel(source: Psf, target: Psf) -> NDArray[np.float64]:
 
     Its sum is below 1 by the light that the wider PSF has beyond the kernel: the matched PSF is the wider one within.
     """
-    reach = int(np.ceil(KERNEL_ARCSEC / source.scale_arcsec))
-    middle = source.image.shape[0] // 2
-    part = (slice(middle - reach, middle + reach + 1),) * 2
-    kernel = make_wiener_kernel(
-        source.image[part], target.image[part], regularization=REGULARIZATION, penalty="laplacian"
-    )
-    return kernel * (target.image[part].sum() / source.image[part].sum() / kernel.sum())
+    largest = min(len(psf.image) // 2 for psf in (source, target))
+    reach = min(int(np.ceil(KERNEL_ARCSEC / source.scale_arcsec)), largest)
+    sharp, wide = (_middle_of(psf.image, reach) for psf in (source, target))
+    kernel = make_wiener_kernel(sharp, wide, regularization=REGULARIZATION, penalty="laplacian")
+    return kernel * (wide.sum() / sharp.sum() / kernel.sum())
 
 
 def convolved(data: NDArray[np.floating], valid: NDArray[np.bool_], kernel: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -263,6 +272,12 @@ def convolved(data: NDArray[np.floating], valid: NDArray[np.bool_], kernel: NDAr
     filled = np.where(valid, data, 0.0).astype(np.float32)
     result = signal.oaconvolve(filled, kernel.astype(np.float32), mode="same")
     return np.where(valid, result, np.nan).astype(np.float32)
+
+
+def _middle_of(image: NDArray[np.float64], reach: int) -> NDArray[np.float64]:
+    """Cut a square of side ``2 reach + 1`` out of the middle."""
+    row, column = (length // 2 for length in image.shape)
+    return image[row - reach : row + reach + 1, column - reach : column + reach + 1]
 
 
 def _interpolated(image: NDArray[np.floating], scale: float) -> galsim.GSObject:

@@ -107,3 +107,15 @@ def test_a_matched_star_has_the_others_psf() -> None:
     image[middle:-middle, middle:-middle] = sharp.image
     matched = Psf(convolved(image, np.ones(image.shape, bool), kernel).astype(float), SCALE, "file")
     assert matched.within(RADII) == pytest.approx(wide.within(RADII), abs=0.01)
+
+
+def test_psfs_of_different_and_small_images_are_matched(tmp_path: Path) -> None:
+    sharp, wide = model_psf("F115W", SCALE, 1.0), model_psf("F444W", SCALE, 1.0)
+    small = fits.PrimaryHDU(sharp.image[70:131, 60:141], header=fits.Header({"PIXSCALE": SCALE}))
+    small.writeto(tmp_path / "small_psf.fits")
+    cut = read_psf(tmp_path / "small_psf.fits", SCALE)
+    assert cut.image.shape == (61, 61)
+    kernel = matching_kernel(cut, wide)
+    assert kernel.shape == (61, 61)
+    assert np.unravel_index(kernel.argmax(), kernel.shape) == (30, 30)
+    assert cut.within(5.0) == pytest.approx(cut.within(cut.reach_arcsec))

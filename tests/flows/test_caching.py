@@ -75,6 +75,7 @@ EQUAL_BYTES = {
     f"Sky page: {BAND}",
     "Publish: sky page",
     "Publish: colour picture",
+    "Publish: catalogue full",
 }
 """Steps that stay as they are where neither flags nor any pixel of 8 bits change."""
 
