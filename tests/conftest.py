@@ -90,8 +90,9 @@ class Demo:
     def mosaic(self, band: str) -> Path:
         return self.product(f"{band.lower()}_30mas_full_i2d.fits")
 
-    def catalog(self, band: str) -> QTable:
-        return QTable.read(self.product(f"{band.lower()}_30mas_full_cat.ecsv"))
+    @property
+    def catalog(self) -> QTable:
+        return QTable.read(self.product("_full_cat.ecsv"))
 
     def cals(self, band: str) -> list[Path]:
         members = pd.read_parquet(self.product(f"{band.lower()}_30mas_full_members.parquet"))
