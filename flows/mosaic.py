@@ -132,23 +132,18 @@ def show_all_filters(bands: dict[str, BandProducts], run: Run) -> None:
     for tile, mosaics in windows.items():
         psfs = {band: made.psfs[tile] for band, made in bands.items() if tile in made.psfs}
         if psfs:
-            catalog = submit_catalog(mosaics, psfs, tile, run)
-            run.publish(f"catalogue {tile}", [catalog], {"tile": tile}, (catalog,))
+            run.publish(f"catalogue {tile}", [submit_catalog(mosaics, psfs, tile, run)], {"tile": tile})
     whole = windows[WHOLE]
     picture = DrawColours(mosaics={band: made.mosaic for band, made in whole.items()}, stem=f"{run.survey.name}_colour")
     run.publish("colour picture", [run.submit(picture, ", ".join(whole))])
-    verdicts = {band: made.verdict for band, made in bands.items()}
-    links = {band: made.links for band, made in bands.items()}
+    verdicts, links = {name: made.verdict for name, made in bands.items()}, {n: made.links for n, made in bands.items()}
     run.publish("sky page", [write_page(verdicts, links, run)])
 
 
 def by_window(bands: dict[str, BandProducts]) -> dict[str, dict[str, AssembledMosaic]]:
     """Return the mosaics of each window by filter, for steps over all filters of a window."""
-    windows: dict[str, dict[str, AssembledMosaic]] = {}
-    for band, made in bands.items():
-        for window, mosaic in made.mosaics.items():
-            windows.setdefault(window, {})[band] = mosaic
-    return windows
+    tiles = dict.fromkeys(tile for made in bands.values() for tile in made.mosaics)
+    return {tile: {name: made.mosaics[tile] for name, made in bands.items() if tile in made.mosaics} for tile in tiles}
 
 
 if __name__ == "__main__":
