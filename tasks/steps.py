@@ -1,9 +1,9 @@
 """The Prefect task of each step: the declared step with its retry policy. `Run.submit` finds it in `TASKS`."""
 
 from cosmosaic.artefacts.steps import MaskRegions, MeasureWisps, SubtractWisp
-from cosmosaic.astrometry.steps import AlignExposure, SolveAlignment
-from cosmosaic.calibrate.steps import CalibrateRamp, CalibrateRate
-from cosmosaic.catalog.steps import MeasureSources
+from cosmosaic.astrometry.steps import AlignExposure, FindStars, ShareAberration, SolveAlignment, SolveNetwork
+from cosmosaic.calibrate.steps import CalibrateRamp, CalibrateRate, VerifyRamp
+from cosmosaic.catalog.steps import MakePsf, MeasureDepth, MeasureSources
 from cosmosaic.cells.steps import BinExposure, BinMaskedExposure
 from cosmosaic.comparison.steps import ChooseSky, CompareMethods
 from cosmosaic.drizzle.steps import DrizzleExposure, InspectExposure
@@ -14,7 +14,7 @@ from cosmosaic.preview.steps import DrawColours, DrawMosaic
 from cosmosaic.simulate.steps import SimulateFrame, SimulateReferences, SimulateTruth
 from cosmosaic.sky.steps import MeasureSky
 from cosmosaic.steps.publication import Publish, publish
-from cosmosaic.verdict.steps import JudgeSky, WritePage
+from cosmosaic.verdict.steps import GatherVerdict, JudgeExposures, JudgeTiles, WritePage
 from tasks.runtime.caching import TASKS, step_task
 from tasks.runtime.retries import COMPUTING, STORING
 
@@ -25,13 +25,17 @@ simulate_truth = step_task(SimulateTruth, COMPUTING)
 simulate_frame = step_task(SimulateFrame, COMPUTING)
 calibrate_ramp = step_task(CalibrateRamp, COMPUTING)
 calibrate_rate = step_task(CalibrateRate, COMPUTING)
+verify_ramp = step_task(VerifyRamp, COMPUTING)
 mask_regions = step_task(MaskRegions, COMPUTING)
 inspect_exposure = step_task(InspectExposure, COMPUTING)
 write_association = step_task(WriteAssociation, COMPUTING)
 list_members = step_task(ListMembers, COMPUTING)
 measure_wisps = step_task(MeasureWisps, COMPUTING)
 subtract_wisp = step_task(SubtractWisp, COMPUTING)
+share_aberration = step_task(ShareAberration, COMPUTING)
+find_stars = step_task(FindStars, COMPUTING)
 solve_alignment = step_task(SolveAlignment, COMPUTING)
+solve_network = step_task(SolveNetwork, COMPUTING)
 align_exposure = step_task(AlignExposure, COMPUTING)
 bin_exposure = step_task(BinExposure, COMPUTING)
 bin_masked_exposure = step_task(BinMaskedExposure, COMPUTING)
@@ -43,11 +47,15 @@ make_reference = step_task(MakeReference, COMPUTING)
 flag_exposure = step_task(FlagExposure, COMPUTING)
 keep_exposure = step_task(KeepExposure, COMPUTING)
 flag_with_jwst = step_task(FlagWithJwst, COMPUTING)
-judge_sky = step_task(JudgeSky, COMPUTING)
+judge_exposures = step_task(JudgeExposures, COMPUTING)
+judge_tiles = step_task(JudgeTiles, COMPUTING)
+gather_verdict = step_task(GatherVerdict, COMPUTING)
 combine_tile = step_task(CombineTile, COMPUTING)
 assemble_mosaic = step_task(AssembleMosaic, COMPUTING)
 drizzle_with_jwst = step_task(DrizzleWithJwst, COMPUTING)
 list_defects = step_task(ListDefects, COMPUTING)
+measure_depth = step_task(MeasureDepth, COMPUTING)
+make_psf = step_task(MakePsf, COMPUTING)
 measure_sources = step_task(MeasureSources, COMPUTING)
 draw_mosaic = step_task(DrawMosaic, COMPUTING)
 draw_colours = step_task(DrawColours, COMPUTING)

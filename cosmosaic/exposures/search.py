@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from cosmosaic.exposures.exposure import LEVELS, describe
-from cosmosaic.exposures.headers import RefusalError
+from cosmosaic.exposures.exposure import LEVELS
+from cosmosaic.exposures.remembered import describe_once
 from cosmosaic.geometry.grid import footprint_centre, median_direction, separations_deg
 from cosmosaic.records import Exposure, RefusedFile
-from cosmosaic.storage.store import ListedObject, checksum, list_objects
+from cosmosaic.storage.store import checksum, list_objects
 
 FITS_NAMES = "*.[fF][iI][tT]*"
 """Files that are FITS by name, also those that are refused for it (compressed, in capitals)."""
@@ -53,7 +53,8 @@ def find_exposures(prefix: str, filters: Sequence[str] = (), memo: str = "") -> 
         Filters to work on, by the element that limits the band: a frame with F470N in the pupil wheel
         is F470N, whatever the filter wheel holds. Empty for all.
     memo
-        Prefix under which the checksums of the frames are remembered, see `cosmosaic.storage.store.checksum`.
+        Prefix under which descriptions and checksums of the frames are remembered, see
+        `cosmosaic.exposures.remembered` and `cosmosaic.storage.store.checksum`.
 
     Raises
     ------
@@ -75,7 +76,7 @@ def choose_exposures(prefix: str, filters: Sequence[str] = (), memo: str = "") -
     require_files(prefix)
     listed = list(list_objects(prefix, FITS_NAMES))
     with ThreadPoolExecutor(READING_THREADS) as pool:
-        described = list(pool.map(_frame_or_refusal, listed))
+        described = list(pool.map(lambda one: describe_once(one, memo), listed))
     refused = [entry for entry in described if isinstance(entry, RefusedFile)]
     exposures = [entry for entry in described if isinstance(entry, Exposure)]
     exposures, repeated = _once_each(exposures, memo)
@@ -105,13 +106,6 @@ def require_files(prefix: str) -> None:
             f"looked for raw frames (*_uncal.fits, *_rate.fits, *_cal.fits) at any depth under {prefix} and found "
             f"no FITS file; check raw (and the store's credentials, where it is on S3)"
         )
-
-
-def _frame_or_refusal(listed: ListedObject) -> Exposure | RefusedFile:
-    try:
-        return describe(listed)
-    except RefusalError as error:
-        return RefusedFile(uri=listed.uri, reason=error.reason)
 
 
 def _check_filters(exposures: Sequence[Exposure], filters: Sequence[str], prefix: str) -> None:

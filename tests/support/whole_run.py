@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cosmosaic.artefacts.steps import mask_regions
+from cosmosaic.catalog.steps import submit_catalog
 from cosmosaic.drizzle.steps import InspectExposure
 from cosmosaic.exposures.associations import make_associations
 from cosmosaic.exposures.band import Band
@@ -70,7 +71,10 @@ def produce(survey: Survey, folder: Path) -> Produced:
     (association,) = make_associations(found.exposures, survey.name)
     kept = {name: usable[name] for name in association.members if name in usable}
     band = Band(association.model_copy(update={"members": tuple(kept)}), exposures, kept)
-    combine(band, windows[band.name], None, job)
+    made = combine(band, windows[band.name], None, job)
+    for tile, psf in made.psfs.items():
+        catalog = submit_catalog({band.name: made.mosaics[tile]}, {band.name: psf}, tile, job)
+        job.publish("catalogue", [catalog])
     produced.members = band.members
     for file in job.published:
         if isinstance(file, Many):

@@ -5,7 +5,7 @@ import re
 import pytest
 from pydantic import ValidationError
 
-from cosmosaic.survey import SkySettings, Survey, load_survey
+from cosmosaic.survey import AlignSettings, SkySettings, Survey, load_survey
 from cosmosaic.survey.template import template
 
 
@@ -135,3 +135,9 @@ def test_an_old_name_of_a_setting_is_refused_with_the_new_one(tmp_path, monkeypa
         load_survey([])
     monkeypatch.delenv("COSMOSAIC_SOLVE_ANEW")
     assert load_survey(["--resolve", "true"]).resolve
+
+
+def test_the_network_takes_a_file_as_catalogue() -> None:
+    with pytest.raises(ValidationError, match="GAIADR3"):
+        AlignSettings(method="network", reference_catalog="GAIADR3")
+    assert AlignSettings(method="network", reference_catalog="gaia.ecsv").reference_catalog == "gaia.ecsv"
