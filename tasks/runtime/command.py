@@ -5,6 +5,7 @@ import sys
 from functools import partial
 
 from prefect import Flow
+from prefect.settings import PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS
 from prefect.states import State
 from pydantic import ValidationError
 
@@ -90,6 +91,12 @@ def _complain(text: str, code: int = USAGE) -> int:
 
 
 def _explain_server(error: RuntimeError) -> str:
+    if "ephemeral" in str(error):
+        return (
+            f"Prefect's temporary server did not come up within "
+            f"{PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS.value()} s: run the command again, raise "
+            "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS, or start `prefect server start` and set PREFECT_API_URL"
+        )
     url = os.environ.get("PREFECT_API_URL")
     if not url or url.rstrip("/") not in str(error):
         raise error

@@ -68,3 +68,12 @@ def test_a_prefect_home_that_cannot_be_written_is_told_before_the_work(tmp_path,
     assert f"PREFECT_HOME = {home}" in told.stderr
     assert "Traceback" not in told.stderr
     assert not (tmp_path / "demo").exists()
+
+
+def test_a_temporary_server_that_does_not_come_up_in_time_is_told_in_one_sentence(tmp_path):
+    home = {"PREFECT_HOME": str(tmp_path / "prefect"), "PREFECT_API_URL": ""}
+    told = run("simulate", folder=tmp_path, PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS="1", **home)
+    assert told.returncode == 1
+    assert "temporary server did not come up within 1 s" in told.stderr
+    assert "Traceback" not in told.stderr
+    assert len(told.stderr.strip().splitlines()) == 1
