@@ -7,11 +7,13 @@ that correlated noise does not count as sources.
 
 import warnings
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from astropy.io import fits
+from numba import njit
 from numpy.typing import NDArray
 from photutils.segmentation import detect_sources
 from photutils.utils.exceptions import NoDetectionsWarning
@@ -46,7 +48,29 @@ CELL_TIERS = (Tier(0.0, 3.0, 1, 1.5), Tier(1.0, 2.5, 4, 1.5), Tier(3.0, 2.5, 20,
 """For stacks on cells of eight detector pixels; deeper and wider than the exposures' by the number of pixels."""
 
 
-def source_mask(image: Floats, tiers: Sequence[Tier], zero: Floats | float | None = None) -> Flags:
+def coverage_of(usable: Flags, tiers: Sequence[Tier]) -> tuple[Floats, ...]:
+    """Return the weight of usable pixels that each tier's smoothing sees, for `source_mask`.
+
+    Parameters
+    ----------
+    usable
+        Pixels with data, shape ``(ny, nx)``.
+    tiers
+        Scales of detection.
+    """
+    weight = usable.astype(np.float32)
+    return tuple(
+        np.maximum(ndimage.gaussian_filter(weight, tier.smoothing, truncate=3.0), 0.1) if tier.smoothing > 0 else weight
+        for tier in tiers
+    )
+
+
+def source_mask(
+    image: Floats,
+    tiers: Sequence[Tier],
+    zero: Floats | float | None = None,
+    coverage: Sequence[Floats] | None = None,
+) -> Flags:
     """Find the pixels that hold light of sources.
 
     Parameters
@@ -57,6 +81,8 @@ def source_mask(image: Floats, tiers: Sequence[Tier], zero: Floats | float | Non
         Scales of detection.
     zero
         Background, a number or an image; left out, the mode of each tier's smoothed image.
+    coverage
+        From `coverage_of`, where several images share their usable pixels.
 
     Returns
     -------
@@ -66,8 +92,8 @@ def source_mask(image: Floats, tiers: Sequence[Tier], zero: Floats | float | Non
     usable = np.isfinite(image)
     data = np.where(usable, image - (0.0 if zero is None else zero), 0.0).astype(np.float32)
     mask = np.zeros(image.shape, dtype=bool)
-    for tier in tiers:
-        mask |= _detected(data, usable, tier, measure_zero=zero is None)
+    for tier, weight in zip(tiers, coverage or coverage_of(usable, tiers), strict=True):
+        mask |= _detected(data, usable, tier, weight, measure_zero=zero is None)
     return mask
 
 
@@ -94,21 +120,58 @@ def smooth_background(image: Floats, mask: Flags, box: int) -> Floats:
     pixels = padded.reshape(rows, box, columns, box).swapaxes(1, 2).reshape(rows, columns, box * box)
     means = _clipped_means(pixels)
     means = ndimage.median_filter(_filled(means), size=3, mode="nearest")
-    y, x = ((np.arange(size) + 0.5) / box - 0.5 for size in (ny, nx))
-    order = min(3, rows - 1, columns - 1)
-    along_y = ndimage.map_coordinates(
-        means, np.meshgrid(y, np.arange(columns), indexing="ij"), order=max(order, 1), mode="nearest"
+    order = max(1, min(3, rows - 1, columns - 1))
+    along_y, along_x = (_between_boxes(*given, box, order) for given in ((ny, rows), (nx, columns)))
+    return (along_y @ means @ along_x.T).astype(np.float32)
+
+
+@lru_cache(maxsize=8)
+def _between_boxes(size: int, number: int, box: int, order: int) -> Floats:
+    """Matrix of the spline between values at the centres of boxes, shape ``(size, number)``."""
+    where = (np.arange(size) + 0.5) / box - 0.5
+    one_at_a_time = np.eye(number)
+    return np.stack(
+        [ndimage.map_coordinates(box_value, where[None], order=order, mode="nearest") for box_value in one_at_a_time],
+        axis=1,
     )
-    return ndimage.map_coordinates(
-        along_y, np.meshgrid(np.arange(ny), x, indexing="ij"), order=max(order, 1), mode="nearest"
-    ).astype(np.float32)
 
 
 def grown(mask: Flags, radius: float) -> Flags:
     """Enlarge a mask by a radius in pixels."""
     if radius <= 0 or not mask.any():
         return mask
-    return ndimage.distance_transform_edt(~mask) <= radius
+    # Rows a distance away in y are within reach up to a distance in x: far fewer sums than the distances to all pixels.
+    reach = [-1.0] * (int(radius) + 1)
+    for dy in range(len(reach)):
+        while (reach[dy] + 1) ** 2 + dy**2 <= radius**2:
+            reach[dy] += 1
+    return _within_reach(_distance_along_rows(np.ascontiguousarray(mask), int(radius)), np.array(reach, dtype=np.int16))
+
+
+@njit(cache=True, nogil=True)
+def _distance_along_rows(mask: Flags, farthest: int) -> NDArray[np.int16]:
+    """Distance in pixels to the next pixel of a mask in the same row; one more than the farthest that counts."""
+    ny, nx = mask.shape
+    distance = np.empty((ny, nx), dtype=np.int16)
+    for y in range(ny):
+        for columns in (range(nx), range(nx - 1, -1, -1)):
+            since = farthest + 1
+            for x in columns:
+                since = 0 if mask[y, x] else min(since + 1, farthest + 1)
+                distance[y, x] = since if columns.step > 0 else min(since, distance[y, x])
+    return distance
+
+
+@njit(cache=True, nogil=True)
+def _within_reach(distance: NDArray[np.int16], reach: NDArray[np.int16]) -> Flags:
+    ny, nx = distance.shape
+    found = np.zeros((ny, nx), dtype=np.bool_)
+    for y in range(ny):
+        for row in range(max(0, y - len(reach) + 1), min(ny, y + len(reach))):
+            allowed = reach[abs(row - y)]
+            for x in range(nx):
+                found[y, x] |= distance[row, x] <= allowed
+    return found
 
 
 def write_mask(mask: Flags, header: fits.Header, path: Path) -> Path:
@@ -118,11 +181,10 @@ def write_mask(mask: Flags, header: fits.Header, path: Path) -> Path:
     return path
 
 
-def _detected(data: Floats, usable: Flags, tier: Tier, *, measure_zero: bool) -> Flags:
+def _detected(data: Floats, usable: Flags, tier: Tier, weight: Floats, *, measure_zero: bool) -> Flags:
     smoothed = data
     if tier.smoothing > 0:
-        weight = ndimage.gaussian_filter(usable.astype(np.float32), tier.smoothing, truncate=3.0)
-        smoothed = ndimage.gaussian_filter(data, tier.smoothing, truncate=3.0) / np.maximum(weight, 0.1)
+        smoothed = ndimage.gaussian_filter(data, tier.smoothing, truncate=3.0) / weight
     values = smoothed[usable]
     centre, sigma = gaussian_mode(values[:: max(1, values.size // SAMPLE)].astype(float))
     zero = centre if measure_zero else 0.0

@@ -11,12 +11,10 @@ from dataclasses import dataclass
 from prefect import flow
 from prefect.states import State
 
-from cosmosaic.artefacts.steps import subtract_wisps
-from cosmosaic.astrometry.steps import Aligned, align
+from cosmosaic.astrometry.steps import Aligned, align_bands
 from cosmosaic.catalog.steps import MadePsf, submit_catalog, submit_depth
 from cosmosaic.cells.steps import SourceMask, bin_exposures, source_masks
 from cosmosaic.comparison.steps import sky_step
-from cosmosaic.exposures.band import Band
 from cosmosaic.exposures.steps import WriteAssociation
 from cosmosaic.exposures.windows import named_tiles, on_grid_of_image, survey_windows
 from cosmosaic.geometry.windows import WHOLE
@@ -65,19 +63,19 @@ def mosaic(survey: Survey = Survey()) -> State:  # noqa: B008
         masks = source_masks(found.exposures, run)
         windows = survey_windows(found.exposures, survey, tiles)
         bands = {
-            band.name: combine(band, windows[band.name], masks.get(band.name), run)
-            for band in calibrated_bands(found, run)
+            one.band.name: combine(one, windows[one.band.name], masks.get(one.band.name), run)
+            for one in align_bands(calibrated_bands(found, run), run)
         }
+        publish_network(bands, run)
         show_all_filters(bands, run)
         moved = {name: moves(name, made.aligned, made.sky, run) for name, made in bands.items()}
         return finish_run(run, found, moved)
 
 
-def combine(band: Band, windows: Windows, mask: SourceMask | None, run: Run) -> BandProducts:
-    """Submit all steps from the calibrated exposures of one filter to its products."""
+def combine(aligned: Aligned, windows: Windows, mask: SourceMask | None, run: Run) -> BandProducts:
+    """Submit all steps from the aligned exposures of one filter to its products."""
+    band = aligned.band
     association = run.submit(WriteAssociation(cals=band.cals, association=band.association), band.name)
-    cleaned, wisps = subtract_wisps(band, run)
-    aligned = align(band, cleaned, run)
     binned = bin_exposures(band, aligned.exposures, windows.whole, mask, run)
     sky = measure_sky(band, aligned.exposures, binned, mask, sky_step(run.survey.sky), run)
     given = BandInput(band, aligned.exposures, sky, windows, binned.grid)
@@ -85,7 +83,7 @@ def combine(band: Band, windows: Windows, mask: SourceMask | None, run: Run) -> 
     flagged = engine.flag_outliers()
     verdict = judge_sky(band, binned, flagged, sky, given.tiles_to_judge, run)
     mosaics = {window.tile: engine.assemble(window, verdict.verdict) for window in given.mosaics}
-    of_band: tuple[Outputs | None, ...] = (verdict, sky.measured, aligned.solution, *wisps)
+    of_band: tuple[Outputs | None, ...] = (verdict, sky.measured, *aligned.products)
     links, psfs = names_of(band.association.product_name, verdict, sky.measured), dict[str, MadePsf]()
     for window in given.mosaics:
         shown = (*measure(given, window, mosaics[window.tile], verdict, run), verdict)
@@ -98,6 +96,13 @@ def combine(band: Band, windows: Windows, mask: SourceMask | None, run: Run) -> 
             exposures: tuple[Outputs | File, ...] = (*band.cals.values(), *flagged.crfs.values(), association)
             run.publish(f"{band.name} exposures", exposures, columns, shown)
     return BandProducts(aligned, sky, verdict, mosaics, psfs, links)
+
+
+def publish_network(bands: dict[str, BandProducts], run: Run) -> None:
+    """Publish the one solution that aligned the exposures of all filters, if it did, with their stars."""
+    aligned = [made.aligned for made in bands.values() if made.aligned.is_network]
+    if aligned:
+        run.publish("alignment", (aligned[0].solution, *(stars for one in aligned for stars in one.stars)))
 
 
 def measure(

@@ -1,9 +1,10 @@
 """Calibration of all exposures of a survey, each from its own level to surface brightness."""
 
+import random
 from collections.abc import Iterator
 
 from cosmosaic.artefacts.steps import mask_regions
-from cosmosaic.calibrate.steps import calibrate
+from cosmosaic.calibrate.steps import calibrate, number_to_verify, verify
 from cosmosaic.drizzle.steps import InspectExposure
 from cosmosaic.exposures.associations import make_associations
 from cosmosaic.exposures.band import Band
@@ -40,4 +41,8 @@ def _calibrated(waiting: tuple[Exposure, ...], run: Run) -> dict[str, Cal]:
     for uri, reason in references.missing.items():
         run.fail(f"References: {uri.rsplit('/', 1)[-1]}", reason)
     ready = [exposure for exposure in waiting if exposure.object.uri in references.found]
-    return {exposure.name: calibrate(exposure, references.found[exposure.object.uri], run) for exposure in ready}
+    calibrated = {each.name: calibrate(each, references.found[each.object.uri], run) for each in ready}
+    ramps = sorted(name for name, each in calibrated.items() if each.stage1)
+    for name in random.sample(ramps, min(number_to_verify(run.survey.exposures), len(ramps))):
+        run.publish(f"{name} verification", [verify(name, calibrated[name], run)])
+    return {name: each.cal for name, each in calibrated.items()}

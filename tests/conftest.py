@@ -34,7 +34,7 @@ SERVER_MARKERS = ("s3", "server")
 """Tests with real servers: minutes each, so a plain `pytest` on a laptop leaves them to CI and to `pytest -m`."""
 
 
-SHARED_FIXTURES = {"demo", "s3_server"}
+SHARED_FIXTURES = {"demo", "s3_server", "api"}
 """What takes minutes to make: the tests that use it stay in one process when `pytest -n 2` runs two at a time."""
 
 
@@ -54,7 +54,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _group_of(item: pytest.Item) -> str:
     """Name what a test shares with others: the demo survey, the servers of its folder, or the fixtures of its file."""
     folder = item.path.parent.name
-    if folder == "deployments" or SHARED_FIXTURES.intersection(getattr(item, "fixturenames", ())):
+    if SHARED_FIXTURES.intersection(getattr(item, "fixturenames", ())):
         return "servers"
     return folder if folder == "flows" else item.path.stem
 

@@ -10,7 +10,7 @@ one.
 import numpy as np
 from numpy.typing import NDArray
 
-from cosmosaic.source_light import COMPACT_TIERS, smooth_background, source_mask
+from cosmosaic.source_light import COMPACT_TIERS, coverage_of, smooth_background, source_mask
 from cosmosaic.statistics import scatter_about_zero
 
 Floats = NDArray[np.floating]
@@ -48,8 +48,9 @@ def flicker_pattern(image: Floats, usable: Flags, outputs: int) -> Floats:
         image, which cannot be distinguished from stripes in a single exposure.
     """
     data = np.where(usable, image, np.nan)
-    background = smooth_background(data, _sources(data), BACKGROUND_BOX)
-    masked = _sources(data - background) | ~usable
+    coverage = coverage_of(usable, COMPACT_TIERS)
+    background = smooth_background(data, source_mask(data, COMPACT_TIERS, coverage=coverage), BACKGROUND_BOX)
+    masked = source_mask(data - background, COMPACT_TIERS, coverage=coverage) | ~usable
     background = smooth_background(data, masked, BACKGROUND_BOX)
     residual = np.where(masked, np.nan, data - background)
     noise = scatter_about_zero(residual)
@@ -66,10 +67,6 @@ def flicker_pattern(image: Floats, usable: Flags, outputs: int) -> Floats:
     pattern += _stripes(residual - pattern, noise, axis=0)[None, :]
     pattern += _drift(np.where(masked, np.nan, background))[:, None]
     return (pattern - pattern[usable].mean()).astype(image.dtype)
-
-
-def _sources(data: Floats) -> Flags:
-    return source_mask(data, COMPACT_TIERS)
 
 
 def _is_full_of_light(background: Floats, noise: float) -> bool:

@@ -11,17 +11,26 @@ from jwst.clean_flicker_noise import CleanFlickerNoiseStep
 from jwst.pipeline import Detector1Pipeline, Image2Pipeline
 
 from cosmosaic.artefacts.corrections import remove_flicker
+from cosmosaic.calibrate.engine import engine_of, note_engine
+from cosmosaic.calibrate.fused.pipeline import FusedDetector1Pipeline
 from cosmosaic.calibrate.gain import check_gain_map
 from cosmosaic.calibrate.references import localise_cache
+from cosmosaic.dq import is_usable
 from cosmosaic.exposures.library import exposure_name
 from cosmosaic.processes import workers
 from cosmosaic.provenance import save_model
 from cosmosaic.steps.result import Made
 from cosmosaic.survey import ExposureSettings, FlickerCorrection
 
+REMEDY = "it cannot be calibrated; leave it out with exclude"
+
+
+class UnusableExposureError(ValueError):
+    """No pixel of an exposure can be used; the message names it."""
+
 
 def calibrate_ramp(ramp: Path, gain_map: Path | None, settings: ExposureSettings, detector: str, folder: Path) -> Made:
-    """Run Detector1 on one ramp (Stage 1).
+    """Make the count rate of one ramp (Stage 1).
 
     Parameters
     ----------
@@ -30,7 +39,7 @@ def calibrate_ramp(ramp: Path, gain_map: Path | None, settings: ExposureSettings
     gain_map
         The user's, in place of the reference file.
     settings
-        Cosmic rays.
+        Engine and cosmic rays.
     detector
         The detector of the gain map, e.g. ``NRCB1``.
     folder
@@ -40,12 +49,20 @@ def calibrate_ramp(ramp: Path, gain_map: Path | None, settings: ExposureSettings
     ------
     cosmosaic.calibrate.gain.GainMapError
         The gain map cannot be used for this detector.
+    UnusableExposureError
+        No pixel has a count rate.
     """
     localise_cache(workers.shared_folder())
     if gain_map:
         check_gain_map(gain_map, detector)
     steps = _stage1_parameters(settings, gain_map)
-    model = Detector1Pipeline.call(str(ramp), steps=steps, save_results=False, save_calibrated_ramp=False)
+    pipeline = FusedDetector1Pipeline if settings.engine == "fused" else Detector1Pipeline
+    model = pipeline.call(str(ramp), steps=steps, save_results=False, save_calibrated_ramp=False)
+    if model is None:
+        raise UnusableExposureError(f"{ramp.name}: all pixels are saturated from the first group on; {REMEDY}")
+    _require_usable_pixels(model, ramp)
+    if settings.engine == "jwst":
+        note_engine(model, "jwst")
     return Made(rate=save_model(model, folder / f"{exposure_name(ramp.name)}_rate.fits"))
 
 
@@ -60,6 +77,11 @@ def calibrate_rate(rate: Path, flicker_noise: FlickerCorrection, folder: Path) -
         Correction of 1/f noise; an image that was already corrected is not corrected again.
     folder
         Gets the ``_cal`` file (MJy/sr).
+
+    Raises
+    ------
+    UnusableExposureError
+        No pixel has a count rate.
     """
     localise_cache(workers.shared_folder())
     steps = {
@@ -71,8 +93,26 @@ def calibrate_rate(rate: Path, flicker_noise: FlickerCorrection, folder: Path) -
         "resample": {"skip": True},
     }
     with datamodels.open(str(rate)) as opened:
+        _require_usable_pixels(opened, rate)
+        facts = _facts_of_stage1(opened)
         (model,) = Image2Pipeline.call(_without_flicker_noise(opened, flicker_noise), steps=steps, save_results=False)
-    return Made(cal=save_model(model, folder / f"{exposure_name(rate.name)}_cal.fits"))
+    return Made(cal=save_model(model, folder / f"{exposure_name(rate.name)}_cal.fits"), facts=facts)
+
+
+def _require_usable_pixels(model: Any, path: Path) -> None:
+    if not is_usable(model.data, model.err, model.dq).any():
+        raise UnusableExposureError(f"{path.name}: no pixel has a count rate and an error; {REMEDY}")
+
+
+def _facts_of_stage1(rate: Any) -> dict[str, float | None]:
+    """What users are told of Stage 1, whoever ran it: zero where all is well."""
+    steps, groups = rate.meta.cal_step, rate.meta.exposure.ngroups or 0
+    engine = engine_of(rate)
+    return {
+        "fused": None if engine is None else float(engine == "fused"),
+        "groups_without_search": float(groups if steps.jump == "SKIPPED" else 0),
+        "dark_left": float(steps.dark_sub == "SKIPPED"),
+    }
 
 
 def _stage1_parameters(settings: ExposureSettings, gain_map: Path | None) -> dict[str, dict[str, Any]]:

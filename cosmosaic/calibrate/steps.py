@@ -1,6 +1,9 @@
 """Stages 1 and 2 for one exposure, as steps."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any, ClassVar, NamedTuple
 
 from cosmosaic.exposures.files import Cal, Rate, Uncal
 from cosmosaic.records import Exposure, Reference
@@ -44,7 +47,7 @@ class CalibrateRamp(Step[CalibratedRamp]):
     """Ramp to count rate."""
 
     title = "Stage 1"
-    version = 5
+    version = 6
     function = "cosmosaic.calibrate.stages:calibrate_ramp"
     per = "exposure"
 
@@ -66,35 +69,113 @@ class CalibrateRate(Step[CalibratedRate]):
     """Count rate to surface brightness."""
 
     title = "Stage 2"
-    version = 5
+    version = 6
     function = "cosmosaic.calibrate.stages:calibrate_rate"
     per = "exposure"
+    columns: ClassVar = {"groups_without_search": "groups_without_search", "dark_left": "dark_left"}
 
     rate: Rate
     flicker_noise: FlickerCorrection
 
+    @classmethod
+    def row(cls, facts: Mapping[str, float]) -> dict[str, Any]:
+        """Name the engine of Stage 1 beside the facts; none where the count rate was supplied."""
+        engine = "fused" if facts.get("fused") else "jwst" if "fused" in facts else None
+        return super().row(facts) | {"stage1_engine": engine}
 
-def calibrate(exposure: Exposure, references: tuple[Reference, ...], job: Job) -> Cal:
+
+class Verification(File, suffix="_verification.ecsv", kind="verification", folder="exposures"):
+    """How a count rate differs from that of the jwst package, by plane."""
+
+
+@dataclass(frozen=True)
+class VerifiedRamp(Outputs):
+    """The comparison."""
+
+    table: Verification
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyRamp(Step[VerifiedRamp]):
+    """Calibrate a ramp with the jwst package's steps as well, and compare the count rates."""
+
+    title = "Verify Stage 1"
+    version = 1
+    function = "cosmosaic.calibrate.verification:verify_ramp"
+    per = "exposure"
+    columns: ClassVar = {"planes_different": "planes_different", "engine_difference": "engine_difference"}
+
+    ramp: Uncal
+    rate: Rate
+    gain_map: GainMap | None
+    settings: ExposureSettings
+    detector: str
+
+    @classmethod
+    def is_asked_for(cls, survey: Any) -> bool:
+        """Tell whether exposures are compared."""
+        return number_to_verify(survey.exposures) > 0
+
+
+TESTED_VERSIONS = {"jwst": "3.0.0", "stcal": "1.20.0"}
+"""Versions of the packages that the compiled functions of Stage 1 were tested with."""
+
+
+def number_to_verify(settings: ExposureSettings) -> int:
+    """Return how many exposures of a run are calibrated by both engines."""
+    if settings.engine == "jwst":
+        return 0
+    if settings.verify is not None:
+        return settings.verify
+    return int(any(version(package) != tested for package, tested in TESTED_VERSIONS.items()))
+
+
+class Calibrated(NamedTuple):
+    """The steps of one exposure, submitted."""
+
+    cal: Cal
+    stage1: CalibrateRamp | None
+    """None for exposures that enter as count rates."""
+    rate: Rate
+
+
+def calibrate(exposure: Exposure, references: tuple[Reference, ...], job: Job) -> Calibrated:
     """Submit the steps from the level of one frame to surface brightness."""
-    rate = Rate(exposure.object) if exposure.level == "rate" else _ramp(exposure, references, job).rate
+    stage1 = None if exposure.level == "rate" else _stage1(exposure, references, job)
+    rate = Rate(exposure.object) if stage1 is None else job.submit(stage1, exposure.name).rate
     step = CalibrateRate(
         rate=rate, flicker_noise=job.survey.exposures.flicker_noise, references=_of_kinds(references, STAGE2_KINDS)
     )
-    return job.submit(step, exposure.name).cal
+    return Calibrated(job.submit(step, exposure.name).cal, stage1, rate)
 
 
-def _ramp(exposure: Exposure, references: tuple[Reference, ...], job: Job) -> CalibratedRamp:
+def verify(name: str, calibrated: Calibrated, job: Job) -> VerifiedRamp | None:
+    """Submit the comparison of one exposure's count rate with the jwst package's; none if it entered as one."""
+    stage1 = calibrated.stage1
+    if stage1 is None:
+        return None
+    step = VerifyRamp(
+        ramp=stage1.ramp,
+        rate=calibrated.rate,
+        gain_map=stage1.gain_map,
+        settings=stage1.settings,
+        detector=stage1.detector,
+        references=stage1.references,
+    )
+    return job.submit(step, name)
+
+
+def _stage1(exposure: Exposure, references: tuple[Reference, ...], job: Job) -> CalibrateRamp:
     gain_map = job.survey.references.gain_maps.get(exposure.detector)
     kinds = tuple(kind for kind in STAGE1_KINDS if not (gain_map and kind == "gain"))
-    step = CalibrateRamp(
+    return CalibrateRamp(
         ramp=Uncal(exposure.object),
         gain_map=GainMap(store.checksum(gain_map, job.checksums)) if gain_map else None,
-        # The correction of 1/f noise is part of Stage 2.
-        settings=job.survey.exposures.model_copy(update={"flicker_noise": "none"}),
+        # The correction of 1/f noise is part of Stage 2, and whether exposures are compared changes none of them.
+        settings=job.survey.exposures.model_copy(update={"flicker_noise": "none", "verify": None}),
         detector=exposure.detector,
         references=_of_kinds(references, kinds),
     )
-    return job.submit(step, exposure.name)
 
 
 def _of_kinds(references: tuple[Reference, ...], kinds: tuple[str, ...]) -> tuple[Reference, ...]:

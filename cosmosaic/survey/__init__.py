@@ -3,6 +3,7 @@
 from cosmosaic.survey.loading import load_survey
 from cosmosaic.survey.settings import (
     AlignSettings,
+    CalibrationEngine,
     CatalogSettings,
     CellMethod,
     CleanupSettings,
@@ -30,6 +31,7 @@ from cosmosaic.survey.settings import (
 
 __all__ = [
     "AlignSettings",
+    "CalibrationEngine",
     "CatalogSettings",
     "CellMethod",
     "CleanupSettings",

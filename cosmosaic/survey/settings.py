@@ -1,10 +1,12 @@
 """The settings a user writes: one model for survey file, environment, command line and UI form."""
 
+import re
+from difflib import get_close_matches
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from cosmosaic.nircam import DETECTOR_PATTERN, band_name
+from cosmosaic.nircam import DETECTOR_PATTERN, FILTERS, band_name
 
 
 def _named_as_astronomers_do(value: Any) -> Any:
@@ -15,9 +17,40 @@ def _named_as_astronomers_do(value: Any) -> Any:
     return f"{detector.upper()}{underscore}{band_name(name)}"
 
 
-FilterName = Annotated[str, BeforeValidator(_named_as_astronomers_do), Field(pattern=r"^F\d{3}[WMN]2?$")]
+def _as_filter(value: Any) -> Any:
+    """Take a filter for what astronomers call it.
+
+    Raises
+    ------
+    ValueError
+        NIRCam has no such filter.
+    """
+    name = _named_as_astronomers_do(value)
+    if isinstance(name, str) and name not in FILTERS:
+        close = get_close_matches(name, FILTERS, 1)
+        raise ValueError(
+            f"NIRCam has no filter {value!r}{f', did you mean {close[0]}?' if close else ''}; {_ALL_FILTERS}"
+        )
+    return name
+
+
+def _as_detector(value: Any) -> Any:
+    """Take a detector by its name.
+
+    Raises
+    ------
+    ValueError
+        NIRCam has no such detector.
+    """
+    if isinstance(value, str) and not re.fullmatch(DETECTOR_PATTERN, value):
+        raise ValueError(f"NIRCam has no detector {value!r}; its detectors are NRCA1 to NRCA4, NRCALONG, and so for B")
+    return value
+
+
+_ALL_FILTERS = f"its filters are {', '.join(FILTERS)}"
+FilterName = Annotated[str, BeforeValidator(_as_filter), Field(pattern=r"^F\d{3}[WMN]2?$")]
 """F150W, or F470N, also where it is written as F444W-F470N or, as MAST has it, f470n-f444w."""
-DetectorName = Annotated[str, Field(pattern=f"^{DETECTOR_PATTERN}$")]
+DetectorName = Annotated[str, BeforeValidator(_as_detector), Field(pattern=f"^{DETECTOR_PATTERN}$")]
 PixelMethod = Literal[
     "median",
     "local",
@@ -36,6 +69,7 @@ SkyMethod = Literal[CellMethod, PixelMethod, "auto"]
 SkyZero = Literal["faintest", "pedestal", "table"]
 """What sets the absolute level of a field without empty sky."""
 FlickerCorrection = Literal["none", "jwst", "fast"]
+CalibrationEngine = Literal["fused", "jwst"]
 WispTemplate = Annotated[str, BeforeValidator(_named_as_astronomers_do), Field(pattern=r"^NRC[AB][34]_F\d{3}[WMN]2?$")]
 
 
@@ -151,8 +185,14 @@ class ReferenceSettings(Settings):
 
 
 class ExposureSettings(Settings):
-    """Stage 1 and 2 of the jwst package, one exposure at a time."""
+    """Stage 1 and 2, one exposure at a time."""
 
+    engine: CalibrationEngine = "fused"
+    """What makes count rates of raw ramps. fused: this project's compiled functions, which give the values of the jwst
+    package's steps at a fraction of the cost; rare modes are left to those steps. jwst: the steps of the package."""
+    verify: int | None = Field(default=None, ge=0)
+    """Number of exposures, drawn at random in each run, that both engines calibrate, to compare every plane; by
+    default, one where the installed jwst package is of another version than fused was tested with, else none."""
     flicker_noise: FlickerCorrection = "fast"
     """Correction of 1/f noise in the count rate: fast: means of rows and columns outside sources; jwst: the package's
     clean_flicker_noise step, which removes light from extended galaxies; none. Frames that are supplied as cal, or are
@@ -164,21 +204,38 @@ class ExposureSettings(Settings):
 
 
 class AlignSettings(Settings):
-    """Relative and absolute astrometry (jwst's tweakreg)."""
+    """Relative and absolute astrometry."""
 
     enabled: bool = False
     """Align the exposures with each other; off by default, because corrections from few stars blur good pointings."""
+    method: Literal["network", "tweakreg"] = "tweakreg"
+    """network: one solution for pointings, detectors and filters from the stars that exposures of all filters share;
+    tweakreg: jwst's, filter by filter."""
+    aberration: bool = False
+    """Correct velocity aberration about a point that all detectors of an exposure share, by the header alone: jwst
+    leaves detectors up to 13 mas, and modules 25, from each other."""
     snr_threshold: float = Field(default=10.0, gt=0)
     """Detection threshold for alignment stars, in sigma."""
     minimum_objects: int = Field(default=10, ge=3)
-    """Minimum number of matched stars for a correction."""
+    """Minimum number of matched stars for a correction (tweakreg)."""
     tolerance_arcsec: float = Field(default=0.3, gt=0, le=10)
-    """Maximum distance between a star and its match."""
+    """Maximum distance between a star and its match (tweakreg)."""
     fit: Literal["shift", "rshift", "rscale", "general"] = "shift"
-    """What is fitted: shift: offsets; rshift: offsets and rotation; rscale: scale as well; general: any linear map."""
+    """What tweakreg fits: shift: offsets; rshift: offsets and rotation; rscale: scale as well; general: any linear
+    map."""
     reference_catalog: str | None = None
     """Absolute reference: GAIADR3 or another catalogue known to jwst, or a file with columns RA and DEC in degrees.
-    Exposures added later are aligned with the stars of those that were aligned with it."""
+    Exposures added later are aligned with the stars of those that were aligned with it. The network takes a file, and
+    uses errors, proper motions and epochs where it has them."""
+
+    @model_validator(mode="after")
+    def _file_for_network(self) -> Self:
+        if self.method == "network" and self.reference_catalog and "." not in self.reference_catalog:
+            raise ValueError(
+                f"align.method network takes a file as align.reference_catalog, not {self.reference_catalog}; save that"
+                " catalogue as a table, or use align.method tweakreg"
+            )
+        return self
 
 
 class SkyTreatment(Settings):
@@ -413,7 +470,6 @@ class Survey(Settings):
     a shell, * for all. Regions are on the sky, or in image pixels of the exposure."""
     association: str | None = None
     """Association file (JSON) whose members are combined; by default, all frames are, in one association per filter."""
-    simulation: SimulationSettings = SimulationSettings()
     references: ReferenceSettings = ReferenceSettings()
     exposures: ExposureSettings = ExposureSettings()
     align: AlignSettings = AlignSettings()
@@ -430,6 +486,7 @@ class Survey(Settings):
     catalog: CatalogSettings = CatalogSettings()
     resources: ResourceSettings = ResourceSettings()
     cleanup: CleanupSettings = CleanupSettings()
+    simulation: SimulationSettings = SimulationSettings()
 
     @model_validator(mode="before")
     @classmethod

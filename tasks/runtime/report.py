@@ -15,8 +15,10 @@ from uuid import UUID
 from prefect.artifacts import create_markdown_artifact
 from prefect.client.orchestration import get_client
 from prefect.states import Cancelled, Completed, Failed, State
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from cosmosaic.exposures.origin import calibration_columns
 from cosmosaic.exposures.search import FoundExposures
 from cosmosaic.preview.thumbnails import THUMBNAIL_SUFFIX
 from cosmosaic.processes import workers
@@ -35,6 +37,9 @@ FAILED_IN_PART = "Failed in part"
 
 WARNED_FACTS = {
     "implausible_pixels": "{} pixels with implausible values are flagged and not used",
+    "groups_without_search": "no cosmic rays were searched in Stage 1, which needs three groups; NGROUPS is {}",
+    "dark_left": "the dark fits neither NFRAMES nor GROUPGAP, or there is none: dark current was not subtracted",
+    "planes_different": '{} planes of the count rate differ from the jwst package\'s; use exposures.engine = "jwst"',
     "unaligned": "{} exposures share too few stars and keep the WCS of their headers",
 }
 """Facts of steps that the user is warned of."""
@@ -74,6 +79,8 @@ def open_run(survey: Survey) -> Iterator[Run]:
             raise
         finally:
             run.close()
+            with suppress(OSError):
+                run.keep_log()
 
 
 @contextmanager
@@ -125,9 +132,14 @@ def _cancel(run: Run, cause: str) -> None:
     """Stop a run; what is finished is kept."""
     run.stop()
     done = len(run.ledger.executed) + len(run.ledger.cached)
-    run.tell(f"cancelled by {cause}: {counted(done, 'step')} finished and kept; the same command goes on from there")
+    run.terminal.close()
+    run.terminal.say(
+        f"cancelled by {cause}: {counted(done, 'step')} finished and kept; the same command goes on from there"
+    )
     record_run(run, [], CANCELLED, f"cancelled by {cause}")
     bury(run.products, run.id)
+    with suppress(OSError):
+        run.keep_log()
 
 
 def _tell_server(run: Run) -> None:
@@ -164,7 +176,8 @@ def record_run(
     if not run.recorded.acquire(blocking=False):
         return
     common = _columns(run, state, error, found)
-    write_run([common | row for row in rows or [{}]], run.products, run.id)
+    shown = [common | _calibration(row, common, found) | row for row in rows or [{}]]
+    write_run(shown, run.products, run.id)
     used = {record.result.key for record in run.ledger.records if record.result}
     record_use(run.work.cache, run.id, run.survey.name, used)
 
@@ -195,6 +208,15 @@ def _columns(run: Run, state: str, error: str, found: FoundExposures | None = No
         "jwst_version": version("jwst"),
         "crds_context": environment.get("CRDS_CONTEXT") or os.environ.get("CRDS_CONTEXT", ""),
     }
+
+
+def _calibration(row: Mapping[str, Any], common: Mapping[str, Any], found: FoundExposures | None) -> dict[str, str]:
+    """What the exposures of a product were calibrated with: those of the whole survey where the row names none."""
+    names = set(str(row.get("frames", "")).split())
+    exposures = [one for one in found.exposures if not names or one.name in names] if found else []
+    if not exposures:
+        return {}
+    return calibration_columns(exposures, common["jwst_version"], common["crds_context"])
 
 
 def _rows(publication: Publication, run: Run) -> list[dict[str, Any]]:
@@ -288,25 +310,9 @@ def _warnings(ledger: Ledger) -> list[str]:
 
 
 def _print_summary(run: Run, rows: list[dict[str, Any]], state: State) -> None:
-    table = Table(title=f"{run.survey.name}: {state.name}", title_justify="left")
-    for heading, side in (
-        ("filter", "left"),
-        ("mosaic", "left"),
-        ("exp. time [s]", "right"),
-        ("depth 5σ [AB]", "right"),
-    ):
-        table.add_column(heading, justify=side)  # type: ignore[arg-type]
-    table.add_column("sky", justify="right")
-    for row in (row for row in rows if row["kind"] == "i2d"):
-        depth = row.get("depth_5sigma_ab")
-        table.add_row(
-            row["filter"],
-            row["product"].rsplit("/", 1)[-1],
-            f"{row['exposure_time_s']:.0f}",
-            "-" if depth is None else f"{depth:.2f}",
-            row.get("sky_verdict") or "-",
-        )
-    run.console.print(table)
+    run.terminal.close()
+    run.terminal.say(f"{run.survey.name}: {state.name}")
+    run.terminal.show_table(_mosaics(rows))
     for row in (row for row in rows if row["kind"] == "verdict" and row.get("sky_zero_state") == "not measurable"):
         run.note(f"{row['filter']}: no empty sky to measure the absolute level on; see {row['product']}")
     for row in (row for row in rows if row["kind"] == "sky page"):
@@ -314,7 +320,7 @@ def _print_summary(run: Run, rows: list[dict[str, Any]], state: State) -> None:
     for row in (row for row in rows if row["product"].endswith("_cat.parquet")):
         run.note(f"{counted(round(row['sources']), 'source')} in {row['product']}")
     ledger, wall = run.ledger, time.perf_counter() - run.clock
-    run.note(f"products in {run.products}, this run's table {run.products}/summary.csv")
+    run.note(f"products in {run.products}, this run's table {run.products}/summary.csv, log {run.log}")
     run.note(f"{len(ledger.executed)} steps executed, {len(ledger.cached)} from cache, in {wall:.0f} s")
     for warning in _warnings(ledger):
         run.note(warning)
@@ -322,3 +328,21 @@ def _print_summary(run: Run, rows: list[dict[str, Any]], state: State) -> None:
         run.note(_failures(run))
     for record in ledger.causes:
         run.note(f"failed: {record.label}: {record.error}")
+
+
+def _mosaics(rows: list[dict[str, Any]]) -> Table:
+    """The mosaics and what is known of each, in 80 columns with whole names."""
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    table.add_column("mosaic", overflow="fold")
+    for heading in ("exp. [s]", "5σ [AB]"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("sky", no_wrap=True)
+    for row in (row for row in rows if row["kind"] == "i2d"):
+        depth = row.get("depth_5sigma_ab")
+        table.add_row(
+            row["product"].rsplit("/", 1)[-1],
+            f"{row['exposure_time_s']:.0f}",
+            "-" if depth is None else f"{depth:.2f}",
+            row.get("sky_verdict") or "-",
+        )
+    return table

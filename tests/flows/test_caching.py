@@ -16,6 +16,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.server]
 
 OF_THE_BAND = {
     f"Association: {BAND}",
+    f"Members: {BAND}",
     f"Sky: {BAND}",
     f"Mosaic: {BAND}",
     f"Depth: {BAND}",
@@ -23,6 +24,7 @@ OF_THE_BAND = {
     "Catalogue: full",
     "Publish: catalogue full",
     f"Preview: {BAND}",
+    *(f"Verdict on exposures: {BAND} {when}" for when in ("before", "after", "noise")),
     f"Verdict: {BAND}",
     f"Defects: {BAND}",
     f"Sky page: {BAND}",
@@ -65,11 +67,14 @@ def combination(small):
     observed = small.run()
     per_tile = tiles(observed, "Reference") | tiles(observed, "Combine")
     assert len(per_tile) >= 2
+    assert tiles(observed, "Verdict on tiles")
+    per_tile |= tiles(observed, "Verdict on tiles")
     per_frame = {label for step in ("Cells", "Drizzle", "Outliers") for label in every(small, step)}
     return OF_THE_BAND | per_tile | per_frame
 
 
 EQUAL_BYTES = {
+    f"Members: {BAND}",
     f"Verdict: {BAND}",
     f"Publish: {BAND} sky",
     f"Sky page: {BAND}",
@@ -77,12 +82,13 @@ EQUAL_BYTES = {
     "Publish: colour picture",
     "Publish: catalogue full",
 }
-"""Steps that stay as they are where neither flags nor any pixel of 8 bits change."""
+"""Steps that stay as they are where neither raw frames nor flags nor any pixel of 8 bits change, besides those that
+judge."""
 
 
 def but_picture(labels):
     """Leave out what equal bytes may spare."""
-    return labels - EQUAL_BYTES
+    return {label for label in labels - EQUAL_BYTES if not label.startswith("Verdict on ")}
 
 
 def restore(path, content):

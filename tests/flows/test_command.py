@@ -7,7 +7,7 @@ import sys
 import pytest
 
 import cosmosaic
-from flows.command import FLOWS
+from flows.command import FLOWS, OTHERS
 
 
 def run(*arguments, folder, **environment):
@@ -19,7 +19,7 @@ def run(*arguments, folder, **environment):
 def test_help_names_every_command(tmp_path):
     shown = run("--help", folder=tmp_path)
     assert shown.returncode == 0
-    assert all(f"  {name} " in shown.stdout for name in (*FLOWS, "summary"))
+    assert all(f"  {name} " in shown.stdout for name in FLOWS | OTHERS)
 
 
 def test_the_version_is_told(tmp_path):
@@ -47,6 +47,14 @@ def test_the_flows_own_files_tell_their_own_names(name, tmp_path, pytestconfig):
     command = [sys.executable, str(pytestconfig.rootpath / "flows" / f"{name}.py"), "--help"]
     shown = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert shown.stdout.startswith(f"usage: python flows/{name}.py ")
+
+
+def test_the_flow_starts_without_the_packages_that_its_child_processes_work_with(tmp_path, pytestconfig):
+    heavy = ("jwst", "stdatamodels", "gwcs", "photutils", "galsim", "numba", "matplotlib")
+    script = f"import sys, flows.mosaic\nprint([name for name in {heavy} if name in sys.modules])"
+    command = [sys.executable, "-c", script]
+    shown = subprocess.run(command, cwd=pytestconfig.rootpath, capture_output=True, text=True, check=True)
+    assert shown.stdout == "[]\n"
 
 
 @pytest.mark.parametrize("place", ["file", "below/file/prefect"])

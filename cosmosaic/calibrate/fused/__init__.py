@@ -1,0 +1,1 @@
+"""Stage 1 as compiled functions on arrays, equal to the jwst package's steps to the bit."""
