@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from astropy.io import fits
+from astropy.table import Table
 from astropy.time import Time
 from astropy.wcs import WCS
 from jwst import datamodels
@@ -18,6 +19,8 @@ from jwst.resample.resample import ResampleImage
 from real import real
 from stdatamodels.jwst.datamodels.dqflags import pixel
 
+from cosmosaic.catalog import CatalogFlag
+from cosmosaic.catalog.measure import make_psf, measure_sources
 from cosmosaic.dq import is_usable
 from cosmosaic.drizzle.exposure import ExposureError, read_exposure
 from cosmosaic.drizzle.units import FootprintError, drizzle_exposure
@@ -37,6 +40,7 @@ from cosmosaic.records import MosaicGrid
 from cosmosaic.simulate.plan import plan_frames
 from cosmosaic.simulate.survey import simulate_frame, survey_scene
 from cosmosaic.survey import (
+    CatalogSettings,
     DrizzleSettings,
     FilterPair,
     GridSettings,
@@ -414,3 +418,36 @@ def test_memory_bounds_tiles_and_workers() -> None:
     assert tight.processes < 8
     with pytest.raises(ValueError, match=r"memory_gb = 0\.1 is too little"):
         fit_memory(0.1, 8, full, ratio)
+
+
+def catalogue(paths: list[Path], levels: dict[str, float], window: MosaicGrid, folder: Path) -> Table:
+    mosaic, settings = make_mosaic(paths, levels, window, survey_of(), folder, Here())[0], CatalogSettings()
+    psf = make_psf(mosaic, None, settings.background_box_arcsec, 1.0, "F150W", "x", folder).files["psf"]
+    return Table.read(measure_sources({"F150W": mosaic}, {"F150W": psf}, settings, "x", folder).files["catalog"])
+
+
+def test_a_star_that_was_brighter_in_one_exposure_is_flagged(
+    frames: list[Path], levels: dict[str, float], window: MosaicGrid, tmp_path: Path
+) -> None:
+    for name in ("steady", "varied"):
+        (tmp_path / name).mkdir()
+    steady = catalogue(frames, levels, window, tmp_path / "steady")
+    wcs, (rows, columns) = read_exposure(frames[1]).wcs, fits.getdata(frames[1], "SCI").shape
+    for star in steady[np.argsort(steady["f150w_kron_flux"])[::-1]]:
+        column, row = (round(float(place)) for place in wcs.invert(star["ra"], star["dec"]))
+        if 10 < row < rows - 10 and 10 < column < columns - 10:
+            break
+    changed = [*frames[:1], tmp_path / frames[1].name, *frames[2:]]
+    with fits.open(frames[1], memmap=False) as hdus:
+        level = levels[exposure_name(frames[1].name)]
+        stamp = np.s_[row - 6 : row + 7, column - 6 : column + 7]
+        hdus["SCI"].data[stamp] = level + 10 * (hdus["SCI"].data[stamp] - level)
+        hdus.writeto(changed[1])
+    varied = catalogue(changed, levels, window, tmp_path / "varied")
+    near = np.hypot(varied["x"] - star["x"], varied["y"] - star["y"]) < 3
+    rejected = (varied["flags"] & CatalogFlag.REJECTED) > 0
+    assert not star["flags"] & CatalogFlag.REJECTED
+    assert near.sum() == 1
+    assert rejected[near].all()
+    assert rejected.sum() <= 1 + ((steady["flags"] & CatalogFlag.REJECTED) > 0).sum()
+    assert rejected.sum() < 0.2 * len(varied)
