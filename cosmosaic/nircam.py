@@ -14,6 +14,13 @@ BLOCKING_FILTERS = {
 }
 """Filters in the pupil wheel, and the one in the filter wheel that each is observed with."""
 
+FILTERS = (
+    "F070W", "F090W", "F115W", "F140M", "F150W", "F150W2", "F162M", "F164N", "F182M", "F187N", "F200W", "F210M",
+    "F212N", "F250M", "F277W", "F300M", "F322W2", "F323N", "F335M", "F356W", "F360M", "F405N", "F410M", "F430M",
+    "F444W", "F460M", "F466N", "F470N", "F480M",
+)  # fmt: skip
+"""All filters, by wavelength."""
+
 TELESCOPE_DIAMETER_M = 6.5
 DETECTOR_PIXELS = 2048
 """Side of a detector."""

@@ -42,6 +42,7 @@ COLUMNS = (
     "parameters_sha256",
     "cosmosaic_version",
     "jwst_version",
+    "calibration_version",
     "crds_context",
     "sky_median_mjy_sr",
     "sky_rms_mjy_sr",
@@ -59,6 +60,14 @@ COLUMNS = (
     "sky_growth_pct",
     "sky_moved_mjy_sr",
     "align_moved_mas",
+    "astrometry_exposure_mas",
+    "astrometry_roll_mas",
+    "astrometry_detector_mas",
+    "astrometry_module_mas",
+    "astrometry_filter_mas",
+    "astrometry_cell_mas",
+    "astrometry_absolute_mas",
+    "stars",
     "stage1_engine",
     "groups_without_search",
     "dark_left",
@@ -69,6 +78,8 @@ COLUMNS = (
     "outlier_pixels",
     "noise_factor",
     "depth_5sigma_ab",
+    "psf_fwhm_arcsec",
+    "psf_stars",
     "sources",
     "product",
     "sha256",
@@ -82,8 +93,9 @@ RUNNING, CRASHED, CANCELLED = "Running", "Crashed", "Cancelled"
 TEXT_COLUMNS = frozenset(
     {
         "run_id", "flow_run_id", "survey", "state", "error", "start", "end", "kind", "filter", "tile",
-        "frames_sha256", "parameters_sha256", "cosmosaic_version", "jwst_version", "crds_context", "product", "sha256",
-        "sky_verdict", "sky_step_state", "sky_zero_state", "frames_excluded", "stage1_engine",
+        "frames_sha256", "parameters_sha256", "cosmosaic_version", "jwst_version", "calibration_version",
+        "crds_context", "product", "sha256", "sky_verdict", "sky_step_state", "sky_zero_state", "frames_excluded",
+        "stage1_engine",
     }
 )  # fmt: skip
 
@@ -175,18 +187,50 @@ def main(arguments_given: list[str]) -> int:
     """Print the run table of a survey; return the exit code."""
     parser = argparse.ArgumentParser(prog="cosmosaic summary", description="Print a survey's run table.")
     parser.add_argument("url", help="the survey's products folder or URL, e.g. demo/products or s3://bucket/products")
-    parser.add_argument("--all", action="store_true", help="all columns instead of the most useful ones")
+    parser.add_argument("--products", action="store_true", help="the products of the last run as well")
+    parser.add_argument("--all", action="store_true", help="all columns of all products of all runs")
     arguments = parser.parse_args(arguments_given)
     table = read_runs(arguments.url)
     if table.empty:
         print(f"no runs are recorded under {arguments.url}", file=sys.stderr)
         return 1
-    shown = table if arguments.all else table[_SHORT].assign(product=table["product"].str.rsplit("/", n=1).str[-1])
-    print(shown.to_string(index=False, float_format=lambda value: f"{value:.6g}", na_rep="-"))
+    shown = [table] if arguments.all else [_runs(table)]
+    if arguments.products and not arguments.all:
+        shown.append(_products(table[table["run_id"] == table["run_id"].iloc[-1]]))
+    print("\n\n".join(_text(each) for each in shown))
     return 0
 
 
-_SHORT = [
-    "start", "state", "steps_executed", "steps_cached", "wall_s", "kind", "filter", "exposure_time_s",
-    "depth_5sigma_ab", "sources", "sky_verdict", "product", "size",
-]  # fmt: skip
+def _runs(table: pd.DataFrame) -> pd.DataFrame:
+    """A row per run, in 80 columns; steps are done, found in the cache, or failed."""
+    runs = table.groupby("run_id", sort=False)
+    first = runs.first()
+    return pd.DataFrame(
+        {
+            "start [UTC]": first["start"].str[:16].str.replace("T", " "),
+            "state": first["state"],
+            "mosaics": runs["kind"].apply(lambda kinds: int((kinds == "i2d").sum())),
+            "done": first["steps_executed"],
+            "found": first["steps_cached"],
+            "failed": first["steps_failed"],
+            "wall [s]": first["wall_s"].round(),
+            "CPU [s]": first["cpu_s"].round(),
+        }
+    )
+
+
+def _products(table: pd.DataFrame) -> pd.DataFrame:
+    """A row per product, with whole names; exposures are left out."""
+    shown = table[~table["kind"].isin(["cal", "crf"]) & table["product"].notna()]
+    return pd.DataFrame(
+        {
+            "product": shown["product"].str.rsplit("/", n=1).str[-1],
+            "size [MB]": (shown["size"] / 1e6).round(2),
+            "exp. [s]": shown["exposure_time_s"].round(),
+            "sky": shown["sky_verdict"],
+        }
+    )
+
+
+def _text(table: pd.DataFrame) -> str:
+    return table.to_string(index=False, float_format=lambda value: f"{value:.6g}", na_rep="-")

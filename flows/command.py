@@ -18,14 +18,18 @@ FLOWS = {
 }
 """Module of each flow, which has the flow's name, and a summary."""
 
-SUMMARY = ("summary", "print the run table of a survey")
-STEPS = ("steps", "list the steps of a run and their products")
+OTHERS = {
+    "check": ("tasks.check:main", "tell what a run would do and need, and what keeps it from being done"),
+    "init": ("cosmosaic.survey.template:main", "write a survey file with comments, to be filled in"),
+    "summary": ("cosmosaic.run_table:main", "print the run table of a survey"),
+    "steps": ("tasks.steps:main", "list the steps of a run and their products"),
+}
+"""Function of each command that is no flow, and a summary."""
 
 
 def usage() -> str:
     """Return the help text."""
-    commands = [*((name, what) for name, (_, what) in FLOWS.items()), SUMMARY, STEPS]
-    lines = [f"  {name:<12} {what}" for name, what in commands]
+    lines = [f"  {name:<12} {what}" for name, (_, what) in (FLOWS | OTHERS).items()]
     return "\n".join(
         [
             "usage: cosmosaic COMMAND [survey.toml] [--setting value ...]",
@@ -54,20 +58,14 @@ def run_command() -> int:
     if command == "--version":
         print(f"cosmosaic {cosmosaic.__version__}")
         return 0
-    if command == SUMMARY[0]:
-        from cosmosaic.run_table import main as print_summary
-
-        return print_summary(arguments)
-    if command == STEPS[0]:
-        from tasks.steps import step_table
-
-        print(step_table(), end="")
-        return 0
+    # Prefect reads this when it is imported.
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    if command in OTHERS:
+        module, function = OTHERS[command][0].split(":")
+        return getattr(import_module(module), function)(arguments)
     if command not in FLOWS:
         print(f"there is no command {command!r}\n{usage()}", file=sys.stderr)
         return 2
-    # Prefect reads this when it is imported.
-    os.environ.setdefault("DO_NOT_TRACK", "1")
     from tasks.runtime.command import main as run_flow
 
     module = FLOWS[command][0]

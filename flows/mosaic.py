@@ -11,12 +11,10 @@ from dataclasses import dataclass
 from prefect import flow
 from prefect.states import State
 
-from cosmosaic.artefacts.steps import subtract_wisps
-from cosmosaic.astrometry.steps import Aligned, align
-from cosmosaic.catalog.steps import MeasureSources
+from cosmosaic.astrometry.steps import Aligned, align_bands
+from cosmosaic.catalog.steps import MadePsf, submit_catalog, submit_depth
 from cosmosaic.cells.steps import SourceMask, bin_exposures, source_masks
 from cosmosaic.comparison.steps import sky_step
-from cosmosaic.exposures.band import Band
 from cosmosaic.exposures.steps import WriteAssociation
 from cosmosaic.exposures.windows import named_tiles, on_grid_of_image, survey_windows
 from cosmosaic.geometry.windows import WHOLE
@@ -47,6 +45,8 @@ class BandProducts:
     verdict: JudgedSky
     mosaics: dict[str, AssembledMosaic]
     """By window."""
+    psfs: dict[str, MadePsf]
+    """By window; only of windows that get a catalogue."""
     links: dict[str, str]
     """File names of the products by their labels on the page."""
 
@@ -63,19 +63,19 @@ def mosaic(survey: Survey = Survey()) -> State:  # noqa: B008
         masks = source_masks(found.exposures, run)
         windows = survey_windows(found.exposures, survey, tiles)
         bands = {
-            band.name: combine(band, windows[band.name], masks.get(band.name), run)
-            for band in calibrated_bands(found, run)
+            one.band.name: combine(one, windows[one.band.name], masks.get(one.band.name), run)
+            for one in align_bands(calibrated_bands(found, run), run)
         }
+        publish_network(bands, run)
         show_all_filters(bands, run)
         moved = {name: moves(name, made.aligned, made.sky, run) for name, made in bands.items()}
         return finish_run(run, found, moved)
 
 
-def combine(band: Band, windows: Windows, mask: SourceMask | None, run: Run) -> BandProducts:
-    """Submit all steps from the calibrated exposures of one filter to its products."""
+def combine(aligned: Aligned, windows: Windows, mask: SourceMask | None, run: Run) -> BandProducts:
+    """Submit all steps from the aligned exposures of one filter to its products."""
+    band = aligned.band
     association = run.submit(WriteAssociation(cals=band.cals, association=band.association), band.name)
-    cleaned, wisps = subtract_wisps(band, run)
-    aligned = align(band, cleaned, run)
     binned = bin_exposures(band, aligned.exposures, windows.whole, mask, run)
     sky = measure_sky(band, aligned.exposures, binned, mask, sky_step(run.survey.sky), run)
     given = BandInput(band, aligned.exposures, sky, windows, binned.grid)
@@ -83,10 +83,11 @@ def combine(band: Band, windows: Windows, mask: SourceMask | None, run: Run) -> 
     flagged = engine.flag_outliers()
     verdict = judge_sky(band, binned, flagged, sky, given.tiles_to_judge, run)
     mosaics = {window.tile: engine.assemble(window, verdict.verdict) for window in given.mosaics}
-    of_band: tuple[Outputs | None, ...] = (verdict, sky.measured, aligned.solution, *wisps)
-    links = names_of(band.association.product_name, verdict, sky.measured)
+    of_band: tuple[Outputs | None, ...] = (verdict, sky.measured, *aligned.products)
+    links, psfs = names_of(band.association.product_name, verdict, sky.measured), dict[str, MadePsf]()
     for window in given.mosaics:
         shown = (*measure(given, window, mosaics[window.tile], verdict, run), verdict)
+        psfs.update((window.tile, made) for made in shown if isinstance(made, MadePsf))
         columns = given.columns(window)
         run.publish(given.label(window), (mosaics[window.tile], *shown[:-1]), columns, shown)
         if window == windows.whole:
@@ -94,20 +95,25 @@ def combine(band: Band, windows: Windows, mask: SourceMask | None, run: Run) -> 
             run.publish(f"{band.name} sky", of_band, columns, shown)
             exposures: tuple[Outputs | File, ...] = (*band.cals.values(), *flagged.crfs.values(), association)
             run.publish(f"{band.name} exposures", exposures, columns, shown)
-    return BandProducts(aligned, sky, verdict, mosaics, links)
+    return BandProducts(aligned, sky, verdict, mosaics, psfs, links)
+
+
+def publish_network(bands: dict[str, BandProducts], run: Run) -> None:
+    """Publish the one solution that aligned the exposures of all filters, if it did, with their stars."""
+    aligned = [made.aligned for made in bands.values() if made.aligned.is_network]
+    if aligned:
+        run.publish("alignment", (aligned[0].solution, *(stars for one in aligned for stars in one.stars)))
 
 
 def measure(
     given: BandInput, window: MosaicGrid, mosaic: AssembledMosaic, verdict: JudgedSky, run: Run
 ) -> tuple[Outputs, ...]:
-    """Submit the products of one mosaic: catalogue, defects, pictures, its exposures."""
+    """Submit the products of one mosaic: depth and PSF, defects, pictures, its exposures."""
     stem, label, made = given.stem(window), given.label(window), list[Outputs]()
     # With named tiles the whole may be too large for memory.
     if window != given.windows.whole or not given.windows.tiles:
         if run.survey.drizzle.errors != "none":
-            # The longest step first, so that it does not run alone at the end.
-            step = MeasureSources(mosaic=mosaic.mosaic, settings=run.survey.catalog, band=given.band.name, stem=stem)
-            made.append(run.submit(step, label))
+            made += submit_depth(mosaic, given.band.name, stem, label, run)
         footprints = {name: given.band.footprints[name] for name in given.members(window)}
         defects = ListDefects(
             mosaic=mosaic.mosaic, verdict=verdict.verdict, window=window, footprints=footprints, stem=stem
@@ -119,24 +125,25 @@ def measure(
 
 
 def show_all_filters(bands: dict[str, BandProducts], run: Run) -> None:
-    """Submit the products of all filters together: the colour picture and the page on the sky."""
+    """Submit the products of all filters together: catalogues, the colour picture and the page on the sky."""
     if not bands:
         return
-    whole = by_window(bands)[WHOLE]
+    windows = by_window(bands)
+    for tile, mosaics in windows.items():
+        psfs = {band: made.psfs[tile] for band, made in bands.items() if tile in made.psfs}
+        if psfs:
+            run.publish(f"catalogue {tile}", [submit_catalog(mosaics, psfs, tile, run)], {"tile": tile})
+    whole = windows[WHOLE]
     picture = DrawColours(mosaics={band: made.mosaic for band, made in whole.items()}, stem=f"{run.survey.name}_colour")
     run.publish("colour picture", [run.submit(picture, ", ".join(whole))])
-    verdicts = {band: made.verdict for band, made in bands.items()}
-    links = {band: made.links for band, made in bands.items()}
+    verdicts, links = {name: made.verdict for name, made in bands.items()}, {n: made.links for n, made in bands.items()}
     run.publish("sky page", [write_page(verdicts, links, run)])
 
 
 def by_window(bands: dict[str, BandProducts]) -> dict[str, dict[str, AssembledMosaic]]:
     """Return the mosaics of each window by filter, for steps over all filters of a window."""
-    windows: dict[str, dict[str, AssembledMosaic]] = {}
-    for band, made in bands.items():
-        for window, mosaic in made.mosaics.items():
-            windows.setdefault(window, {})[band] = mosaic
-    return windows
+    tiles = dict.fromkeys(tile for made in bands.values() for tile in made.mosaics)
+    return {tile: {name: made.mosaics[tile] for name, made in bands.items() if tile in made.mosaics} for tile in tiles}
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The frames of a survey and the reference files they need."""
 
+from dataclasses import replace
 from typing import Any
 
 from prefect import task
@@ -8,7 +9,7 @@ from prefect.artifacts import create_table_artifact
 from cosmosaic.calibrate.references import ResolvedReferences
 from cosmosaic.calibrate.references import resolve_references as resolve
 from cosmosaic.exposures import search
-from cosmosaic.exposures.associations import missing_members, read_association, select_exposures
+from cosmosaic.exposures.associations import asked_exposures
 from cosmosaic.exposures.doubts import doubtful_settings
 from cosmosaic.exposures.exclusion import exclude
 from cosmosaic.exposures.regions import check_regions
@@ -36,7 +37,7 @@ ARTIFACT_COLUMNS = ["uri", "level", "detector", "filter", "exposure_time_s", "st
 def find_exposures(prefix: str, filters: tuple[str, ...], memo: str) -> FoundExposures:
     """List and describe the files under the raw prefix; never cached, since new files can arrive at any time."""
     found = search.find_exposures(prefix, filters, memo)
-    table = found_table(found.exposures, found.refused)[ARTIFACT_COLUMNS].astype(object)
+    table = found_table(found.exposures, found.refused, found.unasked)[ARTIFACT_COLUMNS].astype(object)
     rows: list[dict[str, Any]] = table.where(table.notna(), None).to_dict("records")  # type: ignore[assignment]
     create_table_artifact(rows, key="frames", description="Frames found, and frames refused")
     return found
@@ -56,12 +57,13 @@ def survey_exposures(run: Run, tiles: tuple[MosaicGrid, ...]) -> FoundExposures:
     asked = asked_exposures(excluded.found, run.survey.association)
     window = window_like(run.survey)
     reached = exposures_in_tiles(asked.exposures, tiles or ((window,) if window else ()))
-    found = FoundExposures(reached, asked.refused)
+    found = replace(asked, exposures=reached)
     run.name_after(found)
     left_out = len(asked.exposures) - len(found.exposures)
     if left_out:
         run.note(f"{counted(left_out, 'frame')} left out: they reach no {'tile' if tiles else 'pixel of grid.like'}")
-    run.note(f"{len(found.exposures)} frames, {len(found.refused)} refused")
+    others = f", {len(found.unasked)} of filters not asked for" if found.unasked else ""
+    run.note(f"{counted(len(found.exposures), 'exposure')}, {len(found.refused)} refused{others}")
     for refused in found.refused:
         run.note(f"refused {refused.uri}: {refused.reason}")
     for pattern in excluded.unused:
@@ -73,18 +75,3 @@ def survey_exposures(run: Run, tiles: tuple[MosaicGrid, ...]) -> FoundExposures:
         for warning in exposure.warnings:
             run.note(f"warning {exposure.name}: {warning}")
     return found
-
-
-def asked_exposures(found: FoundExposures, association: str | None) -> FoundExposures:
-    """Keep only the members of the user's association file; all frames if there is none.
-
-    Raises
-    ------
-    cosmosaic.exposures.associations.AssociationError
-        A member was not found, or the members are of several filters.
-    """
-    if association is None:
-        return found
-    asked = read_association(association)
-    missing = missing_members(found.exposures, found.refused, asked, association)
-    return FoundExposures(tuple(select_exposures(found.exposures, asked, association)), (*found.refused, *missing))

@@ -1,9 +1,9 @@
 """The Prefect task of each step: the declared step with its retry policy. `Run.submit` finds it in `TASKS`."""
 
 from cosmosaic.artefacts.steps import MaskRegions, MeasureWisps, SubtractWisp
-from cosmosaic.astrometry.steps import AlignExposure, SolveAlignment
+from cosmosaic.astrometry.steps import AlignExposure, FindStars, ShareAberration, SolveAlignment, SolveNetwork
 from cosmosaic.calibrate.steps import CalibrateRamp, CalibrateRate, VerifyRamp
-from cosmosaic.catalog.steps import MeasureSources
+from cosmosaic.catalog.steps import MakePsf, MeasureDepth, MeasureSources
 from cosmosaic.cells.steps import BinExposure, BinMaskedExposure
 from cosmosaic.comparison.steps import ChooseSky, CompareMethods
 from cosmosaic.drizzle.steps import DrizzleExposure, InspectExposure
@@ -14,11 +14,11 @@ from cosmosaic.preview.steps import DrawColours, DrawMosaic
 from cosmosaic.simulate.steps import SimulateFrame, SimulateReferences, SimulateTruth
 from cosmosaic.sky.steps import MeasureSky
 from cosmosaic.steps.publication import Publish, publish
-from cosmosaic.verdict.steps import JudgeSky, WritePage
+from cosmosaic.verdict.steps import GatherVerdict, JudgeExposures, JudgeTiles, WritePage
 from tasks.runtime.caching import TASKS, step_task
 from tasks.runtime.retries import COMPUTING, STORING
 
-__all__ = ["TASKS", "step_table"]
+__all__ = ["TASKS", "main", "step_table"]
 
 simulate_references = step_task(SimulateReferences, COMPUTING)
 simulate_truth = step_task(SimulateTruth, COMPUTING)
@@ -32,7 +32,10 @@ write_association = step_task(WriteAssociation, COMPUTING)
 list_members = step_task(ListMembers, COMPUTING)
 measure_wisps = step_task(MeasureWisps, COMPUTING)
 subtract_wisp = step_task(SubtractWisp, COMPUTING)
+share_aberration = step_task(ShareAberration, COMPUTING)
+find_stars = step_task(FindStars, COMPUTING)
 solve_alignment = step_task(SolveAlignment, COMPUTING)
+solve_network = step_task(SolveNetwork, COMPUTING)
 align_exposure = step_task(AlignExposure, COMPUTING)
 bin_exposure = step_task(BinExposure, COMPUTING)
 bin_masked_exposure = step_task(BinMaskedExposure, COMPUTING)
@@ -44,16 +47,26 @@ make_reference = step_task(MakeReference, COMPUTING)
 flag_exposure = step_task(FlagExposure, COMPUTING)
 keep_exposure = step_task(KeepExposure, COMPUTING)
 flag_with_jwst = step_task(FlagWithJwst, COMPUTING)
-judge_sky = step_task(JudgeSky, COMPUTING)
+judge_exposures = step_task(JudgeExposures, COMPUTING)
+judge_tiles = step_task(JudgeTiles, COMPUTING)
+gather_verdict = step_task(GatherVerdict, COMPUTING)
 combine_tile = step_task(CombineTile, COMPUTING)
 assemble_mosaic = step_task(AssembleMosaic, COMPUTING)
 drizzle_with_jwst = step_task(DrizzleWithJwst, COMPUTING)
 list_defects = step_task(ListDefects, COMPUTING)
+measure_depth = step_task(MeasureDepth, COMPUTING)
+make_psf = step_task(MakePsf, COMPUTING)
 measure_sources = step_task(MeasureSources, COMPUTING)
 draw_mosaic = step_task(DrawMosaic, COMPUTING)
 draw_colours = step_task(DrawColours, COMPUTING)
 write_page = step_task(WritePage, COMPUTING)
 publish_products = step_task(Publish, STORING, perform=lambda step, work: publish(step, work.workers.scratch))
+
+
+def main(arguments: list[str]) -> int:
+    """Print all steps; return the exit code."""
+    print(step_table(), end="")
+    return 0
 
 
 def step_table() -> str:

@@ -364,7 +364,9 @@ def test_only_the_filters_asked_for_take_part_and_the_pupil_decides(tmp_path: Pa
     narrow, wide = (find_exposures(str(tmp_path), [name]) for name in ("F470N", "F444W"))
     assert [exposure.band for exposure in narrow.exposures] == ["F470N"]
     assert [exposure.band for exposure in wide.exposures] == ["F444W"]
-    assert "F470N" in wide.refused[0].reason
+    assert wide.refused == ()
+    assert "F470N" in wide.unasked[0].reason
+    assert list(found_table(wide.exposures, wide.refused, wide.unasked)["status"]) == ["not asked for", "accepted"]
 
 
 def test_files_at_any_depth_are_found(tmp_path: Path) -> None:

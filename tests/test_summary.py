@@ -78,10 +78,21 @@ def test_unknown_column_is_refused(tmp_path):
 
 
 def test_module_prints_the_table(tmp_path):
-    write_run([row("1", state="Completed", filter="F115W")], str(tmp_path), "1")
+    name = "my-survey_f115w_30mas_full_i2d.fits"
+    made = row("1", state="Failed in part", filter="F115W", product=f"/a/{name}", size=123e6, wall_s=123456.7)
+    write_run([made, made | {"kind": "catalogue"}], str(tmp_path), "1")
     command = [sys.executable, "-m", "cosmosaic", "summary"]
     shown = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True, check=True).stdout
-    assert "F115W" in shown
-    assert "Completed" in shown
+    (line,) = [line for line in shown.splitlines() if "Failed in part" in line]
+    assert line.split()[:2] == ["2022-08-01", "00:00"]
+    assert "123457" in line
+    assert name not in shown
+    products = subprocess.run(
+        [*command, str(tmp_path), "--products"], capture_output=True, text=True, check=True
+    ).stdout
+    assert products.count(name) == 2
+    assert max(len(line) for line in products.splitlines()) <= 80
+    everything = subprocess.run([*command, str(tmp_path), "--all"], capture_output=True, text=True, check=True).stdout
+    assert f"/a/{name}" in everything
     empty = subprocess.run([*command, str(tmp_path / "no")], capture_output=True, text=True, check=False)
     assert (empty.returncode, "no runs are recorded" in empty.stderr) == (1, True)

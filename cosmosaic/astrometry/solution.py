@@ -19,6 +19,8 @@ from cosmosaic.survey import AlignSettings
 
 CORRECTION_SUFFIX = "_correction.json"
 """Ending of the files with the correction of an exposure."""
+JUDGED = ("exposure", "roll", "detector", "module", "filter", "cell", "absolute")
+"""What the verdict judges."""
 SHIFTS = ("shift_x", "shift_y")
 MATRIX = ("matrix_xx", "matrix_xy", "matrix_yx", "matrix_yy")
 

@@ -1,14 +1,16 @@
 """Astrometry of the exposures of one filter, as steps."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
-from cosmosaic.astrometry.solution import Alignment, AlignRequest, keeping, needed_exposures, read_alignment
+from cosmosaic.artefacts.steps import MeasuredWisps, subtract_wisps
+from cosmosaic.astrometry.solution import JUDGED, Alignment, AlignRequest, keeping, needed_exposures, read_alignment
 from cosmosaic.exposures.band import Band, Exposures
 from cosmosaic.exposures.files import Cal
 from cosmosaic.nircam import star_fwhm_pixels
 from cosmosaic.solved import published
-from cosmosaic.steps.declaration import Job, Outputs, Step
+from cosmosaic.steps.declaration import Job, Outputs, Step, surviving
 from cosmosaic.steps.files import File, Many
 from cosmosaic.storage import store
 from cosmosaic.survey import Survey
@@ -16,6 +18,18 @@ from cosmosaic.survey import Survey
 
 class AlignmentTable(File, suffix="_align.ecsv", kind="alignment"):
     """The correction of each exposure's WCS."""
+
+
+class StarTable(File, suffix="_stars.ecsv", kind="stars", folder="exposures"):
+    """The isolated stars of one exposure."""
+
+
+class AstrometryTable(File, suffix="_astrometry.ecsv", kind="astrometry"):
+    """How well exposures, detectors, modules and filters agree, before and after."""
+
+
+class FluxScaleTable(File, suffix="_fluxscale.ecsv", kind="flux scale"):
+    """How much fainter the same stars are on each detector."""
 
 
 class WcsCorrection(File, suffix="_correction.json"):
@@ -51,8 +65,8 @@ class SolveAlignment(Step[SolvedAlignment]):
 
     @classmethod
     def is_asked_for(cls, survey: Survey) -> bool:
-        """Tell whether exposures are to be aligned."""
-        return survey.align.enabled
+        """Tell whether tweakreg is to align exposures."""
+        return survey.align.enabled and survey.align.method == "tweakreg"
 
 
 @dataclass(frozen=True)
@@ -80,24 +94,174 @@ class AlignExposure(Step[CorrectedExposure]):
         return survey.align.enabled
 
 
+@dataclass(frozen=True, kw_only=True)
+class ShareAberration(Step[CorrectedExposure]):
+    """Correct velocity aberration about the point that all detectors of an exposure share."""
+
+    title = "Aberration"
+    version = 1
+    function = "cosmosaic.astrometry.aberration:share_aberration"
+    per = "exposure"
+
+    exposure: Cal
+
+    @classmethod
+    def is_asked_for(cls, survey: Survey) -> bool:
+        """Tell whether it is to be corrected."""
+        return survey.align.aberration
+
+
+@dataclass(frozen=True)
+class FoundStars(Outputs):
+    """The stars of one exposure."""
+
+    stars: StarTable
+
+
+@dataclass(frozen=True, kw_only=True)
+class FindStars(Step[FoundStars]):
+    """Find the stars of one exposure."""
+
+    title = "Stars"
+    version = 1
+    function = "cosmosaic.astrometry.detection:find_exposure_stars"
+    per = "exposure"
+    columns: ClassVar = {"stars": "stars"}
+
+    exposure: Cal
+    snr: float
+
+    @classmethod
+    def is_asked_for(cls, survey: Survey) -> bool:
+        """Tell whether stars are to align exposures."""
+        return survey.align.enabled and survey.align.method == "network"
+
+
+@dataclass(frozen=True)
+class SolvedNetwork(SolvedAlignment):
+    """The corrections of all filters, and how well stars agree before and after."""
+
+    verdict: AstrometryTable
+    fluxes: FluxScaleTable
+
+
+@dataclass(frozen=True, kw_only=True)
+class SolveNetwork(Step[SolvedNetwork]):
+    """Find where the exposures of all filters point and where the detectors stand, from the stars that they share."""
+
+    title = "Network"
+    version = 1
+    function = "cosmosaic.astrometry.survey:solve_survey"
+    per = "survey"
+    columns: ClassVar = {f"{kind}_mas": f"astrometry_{kind}_mas" for kind in JUDGED}
+
+    stars: Mapping[str, StarTable] = surviving()
+    catalogue: StarCatalogue | None
+    request: AlignRequest
+    stem: str
+
+    @classmethod
+    def is_asked_for(cls, survey: Survey) -> bool:
+        """Tell whether one network is to align the exposures."""
+        return survey.align.enabled and survey.align.method == "network"
+
+
 @dataclass(frozen=True)
 class Aligned:
     """The exposures of one filter, aligned if asked for."""
 
+    band: Band
     exposures: Exposures
+    wisps: tuple[MeasuredWisps, ...]
+    stars: tuple[FoundStars, ...] = ()
     solution: SolvedAlignment | None = None
     """None if no alignment is asked for."""
     earlier: Alignment | None = None
     """The alignment that an earlier run published."""
 
+    @property
+    def is_network(self) -> bool:
+        """Whether the solution is that of all filters."""
+        return bool(self.stars)
 
-def align(band: Band, cleaned: Exposures, job: Job) -> Aligned:
-    """Submit the alignment of the cleaned exposures of one filter, if it is asked for.
+    @property
+    def products(self) -> tuple[Outputs | None, ...]:
+        """The outputs that belong to this filter alone."""
+        return (None if self.is_network else self.solution, *self.wisps)
 
-    An exposure is identified by its calibrated file: subtracting a wisp does not move stars.
+
+def align_bands(bands: Iterable[Band], job: Job) -> Iterator[Aligned]:
+    """Submit the alignment of all exposures, if it is asked for, and yield each filter.
+
+    An exposure is identified by its calibrated file: subtracting a wisp does not move stars. Filters are yielded as
+    they come, unless one network aligns them all.
     """
+    cleaned = (_cleaned(band, job) for band in bands)
     if not job.survey.align.enabled:
-        return Aligned(cleaned)
+        yield from cleaned
+    elif job.survey.align.method == "network":
+        yield from _by_network(list(cleaned), job)
+    else:
+        for one in cleaned:
+            yield _by_tweakreg(one, job)
+
+
+def _cleaned(band: Band, job: Job) -> Aligned:
+    """Submit what comes before stars are asked: wisps are taken out, and aberration."""
+    exposures, wisps = subtract_wisps(band, job)
+    if job.survey.align.aberration:
+        exposures = {name: job.submit(ShareAberration(exposure=cal), name).cal for name, cal in exposures.items()}
+    return Aligned(band, exposures, wisps)
+
+
+def _by_network(bands: list[Aligned], job: Job) -> list[Aligned]:
+    """Submit one solution for the exposures of all filters."""
+    if not bands:
+        return bands
+    snr = job.survey.align.snr_threshold
+    found = {
+        name: job.submit(FindStars(exposure=cal, snr=snr), name) for one in bands for name, cal in one.exposures.items()
+    }
+    catalogue = _own_catalogue(job)
+    stem = f"{job.survey.name}_align"
+    earlier = published(store.join(job.products, f"{stem}.ecsv"), read_alignment, job.note)
+    request = AlignRequest(
+        settings=job.survey.align,
+        fwhm_pixels=0.0,
+        exposures={name: one.band.cals[name].stored.sha256 for one in bands for name in one.band.members},
+        catalog=catalogue.stored.sha256 if catalogue else "",
+        missing=tuple(sorted(name for one in bands for name in one.band.missing)),
+    )
+    step = SolveNetwork(
+        stars={name: one.stars for name, one in found.items()},
+        catalogue=catalogue,
+        request=keeping(request, None if job.survey.resolve else earlier),
+        stem=stem,
+    )
+    solution = job.submit(step, ", ".join(one.band.name for one in bands))
+    return [
+        replace(
+            one,
+            exposures=_corrected(one.exposures, solution, job),
+            stars=tuple(found[name] for name in one.exposures),
+            solution=solution,
+            earlier=earlier,
+        )
+        for one in bands
+    ]
+
+
+def _corrected(exposures: Exposures, solution: SolvedAlignment, job: Job) -> Exposures:
+    """Submit the correction of each exposure."""
+    return {
+        name: job.submit(AlignExposure(exposure=exposure, correction=solution.corrections[name]), name).cal
+        for name, exposure in exposures.items()
+    }
+
+
+def _by_tweakreg(one: Aligned, job: Job) -> Aligned:
+    """Submit the alignment of the exposures of one filter."""
+    band, cleaned = one.band, one.exposures
     catalogue = _own_catalogue(job)
     stem = band.stem("align")
     earlier = published(store.join(job.products, f"{stem}.ecsv"), read_alignment, job.note)
@@ -117,11 +281,7 @@ def align(band: Band, cleaned: Exposures, job: Job) -> Aligned:
         stem=stem,
     )
     solution = job.submit(step, band.name)
-    aligned = {
-        name: job.submit(AlignExposure(exposure=exposure, correction=solution.corrections[name]), name).cal
-        for name, exposure in cleaned.items()
-    }
-    return Aligned(aligned, solution, earlier)
+    return replace(one, exposures=_corrected(cleaned, solution, job), solution=solution, earlier=earlier)
 
 
 def _own_catalogue(job: Job) -> StarCatalogue | None:

@@ -38,6 +38,11 @@ def correct_exposure(model: Any, found: Correction) -> None:
     if found == NO_CORRECTION:
         return
     model.meta.wcs = corrected(JWSTWCSCorrector(model.meta.wcs, model.meta.wcsinfo.instance), found).wcs
+    update_headers(model)
+
+
+def update_headers(model: Any) -> None:
+    """Write S_REGION and the SIP approximation of an exposure's WCS anew."""
     update_s_region_imaging(model)
     try:
         update_fits_wcsinfo(model)

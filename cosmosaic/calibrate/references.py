@@ -97,18 +97,73 @@ def resolve_references(asked: tuple[Exposure, ...], folder: Path) -> ResolvedRef
     return ResolvedReferences(found=found, missing=missing)
 
 
+class NamedReferences(Record):
+    """The reference files that CRDS names for some exposures."""
+
+    context: str
+    local: tuple[str, ...]
+    """Names of those that are on this machine."""
+    absent: tuple[str, ...]
+    """Names of those that would be fetched from the CRDS server."""
+    missing: tuple[str, ...]
+    """Why CRDS has none, for exposures for which it has none."""
+
+
+def name_references(asked: tuple[Exposure, ...], folder: Path) -> NamedReferences:
+    """Ask CRDS which reference files it would use, without fetching any (in a child process).
+
+    Parameters
+    ----------
+    asked
+        Exposures at the levels ``uncal`` or ``rate``; one of each detector and filter is enough.
+    folder
+        Scratch folder of this call, not used.
+
+    Raises
+    ------
+    SystemExit
+        CRDS has neither a cache nor a server.
+    """
+    import crds
+    from crds.core.exceptions import CrdsError
+
+    names, missing = set[str](), []
+    for exposure in asked:
+        try:
+            found = crds.getrecommendations(
+                _crds_parameters(exposure.object.uri), reftypes=_kinds_of(exposure), observatory="jwst"
+            )
+        except CrdsError as error:
+            missing.append(_no_references(exposure, error))
+        else:
+            names |= {name for name in found.values() if NOT_APPLICABLE not in name}
+    local = {name for name in names if Path(crds.locate_file(name, "jwst")).is_file()}
+    context = os.environ.get("CRDS_CONTEXT") or str(crds.get_default_context("jwst"))
+    return NamedReferences(
+        context=context, local=tuple(sorted(local)), absent=tuple(sorted(names - local)), missing=tuple(missing)
+    )
+
+
+def _kinds_of(exposure: Exposure) -> list[str]:
+    return sorted({*STAGE1_KINDS, *STAGE2_KINDS} if exposure.level == "uncal" else STAGE2_KINDS)
+
+
+def _no_references(exposure: Exposure, error: Exception) -> str:
+    return (
+        f"CRDS has no reference files for {exposure.object.uri} ({exposure.detector} {exposure.filter} "
+        f"{exposure.subarray}) in context {os.environ.get('CRDS_CONTEXT', 'of the server')}: {error}"
+    )
+
+
 def _references_of(exposure: Exposure) -> tuple[Reference, ...]:
     import crds
     from crds.core.exceptions import CrdsError
 
-    kinds = sorted({*STAGE1_KINDS, *STAGE2_KINDS} if exposure.level == "uncal" else STAGE2_KINDS)
+    parameters = _crds_parameters(exposure.object.uri)
     try:
-        found = crds.getreferences(_crds_parameters(exposure.object.uri), reftypes=kinds, observatory="jwst")
+        found = crds.getreferences(parameters, reftypes=_kinds_of(exposure), observatory="jwst")
     except CrdsError as error:
-        raise NoReferenceError(
-            f"CRDS has no reference files for {exposure.object.uri} ({exposure.detector} {exposure.filter} "
-            f"{exposure.subarray}) in context {os.environ.get('CRDS_CONTEXT', 'of the server')}: {error}"
-        ) from error
+        raise NoReferenceError(_no_references(exposure, error)) from error
     usable = {kind: path for kind, path in found.items() if NOT_APPLICABLE not in path}
     for kind, path in usable.items():
         _check(Path(path), kind, exposure)

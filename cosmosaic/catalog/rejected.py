@@ -8,9 +8,9 @@ CORE = 0.5
 """Pixels brighter than this fraction of the peak are the core."""
 LEAST_LOSS = 0.3
 """Exposures, weighted by the light that is missing; a bad pixel beside the peak takes less."""
-AROUND_PIXELS = 12
+AROUND_PIXELS = 4
 AROUND_PERCENTILE = 20.0
-"""Of the weight around a source: that of the shallower side where the source lies on the edge of an exposure."""
+"""Of the weight in a rim around a source: that of the shallower side where it lies on the edge of an exposure."""
 FEWEST_AROUND = 20
 
 Floats = NDArray[np.floating]
@@ -42,7 +42,7 @@ def rejected_labels(segments: NDArray[np.integer], sci: Floats, wht: Floats, exp
 def _lost(segments: NDArray[np.integer], label: int, sci: Floats, wht: Floats, exposures: Floats) -> float:
     """Number of exposures that a core lacks."""
     own = (segments == label) & np.isfinite(sci)
-    around = (segments == 0) & (wht > 0)
+    around = ndimage.binary_dilation(segments == label, iterations=AROUND_PIXELS) & (segments == 0) & (wht > 0)
     if not own.any() or np.count_nonzero(around) < FEWEST_AROUND:
         return 0.0
     core = own & (sci > CORE * sci[own].max())

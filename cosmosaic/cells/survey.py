@@ -152,8 +152,13 @@ def gather(exposures: Sequence[CellExposure], grid: Lattice) -> CellSurvey:
     low = np.min([exposure.origin for exposure in exposures], axis=0)
     high = np.max([np.add(exposure.origin, exposure.mean.shape) for exposure in exposures], axis=0)
     rows, columns = map(int, high - low)
-    window = window_of(grid, Box(int(low[1]), int(low[0]), columns, rows), WHOLE)
-    moved = (replace(each, origin=(each.origin[0] - int(low[0]), each.origin[1] - int(low[1]))) for each in exposures)
+    return placed(exposures, window_of(grid, Box(int(low[1]), int(low[0]), columns, rows), WHOLE))
+
+
+def placed(exposures: Sequence[CellExposure], window: MosaicGrid) -> CellSurvey:
+    """Put exposures whose origins are cells of an endless lattice into a window that holds them all."""
+    box = box_of(window)
+    moved = (replace(each, origin=(each.origin[0] - box.y, each.origin[1] - box.x)) for each in exposures)
     return CellSurvey(window, tuple(moved))
 
 

@@ -7,8 +7,8 @@ import numpy as np
 from jwst import datamodels
 
 from cosmosaic.cells.binning import bin_exposure, bin_pixels, source_pixels, usable_pixels
-from cosmosaic.cells.survey import FEWEST_FOR_LEVEL, CellExposure, CellSurvey, gather
-from cosmosaic.records import Lattice
+from cosmosaic.cells.survey import FEWEST_FOR_LEVEL, CellExposure, CellSurvey, gather, placed
+from cosmosaic.records import Lattice, MosaicGrid
 from cosmosaic.steps.result import Made
 
 
@@ -85,7 +85,16 @@ def write_cells(exposure: CellExposure, path: Path) -> Path:
 
 def read_cells(paths: Sequence[Path], grid: Lattice) -> CellSurvey:
     """Read exposures that `bin_one_exposure` brought onto a lattice, in the order of their names."""
-    return gather([_read(path) for path in sorted(paths, key=lambda path: path.name)], grid)
+    return gather(_exposures(paths), grid)
+
+
+def read_cells_in(paths: Sequence[Path], window: MosaicGrid) -> CellSurvey:
+    """Read some of the exposures that a window of the lattice holds, in the order of their names."""
+    return placed(_exposures(paths), window)
+
+
+def _exposures(paths: Sequence[Path]) -> list[CellExposure]:
+    return [_read(path) for path in sorted(paths, key=lambda path: path.name)]
 
 
 def _read(path: Path) -> CellExposure:

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import get_args
 
+from astropy.table import QTable
+
 from cosmosaic.cells.files import Cells
 from cosmosaic.cells.steps import bin_exposures
 from cosmosaic.exposures.band import Band, Exposures
@@ -73,6 +75,11 @@ class ChooseSky(MeasureSky):
 def sky_step(settings: SkySettings) -> type[MeasureSky]:
     """Return the step that measures the sky by the method that the settings ask for."""
     return ChooseSky if settings.method == "auto" else MeasureSky
+
+
+def best_method(table: str) -> str:
+    """Return the method that a comparison's table ranks first."""
+    return str(QTable.read(table.splitlines(), format="ascii.ecsv")["method"][0])
 
 
 def compare_methods(band: Band, cleaned: Exposures, grid: MosaicGrid, job: Job) -> ComparedMethods:

@@ -3,9 +3,11 @@
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from cosmosaic.exposures.keywords import NAME_PATTERN
+from cosmosaic.exposures.search import FoundExposures
 from cosmosaic.nircam import wheels_of
 from cosmosaic.records import Association, Exposure, Record, RefusedFile
 from cosmosaic.steps.result import Made
@@ -160,6 +162,22 @@ def select_exposures(exposures: Iterable[Exposure], asked: AssociationFile, uri:
         )
     check_same_band([by_name[name] for name in chosen])
     return [by_name[name] for name in chosen]
+
+
+def asked_exposures(found: FoundExposures, association: str | None) -> FoundExposures:
+    """Keep only the members of the user's association file; all frames if there is none.
+
+    Raises
+    ------
+    AssociationError
+        A member was not found, or the members are of several filters.
+    """
+    if association is None:
+        return found
+    asked = read_association(association)
+    missing = missing_members(found.exposures, (*found.refused, *found.unasked), asked, association)
+    chosen = tuple(select_exposures(found.exposures, asked, association))
+    return replace(found, exposures=chosen, refused=(*found.refused, *missing))
 
 
 def missing_members(

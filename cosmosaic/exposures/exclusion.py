@@ -1,6 +1,7 @@
 """Exposures that the user leaves out by name, each with a reason."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from fnmatch import fnmatch
 from typing import NamedTuple
 
@@ -44,7 +45,7 @@ def exclude(found: FoundExposures, patterns: Mapping[str, str]) -> Excluded:
     )
     unused = tuple(pattern for pattern in patterns if pattern not in matches.values())
     reasons = {name: patterns[pattern] for name, pattern in matches.items()}
-    return Excluded(FoundExposures(kept, (*found.refused, *refused)), reasons, unused)
+    return Excluded(replace(found, exposures=kept, refused=(*found.refused, *refused)), reasons, unused)
 
 
 def is_named(exposure: Exposure, pattern: str) -> bool:

@@ -6,15 +6,15 @@ The sha256 of a frame that takes part comes from the store, which keeps it or re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from cosmosaic.exposures.exposure import LEVELS, describe
-from cosmosaic.exposures.headers import RefusalError
+from cosmosaic.exposures.exposure import LEVELS
+from cosmosaic.exposures.remembered import describe_once
 from cosmosaic.geometry.grid import footprint_centre, median_direction, separations_deg
 from cosmosaic.records import Exposure, RefusedFile
-from cosmosaic.storage.store import ListedObject, checksum, list_objects
+from cosmosaic.storage.store import checksum, list_objects
 
 FITS_NAMES = "*.[fF][iI][tT]*"
 """Files that are FITS by name, also those that are refused for it (compressed, in capitals)."""
@@ -27,10 +27,12 @@ SHOWN_REASONS = 5
 
 @dataclass(frozen=True)
 class FoundExposures:
-    """The frames of a survey and the files that cannot take part, both sorted by URI."""
+    """The frames of a survey, the files that cannot take part, and those of other filters, all sorted by URI."""
 
     exposures: tuple[Exposure, ...]
     refused: tuple[RefusedFile, ...]
+    unasked: tuple[RefusedFile, ...] = ()
+    """Frames of filters that were not asked for."""
 
 
 def find_exposures(prefix: str, filters: Sequence[str] = (), memo: str = "") -> FoundExposures:
@@ -51,7 +53,8 @@ def find_exposures(prefix: str, filters: Sequence[str] = (), memo: str = "") -> 
         Filters to work on, by the element that limits the band: a frame with F470N in the pupil wheel
         is F470N, whatever the filter wheel holds. Empty for all.
     memo
-        Prefix under which the checksums of the frames are remembered, see `cosmosaic.storage.store.checksum`.
+        Prefix under which descriptions and checksums of the frames are remembered, see
+        `cosmosaic.exposures.remembered` and `cosmosaic.storage.store.checksum`.
 
     Raises
     ------
@@ -62,35 +65,47 @@ def find_exposures(prefix: str, filters: Sequence[str] = (), memo: str = "") -> 
     OSError
         The store cannot be read.
     """
+    found = choose_exposures(prefix, filters, memo)
+    with ThreadPoolExecutor(READING_THREADS) as pool:
+        exposures = tuple(pool.map(lambda exposure: _with_checksum(exposure, memo), found.exposures))
+    return replace(found, exposures=exposures)
+
+
+def choose_exposures(prefix: str, filters: Sequence[str] = (), memo: str = "") -> FoundExposures:
+    """Find the exposures as `find_exposures` does, from headers alone: without the sha256 of those that take part."""
+    require_files(prefix)
     listed = list(list_objects(prefix, FITS_NAMES))
-    if not listed:
+    with ThreadPoolExecutor(READING_THREADS) as pool:
+        described = list(pool.map(lambda one: describe_once(one, memo), listed))
+    refused = [entry for entry in described if isinstance(entry, RefusedFile)]
+    exposures = [entry for entry in described if isinstance(entry, Exposure)]
+    exposures, repeated = _once_each(exposures, memo)
+    _check_filters(exposures, filters, prefix)
+    exposures, unasked = _of_filters(exposures, filters)
+    exposures, far = _near_the_others(exposures)
+    refused += repeated + far
+    if not exposures:
+        raise ValueError(_nothing_left(prefix, refused))
+    return FoundExposures(
+        exposures=tuple(sorted(_with_version_warnings(exposures), key=lambda exposure: exposure.object.uri)),
+        refused=tuple(sorted(refused, key=lambda entry: entry.uri)),
+        unasked=tuple(sorted(unasked, key=lambda entry: entry.uri)),
+    )
+
+
+def require_files(prefix: str) -> None:
+    """Check that there is a FITS file under a prefix.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is none.
+    """
+    if next(iter(list_objects(prefix, FITS_NAMES)), None) is None:
         raise FileNotFoundError(
             f"looked for raw frames (*_uncal.fits, *_rate.fits, *_cal.fits) at any depth under {prefix} and found "
             f"no FITS file; check raw (and the store's credentials, where it is on S3)"
         )
-    with ThreadPoolExecutor(READING_THREADS) as pool:
-        described = list(pool.map(_frame_or_refusal, listed))
-        refused = [entry for entry in described if isinstance(entry, RefusedFile)]
-        exposures = [entry for entry in described if isinstance(entry, Exposure)]
-        exposures, repeated = _once_each(exposures, memo)
-        _check_filters(exposures, filters, prefix)
-        exposures, unwanted = _of_filters(exposures, filters)
-        exposures, far = _near_the_others(exposures)
-        refused += repeated + unwanted + far
-        if not exposures:
-            raise ValueError(_nothing_left(prefix, refused))
-        exposures = list(pool.map(lambda exposure: _with_checksum(exposure, memo), exposures))
-    return FoundExposures(
-        exposures=tuple(sorted(_with_version_warnings(exposures), key=lambda exposure: exposure.object.uri)),
-        refused=tuple(sorted(refused, key=lambda entry: entry.uri)),
-    )
-
-
-def _frame_or_refusal(listed: ListedObject) -> Exposure | RefusedFile:
-    try:
-        return describe(listed)
-    except RefusalError as error:
-        return RefusedFile(uri=listed.uri, reason=error.reason)
 
 
 def _check_filters(exposures: Sequence[Exposure], filters: Sequence[str], prefix: str) -> None:

@@ -30,13 +30,16 @@ TABLE_COLUMNS = {
 }
 
 
-def found_table(exposures: Iterable[Exposure], refused: Iterable[RefusedFile]) -> pd.DataFrame:
+def found_table(
+    exposures: Iterable[Exposure], refused: Iterable[RefusedFile], unasked: Iterable[RefusedFile] = ()
+) -> pd.DataFrame:
     """Tabulate all files under the raw prefix, one row each, sorted by URI.
 
     ``ra`` and ``dec`` are the middle of the footprint in degrees, ICRS. What is not known of a refused file is missing.
     """
     rows = [_accepted_row(exposure) for exposure in exposures]
     rows += [{"uri": entry.uri, "status": "refused", "reason": entry.reason} for entry in refused]
+    rows += [{"uri": entry.uri, "status": "not asked for", "reason": entry.reason} for entry in unasked]
     table = pd.DataFrame(rows, columns=list(TABLE_COLUMNS)).astype(TABLE_COLUMNS)
     return table.sort_values("uri", ignore_index=True)
 

@@ -20,6 +20,7 @@ from cosmosaic.records import Lattice, MosaicGrid
 from cosmosaic.survey import GridSettings
 
 DEFAULT_TILE_PIXELS = 1024
+TILES_TOGETHER = 4
 TILE_COLUMNS = ("name", "crpix_x", "crpix_y", "nx", "ny")
 TILE_SIZES = ("nx", "ny")
 """Columns of a user's table of tiles, and those of them that are sizes."""
@@ -162,6 +163,16 @@ def touched_tiles(
         return tuple(tile for tile in found if overlaps(tile, footprint))
 
     return {name: touched(footprint) for name, footprint in footprints.items()}
+
+
+def neighbouring(tiles: Sequence[MosaicGrid]) -> tuple[tuple[MosaicGrid, ...], ...]:
+    """Sort tiles into squares of `TILES_TOGETHER` by as many of the largest one, each in the order of the tiles."""
+    side = TILES_TOGETHER * max((max(tile.shape) for tile in tiles), default=1)
+    squares: dict[tuple[int, int], list[MosaicGrid]] = {}
+    for tile in tiles:
+        box = box_of(tile)
+        squares.setdefault((box.x // side, box.y // side), []).append(tile)
+    return tuple(map(tuple, squares.values()))
 
 
 def read_tiles(text: str, source: str, settings: GridSettings) -> tuple[MosaicGrid, ...]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import psutil
 
-from cosmosaic.storage.scratch import require_space, scratch_root
+from cosmosaic.storage.scratch import require_space, scratch_place
 
 EXPOSURE_GB = 3.0
 """Memory that one full-frame exposure needs at its peak: 1.9 GB in Stage 1 with 6 groups, 2.8 GB with 10."""
@@ -60,4 +60,4 @@ def check_resources(plan: WorkerPlan) -> None:
             f"resources.memory_gb is {plan.memory_gb:.1f} GB and this machine has {total:.1f} GB: "
             f"{plan.memory_gb - total:.1f} GB are missing; lower resources.memory_gb"
         )
-    require_space(scratch_root(plan.scratch), plan.processes * SCRATCH_GB * 1e9, f"{plan.processes} child processes")
+    require_space(scratch_place(plan.scratch), plan.processes * SCRATCH_GB * 1e9, f"{plan.processes} child processes")

@@ -13,10 +13,11 @@ import numpy as np
 from numpy.polynomial import polynomial
 from numpy.typing import ArrayLike, NDArray
 
+from cosmosaic.geometry.attitude import attitude_matrix, rotation
+from cosmosaic.geometry.siaf import aperture_name, nircam_apertures
 from cosmosaic.nircam import DETECTOR_PIXELS
 from cosmosaic.simulate.instrument import Window
 from cosmosaic.simulate.plan import PlannedFrame
-from cosmosaic.simulate.siaf import aperture_name, nircam_apertures
 
 Floats = NDArray[np.floating]
 
@@ -91,27 +92,6 @@ def frame_shape(frame: PlannedFrame) -> tuple[int, int]:
     return window.ny, window.nx
 
 
-def attitude_matrix(v2: float, v3: float, ra: float, dec: float, roll: float) -> Floats:
-    """Rotation that takes unit vectors from the telescope's axes to the sky.
-
-    Parameters
-    ----------
-    v2, v3
-        Point of the focal plane in arcsec.
-    ra, dec
-        Direction that falls there, in degrees.
-    roll
-        Position angle of V3 in that direction, degrees east of north.
-
-    Returns
-    -------
-    ndarray
-        Matrix with shape (3, 3), as `pysiaf.utils.rotations.attitude` defines it (JWST-STScI-001550, section 5).
-    """
-    point_to_axis = _rotation(1, v3 / 3600) @ _rotation(2, -v2 / 3600)
-    return _rotation(2, ra) @ _rotation(1, -dec) @ _rotation(0, -roll) @ point_to_axis
-
-
 def nominal_view(frame: PlannedFrame) -> View:
     """What the frame's header says: velocity aberration is applied about the reference point of its own aperture."""
     attitude = attitude_matrix(frame.v2, frame.v3, frame.ra, frame.dec, frame.roll)
@@ -130,7 +110,7 @@ def true_view(frame: PlannedFrame) -> View:
     attitude = attitude_matrix(frame.v2, frame.v3, ra, dec, frame.roll + frame.roll_error_arcsec / 3600)
     geometry = detector_geometry(frame.detector)
     own_point = np.array([geometry.v2[0, 0], geometry.v3[0, 0]])
-    turned = _rotation(2, -frame.placement_rotation_arcsec / 3600)[:2, :2]
+    turned = rotation(2, -frame.placement_rotation_arcsec / 3600)[:2, :2]
     shift = np.add(frame.placement_mas, frame.filter_offset_mas) / 1000
     placed = own_point - turned @ own_point + shift
     target = np.array([frame.v2, frame.v3])
@@ -330,16 +310,6 @@ def _derivatives(geometry: DetectorGeometry, dx: Floats, dy: Floats) -> list[lis
         [polynomial.polyval2d(dx, dy, polynomial.polyder(component, axis=axis)) for axis in (0, 1)]
         for component in (geometry.v2, geometry.v3)
     ]
-
-
-def _rotation(axis: int, degrees: float) -> Floats:
-    """Rotation about one of the axes, counter-clockwise seen against it."""
-    cosine, sine = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
-    first, second = (axis + 1) % 3, (axis + 2) % 3
-    matrix = np.eye(3)
-    matrix[first, first] = matrix[second, second] = cosine
-    matrix[first, second], matrix[second, first] = -sine, sine
-    return matrix
 
 
 def _to_angles(rotation: Floats, longitude: ArrayLike, latitude: ArrayLike) -> tuple[Floats, Floats]:

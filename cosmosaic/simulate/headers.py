@@ -66,7 +66,7 @@ def describe_frame(model: JwstDataModel, frame: PlannedFrame, settings: Simulati
         "exposure": _exposure(frame, settings),
         "dither": {"primary_type": "NONE", "position_number": int(frame.exposure)},
         "guidestar": {"gs_pcs_mode": "FINEGUIDE"},
-        "aperture": {"name": frame.aperture, "pps_name": frame.aperture},
+        "aperture": {"name": frame.aperture, "pps_name": frame.pointed_aperture},
         **_pointing(frame),
     }
     model.meta.telescope = "JWST"

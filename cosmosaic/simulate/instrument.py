@@ -5,12 +5,11 @@ typical of NIRCam; the patterns are drawn once per detector from its name.
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
-from stdatamodels.jwst.datamodels import dqflags
 
 from cosmosaic.nircam import DETECTOR_PIXELS, is_long_wavelength_detector
 from cosmosaic.survey import SimulationSettings
@@ -59,7 +58,13 @@ _PHOTMJSR = {
 }
 """MJy/sr per DN/s, typical of NIRCam's modules."""
 
-_FLAGS = dqflags.pixel
+
+@cache
+def _flags() -> dict[str, int]:
+    """The bits of the data quality by name; imported here, since the flow's process plans surveys without jwst."""
+    from stdatamodels.jwst.datamodels.dqflags import pixel
+
+    return pixel
 
 
 @dataclass(frozen=True)
@@ -125,17 +130,17 @@ class DetectorMaps:
     @property
     def is_reference(self) -> NDArray[np.bool_]:
         """Pixels that receive no light."""
-        return (self.dq & _FLAGS["REFERENCE_PIXEL"]) > 0
+        return (self.dq & _flags()["REFERENCE_PIXEL"]) > 0
 
     @property
     def is_blind(self) -> NDArray[np.bool_]:
         """Dead and reference pixels."""
-        return (self.dq & (_FLAGS["REFERENCE_PIXEL"] | _FLAGS["DEAD"])) > 0
+        return (self.dq & (_flags()["REFERENCE_PIXEL"] | _flags()["DEAD"])) > 0
 
     @property
     def flat_dq(self) -> NDArray[np.uint32]:
         """Flags of the flat: pixels without light are excluded from calibrated images."""
-        return np.where(self.is_blind, np.uint32(_FLAGS["NO_FLAT_FIELD"] | _FLAGS["DO_NOT_USE"]), np.uint32(0))
+        return np.where(self.is_blind, np.uint32(_flags()["NO_FLAT_FIELD"] | _flags()["DO_NOT_USE"]), np.uint32(0))
 
 
 def scan_directions(detector: str) -> tuple[int, int]:
@@ -219,8 +224,8 @@ def detector_maps(detector: str, window: Window) -> DetectorMaps:
     cut = window.slices
     long = is_long_wavelength_detector(detector)
     dq = _bad_pixels(detector)
-    reference = (dq & _FLAGS["REFERENCE_PIXEL"]) > 0
-    hot = (dq & _FLAGS["HOT"]) > 0
+    reference = (dq & _flags()["REFERENCE_PIXEL"]) > 0
+    hot = (dq & _flags()["HOT"]) > 0
 
     flat = 1 + _pattern(detector, "flat", smooth=0.03, pixels=0.005, step=2**-9)
     flat[reference] = 1
@@ -272,16 +277,16 @@ def _bad_pixels(detector: str) -> NDArray[np.uint32]:
     dq = np.zeros((DETECTOR_PIXELS, DETECTOR_PIXELS), dtype=np.uint32)
     for flag, fraction in (("DEAD", 8e-4), ("HOT", 6e-4)):
         pixels = generator.choice(dq.size, int(fraction * dq.size), replace=False)
-        dq.flat[pixels] |= _FLAGS[flag] | _FLAGS["DO_NOT_USE"]
+        dq.flat[pixels] |= _flags()[flag] | _flags()["DO_NOT_USE"]
     for row, start, length in zip(
         generator.integers(8, DETECTOR_PIXELS - 8, 6),
         generator.integers(8, DETECTOR_PIXELS - 8, 6),
         generator.integers(40, 400, 6),
         strict=True,
     ):
-        dq[row, start : start + length] |= _FLAGS["DEAD"] | _FLAGS["DO_NOT_USE"]
+        dq[row, start : start + length] |= _flags()["DEAD"] | _flags()["DO_NOT_USE"]
     border = np.ones(dq.shape, dtype=bool)
     border[REFERENCE_PIXEL_BORDER:-REFERENCE_PIXEL_BORDER, REFERENCE_PIXEL_BORDER:-REFERENCE_PIXEL_BORDER] = False
     # refpix silently does nothing where reference pixels are flagged DO_NOT_USE.
-    dq[border] = _FLAGS["REFERENCE_PIXEL"] | _FLAGS["NON_SCIENCE"]
+    dq[border] = _flags()["REFERENCE_PIXEL"] | _flags()["NON_SCIENCE"]
     return dq

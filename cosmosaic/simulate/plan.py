@@ -6,11 +6,11 @@ from zlib import crc32
 
 import numpy as np
 
+from cosmosaic.geometry.siaf import aperture_name, nircam_apertures
 from cosmosaic.nircam import DICHROIC_UM, band_name, is_long_wavelength_detector, wheels_of
 from cosmosaic.records import Record
 from cosmosaic.simulate.instrument import FRAME_TIME_S, READOUT_PATTERNS
 from cosmosaic.simulate.psf import PASSBANDS
-from cosmosaic.simulate.siaf import aperture_name, nircam_apertures
 from cosmosaic.survey import FilterPair, Pointing, SimulationSettings
 
 PROGRAM = "01727"
@@ -54,6 +54,8 @@ class PlannedFrame(Record):
     pupil: str
     aperture: str
     """SIAF aperture, e.g. ``NRCB1_SUB640`` or ``NRCA1_FULL``."""
+    pointed_aperture: str
+    """SIAF aperture whose reference point the dithers are about, PPS_APER."""
     subarray: str
     start: str
     """UTC, ISO 8601."""
@@ -182,6 +184,7 @@ def _plan_frame(settings: SimulationSettings, exposure: _Exposure, detector: str
         filter=filter_name,
         pupil=pupil,
         aperture=aperture_name(detector, settings.subarray),
+        pointed_aperture=_pointed_aperture(settings),
         subarray=settings.subarray,
         start=exposure.start.isoformat(timespec="milliseconds"),
         v2=exposure.target[0],

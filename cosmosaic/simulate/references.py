@@ -17,6 +17,7 @@ from crds.core.rmap import Mapping as CrdsMapping
 from numpy.polynomial import polynomial
 from numpy.typing import NDArray
 
+from cosmosaic.geometry.siaf import aperture_name
 from cosmosaic.nircam import DETECTOR_PIXELS, DICHROIC_UM, is_long_wavelength_detector, wheels_of
 from cosmosaic.provenance import order_asdf_history
 from cosmosaic.simulate.geometry import (
@@ -38,7 +39,6 @@ from cosmosaic.simulate.instrument import (
 )
 from cosmosaic.simulate.plan import PlannedFrame, plan_frames
 from cosmosaic.simulate.psf import PASSBANDS, encircled_energy
-from cosmosaic.simulate.siaf import aperture_name
 from cosmosaic.survey import SimulationSettings
 
 CRDS_CONTEXT = "jwst_0001.pmap"

@@ -129,7 +129,7 @@ def find_sources(survey: CellSurvey) -> Found:
     The levels that the stack is made with come from the overlaps: where light fills the field, pedestals follow it, and
     leave steps in the stack that look like sources, stripes and planes.
     """
-    steps = measure_steps(survey, ~survey.held_out)
+    steps = measure_steps(survey.with_light, ~survey.held_out)
     sources = np.zeros(survey.grid.shape, dtype=bool)
     for _ in range(MASK_PASSES):
         weak = {
@@ -177,7 +177,7 @@ class Cleaned(NamedTuple):
 def clean(survey: CellSurvey) -> Cleaned:
     """Take slow stripes and planes out of exposures; their mean levels stay."""
     found = find_sources(survey)
-    cells = ~bright_cells(survey, found.levels) & ~survey.held_out
+    cells = ~bright_cells(survey.with_light, found.levels) & ~survey.held_out
     # Stripes first: what runs along rows alone is none of a plane's, which would carry it on where nothing overlaps.
     destriped, _ = destripe(survey, values_of(found.levels), cells)
     flat, _ = detilt(destriped, found.pedestals, cells)
@@ -185,8 +185,12 @@ def clean(survey: CellSurvey) -> Cleaned:
 
 
 def solve_overlaps(cleaned: Cleaned) -> Solution:
-    """Combine pedestals and overlaps."""
-    steps = measure_steps(cleaned.survey, cleaned.cells)
+    """Combine pedestals and overlaps.
+
+    A mask of sources is for pedestals. In differences sources cancel, and what a mask hides of an overlap is missed:
+    rows differ by more than their errors where 1/f noise is left in them.
+    """
+    steps = measure_steps(cleaned.survey.with_light, cleaned.cells)
     return solve_levels(steps, honest_pedestals(cleaned.survey, cleaned.empty))
 
 

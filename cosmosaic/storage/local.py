@@ -53,8 +53,12 @@ def check_access(folder: Path) -> None:
     ------
     PermissionError
         It cannot.
+    NotADirectoryError
+        It is a file.
     """
     nearest = next(place for place in (folder, *folder.parents) if place.exists())
+    if not nearest.is_dir():
+        raise NotADirectoryError(f"{nearest} is a file, and a store is a folder; choose another store")
     if not os.access(nearest, os.W_OK):
         raise PermissionError(f"{nearest} is not writable; choose another store")
 

@@ -25,9 +25,14 @@ class ScratchError(OSError):
 
 def scratch_root(scratch: str | None) -> Path:
     """Return the folder for temporary files, created if missing: the one in the settings, else the system's."""
-    root = Path(scratch) if scratch else Path(tempfile.gettempdir())
+    root = scratch_place(scratch)
     root.mkdir(parents=True, exist_ok=True)
     return root
+
+
+def scratch_place(scratch: str | None) -> Path:
+    """Return where temporary files go; the folder need not exist yet."""
+    return Path(scratch) if scratch else Path(tempfile.gettempdir())
 
 
 @contextmanager
@@ -58,16 +63,17 @@ def clean_scratch(scratch: str | None) -> list[Path]:
 
 
 def require_space(folder: Path, needed_bytes: float, purpose: str) -> None:
-    """Check that a folder's disk has room.
+    """Check that the disk of a folder, which need not exist yet, has room.
 
     Raises
     ------
     ScratchError
         It has too little, or the folder is not writable.
     """
-    if not os.access(folder, os.W_OK):
+    nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not os.access(nearest, os.W_OK):
         raise ScratchError(f"the scratch folder {folder} cannot be written to; set resources.scratch to one that can")
-    free = shutil.disk_usage(folder).free
+    free = shutil.disk_usage(nearest).free
     if free < needed_bytes:
         raise ScratchError(
             f"{purpose} needs about {needed_bytes / 1e9:.2f} GB in the scratch folder {folder}, which has "

@@ -1,7 +1,9 @@
 """The settings of a run, merged from command line, environment and survey file."""
 
 import os
+import tomllib
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 from pydantic_settings import (
@@ -9,14 +11,26 @@ from pydantic_settings import (
     CliPositionalArg,
     CliSettingsSource,
     EnvSettingsSource,
+    InitSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
-    TomlConfigSettingsSource,
 )
 
+from cosmosaic.survey.mistakes import check_flags, check_variables, setting_paths
 from cosmosaic.survey.settings import RENAMED, Survey, renamed
 
 ENVIRONMENT_PREFIX = "COSMOSAIC_"
+
+HOW_TO_WRITE = """Settings: in the survey file, in the environment, as flags; later ones win.
+  number, word:  --grid.pixel_scale_mas 60             COSMOSAIC_GRID__PIXEL_SCALE_MAS=60
+  list:          --filters F115W,F150W                 COSMOSAIC_FILTERS='["F115W", "F150W"]'
+                 --outliers.snr 5,4                    in the file: snr = [5.0, 4.0]
+  table:         --references.gain_maps NRCB1=a.fits   COSMOSAIC_REFERENCES__GAIN_MAPS='{"NRCB1": "a.fits"}'
+
+Exit codes: 0 everything was made, 1 nothing was, 2 the settings cannot be used, 3 some steps failed and the
+rest was made, 130 and 143 stopped by Ctrl-C and SIGTERM; the same command goes on from there.
+
+--verbose prints each step as it ends."""
 
 
 def load_survey(
@@ -37,17 +51,21 @@ def load_survey(
     pydantic.ValidationError
         A key is unknown or a value out of bounds.
     ValueError
-        A flag or an environment variable has a name of an earlier version.
+        A flag or an environment variable is no setting or has a name of an earlier version, or the survey file is no
+        TOML; the message says what was probably meant, or the line.
     FileNotFoundError
         The survey file does not exist.
     SystemExit
-        ``--help`` was asked for, or a flag is unknown.
+        ``--help`` was asked for.
     """
-    file = Path(arguments[0]) if arguments and not arguments[0].startswith("-") else None
+    file = survey_file(arguments)
     if file is not None and not file.is_file():
         raise FileNotFoundError(f"there is no survey file {file}; `--help` lists the settings it may contain")
 
+    given = _read_toml(file) if file else {}
     _refuse_old_names(arguments)
+    check_flags(arguments)
+    check_variables(os.environ, ENVIRONMENT_PREFIX)
 
     class CommandLine(BaseSettings, Survey):
         """Make mosaics, catalogues and a run table of a NIRCam survey; without arguments, of a synthetic one."""
@@ -56,7 +74,6 @@ def load_survey(
             extra="forbid",
             env_prefix=ENVIRONMENT_PREFIX,
             env_nested_delimiter="__",
-            toml_file=file,
             cli_prog_name=program,
             cli_kebab_case=False,
             cli_avoid_json=True,
@@ -71,13 +88,38 @@ def load_survey(
             return (
                 CliSettingsSource(settings_cls, cli_parse_args=arguments),
                 EnvSettingsSource(settings_cls),
-                TomlConfigSettingsSource(settings_cls),
+                InitSettingsSource(settings_cls, given),
             )
 
-    if description:
-        CommandLine.__doc__ = description
+    CommandLine.__doc__ = f"{description or CommandLine.__doc__}\n\n{HOW_TO_WRITE}"
     merged = CommandLine()
     return Survey.model_validate(merged.model_dump(exclude={"survey_file"}, exclude_unset=True))
+
+
+def survey_file(arguments: list[str]) -> Path | None:
+    """Return the survey file that a command line begins with, if it does."""
+    return Path(arguments[0]) if arguments and not arguments[0].startswith("-") else None
+
+
+def overridden(file: Path) -> list[str]:
+    """Tell which settings of a survey file the environment overrides, one sentence each."""
+    lines = []
+    for path in setting_paths():
+        variable = ENVIRONMENT_PREFIX + "__".join(path).upper()
+        value = next((value for name, value in os.environ.items() if name.upper() == variable), None)
+        written: Any = _read_toml(file)
+        for name in path:
+            written = written.get(name) if isinstance(written, dict) else None
+        if value is not None and written is not None and value != str(written):
+            lines.append(f"{variable}={value} in the environment overrides {'.'.join(path)} = {written!r} in {file}")
+    return lines
+
+
+def _read_toml(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file} is no TOML: {error}") from error
 
 
 def _refuse_old_names(arguments: list[str]) -> None:

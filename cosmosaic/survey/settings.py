@@ -1,10 +1,12 @@
 """The settings a user writes: one model for survey file, environment, command line and UI form."""
 
+import re
+from difflib import get_close_matches
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from cosmosaic.nircam import DETECTOR_PATTERN, band_name
+from cosmosaic.nircam import DETECTOR_PATTERN, FILTERS, band_name
 
 
 def _named_as_astronomers_do(value: Any) -> Any:
@@ -15,9 +17,40 @@ def _named_as_astronomers_do(value: Any) -> Any:
     return f"{detector.upper()}{underscore}{band_name(name)}"
 
 
-FilterName = Annotated[str, BeforeValidator(_named_as_astronomers_do), Field(pattern=r"^F\d{3}[WMN]2?$")]
+def _as_filter(value: Any) -> Any:
+    """Take a filter for what astronomers call it.
+
+    Raises
+    ------
+    ValueError
+        NIRCam has no such filter.
+    """
+    name = _named_as_astronomers_do(value)
+    if isinstance(name, str) and name not in FILTERS:
+        close = get_close_matches(name, FILTERS, 1)
+        raise ValueError(
+            f"NIRCam has no filter {value!r}{f', did you mean {close[0]}?' if close else ''}; {_ALL_FILTERS}"
+        )
+    return name
+
+
+def _as_detector(value: Any) -> Any:
+    """Take a detector by its name.
+
+    Raises
+    ------
+    ValueError
+        NIRCam has no such detector.
+    """
+    if isinstance(value, str) and not re.fullmatch(DETECTOR_PATTERN, value):
+        raise ValueError(f"NIRCam has no detector {value!r}; its detectors are NRCA1 to NRCA4, NRCALONG, and so for B")
+    return value
+
+
+_ALL_FILTERS = f"its filters are {', '.join(FILTERS)}"
+FilterName = Annotated[str, BeforeValidator(_as_filter), Field(pattern=r"^F\d{3}[WMN]2?$")]
 """F150W, or F470N, also where it is written as F444W-F470N or, as MAST has it, f470n-f444w."""
-DetectorName = Annotated[str, Field(pattern=f"^{DETECTOR_PATTERN}$")]
+DetectorName = Annotated[str, BeforeValidator(_as_detector), Field(pattern=f"^{DETECTOR_PATTERN}$")]
 PixelMethod = Literal[
     "median",
     "local",
@@ -171,21 +204,38 @@ class ExposureSettings(Settings):
 
 
 class AlignSettings(Settings):
-    """Relative and absolute astrometry (jwst's tweakreg)."""
+    """Relative and absolute astrometry."""
 
     enabled: bool = False
     """Align the exposures with each other; off by default, because corrections from few stars blur good pointings."""
+    method: Literal["network", "tweakreg"] = "tweakreg"
+    """network: one solution for pointings, detectors and filters from the stars that exposures of all filters share;
+    tweakreg: jwst's, filter by filter."""
+    aberration: bool = False
+    """Correct velocity aberration about a point that all detectors of an exposure share, by the header alone: jwst
+    leaves detectors up to 13 mas, and modules 25, from each other."""
     snr_threshold: float = Field(default=10.0, gt=0)
     """Detection threshold for alignment stars, in sigma."""
     minimum_objects: int = Field(default=10, ge=3)
-    """Minimum number of matched stars for a correction."""
+    """Minimum number of matched stars for a correction (tweakreg)."""
     tolerance_arcsec: float = Field(default=0.3, gt=0, le=10)
-    """Maximum distance between a star and its match."""
+    """Maximum distance between a star and its match (tweakreg)."""
     fit: Literal["shift", "rshift", "rscale", "general"] = "shift"
-    """What is fitted: shift: offsets; rshift: offsets and rotation; rscale: scale as well; general: any linear map."""
+    """What tweakreg fits: shift: offsets; rshift: offsets and rotation; rscale: scale as well; general: any linear
+    map."""
     reference_catalog: str | None = None
     """Absolute reference: GAIADR3 or another catalogue known to jwst, or a file with columns RA and DEC in degrees.
-    Exposures added later are aligned with the stars of those that were aligned with it."""
+    Exposures added later are aligned with the stars of those that were aligned with it. The network takes a file, and
+    uses errors, proper motions and epochs where it has them."""
+
+    @model_validator(mode="after")
+    def _file_for_network(self) -> Self:
+        if self.method == "network" and self.reference_catalog and "." not in self.reference_catalog:
+            raise ValueError(
+                f"align.method network takes a file as align.reference_catalog, not {self.reference_catalog}; save that"
+                " catalogue as a table, or use align.method tweakreg"
+            )
+        return self
 
 
 class SkyTreatment(Settings):
@@ -323,20 +373,40 @@ class DrizzleSettings(Settings):
 
 
 class CatalogSettings(Settings):
-    """Detection and photometry of sources on the mosaics."""
+    """Detection and photometry of sources on the mosaics: one catalogue of all filters."""
 
-    threshold_sigma: float = Field(default=1.5, gt=0, le=100)
-    """Detection threshold above the background of the smoothed image, in sigma of the error map per pixel."""
-    minimum_pixels: int = Field(default=12, ge=1)
+    filters: tuple[FilterName, ...] = ()
+    """Filters whose sum the sources are detected in; by default, all. Fluxes are measured in every filter."""
+    threshold_sigma: float = Field(default=4.0, gt=0, le=100)
+    """Detection threshold in sigma of the sum of the filters, each smoothed by its PSF."""
+    minimum_pixels: int = Field(default=3, ge=1)
     """Minimum number of connected pixels of a source."""
-    smoothing_fwhm_arcsec: float = Field(default=0.09, gt=0, le=5)
-    """FWHM of the Gaussian kernel that smooths the image for detection."""
     deblend_contrast: float = Field(default=0.005, ge=0, le=1)
     """Fraction of the flux that a peak needs to count as a separate source."""
     background_box_arcsec: float = Field(default=6.0, gt=0)
     """Side of the boxes in which the remaining background is measured."""
-    aperture_radii_arcsec: tuple[float, ...] = Field(default=(0.1, 0.15, 0.25, 0.35, 0.5), min_length=1)
-    """Radii of the circular apertures."""
+    aperture_diameters_arcsec: tuple[float, ...] = Field(default=(0.2, 0.3, 0.5, 0.7, 1.0), min_length=1)
+    """Diameters of the circular apertures."""
+    psfs: dict[FilterName, str] = Field(default_factory=dict)
+    """PSFs of the mosaics by filter (URL of a FITS image with odd sides and the keyword PIXSCALE in arcsec, oriented as
+    the mosaics); by default, they are made from the stars of the field or, where these are too few, computed."""
+    match_to: FilterName | None = None
+    """Filter to whose PSF the others' images are matched for colours; by default, that with the widest PSF."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _current_names(cls, given: Any) -> Any:
+        for old, new in RENAMED_OF_CATALOG.items():
+            if isinstance(given, dict) and old in given:
+                raise ValueError(f"catalog.{old} was replaced by catalog.{new}")
+        return given
+
+
+RENAMED_OF_CATALOG = {
+    "aperture_radii_arcsec": "aperture_diameters_arcsec (twice the radii)",
+    "smoothing_fwhm_arcsec": "the PSF of each filter; remove it",
+}
+"""Settings of the catalogue that earlier versions had, and what replaced them."""
 
 
 class ResourceSettings(Settings):
@@ -400,7 +470,6 @@ class Survey(Settings):
     a shell, * for all. Regions are on the sky, or in image pixels of the exposure."""
     association: str | None = None
     """Association file (JSON) whose members are combined; by default, all frames are, in one association per filter."""
-    simulation: SimulationSettings = SimulationSettings()
     references: ReferenceSettings = ReferenceSettings()
     exposures: ExposureSettings = ExposureSettings()
     align: AlignSettings = AlignSettings()
@@ -417,6 +486,7 @@ class Survey(Settings):
     catalog: CatalogSettings = CatalogSettings()
     resources: ResourceSettings = ResourceSettings()
     cleanup: CleanupSettings = CleanupSettings()
+    simulation: SimulationSettings = SimulationSettings()
 
     @model_validator(mode="before")
     @classmethod

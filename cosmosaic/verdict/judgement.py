@@ -1,81 +1,133 @@
-"""The step that judges the sky of one filter, before and after it was taken out, and what it leaves for the page."""
+"""The steps that judge the sky of one filter, before and after it was taken out, and what they leave for the page."""
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
-from astropy.table import Table
+from astropy.table import Table, vstack
 
-from cosmosaic.cells.survey import CellSurvey, stack
-from cosmosaic.cells.units import read_cells
+from cosmosaic.cells.survey import stack
+from cosmosaic.cells.units import read_cells, read_cells_in
 from cosmosaic.geometry.wcs import wcs_header
 from cosmosaic.records import STATES, Lattice, MosaicGrid
 from cosmosaic.sky.methods import clean, solve_overlaps, values_of
 from cosmosaic.source_light import write_mask
 from cosmosaic.steps.result import Made
+from cosmosaic.verdict.files import Judgement, read_judgement, write_judgement
 from cosmosaic.verdict.pictures import draw_plots, draw_skies
 from cosmosaic.verdict.verdict import Judge, Verdict, make_judge, part_of, pure_noise
 
+When = Literal["before", "after", "noise"]
 DIGITS = 4
 NULL_SEED = 1
 """Of the draw of pure noise."""
 
 
-def judge_sky(
+def judge_exposures(cells: Mapping[str, Path], grid: Lattice, when: When, folder: Path) -> Made:
+    """Judge how flat the sky of all exposures of a filter is.
+
+    Parameters
+    ----------
+    cells
+        ``_cells.npz`` or ``_cleared.npz`` files by the exposures' names.
+    grid
+        The lattice that the cells lie on.
+    when
+        Whether the sky is still in them (``before``) or not (``after``), or nothing but the noise of their pixels is
+        judged (``noise``).
+    folder
+        Gets ``<when>_judgement.npz``.
+    """
+    survey = read_cells(list(cells.values()), grid)
+    if when == "noise":
+        survey = pure_noise(survey, NULL_SEED)
+    judge = make_judge(survey)
+    subtracted = _subtracted(judge, when)
+    flags = {"sources": judge.sources, "cores": judge.cores, "deep": judge.empty.deep, "shallow": judge.empty.shallow}
+    sky = 100.0 / survey.pixel_rms * stack(survey, subtracted)
+    judgement = Judgement(survey.grid, flags, values_of(judge.levels), subtracted, sky, judge.judge(subtracted))
+    return Made(judgement=write_judgement(judgement, folder / f"{when}_judgement.npz"))
+
+
+def judge_tiles(
     before: Mapping[str, Path],
     after: Mapping[str, Path],
-    levels: Path | None,
-    grid: Lattice,
+    judgements: Mapping[str, Path],
     tiles: tuple[MosaicGrid, ...],
-    stem: str,
     folder: Path,
 ) -> Made:
-    """Judge how flat the sky of one filter is, as a whole and tile by tile.
+    """Judge some tiles.
 
     Parameters
     ----------
     before, after
-        ``_cells.npz`` and ``_cleared.npz`` files of all exposures by name: before and after their sky was subtracted.
-    levels
-        The table of sky levels, where there is one.
-    grid
-        The lattice that the cells lie on.
+        Cells of the exposures that reach the tiles, by name, before and after their sky was subtracted.
+    judgements
+        ``_judgement.npz`` files of all exposures, ``before`` and ``after``.
     tiles
         Windows of the mosaic.
+    folder
+        Gets ``<first tile>_part.ecsv``.
+    """
+    judged = {}
+    for when, files in (("before", before), ("after", after)):
+        whole = read_judgement(judgements[when])
+        survey = read_cells_in(list(files.values()), whole.grid)
+        judged[when] = whole.judge_of(survey), whole.subtracted
+    path = folder / f"{tiles[0].tile}_part.ecsv"
+    tile_table(judged, tiles).write(path, format="ascii.ecsv")
+    return Made(table=path)
+
+
+def gather_verdict(
+    judgements: Mapping[str, Path], parts: tuple[Path, ...], levels: Path | None, stem: str, folder: Path
+) -> Made:
+    """Write how flat the sky of one filter is, as a whole and tile by tile.
+
+    Parameters
+    ----------
+    judgements
+        ``_judgement.npz`` files: ``before``, ``after`` and ``noise``.
+    parts
+        Tables of tiles.
+    levels
+        The table of sky levels, where there is one.
     stem
         Name of the products without ending.
     folder
         Gets ``_verdict.ecsv``, ``_tiles.ecsv`` with a row for each tile, the mask of sources ``_skymask.fits``, and
         for the page ``_skies.png`` (before and after at one stretch) and ``_skyplots.png``.
     """
-    surveys = {when: read_cells(list(files.values()), grid) for when, files in (("before", before), ("after", after))}
-    noise = pure_noise(surveys["after"], NULL_SEED)
-    judges = {when: make_judge(survey) for when, survey in (surveys | {"noise": noise}).items()}
-    subtracted = {
-        "before": _one_level(judges["before"]),
-        "after": dict.fromkeys(surveys["after"].names, 0.0),
-        "noise": values_of(solve_overlaps(clean(noise)).levels),
-    }
-    verdicts = {when: judge.judge(subtracted[when]) for when, judge in judges.items()}
-    skies = {when: _sky(judges[when].survey, subtracted[when]) for when in ("before", "after")}
-    table = folder / f"{stem}_verdict.ecsv"
+    judged = {when: read_judgement(judgements[when]) for when in ("before", "after", "noise")}
+    verdicts = {when: judgement.verdict for when, judgement in judged.items()}
+    table, by_tile = folder / f"{stem}_verdict.ecsv", folder / f"{stem}_tiles.ecsv"
     verdict_table(verdicts, _method(levels)).write(table, format="ascii.ecsv")
-    by_tile = folder / f"{stem}_tiles.ecsv"
-    tile_table({when: (judges[when], subtracted[when]) for when in ("before", "after")}, tiles).write(
-        by_tile, format="ascii.ecsv"
-    )
-    mask = write_mask(judges["after"].sources, wcs_header(surveys["after"].grid), folder / f"{stem}_skymask.fits")
+    _together([Table.read(part, format="ascii.ecsv") for part in parts]).write(by_tile, format="ascii.ecsv")
+    after = judged["after"]
+    mask = write_mask(after.flags["sources"], wcs_header(after.grid), folder / f"{stem}_skymask.fits")
     pictures = folder / f"{stem}_skies.png", folder / f"{stem}_skyplots.png"
-    draw_skies(skies, pictures[0])
+    draw_skies({when: judged[when].sky for when in ("before", "after")}, pictures[0])
     draw_plots({when: verdicts[when] for when in ("before", "after")}, pictures[1])
     return Made(
-        verdict=table,
-        tiles=by_tile,
-        mask=mask,
-        skies=pictures[0],
-        plots=pictures[1],
-        facts=_facts(verdicts["after"]),
+        verdict=table, tiles=by_tile, mask=mask, skies=pictures[0], plots=pictures[1], facts=_facts(verdicts["after"])
     )
+
+
+def _together(parts: list[Table]) -> Table:
+    """Join tables of tiles."""
+    filled = [part for part in parts if len(part)]
+    return vstack(filled) if filled else tile_table({}, ())
+
+
+def _subtracted(judge: Judge, when: When) -> dict[str, float]:
+    """Level that is taken out of each exposure before it is judged, MJy/sr."""
+    if when == "before":
+        # The same for all: what is left shows every difference between them.
+        return dict.fromkeys(judge.survey.names, float(np.median(list(values_of(judge.reference).values()))))
+    if when == "after":
+        return dict.fromkeys(judge.survey.names, 0.0)
+    return values_of(solve_overlaps(clean(judge.survey)).levels)
 
 
 def verdict_table(verdicts: dict[str, Verdict], method: str) -> Table:
@@ -171,16 +223,6 @@ def _rounded(value: float) -> float:
 def _known(value: float) -> float | None:
     """A number for the metadata, None where it is not known."""
     return round(float(value), DIGITS) if np.isfinite(value) else None
-
-
-def _one_level(judge: Judge) -> dict[str, float]:
-    """The same level for all exposures: what is left shows every difference between them."""
-    level = float(np.median(list(values_of(judge.reference).values())))
-    return dict.fromkeys(judge.survey.names, level)
-
-
-def _sky(survey: CellSurvey, levels: dict[str, float]) -> np.ndarray:
-    return 100.0 / survey.pixel_rms * stack(survey, levels)
 
 
 def _facts(verdict: Verdict) -> dict[str, float | None]:

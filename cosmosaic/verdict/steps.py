@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from cosmosaic.cells.files import Cells
 from cosmosaic.cells.steps import BinnedBand
 from cosmosaic.exposures.band import Band
+from cosmosaic.geometry.windows import neighbouring, touched_tiles
 from cosmosaic.outliers.steps import FlaggedBand
 from cosmosaic.records import STATES, Lattice, MosaicGrid
 from cosmosaic.sky.steps import BandSky, SkyTable
@@ -38,6 +39,59 @@ class SkyPage(File, suffix="_sky.html", kind="sky page"):
     """The verdicts of all filters."""
 
 
+class JudgementFile(File, suffix="_judgement.npz"):
+    """What all exposures of a filter show together."""
+
+
+class PartOfTiles(File, suffix="_part.ecsv"):
+    """How flat the sky of some tiles is."""
+
+
+@dataclass(frozen=True)
+class JudgedExposures(Outputs):
+    """What all exposures of a filter show together."""
+
+    judgement: JudgementFile
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgeExposures(Step[JudgedExposures]):
+    """Judge the sky of all exposures together: before it was subtracted, after, or of their noise alone."""
+
+    title = "Verdict on exposures"
+    version = 1
+    function = "cosmosaic.verdict.judgement:judge_exposures"
+    per = "filter"
+
+    cells: Mapping[str, Cells]
+    grid: Lattice
+    """The lattice of the cells."""
+    when: str
+
+
+@dataclass(frozen=True)
+class JudgedTiles(Outputs):
+    """How flat the sky of some tiles is."""
+
+    table: PartOfTiles
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgeTiles(Step[JudgedTiles]):
+    """Judge the sky of neighbouring tiles, before and after, by the exposures that reach them."""
+
+    title = "Verdict on tiles"
+    version = 1
+    function = "cosmosaic.verdict.judgement:judge_tiles"
+    per = "tile"
+
+    before: Mapping[str, Cells]
+    after: Mapping[str, Cells]
+    judgements: Mapping[str, JudgementFile]
+    """Before and after."""
+    tiles: tuple[MosaicGrid, ...]
+
+
 @dataclass(frozen=True)
 class JudgedSky(Outputs):
     """The verdict on one filter."""
@@ -50,24 +104,22 @@ class JudgedSky(Outputs):
 
 
 @dataclass(frozen=True, kw_only=True)
-class JudgeSky(Step[JudgedSky]):
-    """Judge how flat the sky is, before and after."""
+class GatherVerdict(Step[JudgedSky]):
+    """Write how flat the sky is, before and after, as a whole and tile by tile."""
 
     title = "Verdict"
-    version = 9
-    function = "cosmosaic.verdict.judgement:judge_sky"
+    version = 1
+    function = "cosmosaic.verdict.judgement:gather_verdict"
     per = "filter"
     columns: ClassVar = {
         f"{name}_pct": f"sky_{name}_pct"
         for name in ("step", "steps", "levels", "zero", "rows", "columns", "detector", "halo", "growth")
     }
 
-    before: Mapping[str, Cells]
-    after: Mapping[str, Cells]
+    judgements: Mapping[str, JudgementFile]
+    """Before, after, and of noise."""
+    parts: tuple[PartOfTiles, ...]
     levels: SkyTable | None
-    grid: Lattice
-    """The lattice of the cells."""
-    tiles: tuple[MosaicGrid, ...]
     stem: str
 
     @classmethod
@@ -81,15 +133,24 @@ def judge_sky(
     band: Band, binned: BinnedBand, flagged: FlaggedBand, sky: BandSky, tiles: tuple[MosaicGrid, ...], job: Job
 ) -> JudgedSky:
     """Submit the verdict on the exposures as they go into the mosaic, as a whole and tile by tile."""
-    step = JudgeSky(
-        before=binned.cells,
-        after=flagged.cleared,
-        levels=sky.table,
-        grid=binned.grid,
-        tiles=tiles,
-        stem=band.association.product_name,
-    )
-    return job.submit(step, band.name)
+    cells = {"before": binned.cells, "after": flagged.cleared, "noise": flagged.cleared}
+    judged = {
+        when: job.submit(JudgeExposures(cells=each, grid=binned.grid, when=when), f"{band.name} {when}").judgement
+        for when, each in cells.items()
+    }
+    both = {when: judged[when] for when in ("before", "after")}
+    reaching: dict[str, list[str]] = {tile.tile: [] for tile in tiles}
+    for name, touched in touched_tiles(tiles, band.footprints).items():
+        for tile in touched:
+            reaching[tile.tile].append(name)
+    parts = []
+    for some in neighbouring(tiles):
+        names = sorted({name for tile in some for name in reaching[tile.tile]})
+        before, after = ({name: cells[when][name] for name in names} for when in ("before", "after"))
+        step = JudgeTiles(before=before, after=after, judgements=both, tiles=some)
+        parts += [job.submit(step, f"{band.name} {some[0].tile}").table] if names else []
+    gather = GatherVerdict(judgements=judged, parts=tuple(parts), levels=sky.table, stem=band.association.product_name)
+    return job.submit(gather, band.name)
 
 
 @dataclass(frozen=True)

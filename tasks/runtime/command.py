@@ -5,16 +5,24 @@ import sys
 from functools import partial
 
 from prefect import Flow
+from prefect.settings import PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS
 from prefect.states import State
 from pydantic import ValidationError
 
+from cosmosaic.check import find_problems, store_problems
 from cosmosaic.survey import Survey, load_survey
+from cosmosaic.survey.loading import overridden, survey_file
+from cosmosaic.survey.mistakes import explain
 from tasks.runtime.environment import check_home, prefect_defaults
 from tasks.runtime.interruption import run_interruptibly
 from tasks.runtime.report import FAILED_IN_PART, cancel_runs
-from tasks.runtime.run import check_stores, describe_failure
+from tasks.runtime.run import describe_failure
+from tasks.runtime.terminal import SHOWING_STEPS
 
 SUCCESS, FAILURE, USAGE, PART = 0, 1, 2, 3
+VERBOSE = "--verbose"
+USING_EXPOSURES = ("mosaic", "compare_sky")
+"""Flows that read exposures; their settings are checked in full."""
 
 
 def main(flow: Flow, arguments: list[str], program: str = "") -> int:
@@ -32,21 +40,36 @@ def main(flow: Flow, arguments: list[str], program: str = "") -> int:
     Returns
     -------
     int
-        0 when everything was made, 1 when nothing was, 2 for wrong settings, 3 when the rest was made without
-        what failed. After Ctrl-C or SIGTERM the process ends with 130 or 143.
+        0 when everything was made, 1 when nothing was, 2 for settings that cannot be used, 3 when the rest was made
+        without what failed. After Ctrl-C or SIGTERM the process ends with 130 or 143.
     """
-    try:
-        survey = load_survey(arguments, program or f"python flows/{flow.name}.py", flow.description)
-    except ValidationError as error:
-        return _complain(_explain(error))
-    except (FileNotFoundError, ValueError) as error:
-        return _complain(str(error))
+    SHOWING_STEPS.set(VERBOSE in arguments)
+    survey = settings_of(arguments, program or f"python flows/{flow.name}.py", flow.description)
+    if isinstance(survey, int):
+        return survey
+    problems = find_problems(survey) if flow.name in USING_EXPOSURES else store_problems(survey)
+    if problems:
+        return _complain("\n".join(f"error: {problem}" for problem in problems))
     try:
         check_home()
-        check_stores(survey)
     except OSError as refused:
         return _complain(f"failed: {refused}", FAILURE)
     return run_interruptibly(partial(_run, flow, survey), cancel_runs)
+
+
+def settings_of(arguments: list[str], program: str, description: str | None) -> Survey | int:
+    """Load the settings of a command line, or say what is wrong with them and return the exit code."""
+    arguments = [argument for argument in arguments if argument != VERBOSE]
+    file = survey_file(arguments)
+    try:
+        survey = load_survey(arguments, program, description)
+    except ValidationError as error:
+        return _complain(explain(error, file))
+    except (FileNotFoundError, ValueError) as error:
+        return _complain(str(error))
+    for told in overridden(file) if file else ():
+        print(told, file=sys.stderr)
+    return survey
 
 
 def _run(flow: Flow, survey: Survey) -> int:
@@ -68,6 +91,12 @@ def _complain(text: str, code: int = USAGE) -> int:
 
 
 def _explain_server(error: RuntimeError) -> str:
+    if "ephemeral" in str(error):
+        return (
+            f"Prefect's temporary server did not come up within "
+            f"{PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS.value()} s: run the command again, raise "
+            "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS, or start `prefect server start` and set PREFECT_API_URL"
+        )
     url = os.environ.get("PREFECT_API_URL")
     if not url or url.rstrip("/") not in str(error):
         raise error
@@ -75,11 +104,3 @@ def _explain_server(error: RuntimeError) -> str:
         f"the Prefect server at PREFECT_API_URL={url} cannot be reached ({error}). Start it with "
         "`prefect server start`, or unset PREFECT_API_URL to use a temporary server"
     )
-
-
-def _explain(error: ValidationError) -> str:
-    lines = [
-        f"  {'.'.join(map(str, fault['loc'])) or 'survey'}: {fault['msg']} (given: {fault['input']!r})"
-        for fault in error.errors()
-    ]
-    return "\n".join(["the settings cannot be used:", *lines, "`--help` lists every setting with its bounds"])

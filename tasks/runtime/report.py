@@ -15,9 +15,11 @@ from uuid import UUID
 from prefect.artifacts import create_markdown_artifact
 from prefect.client.orchestration import get_client
 from prefect.states import Cancelled, Completed, Failed, State
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from cosmosaic.calibrate.steps import CalibrateRate
+from cosmosaic.exposures.origin import calibration_columns
 from cosmosaic.exposures.search import FoundExposures
 from cosmosaic.preview.thumbnails import THUMBNAIL_SUFFIX
 from cosmosaic.processes import workers
@@ -78,6 +80,8 @@ def open_run(survey: Survey) -> Iterator[Run]:
             raise
         finally:
             run.close()
+            with suppress(OSError):
+                run.keep_log()
 
 
 @contextmanager
@@ -129,9 +133,14 @@ def _cancel(run: Run, cause: str) -> None:
     """Stop a run; what is finished is kept."""
     run.stop()
     done = len(run.ledger.executed) + len(run.ledger.cached)
-    run.tell(f"cancelled by {cause}: {counted(done, 'step')} finished and kept; the same command goes on from there")
+    run.terminal.close()
+    run.terminal.say(
+        f"cancelled by {cause}: {counted(done, 'step')} finished and kept; the same command goes on from there"
+    )
     record_run(run, [], CANCELLED, f"cancelled by {cause}")
     bury(run.products, run.id)
+    with suppress(OSError):
+        run.keep_log()
 
 
 def _tell_server(run: Run) -> None:
@@ -152,8 +161,8 @@ def finish_run(run: Run, found: FoundExposures, rows_of: Mapping[str, Mapping[st
     run.wait()
     rows = [row for publication in run.publications for row in _rows(publication, run)]
     rows = [row | dict((rows_of or {}).get(row.get("filter", ""), {})) for row in rows]
-    calibration = _calibration(run)
-    rows = [row | calibration.get(_name_of(row["product"]), {}) for row in rows]
+    stage1 = _stage1(run)
+    rows = [row | stage1.get(_name_of(row["product"]), {}) for row in rows]
     state = _state(run, rows)
     record_run(run, rows, state.name or "", state.message or "", found)
     create_markdown_artifact(_markdown(run, rows), key="summary", description=f"Products of {run.survey.name}")
@@ -170,7 +179,8 @@ def record_run(
     if not run.recorded.acquire(blocking=False):
         return
     common = _columns(run, state, error, found)
-    write_run([common | row for row in rows or [{}]], run.products, run.id)
+    shown = [common | _calibration(row, common, found) | row for row in rows or [{}]]
+    write_run(shown, run.products, run.id)
     used = {record.result.key for record in run.ledger.records if record.result}
     record_use(run.work.cache, run.id, run.survey.name, used)
 
@@ -203,6 +213,15 @@ def _columns(run: Run, state: str, error: str, found: FoundExposures | None = No
     }
 
 
+def _calibration(row: Mapping[str, Any], common: Mapping[str, Any], found: FoundExposures | None) -> dict[str, str]:
+    """What the exposures of a product were calibrated with: those of the whole survey where the row names none."""
+    names = set(str(row.get("frames", "")).split())
+    exposures = [one for one in found.exposures if not names or one.name in names] if found else []
+    if not exposures:
+        return {}
+    return calibration_columns(exposures, common["jwst_version"], common["crds_context"])
+
+
 def _rows(publication: Publication, run: Run) -> list[dict[str, Any]]:
     """The rows of products that were published together; none if they could not be published."""
     results = run.results({"products": publication.published})
@@ -225,8 +244,8 @@ def _rows(publication: Publication, run: Run) -> list[dict[str, Any]]:
     ]
 
 
-def _calibration(run: Run) -> dict[str, dict[str, Any]]:
-    """What the run table shows of each exposure's calibration, whichever later step made the file that is published."""
+def _stage1(run: Run) -> dict[str, dict[str, Any]]:
+    """What the run table shows of each exposure's Stage 1, whichever later step made the file that is published."""
     title = f"{CalibrateRate.title}: "
     return {
         record.label.removeprefix(title): CalibrateRate.row(record.result.facts)
@@ -309,33 +328,17 @@ def _warnings(ledger: Ledger) -> list[str]:
 
 
 def _print_summary(run: Run, rows: list[dict[str, Any]], state: State) -> None:
-    table = Table(title=f"{run.survey.name}: {state.name}", title_justify="left")
-    for heading, side in (
-        ("filter", "left"),
-        ("mosaic", "left"),
-        ("exp. time [s]", "right"),
-        ("depth 5σ [AB]", "right"),
-    ):
-        table.add_column(heading, justify=side)  # type: ignore[arg-type]
-    table.add_column("sources", justify="right")
-    table.add_column("sky", justify="right")
-    for row in (row for row in rows if row["kind"] == "i2d"):
-        depth, sources = row.get("depth_5sigma_ab"), row.get("sources")
-        table.add_row(
-            row["filter"],
-            row["product"].rsplit("/", 1)[-1],
-            f"{row['exposure_time_s']:.0f}",
-            "-" if depth is None else f"{depth:.2f}",
-            "-" if sources is None else f"{sources:.0f}",
-            row.get("sky_verdict") or "-",
-        )
-    run.console.print(table)
+    run.terminal.close()
+    run.terminal.say(f"{run.survey.name}: {state.name}")
+    run.terminal.show_table(_mosaics(rows))
     for row in (row for row in rows if row["kind"] == "verdict" and row.get("sky_zero_state") == "not measurable"):
         run.note(f"{row['filter']}: no empty sky to measure the absolute level on; see {row['product']}")
     for row in (row for row in rows if row["kind"] == "sky page"):
         run.note(f"is the sky flat? {row['product']}")
+    for row in (row for row in rows if row["product"].endswith("_cat.parquet")):
+        run.note(f"{counted(round(row['sources']), 'source')} in {row['product']}")
     ledger, wall = run.ledger, time.perf_counter() - run.clock
-    run.note(f"products in {run.products}, this run's table {run.products}/summary.csv")
+    run.note(f"products in {run.products}, this run's table {run.products}/summary.csv, log {run.log}")
     run.note(f"{len(ledger.executed)} steps executed, {len(ledger.cached)} from cache, in {wall:.0f} s")
     for warning in _warnings(ledger):
         run.note(warning)
@@ -343,3 +346,21 @@ def _print_summary(run: Run, rows: list[dict[str, Any]], state: State) -> None:
         run.note(_failures(run))
     for record in ledger.causes:
         run.note(f"failed: {record.label}: {record.error}")
+
+
+def _mosaics(rows: list[dict[str, Any]]) -> Table:
+    """The mosaics and what is known of each, in 80 columns with whole names."""
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    table.add_column("mosaic", overflow="fold")
+    for heading in ("exp. [s]", "5σ [AB]"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("sky", no_wrap=True)
+    for row in (row for row in rows if row["kind"] == "i2d"):
+        depth = row.get("depth_5sigma_ab")
+        table.add_row(
+            row["product"].rsplit("/", 1)[-1],
+            f"{row['exposure_time_s']:.0f}",
+            "-" if depth is None else f"{depth:.2f}",
+            row.get("sky_verdict") or "-",
+        )
+    return table

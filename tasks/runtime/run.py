@@ -20,9 +20,8 @@ from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
 from prefect.states import State
 from prefect.task_runners import TaskRunner
-from rich.console import Console
 
-from cosmosaic.calibrate import references
+from cosmosaic.check import plan_of
 from cosmosaic.exposures.search import FoundExposures
 from cosmosaic.processes import workers
 from cosmosaic.steps.declaration import Made, Outputs, Step
@@ -35,6 +34,7 @@ from tasks.runtime.caching import Given, Work
 from tasks.runtime.graph import SKIPPED, Graph, Node, Outcome, settled
 from tasks.runtime.progress import Progress
 from tasks.runtime.runners import plan_of_one_worker, room_of
+from tasks.runtime.terminal import Terminal
 from tasks.steps import TASKS
 
 SHOWN_DEPENDENCIES = 100
@@ -108,7 +108,7 @@ class Run:
         self.started = datetime.now(UTC)
         self.clock = time.perf_counter()
         self.ledger = Ledger()
-        self.console = Console(stderr=True)
+        self.terminal = Terminal(survey.name)
         self.work = Work(store.absolute_uri(survey.url("cache")), plan_of_one_worker(survey.resources, plan))
         self.products = store.absolute_uri(survey.url("products"))
         self.publications: list[Publication] = []
@@ -127,6 +127,11 @@ class Run:
     def checksums(self) -> str:
         """Prefix under which the checksums of raw objects are remembered."""
         return self.work.checksums
+
+    @property
+    def log(self) -> str:
+        """Where the run's log goes."""
+        return store.join(self.products, "runs", f"{self.id}.log")
 
     @property
     def worker_gb(self) -> float:
@@ -184,12 +189,13 @@ class Run:
 
     def note(self, text: str) -> None:
         """Write a message to the terminal and to the run's log."""
-        self.tell(text)
+        self.terminal.say(text)
         get_run_logger().info(text)
 
-    def tell(self, text: str) -> None:
-        """Write a message to the terminal."""
-        self.console.print(f"{'':>9} {text}", highlight=False, markup=False, soft_wrap=True)
+    def keep_log(self) -> None:
+        """Write the run's log beside its products."""
+        self.terminal.close()
+        store.publish_bytes("\n".join([*self.terminal.log, ""]).encode(), self.log)
 
     def name_after(self, found: FoundExposures) -> None:
         """Name the run in the UI after its frames and filters, and estimate its steps for the progress bar."""
@@ -244,10 +250,10 @@ class Run:
         with self.ledger.lock:
             self.ledger.records.append(record)
             done = f"[{len(self.ledger.records)}/{self.ledger.submitted}]"
-            self.console.print(
-                f"{done:>9} {record.label}: {_told(record)}", highlight=False, markup=False, soft_wrap=True
-            )
-        self._progress.show(len(self.ledger.records), max(self.ledger.submitted, self.ledger.expected))
+            self.terminal.step(done, f"{record.label}: {_told(record)}", record.error not in (None, SKIPPED))
+        expected = max(self.ledger.submitted, self.ledger.expected)
+        self.terminal.advance(len(self.ledger.records), expected)
+        self._progress.show(len(self.ledger.records), expected)
 
 
 def plan_workers(survey: Survey) -> workers.WorkerPlan:
@@ -258,14 +264,7 @@ def plan_workers(survey: Survey) -> workers.WorkerPlan:
     OSError
         A store refuses access, does not exist or does not answer.
     """
-    resources = survey.resources
-    plan = workers.plan_workers(
-        resources.processes,
-        resources.memory_gb,
-        resources.time_limit_s,
-        resources.scratch,
-        references.crds_environment(survey),
-    )
+    plan = plan_of(survey)
     check_stores(survey)
     return plan
 

@@ -7,14 +7,16 @@ import re
 import subprocess
 import sys
 from collections import Counter
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
+import psutil
 import pytest
 from support.s3_server import free_ports
-from support.services import process, wait_for
+from support.services import ROOT, process, wait_for
 
 pytestmark = [pytest.mark.server, pytest.mark.s3, pytest.mark.slow]
 
+GUIDE = (ROOT / "docs" / "operations.md").read_text()
 DONE = re.compile(r"(?P<step>[\w ]+: .+): [\d.]+ s, \d+ MB at the peak")
 
 
@@ -25,14 +27,17 @@ def cluster(production, tmp_path_factory):
     (port,) = free_ports(1)
     address = f"tcp://127.0.0.1:{port}"
     scheduler = ["scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard"]
-    worker = ["worker", address, "--nthreads", "1", "--no-nanny", "--no-dashboard"]
+    (line,) = re.findall(r"^dask worker tcp://scheduler:8786 (.+)$", GUIDE, re.MULTILINE)
+    (daemon,) = re.findall(r"^export (DASK_\w+)=(\w+)", GUIDE, re.MULTILINE)
+    worker = ["worker", address, *line.replace("--nworkers 8", "--nworkers 1").split(), "--no-dashboard"]
     with ExitStack() as stack:
 
         def start(name: str, arguments: list[str], ready: str) -> subprocess.Popen:
             place, log = folder / name, folder / f"{name}.log"
             place.mkdir()
             command = [sys.executable, "-m", "dask", *arguments]
-            started = stack.enter_context(process(command, log, production.worker_environment, cwd=place))
+            environment = {**production.worker_environment, daemon[0]: daemon[1]}
+            started = stack.enter_context(process(command, log, environment, cwd=place))
             wait_for(lambda: ready in log.read_text(), log)
             return started
 
@@ -60,7 +65,12 @@ def disturbed(production, cluster):
     address, workers = cluster
     run = start_run(production, "dask", scheduler=address)
     wait_for(lambda: any(line.startswith("Drizzle: ") for line in production.logs(run)), limit_s=300)
+    # The worker, and its nanny, which would start it again.
+    victims = [*psutil.Process(workers[1].pid).children(recursive=True), workers[1]]
     workers[1].kill()
+    for victim in victims[:-1]:
+        with suppress(psutil.NoSuchProcess):
+            victim.kill()
     return production.finish(run)
 
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 import cosmosaic
-from flows.command import FLOWS
+from flows.command import FLOWS, OTHERS
 
 
 def run(*arguments, folder, **environment):
@@ -19,7 +19,7 @@ def run(*arguments, folder, **environment):
 def test_help_names_every_command(tmp_path):
     shown = run("--help", folder=tmp_path)
     assert shown.returncode == 0
-    assert all(f"  {name} " in shown.stdout for name in (*FLOWS, "summary"))
+    assert all(f"  {name} " in shown.stdout for name in FLOWS | OTHERS)
 
 
 def test_the_version_is_told(tmp_path):
@@ -49,6 +49,14 @@ def test_the_flows_own_files_tell_their_own_names(name, tmp_path, pytestconfig):
     assert shown.stdout.startswith(f"usage: python flows/{name}.py ")
 
 
+def test_the_flow_starts_without_the_packages_that_its_child_processes_work_with(tmp_path, pytestconfig):
+    heavy = ("jwst", "stdatamodels", "gwcs", "photutils", "galsim", "numba", "matplotlib")
+    script = f"import sys, flows.mosaic\nprint([name for name in {heavy} if name in sys.modules])"
+    command = [sys.executable, "-c", script]
+    shown = subprocess.run(command, cwd=pytestconfig.rootpath, capture_output=True, text=True, check=True)
+    assert shown.stdout == "[]\n"
+
+
 @pytest.mark.parametrize("place", ["file", "below/file/prefect"])
 def test_a_prefect_home_that_cannot_be_written_is_told_before_the_work(tmp_path, place):
     home = tmp_path / place
@@ -60,3 +68,12 @@ def test_a_prefect_home_that_cannot_be_written_is_told_before_the_work(tmp_path,
     assert f"PREFECT_HOME = {home}" in told.stderr
     assert "Traceback" not in told.stderr
     assert not (tmp_path / "demo").exists()
+
+
+def test_a_temporary_server_that_does_not_come_up_in_time_is_told_in_one_sentence(tmp_path):
+    home = {"PREFECT_HOME": str(tmp_path / "prefect"), "PREFECT_API_URL": ""}
+    told = run("simulate", folder=tmp_path, PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS="1", **home)
+    assert told.returncode == 1
+    assert "temporary server did not come up within 1 s" in told.stderr
+    assert "Traceback" not in told.stderr
+    assert len(told.stderr.strip().splitlines()) == 1

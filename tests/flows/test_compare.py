@@ -14,11 +14,12 @@ from flows.compare_sky import compare_sky
 pytestmark = [pytest.mark.slow, pytest.mark.server]
 
 
-def test_all_methods_are_ranked_and_drawn_side_by_side(small):
+def test_all_methods_are_ranked_and_drawn_side_by_side(small, capsys):
     assert small.run().state == "Completed"
     assert compare_sky(small.survey(), return_state=True).is_completed()
     table = Table.read(small.products / f"small_{BAND.lower()}_compare.ecsv")
     assert set(table["method"]) == set(get_args(SkyMethod)) - {"user", "auto"}
+    assert f"{BAND}: {table['method'][0]} is ranked first" in capsys.readouterr().err
     assert list(table["levels"]) == sorted(table["levels"])
     found = dict(zip(table["method"], table["levels"], strict=True))
     # The sky itself is left in by one, by hundreds of times the differences between the others.

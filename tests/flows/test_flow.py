@@ -112,7 +112,7 @@ def test_a_filter_that_nobody_observed_is_named_with_those_that_are_there(damage
 
 def test_an_empty_prefix_says_what_was_looked_for_and_where(damaged, prefect_home, tmp_path):
     run = run_flow(tmp_path, "--raw", str(tmp_path / "nothing"), prefect_home=prefect_home)
-    assert run.code == 1
+    assert run.code == 2
     assert f"under {tmp_path / 'nothing'}" in run.output
     assert "_uncal.fits" in run.output
 

@@ -61,12 +61,12 @@ class Terminal:
         return bool(read)
 
 
-def cosmosaic(small: SmallSurvey) -> Terminal:
+def cosmosaic(small: SmallSurvey, *arguments: str) -> Terminal:
     """Run a survey as a user does, with a temporary server of its own."""
     foreign = ("PREFECT_", "CRDS_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     environment = {**kept, "PREFECT_HOME": str(small.folder / "prefect"), "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "cosmosaic", "run", str(small.settings_file())]
+    command = [sys.executable, "-m", "cosmosaic", "run", str(small.settings_file()), *arguments]
     return Terminal(command, small.folder, environment)
 
 
@@ -78,18 +78,25 @@ def last_row(small: SmallSurvey) -> pd.Series:
     return pd.read_parquet(small.products / "summary.parquet").iloc[-1]
 
 
-@pytest.mark.parametrize(("how", "code", "named"), [("Ctrl-C", 130, "Ctrl-C"), ("SIGTERM", 143, "SIGTERM")])
+@pytest.mark.parametrize(
+    ("named", "code", "arguments", "shown"),
+    [("Ctrl-C", 130, [], " left"), ("SIGTERM", 143, ["--verbose"], "Inspect: ")],
+)
 def test_an_interrupted_run_says_what_is_kept_and_is_taken_up_by_the_same_command(
-    simulated, tmp_path, how, code, named
+    simulated, tmp_path, named, code, arguments, shown
 ):
+    """It shows a bar with the time left, or each step; the log has each step in both cases."""
     small = new_survey(simulated, tmp_path)
-    terminal = cosmosaic(small)
-    terminal.wait_for("Inspect: ")
+    terminal = cosmosaic(small, *arguments)
+    terminal.wait_for("3 exposures")
+    terminal.wait_for(shown)
+    while not (small.cache / "calibrate_rate").exists():
+        time.sleep(0.1)
     assert last_row(small)["state"] == "Running"
     started = descendants(terminal)
     assert any(SERVER in process.cmdline() for process in started)
     moment, said = time.monotonic(), len(terminal.text)
-    if how == "Ctrl-C":
+    if named == "Ctrl-C":
         terminal.press_ctrl_c()
     else:
         os.kill(terminal.pid, signal.SIGTERM)
@@ -102,6 +109,9 @@ def test_an_interrupted_run_says_what_is_kept_and_is_taken_up_by_the_same_comman
     assert "Traceback" not in terminal.text
     assert "failed" not in terminal.text[said:]
     assert psutil.wait_procs(started, timeout=5.0)[1] == []
+    (log,) = (small.products / "runs").glob("*.log")
+    assert "Stage 1: " in log.read_text()
+    assert ("Stage 1: " in terminal.text) == (arguments == ["--verbose"])
     row = last_row(small)
     assert (row["state"], row["error"]) == ("Cancelled", f"cancelled by {named}")
     assert f": {row['steps_executed']:.0f} steps finished" in line
@@ -127,7 +137,7 @@ def test_ctrl_c_before_the_run_has_begun_leaves_nothing(simulated, tmp_path):
 def test_a_killed_run_is_marked_by_the_next_one(simulated, tmp_path):
     small = new_survey(simulated, tmp_path)
     terminal = cosmosaic(small)
-    terminal.wait_for("3 frames")
+    terminal.wait_for("3 exposures")
     os.kill(terminal.pid, signal.SIGKILL)
     terminal.end()
     assert last_row(small)["state"] == "Running"
@@ -140,7 +150,7 @@ def test_a_killed_run_is_marked_by_the_next_one(simulated, tmp_path):
 def test_a_run_under_way_is_not_taken_for_dead(simulated, tmp_path):
     small = new_survey(simulated, tmp_path)
     terminal = cosmosaic(small)
-    terminal.wait_for("3 frames")
+    terminal.wait_for("3 exposures")
     os.kill(terminal.pid, signal.SIGSTOP)
     small.run()
     os.kill(terminal.pid, signal.SIGCONT)

@@ -15,12 +15,11 @@ from jwst.associations.asn_from_list import asn_from_list
 from jwst.associations.lib.rules_level3_base import DMS_Level3_Base
 from support.truth import drizzle
 
-from cosmosaic.exposures.associations import AssociationError
+from cosmosaic.exposures.associations import AssociationError, asked_exposures
 from cosmosaic.exposures.search import FoundExposures, find_exposures
 from cosmosaic.geometry.grid import pixel_to_sky, survey_grid
 from cosmosaic.processes import workers
 from cosmosaic.survey import GridSettings
-from tasks.find import asked_exposures
 
 pytestmark = pytest.mark.slow
 

@@ -1,6 +1,7 @@
 """Each product's row of the run table shows the columns of the step that made it."""
 
 from dataclasses import dataclass
+from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import ClassVar
 
@@ -8,17 +9,22 @@ import numpy as np
 import pandas as pd
 import pytest
 from prefect import flow
+from test_frames import put
 
+from cosmosaic.exposures.exposure import describe_exposure
 from cosmosaic.exposures.search import FoundExposures
 from cosmosaic.steps.declaration import Outputs, Step
 from cosmosaic.steps.files import File
 from cosmosaic.storage import store
-from cosmosaic.survey import Survey
+from cosmosaic.survey import ReferenceSettings, Survey
 from tasks.runtime.caching import TASKS, step_task
 from tasks.runtime.report import finish_run, open_run
 from tasks.runtime.retries import COMPUTING
 
 pytestmark = [pytest.mark.slow, pytest.mark.server]
+
+
+JWST = version_of("jwst")
 
 
 class Text(File, suffix=".txt", kind="text"):
@@ -71,3 +77,40 @@ def test_products_published_together_have_columns_of_their_own(prefect_server, j
     sources = {Path(row["product"]).name: row["sources"] for _, row in rows.iterrows()}
     assert sources == {"a.txt": pytest.approx(np.nan, nan_ok=True), "joined.txt": 3}
     assert set(rows["filter"]) == {"F444W"}
+
+
+@pytest.mark.parametrize(
+    ("levels", "version", "context"),
+    [
+        (("cal",), "1.11.4", "jwst_1140.pmap"),
+        (("cal", "uncal"), f"1.11.4; {JWST}", "jwst_0001.pmap; jwst_1140.pmap"),
+        (("uncal",), JWST, "jwst_0001.pmap"),
+    ],
+)
+def test_a_row_tells_what_its_own_exposures_were_calibrated_with(
+    prefect_server, join_task, tmp_path, levels, version, context
+):
+    exposures = tuple(
+        describe_exposure(str(put(tmp_path / "raw", number, level, CAL_VER="1.11.4", CRDS_CTX="jwst_1140.pmap")))
+        for number, level in enumerate(levels, 1)
+    )
+    references = ReferenceSettings(crds_path=str(tmp_path), crds_context="jwst_0001.pmap")
+    survey = Survey(name="small", store=str(tmp_path / "store"), raw=str(tmp_path / "raw"), references=references)
+    (tmp_path / "a.txt").write_text("a")
+    text = Text(store.publish(tmp_path / "a.txt", str(tmp_path / "parts" / "a.txt")))
+
+    @flow
+    def join():
+        with open_run(survey) as run:
+            run.publish("first", [text], {"frames": exposures[0].name})
+            run.publish("all", [run.submit(Join(parts=(text,), word=" "), "all")])
+            return finish_run(run, FoundExposures(exposures, ()))
+
+    join(return_state=True)
+    rows = pd.read_csv(tmp_path / "store" / "products" / "summary.csv").set_index("frames", drop=False)
+    whole = rows[rows["frames"].isna()].iloc[0]
+    assert (whole["calibration_version"], whole["crds_context"]) == (version, context)
+    first = rows.loc[exposures[0].name]
+    expected = ("1.11.4", "jwst_1140.pmap") if levels[0] == "cal" else (JWST, "jwst_0001.pmap")
+    assert (str(first["calibration_version"]), first["crds_context"]) == expected
+    assert set(rows["jwst_version"]) == {JWST}

@@ -62,8 +62,8 @@ def test_all_levels_are_solved_anew_without_the_light_of_sources(passes):
     assert set(second["cells_sha256"]).isdisjoint(first["cells_sha256"])
     moved = (second["level"] - first["level"]).value
     errors = np.hypot(first["error"], second["error"]).value
-    # A level of these frames is known to 0.01 MJy/sr, says its error; half of its pixels tell it nearly as well.
-    assert np.abs(moved).max() > 0
+    # Sources cancel in the overlaps, which stay whole under a mask.
+    assert 0 < np.abs(moved).max() < 0.02
     assert np.abs(moved / errors).max() < 2
     assert second["error"].value.max() < 0.02
 

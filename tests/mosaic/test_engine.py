@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from astropy.io import fits
+from astropy.table import Table
 from astropy.time import Time
 from astropy.wcs import WCS
 from jwst import datamodels
@@ -18,8 +19,8 @@ from jwst.resample.resample import ResampleImage
 from real import real
 from stdatamodels.jwst.datamodels.dqflags import pixel
 
-from cosmosaic.catalog.measure import MosaicCatalog, measure_mosaic
-from cosmosaic.catalog.photometry import CatalogFlag
+from cosmosaic.catalog import CatalogFlag
+from cosmosaic.catalog.measure import make_psf, measure_sources
 from cosmosaic.dq import is_usable
 from cosmosaic.drizzle.exposure import ExposureError, read_exposure
 from cosmosaic.drizzle.units import FootprintError, drizzle_exposure
@@ -419,9 +420,10 @@ def test_memory_bounds_tiles_and_workers() -> None:
         fit_memory(0.1, 8, full, ratio)
 
 
-def catalogue(paths: list[Path], levels: dict[str, float], window: MosaicGrid, folder: Path) -> MosaicCatalog:
-    mosaic = make_mosaic(paths, levels, window, survey_of(), folder, Here())[0]
-    return measure_mosaic(mosaic, CatalogSettings(), "F150W")
+def catalogue(paths: list[Path], levels: dict[str, float], window: MosaicGrid, folder: Path) -> Table:
+    mosaic, settings = make_mosaic(paths, levels, window, survey_of(), folder, Here())[0], CatalogSettings()
+    psf = make_psf(mosaic, None, settings.background_box_arcsec, 1.0, "F150W", "x", folder).files["psf"]
+    return Table.read(measure_sources({"F150W": mosaic}, {"F150W": psf}, settings, "x", folder).files["catalog"])
 
 
 def test_a_star_that_was_brighter_in_one_exposure_is_flagged(
@@ -429,10 +431,10 @@ def test_a_star_that_was_brighter_in_one_exposure_is_flagged(
 ) -> None:
     for name in ("steady", "varied"):
         (tmp_path / name).mkdir()
-    steady = catalogue(frames, levels, window, tmp_path / "steady").table
+    steady = catalogue(frames, levels, window, tmp_path / "steady")
     wcs, (rows, columns) = read_exposure(frames[1]).wcs, fits.getdata(frames[1], "SCI").shape
-    for star in steady[np.argsort(steady["kron_flux"])[::-1]]:
-        column, row = (round(float(place)) for place in wcs.invert(star["ra"].value, star["dec"].value))
+    for star in steady[np.argsort(steady["f150w_kron_flux"])[::-1]]:
+        column, row = (round(float(place)) for place in wcs.invert(star["ra"], star["dec"]))
         if 10 < row < rows - 10 and 10 < column < columns - 10:
             break
     changed = [*frames[:1], tmp_path / frames[1].name, *frames[2:]]
@@ -441,8 +443,8 @@ def test_a_star_that_was_brighter_in_one_exposure_is_flagged(
         stamp = np.s_[row - 6 : row + 7, column - 6 : column + 7]
         hdus["SCI"].data[stamp] = level + 10 * (hdus["SCI"].data[stamp] - level)
         hdus.writeto(changed[1])
-    varied = catalogue(changed, levels, window, tmp_path / "varied").table
-    near = np.hypot(varied["x"] - star["x"], varied["y"] - star["y"]).value < 3
+    varied = catalogue(changed, levels, window, tmp_path / "varied")
+    near = np.hypot(varied["x"] - star["x"], varied["y"] - star["y"]) < 3
     rejected = (varied["flags"] & CatalogFlag.REJECTED) > 0
     assert not star["flags"] & CatalogFlag.REJECTED
     assert near.sum() == 1

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
+from cosmosaic.geometry.attitude import attitude_matrix
+from cosmosaic.geometry.siaf import nircam_apertures
 from cosmosaic.geometry.sphere import ARCSEC_PER_RADIAN, unit_vectors
 from cosmosaic.simulate.geometry import (
     SR_PER_ARCSEC2,
     View,
-    attitude_matrix,
     footprint,
     frame_shape,
     header_error_mas,
@@ -22,7 +23,6 @@ from cosmosaic.simulate.geometry import (
     v3_position_angle,
 )
 from cosmosaic.simulate.plan import PlannedFrame, plan_frames
-from cosmosaic.simulate.siaf import nircam_apertures
 from cosmosaic.survey import FilterPair, Pointing, SimulationSettings
 
 DETECTORS = ("NRCA1", "NRCA2", "NRCA3", "NRCA4", "NRCALONG", "NRCB1", "NRCB2", "NRCB3", "NRCB4", "NRCBLONG")

@@ -3,6 +3,7 @@
 import re
 import subprocess
 from html.parser import HTMLParser
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -12,13 +13,13 @@ from astropy.table import Table
 from astropy.wcs import WCS
 from PIL import Image
 from support.programs import require_browser
-from support.skies import GRID, PIXEL_RMS, make_survey
+from support.skies import GRID, PIXEL_RMS, SIDE, make_survey
 
 from cosmosaic.cells.units import write_cells
-from cosmosaic.geometry.windows import Box, lattice, tile_name, window_of
+from cosmosaic.geometry.windows import Box, box_of, lattice, tile_name, window_of
 from cosmosaic.records import STATES
 from cosmosaic.sky.methods import clean, solve_overlaps
-from cosmosaic.verdict.judgement import judge_sky
+from cosmosaic.verdict.judgement import gather_verdict, judge_exposures, judge_tiles
 from cosmosaic.verdict.metrics import leniency
 from cosmosaic.verdict.page import write_page
 
@@ -29,8 +30,26 @@ TILES = tuple(
 )
 
 
+def reaching(tile):
+    """Names of the exposures that have cells in a tile."""
+    part = box_of(tile)
+    return [
+        exposure.name
+        for exposure in make_survey(TRUE).exposures
+        if part.intersection(Box(exposure.origin[1], exposure.origin[0], SIDE, SIDE)).pixels
+    ]
+
+
+class Cells(NamedTuple):
+    """The files of a survey before and after its sky was subtracted, and the judgements on all of it."""
+
+    before: dict
+    after: dict
+    judgements: dict
+
+
 @pytest.fixture(scope="module")
-def judged(tmp_path_factory):
+def cells(tmp_path_factory):
     """A survey judged with one exposure whose sky was left in by a tenth of a pixel's noise."""
     folder = tmp_path_factory.mktemp("judged")
     survey = make_survey(TRUE)
@@ -41,7 +60,43 @@ def judged(tmp_path_factory):
         before[exposure.name] = write_cells(exposure, folder / f"{exposure.name}_cells.npz")
         exposure.mean[...] -= levels[exposure.name]
         after[exposure.name] = write_cells(exposure, folder / f"{exposure.name}_cleared.npz")
-    return judge_sky(before, after, None, lattice(GRID), TILES, "mock_f150w", folder)
+    files = {
+        when: judge_exposures(cells, lattice(GRID), when, folder).files["judgement"]
+        for when, cells in (("before", before), ("after", after), ("noise", after))
+    }
+    return Cells(before, after, files)
+
+
+@pytest.fixture(scope="module")
+def judged(cells, tmp_path_factory):
+    """The verdict, each tile judged by the exposures that reach it."""
+    folder = tmp_path_factory.mktemp("gathered")
+    parts = tuple(judge(cells, reaching(tile), (tile,), folder) for tile in TILES)
+    return gather_verdict(cells.judgements, parts, None, "mock_f150w", folder)
+
+
+def judge(cells, names, tiles, folder):
+    """Return the table of some tiles, judged by some exposures."""
+    before, after = ({name: files[name] for name in names} for files in (cells.before, cells.after))
+    judgements = {when: cells.judgements[when] for when in ("before", "after")}
+    return judge_tiles(before, after, judgements, tiles, folder).files["table"]
+
+
+def test_tiles_are_judged_by_the_exposures_that_reach_them_as_by_all(cells, judged, tmp_path):
+    assert {len(reaching(tile)) for tile in TILES} == {7, 8}
+    everything = judge(cells, list(cells.before), TILES, tmp_path)
+    assert judged.files["tiles"].read_text() == everything.read_text()
+
+
+def test_a_part_without_tiles_that_are_judged_leaves_the_others_as_they_are(cells, judged, tmp_path):
+    far = window_of(GRID, Box(5000, 5000, 96, 96), "far")
+    nothing = judge(cells, ["exposure0"], (far,), tmp_path)
+    whole = judge(cells, list(cells.before), TILES, tmp_path)
+    again = gather_verdict(cells.judgements, (nothing, whole), None, "mock_f150w", tmp_path)
+    assert again.files["tiles"].read_text() == judged.files["tiles"].read_text()
+    (tmp_path / "none").mkdir()
+    without = gather_verdict(cells.judgements, (nothing,), None, "mock_f150w", tmp_path / "none")
+    assert len(Table.read(without.files["tiles"], format="ascii.ecsv")) == 0
 
 
 @pytest.fixture(scope="module")

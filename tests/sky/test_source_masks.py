@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from jwst import datamodels
+from support.skies import PIXEL_RMS, make_survey
+from support.skies import SIDE as SKY_SIDE
 
 from cosmosaic.cells.binning import source_pixels
 from cosmosaic.cells.source_masks import SourceMaskError, reached_exposures
@@ -190,3 +192,19 @@ def test_what_is_no_mask_is_refused_by_name_with_the_cure(tmp_path, change, cure
 def test_a_mask_of_another_field_is_refused(mask):
     with pytest.raises(SourceMaskError, match=r"deep_segm\.fits: reaches none of 1 frames.*check its WCS"):
         reached(mask, names=("far",))
+
+
+def test_a_mask_leaves_overlaps_whole():
+    """What it hides of an overlap cancels anyway."""
+    levels = 0.3 + PIXEL_RMS * np.array([0.0, 0.3, -0.2, 0.5, -0.4, 0.1])
+    whole = make_survey(levels)
+    rows, columns = np.indices((SKY_SIDE, SKY_SIDE))
+    hidden = ~((rows % 24 < 2) & (columns % 6 < 1))
+    seen = tuple(replace(each, mean=np.where(hidden, np.nan, each.mean)) for each in whole.exposures)
+    masked = replace(whole, exposures=seen, light=whole.exposures)
+    solution = solve_overlaps(clean(masked))
+    assert len(solution.groups) == 1
+    found = np.array([solution.levels[name].value for name in whole.names])
+    assert np.std(found - levels) < 0.006 * PIXEL_RMS
+    # By themselves the cells that it leaves are too few for an overlap.
+    assert len(solve_overlaps(clean(replace(masked, light=()))).groups) == len(levels)

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from cosmosaic.artefacts.steps import mask_regions
+from cosmosaic.astrometry.steps import align_bands
+from cosmosaic.catalog.steps import submit_catalog
 from cosmosaic.drizzle.steps import InspectExposure
 from cosmosaic.exposures.associations import make_associations
 from cosmosaic.exposures.band import Band
 from cosmosaic.exposures.files import Cal
 from cosmosaic.exposures.search import find_exposures
-from cosmosaic.exposures.windows import survey_windows
+from cosmosaic.exposures.windows import on_grid_of_image, survey_windows
 from cosmosaic.steps.declaration import Outputs
 from cosmosaic.steps.files import File, Many
 from cosmosaic.steps.local import LocalJob, result_of
@@ -60,6 +62,7 @@ class Produced:
 
 def produce(survey: Survey, folder: Path) -> Produced:
     """Make the products of the frames of one filter; an error of any step that is no refusal is raised."""
+    survey = on_grid_of_image(survey)
     found = find_exposures(survey.url("raw"))
     produced = Produced({Path(refused.uri).name: refused.reason for refused in found.refused})
     job = WholeRun(survey, folder)
@@ -70,7 +73,11 @@ def produce(survey: Survey, folder: Path) -> Produced:
     (association,) = make_associations(found.exposures, survey.name)
     kept = {name: usable[name] for name in association.members if name in usable}
     band = Band(association.model_copy(update={"members": tuple(kept)}), exposures, kept)
-    combine(band, windows[band.name], None, job)
+    (aligned,) = align_bands([band], job)
+    made = combine(aligned, windows[band.name], None, job)
+    for tile, psf in made.psfs.items():
+        catalog = submit_catalog({band.name: made.mosaics[tile]}, {band.name: psf}, tile, job)
+        job.publish("catalogue", [catalog])
     produced.members = band.members
     for file in job.published:
         if isinstance(file, Many):

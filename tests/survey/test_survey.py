@@ -1,11 +1,12 @@
 """One model for file, environment, flags and form: all check alike, and later sources win."""
 
-from pathlib import Path
+import re
 
 import pytest
 from pydantic import ValidationError
 
-from cosmosaic.survey import SkySettings, Survey, load_survey
+from cosmosaic.survey import AlignSettings, SkySettings, Survey, load_survey
+from cosmosaic.survey.template import template
 
 
 @pytest.fixture
@@ -40,12 +41,6 @@ def test_unknown_keys_and_bad_values_in_a_file_are_refused_by_name(tmp_path, tex
     path.write_text(text)
     with pytest.raises(ValidationError, match=r"nmae|grid\.pixelscale|grid\.pixel_scale_mas"):
         load_survey([str(path)])
-
-
-def test_unknown_flag_is_refused(capsys):
-    with pytest.raises(SystemExit):
-        load_survey(["--gird.rotation", "3"])
-    assert "--gird.rotation" in capsys.readouterr().err
 
 
 def test_missing_file_is_named(tmp_path):
@@ -87,10 +82,20 @@ def test_tangent_point_is_whole_or_absent():
         Survey.model_validate({"grid": {"tangent_ra": 150.0}})
 
 
-def test_example_file_is_valid_and_shows_the_defaults():
-    example = Path(__file__).parents[2] / "survey.toml"
+def test_example_file_is_valid_and_shows_the_defaults(tmp_path):
+    example = tmp_path / "survey.toml"
+    example.write_text(template())
     survey = load_survey([str(example)])
     assert survey.model_copy(update={"raw": None, "name": Survey().name, "store": Survey().store}) == Survey()
+
+
+def test_settings_that_the_example_file_only_suggests_are_settings(tmp_path):
+    example = tmp_path / "survey.toml"
+    suggested = re.sub(r"^# (?=\w+ = )", "", template(), flags=re.MULTILINE)
+    assert suggested.count("\n") == template().count("\n")
+    example.write_text(suggested.replace('method = "overlap"', 'method = "user"'))
+    survey = load_survey([str(example)])
+    assert (survey.sky.levels, survey.resources.processes) == ("levels.ecsv", 8)
 
 
 def setting_paths(model, prefix=""):
@@ -130,3 +135,9 @@ def test_an_old_name_of_a_setting_is_refused_with_the_new_one(tmp_path, monkeypa
         load_survey([])
     monkeypatch.delenv("COSMOSAIC_SOLVE_ANEW")
     assert load_survey(["--resolve", "true"]).resolve
+
+
+def test_the_network_takes_a_file_as_catalogue() -> None:
+    with pytest.raises(ValidationError, match="GAIADR3"):
+        AlignSettings(method="network", reference_catalog="GAIADR3")
+    assert AlignSettings(method="network", reference_catalog="gaia.ecsv").reference_catalog == "gaia.ecsv"

@@ -18,7 +18,7 @@ socket.getaddrinfo = look_up
 import requests
 
 get = requests.get
-from cosmosaic.simulate.siaf import nircam_apertures
+from cosmosaic.geometry.siaf import nircam_apertures
 
 assert "NRCB1_FULL" in nircam_apertures().apertures
 assert asked == [], asked

@@ -1,0 +1,112 @@
+"""Flux scale of the detectors: how bright the same stars are on each, filter by filter."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from astropy.table import QTable
+from numpy.typing import NDArray
+
+from cosmosaic.astrometry.network import Detections, Seen
+
+Floats = NDArray[np.floating]
+Integers = NDArray[np.integer]
+
+FEWEST = 5
+"""A detector needs this many stars that another one has, too."""
+ITERATIONS = 8
+HUBER_SIGMA = 2.0
+LEAST_SCATTER_MAG = 0.002
+
+
+class FluxScale(NamedTuple):
+    """How much fainter stars are on a detector than on the mean of those of its filter."""
+
+    band: str
+    detector: str
+    offset: float
+    """mag."""
+    error: float
+    """mag."""
+    stars: int
+    """Stars that another detector has, too."""
+
+
+def detector_fluxes(exposures: Sequence[Seen], detections: Detections, stars: Integers) -> list[FluxScale]:
+    """Measure the flux scale of each detector against the others of its filter.
+
+    Parameters
+    ----------
+    exposures
+        All exposures.
+    detections
+        Detections with fluxes; stars without flux say nothing.
+    stars
+        Number of the star of each.
+
+    Returns
+    -------
+    list of FluxScale
+        Of detectors that share stars with others of their filter; their mean is zero in each filter.
+    """
+    bands = np.array([one.band for one in exposures])[detections.exposure]
+    names = np.array([one.detector for one in exposures])[detections.exposure]
+    found = []
+    for band in np.unique(bands):
+        own = (bands == band) & (detections.fluxes > 0)
+        found += _of_filter(str(band), names[own], -2.5 * np.log10(detections.fluxes[own]), stars[own])
+    return found
+
+
+def flux_table(scales: Sequence[FluxScale]) -> QTable:
+    """Return flux scales as a table."""
+    if not scales:
+        return QTable(names=FluxScale._fields, dtype=("U8", "U8", float, float, int))
+    rows = [(*one[:2], round(one.offset, 5), round(one.error, 5), one.stars) for one in scales]
+    return QTable(rows=rows, names=FluxScale._fields)
+
+
+def _of_filter(band: str, names: NDArray[np.str_], magnitudes: Floats, stars: Integers) -> list[FluxScale]:
+    """Robust least squares for an offset of each detector and a magnitude of each star, which is eliminated."""
+    shared = _seen_by_several(names, stars)
+    names, magnitudes, stars = names[shared], magnitudes[shared], stars[shared]
+    detectors, number = np.unique(names, return_inverse=True)
+    if len(detectors) < 2:
+        return []
+    _, star = np.unique(stars, return_inverse=True)
+    design = np.eye(len(detectors))[number]
+    weight: Floats = np.ones(len(number))
+    offsets: Floats = np.zeros(len(detectors))
+    scatter = 0.0
+    covariance: Floats = np.eye(len(detectors))
+    for _ in range(ITERATIONS):
+        centred, values = (_without_star(each, star, weight) for each in (design, magnitudes[:, None]))
+        # What no star tells, the mean of all, is zero.
+        normal = centred.T @ (weight[:, None] * centred) + np.ones((len(detectors),) * 2)
+        covariance = np.linalg.pinv(normal)
+        offsets = covariance @ (centred.T @ (weight * values[:, 0]))
+        left = np.abs(values[:, 0] - centred @ offsets)
+        scatter = max(1.4826 * float(np.median(left)), LEAST_SCATTER_MAG)
+        weight = np.minimum(1.0, HUBER_SIGMA * scatter / np.maximum(left, 1e-9))
+    errors = scatter * np.sqrt(np.maximum(np.diag(covariance) - 1 / len(detectors) ** 2, 0))
+    counts = [len(np.unique(star[number == one])) for one in range(len(detectors))]
+    return [
+        FluxScale(band, str(name), float(offset), float(error), count)
+        for name, offset, error, count in zip(detectors, offsets, errors, counts, strict=True)
+        if count >= FEWEST
+    ]
+
+
+def _seen_by_several(names: NDArray[np.str_], stars: Integers) -> NDArray[np.bool_]:
+    """Tell which detections are of stars that more than one detector has."""
+    _, number = np.unique(names, return_inverse=True)
+    pairs = np.unique(np.stack([stars, number], axis=1), axis=0)
+    several, counts = np.unique(pairs[:, 0], return_counts=True)
+    return np.isin(stars, several[counts > 1])
+
+
+def _without_star(values: Floats, star: Integers, weight: Floats) -> Floats:
+    """Values minus their weighted mean over each star, shape (N, K)."""
+    total = np.bincount(star, weight)
+    means = np.stack([np.bincount(star, weight * column) / total for column in values.T], axis=1)
+    return values - means[star]

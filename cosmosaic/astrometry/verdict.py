@@ -1,0 +1,323 @@
+"""How well exposures, detectors, modules and filters agree about where stars are, and whether that is good enough.
+
+A detection is compared with the mean of the same star's detections that have another label: another pointing, visit,
+detector, module or filter. What all detections of a label have in common, a shift and for pointings and visits a roll,
+is its error against the others.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from astropy.table import QTable
+from numpy.typing import NDArray
+
+from cosmosaic.astrometry.matching import MAS_PER_RADIAN, at_peak, close_pairs, tangent_axes
+from cosmosaic.astrometry.network import (
+    FEWEST_STARS,
+    LEVER_ARCSEC,
+    MIDDLE_ARCSEC,
+    Detections,
+    Seen,
+    solve_network,
+    stars_of,
+    tie_to_catalogue,
+)
+from cosmosaic.geometry.sphere import ARCSEC_PER_RADIAN
+from cosmosaic.records import STATES, State
+
+Floats = NDArray[np.floating]
+Integers = NDArray[np.integer]
+Flags = NDArray[np.bool_]
+
+LIMITS_MAS = {
+    "exposure": (2.0, 8.0),
+    "roll": (2.0, 4.0),
+    "detector": (1.5, 5.0),
+    "module": (2.0, 8.0),
+    "filter": (3.0, 8.0),
+    "cell": (10.0, 20.0),
+    "absolute": (5.0, 15.0),
+}
+"""Largest value that passes, and that does not fail. A roll counts at `LEVER_ARCSEC`."""
+SIGMA = 4.5
+"""The worst of many exposures is this far off by chance."""
+FEWEST = 5
+"""A label with fewer stars says nothing."""
+JUDGED_PART = 5
+"""One star in this many judges, and does not take part in the solution that it judges."""
+CELL_ARCSEC = 120.0
+CLIP_SIGMA = 4.0
+SCALE_PER_MAS = 1e-3
+WORDS = {
+    "exposure": "exposure {} is {:.1f} +- {:.1f} mas off the others",
+    "roll": "{} is rolled by {:.1f} +- {:.1f} mas at 100 arcsec against the others",
+    "detector": "detector {} stands {:.1f} +- {:.1f} mas off the others",
+    "module": "module {} stands {:.1f} +- {:.1f} mas off the other; see align.aberration",
+    "filter": "filter {} is {:.1f} +- {:.1f} mas off the others",
+    "cell": "filter {} is {:.1f} +- {:.1f} mas off the others in a cell of 2 arcmin",
+    "absolute": "{} is {:.1f} +- {:.1f} mas off the reference catalogue; has it epochs and proper motions?",
+}
+
+
+class Metric(NamedTuple):
+    """The worst of one kind of error."""
+
+    name: str
+    value: float
+    """mas; NaN where nothing tells it."""
+    error: float
+    rms: float
+    """Rms over all of the kind, without the part of noise, mas."""
+    number: int
+    """How many there are of the kind."""
+    where: str
+    state: State
+    message: str
+
+
+class Offset(NamedTuple):
+    """What the detections of one label have in common against the others, mas."""
+
+    label: str
+    shift: Floats
+    error: float
+    roll: float
+    roll_error: float
+
+
+def judge_astrometry(
+    exposures: Sequence[Seen], detections: Detections, stars: Integers, reference: tuple[Floats, Floats] | None = None
+) -> tuple[Metric, ...]:
+    """Judge where detections of the same stars are.
+
+    Parameters
+    ----------
+    exposures
+        All exposures.
+    detections
+        Detections, where they are to be judged.
+    stars
+        Number of the star of each.
+    reference
+        Unit vectors to the stars of a catalogue at the exposures' epoch, and their errors in mas.
+    """
+    seen = [exposures[number] for number in detections.exposure]
+    labels = {
+        "exposure": np.array([f"{one.visit} {one.pointing}" for one in seen]),
+        "roll": np.array([f"visit {one.visit}" for one in seen]),
+        "detector": np.array([one.detector for one in seen]),
+        "module": np.array([one.detector[3] for one in seen]),
+        "filter": np.array([one.band for one in seen]),
+    }
+    axes, places = _telescope(exposures, detections)
+    found = {}
+    for kind, names in labels.items():
+        found[kind] = _offsets(names, detections, stars, axes, places)
+    rolls = [*found["roll"], *(one._replace(label=f"exposure {one.label}") for one in found["exposure"])]
+    metrics = [
+        _metric(kind, [(one.label, float(np.hypot(*one.shift)), one.error) for one in found[kind]])
+        for kind in ("exposure", "detector", "module", "filter")
+    ]
+    metrics.insert(1, _metric("roll", [(one.label, abs(one.roll), one.roll_error) for one in rolls]))
+    metrics.append(_metric("cell", _cells(labels["filter"], detections, stars, axes, places)))
+    if reference is not None:
+        metrics.append(_metric("absolute", _absolute(detections, *reference)))
+    return tuple(metrics)
+
+
+def state_of(metrics: Sequence[Metric]) -> State:
+    """The worst state of metrics, of those that could be measured if any could."""
+    measured = [one.state for one in metrics if one.state != "not measurable"]
+    return max(measured, key=STATES.index, default="not measurable")
+
+
+def held_out_verdict(
+    exposures: Sequence[Seen], detections: Detections, reference: tuple[Floats, Floats] | None = None
+) -> tuple[tuple[Metric, ...], tuple[Metric, ...]]:
+    """Judge the headers and a network by stars that the network has not seen.
+
+    Returns
+    -------
+    The metrics before and after. What is applied rests on all stars, and is better by the root of 4 / 5.
+    """
+    if not exposures:
+        return (), ()
+    whole = solve_network(exposures, detections)
+    matched, stars = stars_of(whole, detections)
+    judging = matched[stars % JUDGED_PART == 0]
+    others = np.ones(len(detections.exposure), dtype=bool)
+    others[judging] = False
+    solved = solve_network(exposures, detections.select(others))
+    judged, numbers = detections.select(judging), stars[stars % JUDGED_PART == 0]
+    before = judge_astrometry(exposures, judged, numbers, reference)
+    if reference is not None:
+        solved, _ = tie_to_catalogue(solved, detections.select(others), *reference)
+    return before, judge_astrometry(exposures, solved.displaced(judged), numbers, reference)
+
+
+def fitted_scale(exposures: Sequence[Seen], detections: Detections) -> tuple[float, float]:
+    """Scale by which the distances of detectors differ from their headers', and its error.
+
+    Where aberration was left in, it is -(1 - VA_SCALE): what no rigid shift of an exposure takes out.
+    """
+    network = solve_network(exposures, detections)
+    # What all filters of a detector have in common is a shift of the detector.
+    place, of_filter = network.frame.columns[:, 2], network.frame.columns[:, 3]
+    moved = np.stack([network.unknowns[place + axis] + network.unknowns[of_filter + axis] for axis in (0, 1)], axis=1)
+    names = np.array([one.detector for one in exposures])
+    every = np.array([one.point for one in exposures])
+    lever, shifts = (
+        np.array([values[names == name].mean(axis=0) for name in np.unique(names)]) for values in (every, moved)
+    )
+    lever, shifts = lever - lever.mean(axis=0), shifts - shifts.mean(axis=0)
+    if len(lever) < FEWEST_STARS:
+        return np.nan, np.nan
+    square = float(np.sum(lever**2))
+    scale = float(np.sum(lever * shifts)) / square
+    scatter = float(np.std(shifts - scale * lever))
+    return scale * SCALE_PER_MAS, scatter / np.sqrt(square) * SCALE_PER_MAS
+
+
+def verdict_table(before: Sequence[Metric], after: Sequence[Metric]) -> QTable:
+    """Return metrics before and after as a table; its meta has the state and the reasons."""
+    rows = [("before", *one) for one in before] + [("after", *one) for one in after]
+    names = ("when", *Metric._fields)
+    table = QTable(rows=rows, names=names) if rows else QTable(names=names)
+    for name in ("value", "error", "rms"):
+        table[name] = np.round(np.asarray(table[name], dtype=float), 4)
+    judged = after or before
+    table.meta |= {
+        "state": state_of(judged),
+        "reasons": [one.message for one in judged if one.state in ("warn", "fail")],
+    }
+    return table
+
+
+def _telescope(exposures: Sequence[Seen], detections: Detections) -> tuple[Floats, Floats]:
+    """Unit vectors along V2 and V3 at detections, shape (2, N, 3), and (V2, V3) from the middle in levers."""
+    attitudes = np.stack([one.attitude for one in exposures])[detections.exposure]
+    telescope = np.einsum("nij,ni->nj", attitudes, detections.vectors)
+    along_v2, along_v3 = tangent_axes(telescope)
+    axes = np.stack([np.einsum("nij,nj->ni", attitudes, axis) for axis in (along_v2, along_v3)])
+    place = ARCSEC_PER_RADIAN * np.stack([np.arctan2(telescope[:, 1], telescope[:, 0]), telescope[:, 2]], axis=1)
+    return axes, (place - MIDDLE_ARCSEC) / LEVER_ARCSEC
+
+
+def _differences(
+    labels: NDArray[np.str_], detections: Detections, stars: Integers, axes: Floats
+) -> tuple[Flags, Floats, Floats]:
+    """Each detection minus the mean of those of its star with other labels: which have one, (V2, V3) in mas, sigma."""
+    count = int(stars.max(initial=-1)) + 1
+    _, numbers = np.unique(labels, return_inverse=True)
+    both, own = np.unique(stars * (int(numbers.max(initial=0)) + 1) + numbers, return_inverse=True)
+    weight = detections.errors**-2.0
+    first = np.zeros(count, dtype=int)
+    first[stars[::-1]] = np.arange(len(stars))[::-1]
+    steps = (detections.vectors - detections.vectors[first[stars]]) * MAS_PER_RADIAN
+    others = np.zeros_like(steps)
+    left = np.bincount(stars, weight, count)[stars] - np.bincount(own, weight, len(both))[own]
+    has_other = left > 1e-9 * weight
+    for axis in range(3):
+        moment = weight * steps[:, axis]
+        total = np.bincount(stars, moment, count)[stars] - np.bincount(own, moment, len(both))[own]
+        others[:, axis] = total / np.where(has_other, left, 1.0)
+    difference = steps - others
+    plane = np.stack([np.sum(difference * axis, axis=1) for axis in axes], axis=1)
+    return has_other, plane, np.sqrt(1 / weight + 1 / np.where(has_other, left, np.inf))
+
+
+def _offsets(
+    labels: NDArray[np.str_], detections: Detections, stars: Integers, axes: Floats, places: Floats
+) -> list[Offset]:
+    """Shift and roll of each label against the others."""
+    usable, difference, sigma = _differences(labels, detections, stars, axes)
+    found = []
+    for label in np.unique(labels):
+        own = usable & (labels == label)
+        if len(np.unique(stars[own])) >= FEWEST:
+            found.append(_shift_and_roll(str(label), difference[own], sigma[own], places[own], stars[own]))
+    return found
+
+
+def _shift_and_roll(label: str, difference: Floats, sigma: Floats, places: Floats, stars: Integers) -> Offset:
+    """Weighted, clipped fit; errors from the scatter of stars, each of which may be seen many times."""
+    ones, zeros = np.ones(len(sigma)), np.zeros(len(sigma))
+    middle = places.mean(axis=0)
+    design = np.stack(
+        [
+            np.stack([ones, zeros, places[:, 1] - middle[1]], axis=1),
+            np.stack([zeros, ones, middle[0] - places[:, 0]], axis=1),
+        ],
+        axis=1,
+    )
+    kept = np.full(len(sigma), True)
+    solution: Floats = np.zeros(3)
+    for _ in range(4):
+        weight = kept / sigma**2
+        normal = np.einsum("nai,n,naj->ij", design, weight, design) + 1e-9 * np.eye(3)
+        solution = np.linalg.solve(normal, np.einsum("nai,n,na->i", design, weight, difference))
+        left = np.hypot(*(difference - design @ solution).T) / sigma
+        kept = left < CLIP_SIGMA * max(1.0, float(np.median(left)) / 1.18)
+    inflation = max(1.0, float(np.median(left)) / 1.18)
+    often = len(stars) / len(np.unique(stars))
+    errors = inflation * np.sqrt(np.diag(np.linalg.inv(normal)) * often)
+    return Offset(label, solution[:2], float(np.hypot(*errors[:2]) / np.sqrt(2)), float(solution[2]), float(errors[2]))
+
+
+def _cells(
+    bands: NDArray[np.str_], detections: Detections, stars: Integers, axes: Floats, places: Floats
+) -> list[tuple[str, float, float]]:
+    """Offset of each filter against the others in cells of the sky."""
+    usable, difference, sigma = _differences(bands, detections, stars, axes)
+    x, y, z = detections.vectors.T
+    declination = np.arcsin(np.clip(z, -1, 1))
+    row = np.floor(declination * ARCSEC_PER_RADIAN / CELL_ARCSEC).astype(int)
+    column = np.floor(
+        np.arctan2(y, x) * np.cos(row * CELL_ARCSEC / ARCSEC_PER_RADIAN) * ARCSEC_PER_RADIAN / CELL_ARCSEC
+    )
+    _, cell = np.unique(np.stack([row, column.astype(int)], axis=1), axis=0, return_inverse=True)
+    found = []
+    for band in np.unique(bands):
+        for number in range(int(cell.max(initial=-1)) + 1):
+            own = usable & (bands == band) & (cell == number)
+            if len(np.unique(stars[own])) >= FEWEST:
+                one = _shift_and_roll(str(band), difference[own], sigma[own], places[own], stars[own])
+                found.append((one.label, float(np.hypot(*one.shift)), one.error))
+    return found
+
+
+def _absolute(detections: Detections, reference: Floats, errors: Floats) -> list[tuple[str, float, float]]:
+    """Offset of all detections from a catalogue."""
+    together = np.concatenate([detections.vectors, reference])
+    pairs = close_pairs(together, 1000.0)
+    count = len(detections.vectors)
+    pairs = np.sort(pairs, axis=1)
+    pairs = pairs[(pairs[:, 0] < count) & (pairs[:, 1] >= count)]
+    steps = (together[pairs[:, 0]] - together[pairs[:, 1]]) * MAS_PER_RADIAN
+    plane = np.stack([np.sum(steps * axis, axis=1) for axis in tangent_axes(together[pairs[:, 0]])], axis=1)
+    near = at_peak(plane)
+    if near is None:
+        return []
+    known = pairs[near, 1] - count
+    stars = np.unique(known)
+    medians = np.array([np.median(plane[near][known == star], axis=0) for star in stars])
+    error = float(np.sqrt(np.mean(errors[stars] ** 2 + np.mean(np.var(medians, axis=0))) / len(stars)))
+    return [("the survey", float(np.hypot(*np.median(medians, axis=0))), error)]
+
+
+def _metric(kind: str, found: list[tuple[str, float, float]]) -> Metric:
+    """Judge the worst of one kind."""
+    passes, fails = LIMITS_MAS[kind]
+    # What is known badly tells nothing, unless it is off by more than that.
+    known = [one for one in found if SIGMA * one[2] < max(fails, one[1] - passes)]
+    if not known or (len(known) < 2 and kind in ("exposure", "detector", "filter")):
+        return Metric(kind, np.nan, np.nan, np.nan, len(known), "", "not measurable", f"too few stars tell the {kind}")
+    values, errors = (np.array([one[place] for one in known]) for place in (1, 2))
+    where, value, error = known[int(np.argmax(values - SIGMA * errors))]
+    rms = float(np.sqrt(max(float(np.mean(values**2 - 2 * errors**2)), 0.0)))
+    certain = value > SIGMA * error
+    state: State = "pass"
+    if certain and value > passes:
+        state = "fail" if value - SIGMA * error > passes and value > fails else "warn"
+    return Metric(kind, value, error, rms, len(known), where, state, WORDS[kind].format(where, value, error))

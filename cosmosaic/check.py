@@ -1,0 +1,220 @@
+"""What can be told of a survey before it costs anything: errors, and what a run would need.
+
+Nothing is written and no server is started. Every problem is told at once, each with its cure.
+"""
+
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from cosmosaic.calibrate.references import NamedReferences, crds_environment, name_references
+from cosmosaic.exposures.associations import asked_exposures, read_association
+from cosmosaic.exposures.doubts import doubtful_settings
+from cosmosaic.exposures.exclusion import exclude
+from cosmosaic.exposures.regions import check_regions
+from cosmosaic.exposures.search import FoundExposures, choose_exposures, require_files
+from cosmosaic.exposures.unused import unused_settings
+from cosmosaic.exposures.windows import (
+    exposures_in_tiles,
+    named_tiles,
+    on_grid_of_image,
+    survey_windows,
+    window_like,
+)
+from cosmosaic.processes import workers
+from cosmosaic.records import Exposure, Windows
+from cosmosaic.storage import store
+from cosmosaic.survey import Survey
+
+PROBLEMS = (OSError, ValueError, RuntimeError)
+"""What the checks raise for a survey that cannot be run."""
+MOSAIC_BYTES = 6 * 4
+"""Of a pixel of a mosaic: science, error, weight and three variances."""
+EXPOSURE_BYTES = 7 * 4
+"""Of a pixel of an exposure, as published before and after Stage 3."""
+CACHE_FACTOR = 2.5
+"""Size of the cache in sizes of the products; measured on surveys of full frames and of subarrays."""
+
+
+class Needs(NamedTuple):
+    """What a run of the exposures that were found would need and make."""
+
+    found: FoundExposures
+    windows: dict[str, Windows]
+    """By filter."""
+    products_gb: float
+    references: NamedReferences | None
+    """None where no exposure needs any."""
+    warnings: tuple[str, ...]
+
+
+def find_problems(survey: Survey) -> list[str]:
+    """Tell what keeps a survey from being run, as far as it can be told without reading exposures."""
+    problems = list(_missing_files(survey))
+    problems += store_problems(survey)
+    for check in (_check_raw, _check_association, _check_tiles, _check_resources):
+        problems += _problem_of(check, survey)
+    return problems
+
+
+def store_problems(survey: Survey) -> list[str]:
+    """Tell what keeps a survey's stores from being written to."""
+    return _problem_of(_check_stores, survey)
+
+
+def look_ahead(survey: Survey) -> Needs:
+    """Read the headers of a survey's exposures and tell what a run would need.
+
+    Raises
+    ------
+    OSError, ValueError, RuntimeError
+        The survey cannot be run; the message says why.
+    """
+    survey = on_grid_of_image(survey)
+    tiles, window = named_tiles(survey), window_like(survey)
+    everywhere = choose_exposures(store.absolute_uri(survey.url("raw")), survey.filters)
+    excluded = exclude(everywhere, survey.exclude)
+    asked = asked_exposures(excluded.found, survey.association)
+    inside = exposures_in_tiles(asked.exposures, tiles or ((window,) if window else ()))
+    found = FoundExposures(inside, asked.refused, asked.unasked)
+    windows = survey_windows(inside, survey, tiles)
+    warnings = [f"exclude: {pattern} matches no exposure" for pattern in excluded.unused]
+    for told in (unused_settings, doubtful_settings, check_regions):
+        warnings += told(survey, inside)
+    warnings += [f"{exposure.name}: {warning}" for exposure in inside for warning in exposure.warnings]
+    return Needs(found, windows, _products_gb(inside, windows), _references(survey, inside), tuple(warnings))
+
+
+def free_gb(uri: str) -> float | None:
+    """Return the free space on the disk of a folder, which need not exist yet; None for a remote store."""
+    if store.is_remote(uri):
+        return None
+    place = Path(store.absolute_uri(uri))
+    nearest = next(folder for folder in (place, *place.parents) if folder.exists())
+    return shutil.disk_usage(nearest).free / 1e9
+
+
+def _problem_of(check: Callable[[Survey], None], survey: Survey) -> list[str]:
+    try:
+        check(survey)
+    except PROBLEMS as problem:
+        return [str(problem)]
+    return []
+
+
+def _files(survey: Survey) -> Iterator[tuple[str, str]]:
+    """Every file that the settings name, by the setting."""
+    for setting, uri in (
+        ("association", survey.association),
+        ("grid.tiles", survey.grid.tiles),
+        ("grid.like", survey.grid.like),
+        ("sky.levels", survey.sky.levels),
+        ("simulation.catalog", survey.simulation.catalog),
+        ("simulation.image", survey.simulation.image),
+    ):
+        if uri:
+            yield setting, uri
+    for setting, files in (
+        ("regions", survey.regions),
+        ("references.gain_maps", survey.references.gain_maps),
+        ("sky.wisp_templates", survey.sky.wisp_templates),
+        ("sky.source_masks", survey.sky.source_masks),
+    ):
+        yield from ((f"{setting}.{name}", uri) for name, uri in files.items())
+    catalogue = survey.align.reference_catalog
+    if catalogue and "." in catalogue:  # other names are catalogues that jwst knows
+        yield "align.reference_catalog", catalogue
+
+
+def _missing_files(survey: Survey) -> Iterator[str]:
+    for setting, uri in _files(survey):
+        if not _exists(uri):
+            yield f"{setting}: there is no file {uri}"
+    cache = None if survey.is_synthetic else survey.references.crds_path
+    if cache and not store.is_remote(cache) and not Path(cache).is_dir():
+        yield f"references.crds_path: there is no folder {cache}"
+
+
+def _exists(uri: str) -> bool:
+    try:
+        return store.stat(uri) is not None
+    except OSError:
+        return False
+
+
+def _check_stores(survey: Survey) -> None:
+    store.check_access(survey.url("cache"))
+    store.check_access(survey.url("products"))
+
+
+def _check_raw(survey: Survey) -> None:
+    if not survey.is_synthetic:
+        require_files(store.absolute_uri(survey.url("raw")))
+
+
+def _check_association(survey: Survey) -> None:
+    if survey.association and _exists(survey.association):
+        read_association(survey.association)
+
+
+def _check_tiles(survey: Survey) -> None:
+    if survey.grid.tiles and _exists(survey.grid.tiles):
+        named_tiles(survey)
+
+
+def _check_resources(survey: Survey) -> None:
+    workers.check_resources(plan_of(survey))
+
+
+def plan_of(survey: Survey) -> workers.WorkerPlan:
+    """Return the child processes of a survey's run."""
+    resources = survey.resources
+    return workers.plan_workers(
+        resources.processes,
+        resources.memory_gb,
+        resources.time_limit_s,
+        resources.scratch,
+        crds_environment(survey),
+    )
+
+
+def _products_gb(exposures: tuple[Exposure, ...], windows: dict[str, Windows]) -> float:
+    """Estimate the size of the products."""
+    pixels = sum(window.shape[0] * window.shape[1] for made in windows.values() for window in (made.whole, *made.tiles))
+    return (pixels * MOSAIC_BYTES + sum(_exposure_bytes(exposure) for exposure in exposures)) / 1e9
+
+
+def _exposure_bytes(exposure: Exposure) -> float:
+    """Estimate the size of an exposure's cal and crf files."""
+    if exposure.level == "cal":
+        return 2.0 * exposure.object.size
+    side = int(exposure.subarray.removeprefix("SUB").rstrip("PAB")) if exposure.subarray[3:4].isdigit() else 2048
+    return 2.0 * side**2 * EXPOSURE_BYTES
+
+
+def _references(survey: Survey, exposures: tuple[Exposure, ...]) -> NamedReferences | None:
+    """Ask CRDS for one exposure of each detector, filter and level; it names the same files for others like it."""
+    alike = {(one.level, one.detector, one.band, one.subarray): one for one in exposures if one.level != "cal"}
+    if not alike:
+        return None
+    plan = plan_of(survey)
+    try:
+        return workers.run(plan, name_references, tuple(alike.values())).result
+    finally:
+        workers.stop_workers()
+
+
+def frames_by_filter(exposures: tuple[Exposure, ...]) -> list[tuple[str, int, int, float]]:
+    """Return filter, number of exposures, number of visits and exposure time in seconds, sorted by filter."""
+    counts = Counter(exposure.band for exposure in exposures)
+    return [
+        (
+            band,
+            count,
+            len({(one.program, one.observation, one.visit) for one in exposures if one.band == band}),
+            sum(one.exposure_time for one in exposures if one.band == band),
+        )
+        for band, count in sorted(counts.items())
+    ]

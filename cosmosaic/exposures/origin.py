@@ -1,0 +1,28 @@
+"""Which software and reference files exposures were calibrated with: ours, or those of who supplied them."""
+
+from collections.abc import Iterable
+
+from cosmosaic.records import Exposure
+
+UNKNOWN = "unknown"
+
+
+def calibration_columns(exposures: Iterable[Exposure], jwst_version: str, crds_context: str) -> dict[str, str]:
+    """Return the columns of the run table about the calibration of some exposures.
+
+    Parameters
+    ----------
+    exposures
+        At the level at which they enter: ramps are calibrated by this run, count rates partly so, calibrated ones not.
+    jwst_version, crds_context
+        Of this run.
+    """
+    versions, contexts = set[str](), set[str]()
+    for exposure in exposures:
+        if exposure.level != "cal":
+            versions.add(jwst_version)
+            contexts.add(crds_context)
+        if exposure.level != "uncal":
+            versions.add(exposure.calibration_version or UNKNOWN)
+            contexts.add(exposure.crds_context or UNKNOWN)
+    return {"calibration_version": "; ".join(sorted(versions)), "crds_context": "; ".join(sorted(contexts))}

@@ -1,0 +1,124 @@
+"""What is wrong with a user's settings, in words: where it stands, and what was probably meant."""
+
+import re
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from cosmosaic.survey.settings import Survey
+
+LIKENESS = 0.6
+"""Of a name to the one that was probably meant, as difflib counts it."""
+
+
+def explain(error: ValidationError, file: Path | None = None) -> str:
+    """Describe all mistakes, one line each: the setting, its line in the survey file, what is wrong, what was meant.
+
+    Parameters
+    ----------
+    error
+        Of the validation of a survey.
+    file
+        The survey file, if there is one.
+    """
+    lines = file.read_text().splitlines() if file else []
+    told = ["the settings cannot be used:"]
+    for fault in error.errors():
+        path = tuple(str(part) for part in fault["loc"])
+        number = line_of(lines, path)
+        place = f"{file}, line {number}: " if number else ""
+        told.append(f"  {place}{'.'.join(path) or 'survey'}: {_wrong(path, fault)}")
+    return "\n".join([*told, "`--help` lists every setting with its bounds"])
+
+
+def unknown_setting(path: Sequence[str]) -> str:
+    """Say that there is no such setting, and which was probably meant."""
+    *sections, name = path
+    model = _model_at(sections)
+    elsewhere = [".".join(path) for path in setting_paths() if path[-1] == name]
+    close = get_close_matches(name, list(model.model_fields) if model else [], 1, LIKENESS)
+    meant = elsewhere or [".".join([*sections, *close])] if elsewhere or close else []
+    return f"there is no such setting{f'; did you mean {meant[0]}?' if meant else ''}"
+
+
+def setting_paths(model: type[BaseModel] = Survey) -> list[tuple[str, ...]]:
+    """Return every setting, as the names that lead to it."""
+    paths: list[tuple[str, ...]] = []
+    for name, field in model.model_fields.items():
+        inner = _model_of(field.annotation)
+        paths += [(name, *path) for path in setting_paths(inner)] if inner else [(name,)]
+    return paths
+
+
+def line_of(lines: Sequence[str], path: Sequence[str]) -> int | None:
+    """Return the line of a TOML file on which a setting stands, counted from 1; None if it is not found."""
+    for depth in range(len(path), 0, -1):
+        section, key = ".".join(path[: depth - 1]), path[depth - 1]
+        current = ""
+        for number, line in enumerate(lines, 1):
+            if header := re.match(r"\s*\[\[?([^]]+)\]", line):
+                current = header[1].strip()
+                if current == ".".join(path[:depth]):
+                    return number
+            elif current == section and re.match(rf"""\s*["']?{re.escape(key)}["']?\s*=""", line):
+                return number
+    return None
+
+
+def check_flags(flags: Iterable[str]) -> None:
+    """Refuse flags that name no setting.
+
+    Raises
+    ------
+    ValueError
+        A flag is unknown; the message says what was probably meant.
+    """
+    leaves = set(setting_paths())
+    sections = {path[:depth] for path in leaves for depth in range(1, len(path))}
+    for flag in flags:
+        path = tuple(flag.removeprefix("--").split("=", 1)[0].split("."))
+        # What follows the name of a table is a key of the user's.
+        is_setting = path in sections or any(path[:depth] in leaves for depth in range(1, len(path) + 1))
+        if flag.startswith("--") and not is_setting and path != ("help",):
+            raise ValueError(f"--{'.'.join(path)}: {unknown_setting(path)}")
+
+
+def check_variables(names: Iterable[str], prefix: str) -> None:
+    """Refuse environment variables that resemble a setting and are none; others are somebody else's.
+
+    Raises
+    ------
+    ValueError
+        A variable is misspelt; the message says what was probably meant.
+    """
+    fields = {name.upper(): name for name in Survey.model_fields}
+    for variable in names:
+        first = variable.upper().removeprefix(prefix).split("__")[0]
+        close = get_close_matches(first, fields, 1, 0.8)
+        if variable.upper().startswith(prefix) and first not in fields and close:
+            raise ValueError(f"the environment variable {variable} names no setting; did you mean {prefix}{close[0]}?")
+
+
+def _wrong(path: Sequence[str], fault: Any) -> str:
+    if fault["type"] == "extra_forbidden":
+        return unknown_setting(path)
+    return f"{fault['msg'].removeprefix('Value error, ')} (given: {fault['input']!r})"
+
+
+def _model_at(sections: Sequence[str]) -> type[BaseModel] | None:
+    model: type[BaseModel] | None = Survey
+    for name in sections:
+        field = model.model_fields.get(name) if model else None
+        model = _model_of(field.annotation) if field else None
+    return model
+
+
+def _model_of(annotation: Any) -> type[BaseModel] | None:
+    """The model of a section; settings that hold several models are none."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    inner = [one for one in get_args(annotation) if isinstance(one, type) and issubclass(one, BaseModel)]
+    return inner[0] if len(inner) == 1 and type(None) in get_args(annotation) else None

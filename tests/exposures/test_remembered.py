@@ -1,0 +1,82 @@
+"""Frames are described once; a changed object, other rules or a broken record are described anew."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from test_frames import put
+
+from cosmosaic.exposures import exposure, remembered
+from cosmosaic.exposures.search import find_exposures
+
+
+@pytest.fixture(autouse=True)
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the objects whose headers are read."""
+    names: list[str] = []
+    read = exposure.open_object
+
+    def watched(uri: str, size: int | None = None) -> object:
+        names.append(uri.rsplit("/", 1)[-1])
+        return read(uri, size)
+
+    monkeypatch.setattr(exposure, "open_object", watched)
+    return names
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Path:
+    for number in (1, 2):
+        put(tmp_path / "raw", number, "cal")
+    put(tmp_path / "raw", 3, "cal", PUPIL="GRISMR")
+    return tmp_path / "raw"
+
+
+def test_what_was_described_is_not_read_again(raw: Path, tmp_path: Path, opened: list[str]) -> None:
+    memo = str(tmp_path / "memo")
+    first = find_exposures(str(raw), memo=memo)
+    assert len(opened) == 3
+    opened.clear()
+    assert find_exposures(str(raw), memo=memo) == first
+    assert opened == []
+    assert (len(first.exposures), len(first.refused)) == (2, 1)
+
+
+def test_without_a_memo_all_is_read(raw: Path, opened: list[str]) -> None:
+    find_exposures(str(raw))
+    find_exposures(str(raw))
+    assert len(opened) == 6
+
+
+def test_a_changed_object_is_described_anew(raw: Path, tmp_path: Path, opened: list[str]) -> None:
+    memo = str(tmp_path / "memo")
+    find_exposures(str(raw), memo=memo)
+    opened.clear()
+    changed = put(raw, 2, "cal", FILTER="F150W")
+    found = find_exposures(str(raw), memo=memo)
+    assert opened == [changed.name]
+    assert sorted(one.filter for one in found.exposures) == ["F115W", "F150W"]
+
+
+def test_other_rules_describe_anew(
+    raw: Path, tmp_path: Path, opened: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memo = str(tmp_path / "memo")
+    find_exposures(str(raw), memo=memo)
+    opened.clear()
+    monkeypatch.setattr(remembered, "rules", lambda: "others")
+    find_exposures(str(raw), memo=memo)
+    assert len(opened) == 3
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"[1]", b'{"Exposure": {}}', b'{"Other": {}}', b"\xff"])
+def test_a_broken_record_is_no_harm(raw: Path, tmp_path: Path, content: bytes) -> None:
+    memo = tmp_path / "memo"
+    first = find_exposures(str(raw), memo=str(memo))
+    records = list((memo / "frames").rglob("*.json"))
+    assert len(records) == 3
+    for record in records:
+        record.write_bytes(content)
+    assert find_exposures(str(raw), memo=str(memo)) == first
+    shutil.rmtree(memo)
+    assert find_exposures(str(raw), memo=str(memo)) == first

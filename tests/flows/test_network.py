@@ -1,0 +1,86 @@
+"""One network aligns the exposures of all filters in a run, and a frame that is added moves no other."""
+
+import shutil
+
+import pandas as pd
+import pytest
+from astropy.io import fits
+from astropy.table import QTable
+from support.small_survey import SIMULATION, new_survey
+
+from cosmosaic.astrometry.solution import read_alignment
+from cosmosaic.survey import Survey
+from flows.simulate import simulate
+
+pytestmark = [pytest.mark.slow, pytest.mark.server]
+
+FIELD = {
+    "level": "cal",
+    "subarray": "SUB320",
+    "detectors": ("NRCB1", "NRCBLONG"),
+    "stars_per_arcmin2": 900.0,
+    "pointing_error_mas": 50.0,
+}
+SETTINGS = {
+    "align": {"enabled": True, "method": "network", "aberration": True},
+    "grid": {"tangent_ra": 150.11, "tangent_dec": 2.2},
+    "drizzle": {"errors": "none"},
+}
+
+
+@pytest.fixture(scope="module")
+def grown(prefect_server, tmp_path_factory):
+    """A survey of two exposures in two filters, and what happened when the third arrived."""
+    made = tmp_path_factory.mktemp("stars")
+    simulation = SIMULATION.model_copy(update=FIELD)
+    assert simulate(Survey(store=str(made), simulation=simulation), return_state=True).is_completed()
+    survey = new_survey(made, tmp_path_factory.mktemp("grown"))
+    survey.settings |= SETTINGS
+    survey.late = sorted(survey.raw.glob("*_00003_*_cal.fits"))
+    survey.aside = survey.folder / "aside"
+    survey.aside.mkdir()
+    for path in survey.late:
+        shutil.move(path, survey.aside / path.name)
+    survey.first = survey.run()
+    survey.before = alignment(survey)
+    for path in survey.late:
+        shutil.move(survey.aside / path.name, path)
+    survey.added = survey.run()
+    return survey
+
+
+def alignment(survey):
+    return read_alignment((survey.products / "small_align.ecsv").read_text())
+
+
+def executed(observed, step):
+    return {label.split(": ")[1] for label in observed.executed if label.startswith(f"{step}: ")}
+
+
+def test_all_filters_are_aligned_by_one_solution(grown):
+    assert grown.first.failed == {}
+    assert len(executed(grown.first, "Network")) == 1
+    assert len(executed(grown.first, "Stars")) == len(executed(grown.first, "Aberration")) == 4
+    assert all(one.aligned for one in grown.before.exposures)
+    verdict = QTable.read(grown.products / "small_astrometry.ecsv")
+    assert verdict.meta["state"] == "pass"
+    table = pd.read_parquet(grown.products / "summary.parquet")
+    assert (table.query("kind == 'astrometry'")["astrometry_exposure_mas"] < 2).all()
+    assert (table.query("kind == 'stars'")["stars"] > 5).all()
+    crf = next(grown.products.rglob("*_nrcb1_crf.fits"))
+    assert "CMVAV2" in fits.getheader(crf, "SCI")
+
+
+def test_an_exposure_that_is_added_moves_no_other(grown):
+    assert grown.added.failed == {}
+    late = {path.name.removesuffix("_cal.fits") for path in grown.late}
+    assert executed(grown.added, "Align") == executed(grown.added, "Stars") == late
+    after = {one.name: one for one in alignment(grown).exposures}
+    for one in grown.before.exposures:
+        assert after[one.name].correction == one.correction
+        assert after[one.name].kept
+    assert {name for name, one in after.items() if not one.kept} == late
+
+
+def test_the_same_frames_again_execute_nothing(grown):
+    assert grown.run().executed == set()
