@@ -39,7 +39,8 @@ FULL_FRAME_EXPOSURES = 80
 CELL_ARCMIN = 2.0
 REFERENCE_PART = 0.1
 REFERENCE_ERROR_MAS = 0.7
-TWEAK_PIXEL_ARCSEC = 0.031
+TWEAK_PIXEL_ARCSEC, TWEAK_PIXELS = 0.031, 4400
+"""An image that holds every detector."""
 NO_ERRORS = dict.fromkeys(
     ("pointing_error_mas", "roll_error_arcsec", "placement_error_mas", "filter_offset_mas", "aberration"), 0.0
 )
@@ -86,7 +87,8 @@ def by_tweakreg(field: StarField) -> Floats:
     vectors = field.points.vectors.copy()
     for band in sorted({one.band for one in field.seen}):
         correctors = {number: _corrector(field, number) for number, one in enumerate(field.seen) if one.band == band}
-        match = XYXYMatch(searchrad=1.0, separation=0.2, tolerance=0.1, use2dhist=True)
+        pixel = 1 / TWEAK_PIXEL_ARCSEC
+        match = XYXYMatch(searchrad=pixel, separation=0.2 * pixel, tolerance=0.1 * pixel, use2dhist=True)
         align_wcs(
             list(correctors.values()), expand_refcat=True, match=match, fitgeom="rshift", nclip=3, sigma=(3, "rmse")
         )
@@ -105,6 +107,8 @@ def _corrector(field: StarField, number: int) -> FITSWCSCorrector:
     wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
     wcs.wcs.crval = directions(field.points.vectors[field.points.exposure == number][4])[0]
     wcs.wcs.cdelt = [-TWEAK_PIXEL_ARCSEC / 3600, TWEAK_PIXEL_ARCSEC / 3600]
+    wcs.pixel_shape = (TWEAK_PIXELS, TWEAK_PIXELS)
+    wcs.wcs.crpix = [TWEAK_PIXELS / 2, TWEAK_PIXELS / 2]
     wcs.wcs.set()
     x, y = wcs.all_world2pix(directions(field.detections.vectors[own]), 0).T
     catalog = Table({"x": x, "y": y}, meta={"name": one.name})

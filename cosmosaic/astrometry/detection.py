@@ -18,7 +18,7 @@ from scipy.spatial import KDTree
 from stdatamodels.jwst.datamodels import dqflags
 
 from cosmosaic.exposures.library import exposure_name
-from cosmosaic.nircam import band_name, star_fwhm_pixels
+from cosmosaic.nircam import band_name, detector_pixel_arcsec, star_fwhm_pixels
 from cosmosaic.steps.result import Made
 
 Floats = NDArray[np.floating]
@@ -108,10 +108,20 @@ def header_facts(model: Any, band: str) -> dict[str, Any]:
         "band": band,
         "visit": f"{observation.program_number}{observation.observation_number}{observation.visit_number}",
         "pointing": f"{sequence}_{observation.exposure_number}",
-        "epoch": float(2000.0 + (meta.exposure.mid_time - 51544.5) / 365.25),
+        "epoch": _epoch(meta.exposure.mid_time or meta.exposure.start_time),
         "va_scale": float(meta.velocity_aberration.scale_factor or 1.0),
         **{name: float(getattr(meta.wcsinfo, name)) for name in pointing},
     }
+
+
+def _epoch(mjd: float | None) -> float:
+    """Julian year of a time; NaN where the header has none."""
+    return float(2000.0 + (mjd - 51544.5) / 365.25) if mjd else float("nan")
+
+
+def _nominal_pixel_sr(model: Any) -> float:
+    filters = f"{model.meta.instrument.filter}-{model.meta.instrument.pupil or 'CLEAR'}"
+    return float(np.radians(detector_pixel_arcsec(band_name(filters)) / 3600) ** 2)
 
 
 def _bad_pixels(model: Any) -> Flags:
@@ -206,7 +216,7 @@ def _is_blend(places: Floats, flux: Floats, radius: float) -> Flags:
 def _table(fits: QTable, model: Any) -> QTable:
     x, y = (np.asarray(fits[name], dtype=float) for name in ("x_fit", "y_fit"))
     ra, dec = model.meta.wcs(x, y)
-    nano = 1e15 * float(model.meta.photometry.pixelarea_steradians)
+    nano = 1e15 * float(model.meta.photometry.pixelarea_steradians or _nominal_pixel_sr(model))
     flux, flux_err = (np.asarray(fits[name], dtype=float) * nano * u.nJy for name in ("flux_fit", "flux_err"))
     table = _empty()[:0]
     columns = {

@@ -325,7 +325,7 @@ def _radii(detections: Detections, systematic: float) -> Floats:
 
 def _first_radius(vectors: Floats, exposures: Integers) -> float:
     """Radius in mas in which detections are matched first: small where stars crowd."""
-    for radius in FIRST_RADII_MAS[:-1]:
+    for radius in FIRST_RADII_MAS[:-1] if len(vectors) else ():
         if np.mean(without_neighbours(vectors, exposures, ISOLATION * radius)) > ALONE_PART:
             return radius
     return FIRST_RADII_MAS[-1]

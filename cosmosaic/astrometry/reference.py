@@ -42,7 +42,7 @@ class Reference(NamedTuple):
     """Rms error per axis, mas: of the position, and of the motion since the catalogue's epoch."""
 
 
-def read_reference(path: Path, epoch: float) -> Reference:
+def read_reference(path: Path, epoch: float | None) -> Reference:
     """Read an astrometric catalogue and move its stars to the epoch of the exposures.
 
     Parameters
@@ -52,7 +52,7 @@ def read_reference(path: Path, epoch: float) -> Reference:
         motions (mas a year, RA times cos Dec), and epoch (Julian year), named as Gaia does. Columns with units are
         converted. Stars without proper motion rest.
     epoch
-        Julian year.
+        Julian year; None leaves the stars at the catalogue's epoch.
 
     Raises
     ------
@@ -66,7 +66,8 @@ def read_reference(path: Path, epoch: float) -> Reference:
             f"{path.name}: align.reference_catalog needs columns RA and DEC in degrees; it has {table.colnames}"
         )
     ra, dec = columns["ra"], columns["dec"]
-    years = epoch - _filled(columns["epoch"], len(table), epoch)
+    own_epoch = _filled(columns["epoch"], len(table), np.nan)
+    years = np.zeros(len(table)) if epoch is None else epoch - np.where(np.isnan(own_epoch), epoch, own_epoch)
     pm_ra, pm_dec = (_filled(columns[name], len(table), 0.0) for name in ("pmra", "pmdec"))
     known = np.isfinite(ra) & np.isfinite(dec)
     sky = SkyCoord(
@@ -74,11 +75,11 @@ def read_reference(path: Path, epoch: float) -> Reference:
         dec[known] * u.deg,
         pm_ra_cosdec=pm_ra[known] * u.mas / u.yr,
         pm_dec=pm_dec[known] * u.mas / u.yr,
-        obstime=Time(epoch - years[known], format="jyear"),
+        obstime=Time(2000.0 - years[known], format="jyear"),
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # there are no distances
-        moved = sky.apply_space_motion(new_obstime=Time(epoch, format="jyear")) if known.any() else sky
+        moved = sky.apply_space_motion(new_obstime=Time(2000.0, format="jyear")) if known.any() else sky
     variances = [
         _filled(columns[f"{axis}_error"], len(table), UNKNOWN_ERROR_MAS) ** 2
         + (years * _filled(columns[f"pm{axis}_error"], len(table), 0.0)) ** 2

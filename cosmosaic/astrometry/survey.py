@@ -79,6 +79,9 @@ def solve_survey(
         corrections[one.name].write_text(one.correction.model_dump_json())
     judged = folder / f"{stem.removesuffix('_align')}_astrometry.ecsv"
     verdict_table(before, after).write(judged, format="ascii.ecsv")
+    for metric in after:
+        if metric.state in ("warn", "fail"):
+            log.warning(f"astrometry: {metric.message}")
     fluxes = folder / f"{stem.removesuffix('_align')}_fluxscale.ecsv"
     flux_table(_flux_scales(network, detections)).write(fluxes, format="ascii.ecsv")
     facts: dict[str, float | None] = {"unaligned": float(sum(not one.aligned for one in exposures))}
@@ -145,7 +148,11 @@ def _reference(tables: Mapping[str, QTable], catalogue: Path | None) -> Referenc
     """The catalogue at the epoch of the exposures."""
     if catalogue is None or not tables:
         return None
-    return read_reference(catalogue, float(np.median([table.meta["epoch"] for table in tables.values()])))
+    epochs = np.array([table.meta["epoch"] for table in tables.values()], dtype=float)
+    known = epochs[np.isfinite(epochs)]
+    if not len(known):
+        log.warning(f"no exposure's header has a time, so the stars of {catalogue.name} stay at its epoch")
+    return read_reference(catalogue, float(np.median(known)) if len(known) else None)
 
 
 def _flux_scales(network: Network | None, detections: Detections) -> list[FluxScale]:
@@ -181,10 +188,11 @@ def _tied(network: Network, detections: Detections, reference: Reference, catalo
 def _corrected(detections: Detections, exposures: list[Seen], kept: Mapping[str, AlignedExposure]) -> Detections:
     """Move the stars of exposures with known corrections."""
     vectors = detections.vectors.copy()
-    for number, one in enumerate(exposures):
+    ends = np.searchsorted(detections.exposure, np.arange(len(exposures) + 1))
+    for one, start, end in zip(exposures, ends[:-1], ends[1:], strict=True):
         if one.name not in kept:
             continue
-        own = detections.exposure == number
+        own = slice(start, end)
         tangent = _tangent(one)
         plane = sky_to_plane(tangent, directions(vectors[own]))
         known = kept[one.name].correction

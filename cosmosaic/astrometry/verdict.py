@@ -5,7 +5,7 @@ detector, module or filter. What all detections of a label have in common, a shi
 is its error against the others.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -76,6 +76,14 @@ class Metric(NamedTuple):
     message: str
 
 
+class Labels(NamedTuple):
+    """What detections are told apart by."""
+
+    names: NDArray[np.str_]
+    numbers: Integers
+    """Of the name of each detection."""
+
+
 class Offset(NamedTuple):
     """What the detections of one label have in common against the others, mas."""
 
@@ -102,18 +110,21 @@ def judge_astrometry(
     reference
         Unit vectors to the stars of a catalogue at the exposures' epoch, and their errors in mas.
     """
-    seen = [exposures[number] for number in detections.exposure]
-    labels = {
-        "exposure": np.array([f"{one.visit} {one.pointing}" for one in seen]),
-        "roll": np.array([f"visit {one.visit}" for one in seen]),
-        "detector": np.array([one.detector for one in seen]),
-        "module": np.array([one.detector[3] for one in seen]),
-        "filter": np.array([one.band for one in seen]),
+    kinds = {
+        "exposure": [f"{one.visit} {one.pointing}" for one in exposures],
+        "roll": [f"visit {one.visit}" for one in exposures],
+        "detector": [one.detector for one in exposures],
+        "module": [one.detector[3] for one in exposures],
+        "filter": [one.band for one in exposures],
     }
+    labels = {}
+    for kind, each in kinds.items():
+        names, numbers = np.unique(each, return_inverse=True)
+        labels[kind] = Labels(names, numbers[detections.exposure])
     axes, places = _telescope(exposures, detections)
     found = {}
-    for kind, names in labels.items():
-        found[kind] = _offsets(names, detections, stars, axes, places)
+    for kind, of_kind in labels.items():
+        found[kind] = _offsets(of_kind, detections, stars, axes, places)
     rolls = [*found["roll"], *(one._replace(label=f"exposure {one.label}") for one in found["exposure"])]
     metrics = [
         _metric(kind, [(one.label, float(np.hypot(*one.shift)), one.error) for one in found[kind]])
@@ -204,13 +215,10 @@ def _telescope(exposures: Sequence[Seen], detections: Detections) -> tuple[Float
     return axes, (place - MIDDLE_ARCSEC) / LEVER_ARCSEC
 
 
-def _differences(
-    labels: NDArray[np.str_], detections: Detections, stars: Integers, axes: Floats
-) -> tuple[Flags, Floats, Floats]:
+def _differences(labels: Labels, detections: Detections, stars: Integers, axes: Floats) -> tuple[Flags, Floats, Floats]:
     """Each detection minus the mean of those of its star with other labels: which have one, (V2, V3) in mas, sigma."""
     count = int(stars.max(initial=-1)) + 1
-    _, numbers = np.unique(labels, return_inverse=True)
-    both, own = np.unique(stars * (int(numbers.max(initial=0)) + 1) + numbers, return_inverse=True)
+    both, own = np.unique(stars * len(labels.names) + labels.numbers, return_inverse=True)
     weight = detections.errors**-2.0
     first = np.zeros(count, dtype=int)
     first[stars[::-1]] = np.arange(len(stars))[::-1]
@@ -227,17 +235,24 @@ def _differences(
     return has_other, plane, np.sqrt(1 / weight + 1 / np.where(has_other, left, np.inf))
 
 
-def _offsets(
-    labels: NDArray[np.str_], detections: Detections, stars: Integers, axes: Floats, places: Floats
-) -> list[Offset]:
+def _offsets(labels: Labels, detections: Detections, stars: Integers, axes: Floats, places: Floats) -> list[Offset]:
     """Shift and roll of each label against the others."""
     usable, difference, sigma = _differences(labels, detections, stars, axes)
     found = []
-    for label in np.unique(labels):
-        own = usable & (labels == label)
+    for number, own in _members(labels.numbers, usable):
         if len(np.unique(stars[own])) >= FEWEST:
-            found.append(_shift_and_roll(str(label), difference[own], sigma[own], places[own], stars[own]))
+            name = str(labels.names[number])
+            found.append(_shift_and_roll(name, difference[own], sigma[own], places[own], stars[own]))
     return found
+
+
+def _members(numbers: Integers, usable: Flags) -> Iterator[tuple[int, Integers]]:
+    """Yield each number with the indices of its usable members; the cost grows with the members alone."""
+    indices = np.flatnonzero(usable)
+    indices = indices[np.argsort(numbers[indices], kind="stable")]
+    starts = np.flatnonzero(np.diff(numbers[indices], prepend=-1))
+    for own in np.split(indices, starts[1:]) if len(indices) else []:
+        yield int(numbers[own[0]]), own
 
 
 def _shift_and_roll(label: str, difference: Floats, sigma: Floats, places: Floats, stars: Integers) -> Offset:
@@ -266,7 +281,7 @@ def _shift_and_roll(label: str, difference: Floats, sigma: Floats, places: Float
 
 
 def _cells(
-    bands: NDArray[np.str_], detections: Detections, stars: Integers, axes: Floats, places: Floats
+    bands: Labels, detections: Detections, stars: Integers, axes: Floats, places: Floats
 ) -> list[tuple[str, float, float]]:
     """Offset of each filter against the others in cells of the sky."""
     usable, difference, sigma = _differences(bands, detections, stars, axes)
@@ -278,12 +293,11 @@ def _cells(
     )
     _, cell = np.unique(np.stack([row, column.astype(int)], axis=1), axis=0, return_inverse=True)
     found = []
-    for band in np.unique(bands):
-        for number in range(int(cell.max(initial=-1)) + 1):
-            own = usable & (bands == band) & (cell == number)
-            if len(np.unique(stars[own])) >= FEWEST:
-                one = _shift_and_roll(str(band), difference[own], sigma[own], places[own], stars[own])
-                found.append((one.label, float(np.hypot(*one.shift)), one.error))
+    for both, own in _members(cell * len(bands.names) + bands.numbers, usable):
+        if len(np.unique(stars[own])) >= FEWEST:
+            band = str(bands.names[both % len(bands.names)])
+            one = _shift_and_roll(band, difference[own], sigma[own], places[own], stars[own])
+            found.append((one.label, float(np.hypot(*one.shift)), one.error))
     return found
 
 

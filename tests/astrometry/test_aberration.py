@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+import asdf
 import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
+from real import real
 from stdatamodels.jwst import datamodels
 
 from cosmosaic.astrometry.aberration import KEYWORDS, common_point, correct_aberration, share_aberration
@@ -89,3 +91,22 @@ def test_a_scale_that_is_no_velocity_is_named(tmp_path: Path, caplog: pytest.Log
 def test_an_exposure_without_a_known_aperture_takes_the_middle_of_the_instrument() -> None:
     assert common_point(None) == common_point("FGS1_FULL") == common_point("NRCALL_FULL")
     assert common_point("NRCBS_FULL") != common_point(None)
+
+
+def test_real_exposures_are_moved_by_what_jwst_leaves() -> None:
+    folder = real("wcs/*.asdf").parent
+    for path in sorted(folder.glob("jw01345001001_02201_00001_*.asdf")):
+        with asdf.open(path, memmap=False) as tree:
+            wcs, info = tree["wcs"], tree["wcsinfo"]
+            model = datamodels.ImageModel()
+            model.meta.wcs = wcs
+            model.meta.wcsinfo.v2_ref, model.meta.wcsinfo.v3_ref = info["v2_ref"], info["v3_ref"]
+            model.meta.aperture.pps_name = "NRCALL_FULL"
+            own = np.array([info["v2_ref"], info["v3_ref"]])
+            before = np.array(wcs.get_transform("v2v3", "v2v3vacorr")(*own))
+            common = np.array(correct_aberration(model))
+            after = np.array(model.meta.wcs.get_transform("v2v3", "v2v3vacorr")(*own))
+        # 1 - VA_SCALE of these exposures is 4.86e-5.
+        np.testing.assert_allclose(before, own, atol=1e-9)
+        np.testing.assert_allclose(after - before, -4.86e-5 * (own - common), atol=2e-5)
+        assert 2e-3 < np.hypot(*(after - before)) < 7e-3

@@ -158,6 +158,7 @@ def test_catalogues_are_read_by_gaias_names_and_by_others(tmp_path: Path) -> Non
     gaia.write(tmp_path / "gaia.ecsv")
     found = read_reference(tmp_path / "gaia.ecsv", 2020.0)
     np.testing.assert_allclose(found.errors, [np.sqrt((9 + 16) / 2 + 16)])
+    np.testing.assert_allclose(read_reference(tmp_path / "gaia.ecsv", None).errors, [np.sqrt((9 + 16) / 2)])
     Table({"x": [1.0]}).write(tmp_path / "bad.ecsv")
     with pytest.raises(ValueError, match=r"bad.ecsv: align.reference_catalog needs columns RA and DEC"):
         read_reference(tmp_path / "bad.ecsv", 2020.0)

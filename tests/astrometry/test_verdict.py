@@ -96,7 +96,8 @@ def test_aberration_that_was_left_in_is_seen_between_modules_and_measured() -> N
     assert "align.aberration" in found.message
     scale, error = fitted_scale(left.seen, left.detections)
     assert scale == pytest.approx(-9e-5, abs=max(5 * error, 1e-5))
-    assert metric(judged(field, field.detections), "module").state == "pass"
+    # About a common point only the dithers' part of it is left, a shift of each pointing.
+    assert metric(judged(field, field.detections), "module").value < found.value / 3
 
 
 def test_wrong_matches_do_not_hide_or_make_a_fault(perfect: StarField) -> None:
