@@ -41,7 +41,7 @@ from sky_fields import (
 from cosmosaic.artefacts.corrections import measure_wisps, remove_flicker, subtract_wisp
 from cosmosaic.artefacts.solution import WispSolution
 from cosmosaic.calibrate.stages import clean_flicker_noise
-from cosmosaic.catalog.measure import measure_mosaic, write_catalog
+from cosmosaic.catalog.measure import make_psf, measure_sources
 from cosmosaic.cells.binning import bin_exposure, bin_exposures, cell_positions, usable_pixels
 from cosmosaic.cells.survey import CellSurvey, stack, without_patterns
 from cosmosaic.cells.units import bin_masked_exposure, read_cells
@@ -499,7 +499,9 @@ def second_pass(sample: Sample, folder: Path, pool: Executor) -> dict[str, dict[
     window = survey_grid(GridSettings(), {path.name: read_footprint(path) for path in sample.paths})
     made = folder / f"{sample.field.name}-second"
     mosaic = make_mosaic(sample.paths, first, window, Survey(name="first", raw="given"), made, pool)[0]
-    mask = write_catalog(measure_mosaic(mosaic, CatalogSettings(), "F150W"), made, "first").segments
+    settings = CatalogSettings()
+    psf = make_psf(mosaic, None, settings.background_box_arcsec, 1.0, "F150W", "first", made).files["psf"]
+    mask = measure_sources({"F150W": mosaic}, {"F150W": psf}, settings, "first", made).files["segments"]
     cells = lattice(sample.survey.grid)
     masked = read_cells([bin_masked_exposure(path, mask, cells, made).files["cells"] for path in sample.paths], cells)
     survey = replace(masked, light=sample.survey.exposures)

@@ -78,6 +78,8 @@ COLUMNS = (
     "outlier_pixels",
     "noise_factor",
     "depth_5sigma_ab",
+    "psf_fwhm_arcsec",
+    "psf_stars",
     "sources",
     "product",
     "sha256",

@@ -7,6 +7,7 @@ that correlated noise does not count as sources.
 
 import warnings
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -119,14 +120,20 @@ def smooth_background(image: Floats, mask: Flags, box: int) -> Floats:
     pixels = padded.reshape(rows, box, columns, box).swapaxes(1, 2).reshape(rows, columns, box * box)
     means = _clipped_means(pixels)
     means = ndimage.median_filter(_filled(means), size=3, mode="nearest")
-    y, x = ((np.arange(size) + 0.5) / box - 0.5 for size in (ny, nx))
-    order = min(3, rows - 1, columns - 1)
-    along_y = ndimage.map_coordinates(
-        means, np.meshgrid(y, np.arange(columns), indexing="ij"), order=max(order, 1), mode="nearest"
+    order = max(1, min(3, rows - 1, columns - 1))
+    along_y, along_x = (_between_boxes(*given, box, order) for given in ((ny, rows), (nx, columns)))
+    return (along_y @ means @ along_x.T).astype(np.float32)
+
+
+@lru_cache(maxsize=8)
+def _between_boxes(size: int, number: int, box: int, order: int) -> Floats:
+    """Matrix of the spline between values at the centres of boxes, shape ``(size, number)``."""
+    where = (np.arange(size) + 0.5) / box - 0.5
+    one_at_a_time = np.eye(number)
+    return np.stack(
+        [ndimage.map_coordinates(box_value, where[None], order=order, mode="nearest") for box_value in one_at_a_time],
+        axis=1,
     )
-    return ndimage.map_coordinates(
-        along_y, np.meshgrid(np.arange(ny), x, indexing="ij"), order=max(order, 1), mode="nearest"
-    ).astype(np.float32)
 
 
 def grown(mask: Flags, radius: float) -> Flags:

@@ -12,7 +12,7 @@ from prefect import flow
 from prefect.states import State
 
 from cosmosaic.astrometry.steps import Aligned, align_bands
-from cosmosaic.catalog.steps import MeasureSources
+from cosmosaic.catalog.steps import MadePsf, submit_catalog, submit_depth
 from cosmosaic.cells.steps import SourceMask, bin_exposures, source_masks
 from cosmosaic.comparison.steps import sky_step
 from cosmosaic.exposures.steps import WriteAssociation
@@ -45,6 +45,8 @@ class BandProducts:
     verdict: JudgedSky
     mosaics: dict[str, AssembledMosaic]
     """By window."""
+    psfs: dict[str, MadePsf]
+    """By window; only of windows that get a catalogue."""
     links: dict[str, str]
     """File names of the products by their labels on the page."""
 
@@ -82,9 +84,10 @@ def combine(aligned: Aligned, windows: Windows, mask: SourceMask | None, run: Ru
     verdict = judge_sky(band, binned, flagged, sky, given.tiles_to_judge, run)
     mosaics = {window.tile: engine.assemble(window, verdict.verdict) for window in given.mosaics}
     of_band: tuple[Outputs | None, ...] = (verdict, sky.measured, *aligned.products)
-    links = names_of(band.association.product_name, verdict, sky.measured)
+    links, psfs = names_of(band.association.product_name, verdict, sky.measured), dict[str, MadePsf]()
     for window in given.mosaics:
         shown = (*measure(given, window, mosaics[window.tile], verdict, run), verdict)
+        psfs.update((window.tile, made) for made in shown if isinstance(made, MadePsf))
         columns = given.columns(window)
         run.publish(given.label(window), (mosaics[window.tile], *shown[:-1]), columns, shown)
         if window == windows.whole:
@@ -92,7 +95,7 @@ def combine(aligned: Aligned, windows: Windows, mask: SourceMask | None, run: Ru
             run.publish(f"{band.name} sky", of_band, columns, shown)
             exposures: tuple[Outputs | File, ...] = (*band.cals.values(), *flagged.crfs.values(), association)
             run.publish(f"{band.name} exposures", exposures, columns, shown)
-    return BandProducts(aligned, sky, verdict, mosaics, links)
+    return BandProducts(aligned, sky, verdict, mosaics, psfs, links)
 
 
 def publish_network(bands: dict[str, BandProducts], run: Run) -> None:
@@ -105,14 +108,12 @@ def publish_network(bands: dict[str, BandProducts], run: Run) -> None:
 def measure(
     given: BandInput, window: MosaicGrid, mosaic: AssembledMosaic, verdict: JudgedSky, run: Run
 ) -> tuple[Outputs, ...]:
-    """Submit the products of one mosaic: catalogue, defects, pictures, its exposures."""
+    """Submit the products of one mosaic: depth and PSF, defects, pictures, its exposures."""
     stem, label, made = given.stem(window), given.label(window), list[Outputs]()
     # With named tiles the whole may be too large for memory.
     if window != given.windows.whole or not given.windows.tiles:
         if run.survey.drizzle.errors != "none":
-            # The longest step first, so that it does not run alone at the end.
-            step = MeasureSources(mosaic=mosaic.mosaic, settings=run.survey.catalog, band=given.band.name, stem=stem)
-            made.append(run.submit(step, label))
+            made += submit_depth(mosaic, given.band.name, stem, label, run)
         footprints = {name: given.band.footprints[name] for name in given.members(window)}
         defects = ListDefects(
             mosaic=mosaic.mosaic, verdict=verdict.verdict, window=window, footprints=footprints, stem=stem
@@ -124,10 +125,16 @@ def measure(
 
 
 def show_all_filters(bands: dict[str, BandProducts], run: Run) -> None:
-    """Submit the products of all filters together: the colour picture and the page on the sky."""
+    """Submit the products of all filters together: catalogues, the colour picture and the page on the sky."""
     if not bands:
         return
-    whole = by_window(bands)[WHOLE]
+    windows = by_window(bands)
+    for tile, mosaics in windows.items():
+        psfs = {band: made.psfs[tile] for band, made in bands.items() if tile in made.psfs}
+        if psfs:
+            catalog = submit_catalog(mosaics, psfs, tile, run)
+            run.publish(f"catalogue {tile}", [catalog], {"tile": tile}, (catalog,))
+    whole = windows[WHOLE]
     picture = DrawColours(mosaics={band: made.mosaic for band, made in whole.items()}, stem=f"{run.survey.name}_colour")
     run.publish("colour picture", [run.submit(picture, ", ".join(whole))])
     verdicts = {band: made.verdict for band, made in bands.items()}

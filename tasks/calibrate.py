@@ -42,8 +42,7 @@ def _calibrated(waiting: tuple[Exposure, ...], run: Run) -> dict[str, Cal]:
         run.fail(f"References: {uri.rsplit('/', 1)[-1]}", reason)
     ready = [exposure for exposure in waiting if exposure.object.uri in references.found]
     calibrated = {each.name: calibrate(each, references.found[each.object.uri], run) for each in ready}
-    number = min(number_to_verify(run.survey.exposures), len(calibrated))
-    for name in random.sample(sorted(calibrated), number):
-        verified = verify(name, calibrated[name], run)
-        run.publish(f"{name} verification", [verified])
+    ramps = sorted(name for name, each in calibrated.items() if each.stage1)
+    for name in random.sample(ramps, min(number_to_verify(run.survey.exposures), len(ramps))):
+        run.publish(f"{name} verification", [verify(name, calibrated[name], run)])
     return {name: each.cal for name, each in calibrated.items()}

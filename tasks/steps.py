@@ -3,7 +3,7 @@
 from cosmosaic.artefacts.steps import MaskRegions, MeasureWisps, SubtractWisp
 from cosmosaic.astrometry.steps import AlignExposure, FindStars, ShareAberration, SolveAlignment, SolveNetwork
 from cosmosaic.calibrate.steps import CalibrateRamp, CalibrateRate, VerifyRamp
-from cosmosaic.catalog.steps import MeasureSources
+from cosmosaic.catalog.steps import MakePsf, MeasureDepth, MeasureSources
 from cosmosaic.cells.steps import BinExposure, BinMaskedExposure
 from cosmosaic.comparison.steps import ChooseSky, CompareMethods
 from cosmosaic.drizzle.steps import DrizzleExposure, InspectExposure
@@ -54,6 +54,8 @@ combine_tile = step_task(CombineTile, COMPUTING)
 assemble_mosaic = step_task(AssembleMosaic, COMPUTING)
 drizzle_with_jwst = step_task(DrizzleWithJwst, COMPUTING)
 list_defects = step_task(ListDefects, COMPUTING)
+measure_depth = step_task(MeasureDepth, COMPUTING)
+make_psf = step_task(MakePsf, COMPUTING)
 measure_sources = step_task(MeasureSources, COMPUTING)
 draw_mosaic = step_task(DrawMosaic, COMPUTING)
 draw_colours = step_task(DrawColours, COMPUTING)

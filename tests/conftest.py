@@ -34,7 +34,7 @@ SERVER_MARKERS = ("s3", "server")
 """Tests with real servers: minutes each, so a plain `pytest` on a laptop leaves them to CI and to `pytest -m`."""
 
 
-SHARED_FIXTURES = {"demo", "s3_server"}
+SHARED_FIXTURES = {"demo", "s3_server", "api"}
 """What takes minutes to make: the tests that use it stay in one process when `pytest -n 2` runs two at a time."""
 
 
@@ -54,7 +54,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _group_of(item: pytest.Item) -> str:
     """Name what a test shares with others: the demo survey, the servers of its folder, or the fixtures of its file."""
     folder = item.path.parent.name
-    if folder == "deployments" or SHARED_FIXTURES.intersection(getattr(item, "fixturenames", ())):
+    if SHARED_FIXTURES.intersection(getattr(item, "fixturenames", ())):
         return "servers"
     return folder if folder == "flows" else item.path.stem
 
@@ -90,8 +90,9 @@ class Demo:
     def mosaic(self, band: str) -> Path:
         return self.product(f"{band.lower()}_30mas_full_i2d.fits")
 
-    def catalog(self, band: str) -> QTable:
-        return QTable.read(self.product(f"{band.lower()}_30mas_full_cat.ecsv"))
+    @property
+    def catalog(self) -> QTable:
+        return QTable.read(self.product("_full_cat.ecsv"))
 
     def cals(self, band: str) -> list[Path]:
         members = pd.read_parquet(self.product(f"{band.lower()}_30mas_full_members.parquet"))

@@ -45,7 +45,7 @@ class MeasureWisps(Step[MeasuredWisps]):
     """Find the wisp of each exposure of one detector."""
 
     title = "Wisps"
-    version = 2
+    version = 3
     function = "cosmosaic.artefacts.corrections:measure_wisps"
     per = "filter"
 

@@ -1,10 +1,11 @@
 """Detection and deblending of the sources of a mosaic."""
 
 import warnings
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from astropy.stats import SigmaClip, gaussian_fwhm_to_sigma
+from astropy.stats import SigmaClip, gaussian_fwhm_to_sigma, mad_std
 from astropy.utils.exceptions import AstropyUserWarning
 from numpy.typing import NDArray
 from photutils.background import Background2D, MedianBackground
@@ -12,7 +13,9 @@ from photutils.segmentation import SegmentationImage, deblend_sources, detect_so
 from photutils.utils.exceptions import NoDetectionsWarning
 from scipy import ndimage
 
+from cosmosaic.catalog.apertures import find_peaks
 from cosmosaic.catalog.image import MosaicImage
+from cosmosaic.catalog.psf import Psf
 from cosmosaic.survey import CatalogSettings
 
 LARGEST_HOLE_ARCSEC2 = 1.0
@@ -20,58 +23,214 @@ LARGEST_HOLE_ARCSEC2 = 1.0
 MASK_SIGMA = 4.0
 """Significance in the smoothed image above which pixels are excluded from the background; at 3 the mask removes so many
 positive noise peaks that the sky of pure noise is 0.005 sigma too low, at 4 the bias is below 0.001."""
+MASK_FWHM_ARCSEC = 0.09
+"""FWHM of the Gaussian that smooths a mosaic to find the sources that its sky is measured without."""
 MASK_GROWTH_ARCSEC = 0.15
 """Width by which the source mask extends beyond the significant pixels."""
 WIDE_SMOOTHING = 4.0
 """Second smoothing scale of the source mask, in units of the first: it finds the extended wings."""
 
 
-@dataclass(frozen=True)
-class Detection:
-    """Segments of a mosaic and the images that they were found in, shape ``(ny, nx)`` each."""
+WING_FACTOR = 1.5
+"""Pieces within the PSF of a brighter source, fainter than this many times its wings there, are taken for its wings."""
+WING_SIGMA = 100.0
+"""Peak above which a source's wings are searched for pieces."""
+COLD_LEAST_ARCSEC2 = 0.3
+"""Smallest area of a source of the cold pass."""
+COLD_SMOOTHING_ARCSEC = 0.3
+"""FWHM of the Gaussian of the cold pass."""
+COLD_SIGMA = 8.0
+"""Threshold of the cold pass: bright extended sources."""
+COLD_PIECE_PIXELS = 9
+"""Fewest pixels of a piece of a source of the cold pass."""
+COLD_RIM_ARCSEC = 0.15
+"""What peaks this close to a source of the cold pass belongs to it."""
+COLD_CONTRAST = 0.05
+"""Deblending contrast of the cold pass, at which arms and clumps of galaxies stay with them."""
 
+
+@dataclass(frozen=True)
+class BandImage:
+    """One filter's mosaic, prepared for detection and photometry; shape ``(ny, nx)`` each."""
+
+    image: MosaicImage
+    residual: NDArray[np.float32]
+    """Surface brightness without background in MJy/sr; 0 where there are no data."""
     background: NDArray[np.float32]
-    """Background left in the mosaic, in MJy/sr."""
-    smoothed: NDArray[np.float32]
-    """Background-subtracted image after smoothing, in MJy/sr."""
+    """In MJy/sr."""
+    sky_error: NDArray[np.float32]
+    """Standard error without the Poisson noise of sources in MJy/sr; 0 where there are no data."""
     source_mask: NDArray[np.bool_]
     """Pixels that source light reaches; generous, for measurements of the sky."""
+
+
+@dataclass(frozen=True)
+class Detection:
+    """Segments of a window and the images that they were found in, shape ``(ny, nx)`` each."""
+
+    significance: NDArray[np.float32]
+    """Sum of the filters, each smoothed by its own PSF, in units of its noise."""
+    stack: NDArray[np.float32]
+    """The same without smoothing, in units of ERR."""
+    valid: NDArray[np.bool_]
+    """Where any filter has data."""
     holes: NDArray[np.bool_]
     """Pixels without data inside the covered area."""
     segments: SegmentationImage | None
     """None if nothing was found."""
+    deblended: frozenset[int]
+    """Labels of the sources that were separated from a neighbour."""
+    empty: NDArray[np.bool_]
+    """Pixels with data that no source reaches."""
 
 
-def detect(image: MosaicImage, settings: CatalogSettings) -> Detection:
-    """Find and separate the sources of a mosaic.
+def prepare(image: MosaicImage, box_arcsec: float) -> BandImage:
+    """Measure the background of a mosaic and its noise without that of sources.
 
-    The image is smoothed with a Gaussian, but the threshold is ``threshold_sigma`` times the *unsmoothed* error map,
-    the convention of SExtractor. In a drizzled mosaic ERR is not the scatter of the pixels, which share input pixels
-    and so scatter less, but the square root of the noise power on scales of several pixels. Smoothing keeps that power:
-    the noise of the smoothed image is ``ERR / (2 sqrt(pi) s)`` for a Gaussian of s pixels, whatever pixfrac and scales
-    the drizzle had, so the threshold in units of ERR is as deep in one mosaic as in another.
-
-    Holes up to `LARGEST_HOLE_ARCSEC2` are bridged: a saturated star is one source, not a ring of fragments.
+    ERR holds the Poisson noise of sources. Without it the variance is that of the weight, which is the noise of reads,
+    times a factor that changes slowly over the sky: the median of ERR^2 WHT of empty pixels in boxes.
 
     Parameters
     ----------
     image
         The mosaic.
-    settings
-        Thresholds and scales.
+    box_arcsec
+        Side of the boxes in which background and factor are measured.
     """
-    holes = small_holes(image.valid, LARGEST_HOLE_ARCSEC2 / image.pixel_scale_arcsec**2)
-    sigma = image.pixels(settings.smoothing_fwhm_arcsec) * gaussian_fwhm_to_sigma
-    box = max(int(image.pixels(settings.background_box_arcsec)), 1)
-
+    if not image.valid.any():
+        nothing = np.zeros(image.sci.shape, np.float32)
+        return BandImage(image, nothing, nothing, nothing, nothing > 0)
+    box = max(round(image.pixels(box_arcsec)), 1)
+    sigma = image.pixels(MASK_FWHM_ARCSEC) * gaussian_fwhm_to_sigma
     background = measure_background(image.sci, ~image.valid, np.zeros_like(image.valid), box)
     mask = source_mask(image, background, sigma)
     background = measure_background(image.sci, ~image.valid, mask, box)
+    ratio = np.where(image.valid, image.err**2 * image.wht, np.float32(0))
+    factor = measure_background(ratio, ~image.valid, mask, box)
+    variance = np.divide(factor, image.wht, out=np.zeros_like(factor), where=image.valid)
+    residual = np.where(image.valid, image.sci - background, np.float32(0))
+    return BandImage(image, residual, background, np.sqrt(np.maximum(variance, 0.0)), mask)
 
-    smoothed = fill_holes(smooth(image.sci - background, image.valid, sigma), holes)
-    threshold = settings.threshold_sigma * fill_holes(np.where(image.valid, image.err, 0.0), holes)
-    segments = find_segments(smoothed, threshold, ~(image.valid | holes), settings)
-    return Detection(background, smoothed, mask, holes, segments)
+
+def detect(bands: Mapping[str, BandImage], psfs: Mapping[str, Psf], settings: CatalogSettings) -> Detection:
+    """Find and separate the sources of a window in the sum of its filters.
+
+    Each filter is divided by its own noise and smoothed with a Gaussian as wide as its PSF, a matched filter for faint
+    stars. The sum over the filters that cover a pixel is divided by the root of their number and by its own scatter
+    where there are no sources: thresholds are in sigma of this image. Bright extended sources are separated first, on a
+    wider scale and with less eagerness (the cold pass); what the narrow scale finds elsewhere is added (the hot pass;
+    Rix et al. 2004, ApJS 152, 163). Pieces that a bright star's wings explain are dropped.
+
+    Holes up to `LARGEST_HOLE_ARCSEC2` are bridged: a saturated star is one source, not a ring of fragments.
+    """
+    first = next(iter(bands.values())).image
+    valid = np.logical_or.reduce([band.image.valid for band in bands.values()])
+    if not valid.any():
+        nothing = np.zeros(valid.shape, np.float32)
+        return Detection(nothing, nothing, valid, valid, None, frozenset(), valid)
+    holes = small_holes(valid, LARGEST_HOLE_ARCSEC2 / first.pixel_scale_arcsec**2)
+    empty = valid & ~np.logical_or.reduce([band.source_mask for band in bands.values()])
+    widths = {band: first.pixels(psfs[band].fwhm_arcsec) * gaussian_fwhm_to_sigma for band in bands}
+    significance = fill_holes(_in_sigma(_summed(bands, widths), empty), holes)
+    stack = fill_holes(_summed(bands, {}), holes)
+    blocked = ~(valid | holes)
+    cold = _cold_segments(significance, stack, empty, blocked, first)
+    threshold, least, contrast = settings.threshold_sigma, settings.minimum_pixels, settings.deblend_contrast
+    hot = find_segments(significance, significance, threshold, least, least, contrast, blocked)
+    if hot is None:
+        return Detection(significance, stack, valid, holes, None, frozenset(), empty)
+    merged, deblended = _merged(cold, hot, significance, 2 * int(first.pixels(COLD_RIM_ARCSEC)) + 1)
+    kept = _without_wings(merged, significance, psfs.values())
+    segments = SegmentationImage(kept)
+    labels = segments.labels.copy()
+    segments.relabel_consecutive()
+    new = dict(zip(labels.tolist(), segments.labels.tolist(), strict=True))
+    separated = frozenset(new[label] for label in deblended if label in new)
+    return Detection(significance, stack, valid, holes, segments, separated, empty & (segments.data == 0))
+
+
+def _summed(bands: Mapping[str, BandImage], widths: Mapping[str, float]) -> NDArray[np.float32]:
+    """Add the filters in units of their noise, smoothed where a width in pixels is given."""
+    shape = next(iter(bands.values())).residual.shape
+    total, number = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+    for name, band in bands.items():
+        ratio = np.divide(band.residual, band.sky_error, out=np.zeros(shape, np.float32), where=band.sky_error > 0)
+        width = widths.get(name)
+        total += ratio if width is None else smooth(ratio, band.image.valid, width) * (2 * np.sqrt(np.pi) * width)
+        number += band.image.valid
+    return np.divide(total, np.sqrt(number), out=np.zeros_like(total), where=number > 0)
+
+
+def _in_sigma(image: NDArray[np.float32], empty: NDArray[np.bool_]) -> NDArray[np.float32]:
+    return image / np.float32(mad_std(image[empty])) if empty.any() else image
+
+
+def _cold_segments(
+    significance: NDArray[np.float32],
+    stack: NDArray[np.float32],
+    empty: NDArray[np.bool_],
+    blocked: NDArray[np.bool_],
+    image: MosaicImage,
+) -> SegmentationImage | None:
+    width = image.pixels(COLD_SMOOTHING_ARCSEC) * gaussian_fwhm_to_sigma
+    wide = _in_sigma(ndimage.gaussian_filter(stack, width, truncate=3.0), empty)
+    least = int(COLD_LEAST_ARCSEC2 / image.pixel_scale_arcsec**2)
+    return find_segments(wide, significance, COLD_SIGMA, least, COLD_PIECE_PIXELS, COLD_CONTRAST, blocked)
+
+
+def _merged(
+    cold: SegmentationImage | None, hot: SegmentationImage, significance: NDArray[np.float32], rim: int
+) -> tuple[NDArray[np.int32], set[int]]:
+    """Put hot segments whose peak is not within a rim of a cold one beside the cold ones; return those deblended."""
+    if cold is None:
+        return hot.data.astype(np.int32), set(np.asarray(hot.deblended_labels).tolist())
+    peaks = find_peaks(significance, hot.data, hot.labels)
+    outside = hot.labels[ndimage.maximum_filter(cold.data, rim)[peaks.row, peaks.column] == 0]
+    first = int(cold.labels.max())
+    added = np.where(np.isin(hot.data, outside), hot.data + first, 0)
+    merged = np.where(cold.data > 0, cold.data, added).astype(np.int32)
+    deblended = set(np.asarray(cold.deblended_labels).tolist())
+    return merged, deblended | {int(label) + first for label in np.intersect1d(hot.deblended_labels, outside)}
+
+
+def _without_wings(
+    segments: NDArray[np.int32], significance: NDArray[np.float32], psfs: Iterable[Psf]
+) -> NDArray[np.int32]:
+    """Give the pieces that the wings of a brighter source explain to that source."""
+    labels = np.unique(segments[segments > 0])
+    found = find_peaks(significance, segments, labels)
+    peaks, places = found.value, np.stack([found.row, found.column], axis=1)
+    wings = _wings(psfs)
+    owner = labels.copy()
+    for bright in np.argsort(peaks)[::-1]:
+        if peaks[bright] < WING_SIGMA:
+            break
+        if owner[bright] != labels[bright]:
+            continue
+        distance = np.hypot(*(places - places[bright]).T).astype(int)
+        last = len(wings) - 1
+        # Beyond the PSF's image wings fall with the third power of the distance, as diffraction at an edge does.
+        beyond = np.minimum(last / np.maximum(distance, 1), 1.0) ** 3
+        level = WING_FACTOR * peaks[bright] * wings[np.minimum(distance, last)] * beyond
+        explained = peaks < np.minimum(level, 0.5 * peaks[bright])
+        owner[explained & (owner == labels)] = labels[bright]
+    table = np.zeros(labels.max() + 1, np.int32)
+    table[labels] = owner
+    return table[segments]
+
+
+def _wings(psfs: Iterable[Psf]) -> NDArray[np.float64]:
+    """Return the brightest that any PSF is at each distance in pixels or farther, relative to its smoothed peak."""
+    envelopes = []
+    for psf in psfs:
+        width = psf.fwhm_arcsec / psf.scale_arcsec * gaussian_fwhm_to_sigma
+        smoothed = ndimage.gaussian_filter(psf.image, width)
+        middle = psf.image.shape[0] // 2
+        ring = np.hypot(*np.indices(smoothed.shape) - middle).astype(int)
+        brightest = ndimage.maximum(smoothed, ring, np.arange(middle + 1))
+        envelopes.append(np.maximum.accumulate(brightest[::-1])[::-1] / brightest[0])
+    shortest = min(map(len, envelopes))
+    return np.max([envelope[:shortest] for envelope in envelopes], axis=0)
 
 
 def measure_background(
@@ -197,23 +356,32 @@ def fill_holes(image: NDArray[np.float32], holes: NDArray[np.bool_]) -> NDArray[
 
 
 def find_segments(
-    smoothed: NDArray[np.float32],
-    threshold: NDArray[np.float32],
-    mask: NDArray[np.bool_],
-    settings: CatalogSettings,
+    image: NDArray[np.float32],
+    sharp: NDArray[np.float32],
+    threshold: float,
+    least_pixels: int,
+    least_piece: int,
+    contrast: float,
+    blocked: NDArray[np.bool_],
 ) -> SegmentationImage | None:
-    """Find connected pixels above the threshold and separate those with several peaks.
+    """Find connected pixels above a threshold and separate those with several peaks.
 
     Parameters
     ----------
-    smoothed
-        Smoothed image without background, shape ``(ny, nx)``.
+    image
+        Image in units of its noise, shape ``(ny, nx)``.
+    sharp
+        The same or a less smoothed image, in which peaks are told apart.
     threshold
-        Threshold per pixel in the same unit.
-    mask
+        In units of the noise of ``image``.
+    least_pixels
+        Number of connected pixels of a source before it is separated.
+    least_piece
+        Number of connected pixels of a separated one.
+    contrast
+        Fraction of the flux that a peak needs to be a source of its own.
+    blocked
         True where nothing may be found.
-    settings
-        Least area and deblending contrast.
 
     Returns
     -------
@@ -223,9 +391,7 @@ def find_segments(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NoDetectionsWarning)
         warnings.filterwarnings("ignore", message="The deblending mode", category=AstropyUserWarning)
-        parents = detect_sources(smoothed, threshold, settings.minimum_pixels, mask=mask)
+        parents = detect_sources(image, threshold, least_pixels, mask=blocked)
         if parents is None:
             return None
-        return deblend_sources(
-            smoothed, parents, settings.minimum_pixels, contrast=settings.deblend_contrast, progress_bar=False
-        )
+        return deblend_sources(sharp, parents, least_piece, contrast=contrast, progress_bar=False)

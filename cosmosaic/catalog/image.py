@@ -1,5 +1,6 @@
 """One mosaic, read from an ``_i2d.fits`` file."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from astropy.wcs.utils import proj_plane_pixel_scales
 from numpy.typing import NDArray
 
 PIXEL_UNIT = u.MJy / u.sr
+NJY_PER_MJY = 1e15
 
 
 @dataclass(frozen=True)
@@ -41,14 +43,102 @@ class MosaicImage:
         """Convert an angle in arcsec to pixels."""
         return arcsec / self.pixel_scale_arcsec
 
+    @property
+    def to_njy(self) -> float:
+        """Flux in nJy of a pixel of 1 MJy/sr."""
+        return self.pixel_area_sr * NJY_PER_MJY
 
-def read_mosaic(path: Path) -> MosaicImage:
-    """Read the planes of a mosaic.
+    def in_smaller_pixels(self, factor: int) -> "MosaicImage":
+        """Divide each pixel into ``factor`` by ``factor``, so that sums over apertures and their errors stay."""
+        if factor == 1:
+            return self
+        wcs = self.wcs.deepcopy()
+        wcs.wcs.crpix = (wcs.wcs.crpix - 0.5) * factor + 0.5
+        wcs.wcs.cdelt = wcs.wcs.cdelt / factor
+        return MosaicImage(
+            sci=_divided(self.sci, factor),
+            err=_divided(self.err, factor) * np.float32(factor),
+            wht=_divided(self.wht, factor),
+            valid=_divided(self.valid, factor),
+            wcs=wcs,
+            pixel_area_sr=self.pixel_area_sr / factor**2,
+            exposures=None if self.exposures is None else _divided(self.exposures, factor),
+        )
+
+
+def _divided(plane: NDArray, factor: int) -> NDArray:
+    return np.repeat(np.repeat(plane, factor, axis=0), factor, axis=1)
+
+
+Part = tuple[slice, slice]
+"""Rows and columns of a mosaic."""
+
+
+@dataclass(frozen=True)
+class MosaicSet:
+    """The mosaics of one window in several filters, read part by part on the finest of their grids."""
+
+    paths: Mapping[str, Path]
+    factors: Mapping[str, int]
+    """How many times larger each mosaic's pixels are than the finest."""
+    shape: tuple[int, int]
+    """Rows and columns of the finest grid."""
+    wcs: WCS
+    scale_arcsec: float
+
+    def read(self, part: Part) -> dict[str, MosaicImage]:
+        """Read a part of the finest grid in each filter; its bounds are multiples of the factors."""
+        images = {}
+        for band, path in self.paths.items():
+            factor = self.factors[band]
+            own = tuple(slice(axis.start // factor, -(-axis.stop // factor)) for axis in part)
+            images[band] = read_mosaic(path, (own[0], own[1])).in_smaller_pixels(factor)
+        return images
+
+
+def open_mosaics(paths: Mapping[str, Path]) -> MosaicSet:
+    """Look at the mosaics of one window.
+
+    Raises
+    ------
+    FileNotFoundError
+        A file does not exist.
+    ValueError
+        A file is not a mosaic, or does not nest in the others' pixels.
+    """
+    corners = {band: read_mosaic(path, (slice(0, 1), slice(0, 1))) for band, path in paths.items()}
+    shapes = {band: _shape(path) for band, path in paths.items()}
+    finest = min(corners, key=lambda band: corners[band].pixel_scale_arcsec)
+    wcs, scale = corners[finest].wcs, corners[finest].pixel_scale_arcsec
+    factors = {}
+    for band, corner in corners.items():
+        ratio = corner.pixel_scale_arcsec / scale
+        factor = max(round(ratio), 1)
+        apart = np.abs(corner.in_smaller_pixels(factor).wcs.wcs.crpix - wcs.wcs.crpix).max()
+        grown = (shapes[band][0] * factor, shapes[band][1] * factor)
+        if abs(ratio - factor) > 1e-3 or grown != shapes[finest] or apart > 0.01:
+            raise ValueError(
+                f"{paths[band]}: its pixels do not nest in those of {paths[finest]}; the mosaics of one catalogue have "
+                f"the same window on the sky"
+            )
+        factors[band] = factor
+    return MosaicSet(paths, factors, shapes[finest], wcs, scale)
+
+
+def _shape(path: Path) -> tuple[int, int]:
+    header = fits.getheader(path, "SCI")
+    return header["NAXIS2"], header["NAXIS1"]
+
+
+def read_mosaic(path: Path, part: Part | None = None) -> MosaicImage:
+    """Read the planes of a mosaic, or of a part of it.
 
     Parameters
     ----------
     path
         A mosaic in the format of jwst's resample, with the extensions SCI (MJy/sr), ERR and WHT.
+    part
+        Rows and columns; by default, all. A part may be without data.
 
     Raises
     ------
@@ -65,14 +155,18 @@ def read_mosaic(path: Path) -> MosaicImage:
             )
         header = hdus["SCI"].header
         pixel_area = _pixel_area(header, path)
-        sci, err, wht = (np.array(hdus[name].data, dtype=np.float32) for name in ("SCI", "ERR", "WHT"))
-        exposures = np.array(hdus["NEXP"].data, dtype=np.float32) if "NEXP" in hdus else None
+        rows, columns = part or (slice(None), slice(None))
+        sci, err, wht = (_plane(hdus[name], rows, columns) for name in ("SCI", "ERR", "WHT"))
+        exposures = _plane(hdus["NEXP"], rows, columns) if "NEXP" in hdus else None
     valid = np.isfinite(sci) & np.isfinite(err) & (err > 0) & (wht > 0)
-    if not valid.any():
+    if part is None and not valid.any():
         raise ValueError(f"{path}: no pixel has finite SCI, positive ERR and positive WHT; the mosaic is empty")
-    return MosaicImage(
-        sci=sci, err=err, wht=wht, valid=valid, wcs=WCS(header), pixel_area_sr=pixel_area, exposures=exposures
-    )
+    wcs = WCS(header)
+    return MosaicImage(sci, err, wht, valid, wcs if part is None else wcs.slice(part), pixel_area, exposures)
+
+
+def _plane(hdu: fits.ImageHDU, rows: slice, columns: slice) -> NDArray[np.float32]:
+    return np.array(hdu.section[rows, columns], dtype=np.float32)
 
 
 def _pixel_area(header: Header, path: Path) -> float:

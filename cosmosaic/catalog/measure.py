@@ -1,149 +1,265 @@
-"""The catalogue of one mosaic: measured, and written as ECSV, Parquet and a segmentation image."""
+"""The catalogue of one window over all filters."""
 
-import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-from astropy.io import fits
-from astropy.table import QTable, meta
+from astropy.table import Column, Table
 from astropy.wcs import WCS
 from numpy.typing import NDArray
+from scipy import ndimage, stats
 
-from cosmosaic.catalog.detection import detect
-from cosmosaic.catalog.image import read_mosaic
-from cosmosaic.catalog.noise import MosaicStatistics, mosaic_statistics
-from cosmosaic.catalog.photometry import aperture_suffixes, measure_sources
-from cosmosaic.provenance import complete_wcs
+from cosmosaic.catalog.columns import Columns, aperture_suffixes, as_table, column_specs
+from cosmosaic.catalog.detection import BandImage, Detection, detect, prepare
+from cosmosaic.catalog.files import write_catalog
+from cosmosaic.catalog.flags import CatalogFlag
+from cosmosaic.catalog.image import MosaicImage, MosaicSet, open_mosaics, read_mosaic
+from cosmosaic.catalog.photometry import BandSums, Sources, find_shapes, measure_band, total_columns
+from cosmosaic.catalog.psf import Psf, model_psf, read_psf, star_psf, write_psf
+from cosmosaic.catalog.rejected import rejected_labels
+from cosmosaic.catalog.sections import Section, sections_of
 from cosmosaic.steps.result import Made
 from cosmosaic.survey import CatalogSettings
 
 SOFTWARE = ("cosmosaic", "photutils", "astropy")
+SHALLOW_FRACTION = 0.5
+"""Below this fraction of a filter's median weight a source is flagged as shallow."""
+BLENDED_FRACTION = 0.1
+"""Fraction of the Kron aperture on neighbours from which a source is flagged as blended."""
+CONCENTRATION_SCATTER = 0.03
+"""Scatter of the concentration of bright stars."""
 
 
 @dataclass(frozen=True)
-class MosaicCatalog:
-    """The sources and statistics of a mosaic."""
+class Catalog:
+    """The sources of a window."""
 
-    table: QTable
-    """A row per source; the columns are those of `cosmosaic.catalog.photometry.column_specs`."""
+    table: Table
+    """A row per source; the columns are those of `cosmosaic.catalog.columns.column_specs`."""
     segments: NDArray[np.int32]
-    """Labels of the sources, 0 on the sky, shape ``(ny, nx)``."""
+    """Numbers of the sources, 0 on the sky, shape ``(ny, nx)``."""
     wcs: WCS
-    statistics: MosaicStatistics
 
 
-def measure_mosaic(path: Path, settings: CatalogSettings, band: str) -> MosaicCatalog:
-    """Detect and measure the sources of a mosaic, and its noise.
+def measure_window(images: Mapping[str, MosaicImage], psfs: Mapping[str, Psf], settings: CatalogSettings) -> Catalog:
+    """Detect the sources of a window in the sum of its filters, and measure them in each.
 
     Parameters
     ----------
-    path
-        A mosaic with SCI in MJy/sr, ERR and WHT (``_i2d.fits``).
+    images
+        Mosaics on one grid by filter.
+    psfs
+        Their PSFs.
     settings
-        Thresholds, scales and apertures.
-    band
-        Name of the band, for the table's metadata.
+        Thresholds and apertures.
 
     Raises
     ------
-    FileNotFoundError
-        The file does not exist.
     ValueError
-        The file is not a mosaic, or has no data.
+        The settings name filters that there are not.
     """
-    image = read_mosaic(path)
-    detection = detect(image, settings)
-    table = measure_sources(image, detection, settings)
-    statistics = mosaic_statistics(image, detection.background, detection.source_mask, len(table))
-    table.meta = {
-        "band": band,
-        "aperture_radii_arcsec": {suffix: radius for radius, suffix in aperture_suffixes(settings).items()},
-        "statistics": statistics.model_dump(mode="json"),
+    bands = {name: prepare(image, settings.background_box_arcsec) for name, image in images.items()}
+    detection = detect(_chosen(bands, settings), psfs, settings)
+    first = next(iter(images.values()))
+    specs = column_specs(images, settings)
+    meta = {
+        "bands": list(images),
+        "detection_bands": list(_chosen(bands, settings)),
+        "aperture_diameters_arcsec": {name: value for value, name in aperture_suffixes(settings).items()},
+        "psfs": {name: psfs[name].origin for name in images},
         "settings": settings.model_dump(mode="json"),
         "software": {name: version(name) for name in SOFTWARE},
     }
-    found = detection.segments
-    segments = np.zeros(image.sci.shape, np.int32) if found is None else found.data.astype(np.int32)
-    return MosaicCatalog(table=table, segments=segments, wcs=image.wcs, statistics=statistics)
+    if detection.segments is None:
+        table = as_table(specs, {name: np.zeros(0, dtype=spec.dtype) for name, spec in specs.items()})
+        table.meta = meta
+        return Catalog(table, np.zeros(first.sci.shape, np.int32), first.wcs)
+    sources = find_shapes(detection, detection.segments, first)
+    target = _target(psfs, settings)
+    meta["matched_to"] = target
+    measured = {name: measure_band(band, sources, psfs[name], psfs[target], settings) for name, band in bands.items()}
+    meta["noise_power"] = {name: round(sums.noise.power, 4) for name, sums in measured.items()}
+    common, by_band = total_columns(measured, sources, settings, first.pixel_scale_arcsec)
+    columns = sources.columns | common | _classes(measured, settings)
+    columns["n_filters"] = np.sum([sums.covered for sums in measured.values()], axis=0)
+    columns["flags"] = _flags(bands, measured, by_band, sources, detection, psfs)
+    for name, values in by_band.items():
+        columns |= {f"{name.lower()}_{column}": value for column, value in values.items()}
+    table = as_table(specs, columns)
+    table.meta = meta
+    return Catalog(table, detection.segments.data.astype(np.int32), first.wcs)
 
 
-@dataclass(frozen=True)
-class CatalogFiles:
-    """The files that one catalogue was written to."""
+def measure_mosaics(mosaics: MosaicSet, psfs: Mapping[str, Psf], settings: CatalogSettings) -> Catalog:
+    """Measure the sources of a window of any size, section by section.
 
-    ecsv: Path
-    parquet: Path
-    segments: Path
+    Sections overlap, and each source is taken from the one whose own part holds its centre: memory does not grow with
+    the window.
 
-
-def write_catalog(catalog: MosaicCatalog, folder: Path, stem: str) -> CatalogFiles:
-    """Write ``<stem>_cat.ecsv``, ``<stem>_cat.parquet`` and ``<stem>_segm.fits``; equal catalogues give equal bytes.
-
-    Parameters
-    ----------
-    catalog
-        The catalogue.
-    folder
-        An existing folder. Older files of the same names are replaced.
-    stem
-        Beginning of the names.
+    Raises
+    ------
+    ValueError
+        The settings name filters that there are not, or no mosaic has data.
     """
-    files = CatalogFiles(
-        ecsv=folder / f"{stem}_cat.ecsv",
-        parquet=folder / f"{stem}_cat.parquet",
-        segments=folder / f"{stem}_segm.fits",
-    )
-    catalog.table.write(files.ecsv, format="ascii.ecsv", overwrite=True)
-    pq.write_table(arrow_table(catalog.table), files.parquet)
-    _write_segments(catalog, files.segments)
-    return files
+    segments, tables, seen = np.zeros(mosaics.shape, np.int32), list[Table](), set[str]()
+    for section in sections_of(mosaics.shape, round(settings.background_box_arcsec / mosaics.scale_arcsec)):
+        images = mosaics.read(section.padded)
+        seen |= {band for band, image in images.items() if image.valid.any()}
+        measured = measure_window(images, psfs, settings)
+        tables.append(_added(measured, section, segments, sum(map(len, tables))))
+    if not seen:
+        names = ", ".join(path.name for path in mosaics.paths.values())
+        raise ValueError(f"{names}: no pixel has finite SCI, positive ERR and positive WHT; the mosaics are empty")
+    specs = column_specs(mosaics.paths, settings)
+    table = as_table(specs, {name: _joined([one[name] for one in tables]) for name in specs})
+    table.meta = next((one.meta for one in tables if len(one)), tables[0].meta)
+    return Catalog(table, segments, mosaics.wcs)
 
 
-def arrow_table(table: QTable) -> pa.Table:
-    """Convert a table to Arrow, with its units and descriptions.
+def _joined(columns: Sequence[Column]) -> NDArray:
+    """Put columns one after the other; NaN where they are masked."""
+    filled = [np.ma.filled(column, np.nan) if column.dtype.kind == "f" else column for column in columns]
+    return np.concatenate([np.asarray(column) for column in filled])
 
-    Readers find them as the fields' metadata (pyarrow), in ``DataFrame.attrs`` (pandas) and as the columns' units
-    (``QTable.read`` of astropy).
 
-    Parameters
-    ----------
-    table
-        Columns with one value a row.
+def _added(measured: Catalog, section: Section, segments: NDArray[np.int32], first: int) -> Table:
+    """Put a section's own sources into the window's segmentation map, and return their rows."""
+    table, origin = measured.table, [axis.start for axis in section.padded]
+    table["x"], table["y"] = table["x"] + origin[1], table["y"] + origin[0]
+    height, width = segments.shape
+    places = np.clip(table["y"], 0, height - 1), np.clip(table["x"], 0, width - 1)
+    own = section.holds(*map(np.asarray, places))
+    table, numbers = table[own], np.zeros(len(table) + 1, np.int32)
+    numbers[np.asarray(table["id"])] = first + 1 + np.arange(len(table))
+    table["id"] = numbers[np.asarray(table["id"])]
+    part = segments[section.padded]
+    part[part == 0] = numbers[measured.segments[part == 0]]
+    return table
+
+
+def _chosen(bands: Mapping[str, BandImage], settings: CatalogSettings) -> Mapping[str, BandImage]:
+    chosen = {name: band for name, band in bands.items() if not settings.filters or name in settings.filters}
+    if not chosen:
+        raise ValueError(
+            f"catalog.filters names {', '.join(settings.filters)}, and the mosaics are in {', '.join(bands)}; name one "
+            f"of these"
+        )
+    return chosen
+
+
+def _target(psfs: Mapping[str, Psf], settings: CatalogSettings) -> str:
+    """The filter that the others are matched to."""
+    if settings.match_to is None:
+        return max(psfs, key=lambda band: psfs[band].fwhm_arcsec)
+    if settings.match_to not in psfs:
+        raise ValueError(f"catalog.match_to is {settings.match_to}, and the mosaics are in {', '.join(psfs)}")
+    return settings.match_to
+
+
+def _classes(measured: Mapping[str, BandSums], settings: CatalogSettings) -> Columns:
+    """How concentrated the light is compared with a star's, and the probability of a star.
+
+    Stars scatter about 1 by their noise, galaxies are spread evenly below (the prior).
     """
-    units = {name: str(table[name].unit) for name in table.colnames if getattr(table[name], "unit", None) is not None}
-    arrays, fields = [], []
-    for name in table.colnames:
-        array = pa.array(getattr(table[name], "value", np.asarray(table[name])))
-        facts = {"unit": units.get(name, ""), "description": table[name].info.description}
-        arrays.append(array)
-        fields.append(pa.field(name, array.type, metadata=facts))
-    attributes = json.dumps({"units": units, **table.meta})
-    facts_of_table = {"PANDAS_ATTRS": attributes, "table_meta_yaml": "\n".join(meta.get_yaml_from_table(table))}
-    facts_of_table |= {f"table::len::{name}": str(table[name].itemsize // 4) for name in _string_columns(table)}
-    return pa.table(arrays, schema=pa.schema(fields, metadata=facts_of_table))
+    suffixes = aperture_suffixes(settings)
+    small = suffixes[min(suffixes)]
+    large = suffixes[min((diameter for diameter in suffixes if diameter >= 0.5), default=max(suffixes))]
+    inner = outer = inner_variance = outer_variance = np.zeros(1)
+    for sums in measured.values():
+        weight = np.where(sums.covered, sums.weight, 0.0)
+        inner = inner + np.nan_to_num(weight * sums.columns[f"aper_flux_{small}"])
+        outer = outer + np.nan_to_num(weight * sums.columns[f"aper_flux_{large}"])
+        inner_variance = inner_variance + np.nan_to_num(weight * sums.columns[f"aper_flux_err_{small}"]) ** 2
+        outer_variance = outer_variance + np.nan_to_num(weight * sums.columns[f"aper_flux_err_{large}"]) ** 2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        concentration = np.where(outer > 0, inner / outer, np.nan)
+        scatter = np.sqrt((inner_variance + concentration**2 * outer_variance) / outer**2 + CONCENTRATION_SCATTER**2)
+        star = stats.norm.pdf(concentration, 1.0, scatter)
+    return {"concentration": concentration, "star_probability": star / (star + 1.0)}
 
 
-def _string_columns(table: QTable) -> list[str]:
-    return [name for name in table.colnames if table[name].dtype.kind == "U"]
+def _flags(
+    bands: Mapping[str, BandImage],
+    measured: Mapping[str, BandSums],
+    by_band: Mapping[str, Columns],
+    sources: Sources,
+    detection: Detection,
+    psfs: Mapping[str, Psf],
+) -> NDArray[np.int32]:
+    rows, places = sources.pixels
+    labels, count = sources.labels, len(sources.labels)
+    covered = np.array([sums.covered for sums in measured.values()])
+    exposures = np.array([columns["exposures"] for columns in by_band.values()])
+    single = covered.any(axis=0) & np.all(~covered | (exposures == 1), axis=0)
+    inside_hole = np.isin(labels, sources.segments[detection.holes])
+    shallow = np.zeros(count, bool)
+    for name, band in bands.items():
+        weight = band.image.wht
+        typical = np.median(weight[band.image.valid]) if band.image.valid.any() else 0.0
+        shallow |= measured[name].covered & ~inside_hole & (weight[rows, places] < SHALLOW_FRACTION * typical)
+    rejected = [_rejected(band.image, sources.segments) for band in bands.values()]
+    conditions = {
+        CatalogFlag.EDGE: np.isin(labels, _edge_labels(sources.segments, ~(detection.valid | detection.holes))),
+        CatalogFlag.BLENDED: np.max([s.kron.neighbours for s in measured.values()], axis=0) > BLENDED_FRACTION,
+        CatalogFlag.SHALLOW: shallow,
+        CatalogFlag.NO_DATA: inside_hole,
+        CatalogFlag.TRUNCATED: np.any([s.covered & (s.kron.missing > 0) for s in measured.values()], axis=0),
+        CatalogFlag.NOT_POSITIVE: ~np.any([columns["flux"] > 0 for columns in by_band.values()], axis=0),
+        CatalogFlag.KRON_UNDEFINED: sources.kron_undefined,
+        CatalogFlag.SINGLE_EXPOSURE: single,
+        CatalogFlag.DEBLENDED: np.isin(labels, list(detection.deblended)),
+        CatalogFlag.NOT_COVERED: ~covered.all(axis=0),
+        CatalogFlag.PSF_FROM_STARS: np.full(count, any(psf.origin == "stars" for psf in psfs.values())),
+        CatalogFlag.REJECTED: np.isin(labels, np.concatenate(rejected)),
+    }
+    return np.sum([flag.value * condition.astype(np.int32) for flag, condition in conditions.items()], axis=0)
 
 
-def _write_segments(catalog: MosaicCatalog, path: Path) -> None:
-    header = catalog.wcs.to_header()
-    complete_wcs(header)
-    header["BAND"] = (catalog.table.meta["band"], "band that the sources were found in")
-    header["NSOURCES"] = (len(catalog.table), "number of sources")
-    image = fits.ImageHDU(catalog.segments, header=header, name="SEGM")
-    fits.HDUList([fits.PrimaryHDU(), image]).writeto(path, overwrite=True)
+def _rejected(image: MosaicImage, segments: NDArray[np.int32]) -> NDArray[np.integer]:
+    if image.exposures is None or not image.valid.any():
+        return np.zeros(0, np.int32)
+    return rejected_labels(segments, image.sci, image.wht, image.exposures)
 
 
-def catalog_mosaic(mosaic: Path, settings: CatalogSettings, band: str, stem: str, folder: Path) -> Made:
-    """Measure the sources of a mosaic (``_i2d``) and its noise; write catalogue and segmentation map."""
-    catalog = measure_mosaic(mosaic, settings, band)
-    files = write_catalog(catalog, folder, stem)
+def _edge_labels(segments: NDArray[np.int32], uncovered: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """Labels of the segments beside a gap or on the border."""
+    beside = ndimage.binary_dilation(uncovered, structure=np.ones((3, 3)), border_value=1)
+    return np.unique(segments[beside])
+
+
+def make_psf(
+    mosaic: Path,
+    model: Path | None,
+    background_box_arcsec: float,
+    pixfrac: float,
+    band: str,
+    stem: str,
+    folder: Path,
+) -> Made:
+    """Write the PSF of a mosaic (``_i2d``): the user's, or of the stars of the field, or computed."""
+    image = read_mosaic(mosaic)
+    if model is not None:
+        psf = read_psf(model, image.pixel_scale_arcsec)
+    else:
+        computed = model_psf(band, image.pixel_scale_arcsec, pixfrac)
+        psf = star_psf(image, prepare(image, background_box_arcsec).background, computed) or computed
+    path = write_psf(psf, band, folder / f"{stem}_psf.fits")
+    return Made(psf=path, facts={"psf_fwhm": psf.fwhm_arcsec, "psf_stars": float(psf.stars)})
+
+
+def measure_sources(
+    mosaics: Mapping[str, Path], psfs: Mapping[str, Path], settings: CatalogSettings, stem: str, folder: Path
+) -> Made:
+    """Write the catalogue and the segmentation map of a window, from its mosaics (``_i2d``) and PSFs by filter."""
+    names = [name for name in mosaics if name in psfs]
+    opened = open_mosaics({name: mosaics[name] for name in names})
+    catalog = measure_mosaics(opened, {name: read_psf(psfs[name], opened.scale_arcsec) for name in names}, settings)
+    files = write_catalog(catalog.table, catalog.segments, catalog.wcs, folder, stem)
     return Made(
-        catalogue=files.ecsv, parquet=files.parquet, segments=files.segments, facts=catalog.statistics.model_dump()
+        catalog=files.ecsv,
+        parquet=files.parquet,
+        segments=files.segments,
+        facts={"n_sources": float(len(catalog.table))},
     )

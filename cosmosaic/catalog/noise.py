@@ -1,26 +1,158 @@
-"""The noise of a mosaic: scatter of its pixels and of empty apertures compared with its error map."""
+"""The noise of apertures: the scatter of empty ones, as a function of their size and the local depth."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import astropy.units as u
 import numpy as np
+from astropy.io import fits
 from astropy.stats import mad_std
-from numpy.typing import NDArray
-from photutils.aperture import CircularAperture, aperture_photometry
+from numpy.typing import ArrayLike, NDArray
+from scipy import ndimage
 
-from cosmosaic.catalog.image import MosaicImage
+from cosmosaic.catalog.apertures import circles, sum_apertures
+from cosmosaic.catalog.detection import BandImage, prepare
+from cosmosaic.catalog.image import read_mosaic
 from cosmosaic.mosaic.noise import noise_correlation
+from cosmosaic.provenance import complete_wcs
 from cosmosaic.records import Record
+from cosmosaic.steps.result import Made
 
-DEPTH_RADIUS_ARCSEC = 0.15
-"""Radius of the apertures that the depth refers to."""
-EMPTY_APERTURES = 2000
-"""Empty apertures wanted; the scatter is then known to about 2 %."""
-DRAWS = 10
-"""Number of attempts at drawing so many places."""
-FEWEST_APERTURES = 20
-"""With fewer empty apertures no depth is given."""
-NJY_PER_MJY = 1e15
+DEPTH_DIAMETER_ARCSEC = 0.3
+"""Diameter of the apertures that depths refer to."""
+EMPTY_APERTURES = 3000
+"""Empty apertures wanted of each size; the scatter is then known to 2 %."""
+DRAWS = 30
+"""Places drawn for each aperture that is wanted; most are too near to sources."""
+FEWEST_APERTURES = 60
+"""With fewer empty apertures a size is left out."""
+RADII_PIXELS = (1.7, 2.5, 3.5, 5.0, 7.0, 10.0, 14.0, 20.0, 28.0)
+UNEVEN = 1.15
+"""Ratio of upper to lower half of the local noise from which its own effect on the scatter is measured."""
+
+
+@dataclass(frozen=True)
+class ApertureNoise:
+    """Scatter of empty apertures over the error that independent pixels would give them."""
+
+    area: NDArray[np.float64]
+    """Areas in pixels, increasing."""
+    factor: NDArray[np.float64]
+    """Of apertures of these areas at the typical local noise."""
+    slope: float
+    """Power of the local noise by which the factor grows."""
+    typical: float
+    """Typical local noise."""
+
+    def factors(self, area: ArrayLike, sky_error: ArrayLike) -> NDArray[np.float64]:
+        """Return the factor of apertures of some areas in pixels where the sky's error per pixel is as given."""
+        place = np.log(np.maximum(np.asarray(area, np.float64), 1e-3))
+        by_size = np.exp(np.interp(place, np.log(self.area), np.log(self.factor)))
+        return by_size * (np.maximum(sky_error, 1e-30) / self.typical) ** self.slope
+
+    @property
+    def power(self) -> float:
+        """Exponent b of the power law scatter ~ N^b closest to the measured scatter; 0.5 for independent pixels."""
+        return float(0.5 + np.polyfit(np.log(self.area), np.log(self.factor), 1)[0]) if len(self.area) > 1 else 0.5
+
+
+INDEPENDENT = ApertureNoise(np.ones(1), np.ones(1), 0.0, 1.0)
+"""Where no empty aperture can be measured."""
+
+
+@dataclass(frozen=True)
+class EmptyApertures:
+    """Apertures of one size on blank sky, shape ``(n,)`` each, in units of the image."""
+
+    flux: NDArray[np.float64]
+    sky_error: NDArray[np.float64]
+    """Of a pixel at the centre."""
+    area: float
+    """In pixels."""
+
+    @property
+    def pulls(self) -> NDArray[np.float64]:
+        """Flux over the error that independent pixels would give it."""
+        return self.flux / (self.sky_error * np.sqrt(self.area))
+
+
+def distance_from(blocked: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return each pixel's distance in pixels from the nearest blocked one and from the image's border."""
+    return ndimage.distance_transform_edt(np.pad(~blocked, 1))[1:-1, 1:-1]
+
+
+def empty_apertures(
+    data: NDArray[np.float32], sky_error: NDArray[np.float32], distance: NDArray[np.floating], radius: float
+) -> EmptyApertures:
+    """Sum circular apertures at random places without sources and gaps.
+
+    Parameters
+    ----------
+    data
+        Image without background, shape ``(ny, nx)``.
+    sky_error
+        Standard error of its pixels without that of sources.
+    distance
+        Of each pixel from sources and gaps, in pixels (`distance_from`).
+    radius
+        In pixels.
+
+    Returns
+    -------
+    apertures
+        At most `EMPTY_APERTURES`; the places are the same where the mask is.
+    """
+    clear = clear_places(distance, radius)
+    sums = sum_apertures(data, data, distance > 0, circles(clear[:, 0], clear[:, 1], radius))
+    rows, columns = np.rint(clear[:, ::-1]).astype(int).T
+    return EmptyApertures(sums.flux, sky_error[rows, columns].astype(np.float64), np.pi * radius**2)
+
+
+def clear_places(distance: NDArray[np.floating], radius: float) -> NDArray[np.float64]:
+    """Draw places (x, y) farther than ``radius`` pixels from what is blocked, given the distance from it."""
+    rows, columns = distance.shape
+    drawn = np.random.default_rng(0).random((DRAWS * EMPTY_APERTURES, 2)) * (columns - 1, rows - 1)
+    nearest = np.rint(drawn).astype(int)
+    return drawn[distance[nearest[:, 1], nearest[:, 0]] > radius + 1.5][:EMPTY_APERTURES]
+
+
+def measure_noise(
+    data: NDArray[np.float32], sky_error: NDArray[np.float32], distance: NDArray[np.floating]
+) -> ApertureNoise:
+    """Measure the scatter of empty apertures by size, and how it changes with the local noise.
+
+    The idea of JADES' fifth release: a regression on size and local weight, beside the error that grows as the root of
+    the number of pixels.
+
+    Parameters
+    ----------
+    data, sky_error
+        Image without background, and the standard error of its pixels without that of sources.
+    distance
+        Of each pixel from sources and gaps, in pixels (`distance_from`).
+    """
+    measured = [empty_apertures(data, sky_error, distance, radius) for radius in RADII_PIXELS]
+    measured = [apertures for apertures in measured if len(apertures.flux) >= FEWEST_APERTURES]
+    if not measured:
+        return INDEPENDENT
+    slopes = [slope for slope in map(_slope, measured) if slope is not None]
+    slope, typical = float(np.mean(slopes)) if slopes else 0.0, float(np.median(measured[0].sky_error))
+    factors = [mad_std(each.pulls / (each.sky_error / typical) ** slope) for each in measured]
+    return ApertureNoise(np.array([each.area for each in measured]), np.array(factors), slope, typical)
+
+
+def _slope(apertures: EmptyApertures) -> float | None:
+    """Power of the local noise that the scatter has beyond proportion; None where the depth is even."""
+    noisy = apertures.sky_error > np.median(apertures.sky_error)
+    if min(noisy.sum(), (~noisy).sum()) < FEWEST_APERTURES:
+        return None
+    levels, scatters = (
+        [float(statistic(values[half])) for half in (~noisy, noisy)]
+        for statistic, values in ((np.median, apertures.sky_error), (mad_std, apertures.pulls))
+    )
+    if levels[1] / levels[0] < UNEVEN:
+        return None
+    return float(np.log(scatters[1] / scatters[0]) / np.log(levels[1] / levels[0]))
 
 
 class MosaicStatistics(Record):
@@ -33,116 +165,53 @@ class MosaicStatistics(Record):
     noise_factor: float | None
     """Robust scatter of source-free pixels over ERR; below 1 because drizzled pixels are correlated."""
     aperture_error_ratio: float | None
-    """Scatter of empty apertures of 0.15 arcsec radius over their propagated error; 1 where errors are right."""
+    """Scatter of empty apertures of 0.3 arcsec diameter over their propagated error; 1 where errors are right."""
     depth_5sigma_ab: float | None
-    """AB magnitude of five times the scatter of empty apertures of 0.15 arcsec radius, not corrected to total flux."""
+    """Median over the sky of the AB magnitude of five times the scatter of empty apertures of 0.3 arcsec diameter, not
+    corrected to total flux."""
     coverage_arcmin2: float
     """Area with data in square arcminutes."""
-    n_sources: int
 
 
-@dataclass(frozen=True)
-class EmptyApertures:
-    """Fluxes and propagated errors in nJy of apertures on blank sky, shape ``(n,)`` each."""
+def depth_map(band: BandImage, noise: ApertureNoise) -> NDArray[np.float32]:
+    """Return the AB magnitude of five times the scatter of empty apertures at each pixel; NaN without data.
 
-    flux: NDArray[np.float64]
-    error: NDArray[np.float64]
-
-    @property
-    def scatter(self) -> float:
-        """Robust standard deviation of the fluxes in nJy."""
-        return float(mad_std(self.flux))
-
-    @property
-    def error_ratio(self) -> float:
-        """Robust standard deviation of flux over error."""
-        return float(mad_std(self.flux / self.error))
-
-    @property
-    def depth_5sigma_ab(self) -> float:
-        """AB magnitude of five times the scatter."""
-        return float((5.0 * self.scatter * u.nJy).to_value(u.ABmag))
-
-
-def empty_apertures(
-    image: MosaicImage, background: NDArray[np.float32], mask: NDArray[np.bool_], radius_arcsec: float
-) -> EmptyApertures:
-    """Measure circular apertures at random places without sources and gaps.
-
-    Parameters
-    ----------
-    image
-        The mosaic.
-    background
-        Its background in MJy/sr, shape ``(ny, nx)``.
-    mask
-        True on sources.
-    radius_arcsec
-        Radius of the apertures.
-
-    Returns
-    -------
-    apertures
-        At most `EMPTY_APERTURES`; the places are the same for the same mosaic.
+    The apertures have `DEPTH_DIAMETER_ARCSEC`; their fluxes are not corrected to total.
     """
-    radius = image.pixels(radius_arcsec)
-    blocked = mask | ~image.valid
-    centres = CircularAperture(_clear_places(blocked, radius), radius) if not blocked.all() else None
-    if centres is None or len(centres) == 0:
-        return EmptyApertures(np.zeros(0), np.zeros(0))
-    sums = aperture_photometry(image.sci - background, centres, error=image.err)
-    scale = image.pixel_area_sr * NJY_PER_MJY
-    return EmptyApertures(
-        np.asarray(sums["aperture_sum"]) * scale,
-        np.asarray(sums["aperture_sum_err"]) * scale,
-    )
+    area = np.pi * band.image.pixels(DEPTH_DIAMETER_ARCSEC / 2) ** 2
+    scatter = band.sky_error * np.sqrt(area) * noise.factors(area, band.sky_error) * band.image.to_njy
+    positive = np.where(scatter > 0, scatter, np.nan)
+    return (5.0 * positive * u.nJy).to_value(u.ABmag).astype(np.float32)
 
 
-def _clear_places(blocked: NDArray[np.bool_], radius: float) -> NDArray[np.float64]:
-    """Draw places (x, y) whose aperture of ``radius`` pixels touches no blocked pixel; shape ``(n, 2)``."""
-    reach = int(np.ceil(radius))
-    size = (blocked.shape[1] - 2 * reach - 1, blocked.shape[0] - 2 * reach - 1)
-    if min(size) <= 0:
-        return np.zeros((0, 2))
-    generator = np.random.default_rng(0)
-    clear = np.zeros((0, 2))
-    for _ in range(DRAWS):
-        places = reach + generator.random((EMPTY_APERTURES, 2)) * size
-        places = places[~blocked[np.round(places[:, 1]).astype(int), np.round(places[:, 0]).astype(int)]]
-        masks = CircularAperture(places, radius).to_mask() if len(places) else []
-        touched = np.array([mask.get_values(blocked).any() for mask in masks], dtype=bool)
-        clear = np.concatenate([clear, places[~touched]])
-        if len(clear) >= EMPTY_APERTURES:
-            break
-    return clear[:EMPTY_APERTURES]
-
-
-def mosaic_statistics(
-    image: MosaicImage, background: NDArray[np.float32], mask: NDArray[np.bool_], n_sources: int
-) -> MosaicStatistics:
-    """Summarise sky, noise and depth of a mosaic.
-
-    Parameters
-    ----------
-    image
-        The mosaic.
-    background
-        Its background in MJy/sr, shape ``(ny, nx)``.
-    mask
-        True on sources.
-    n_sources
-        Number of catalogued sources.
-    """
-    clear = image.valid & ~mask
+def mosaic_statistics(band: BandImage, noise: ApertureNoise, depth: NDArray[np.float32]) -> MosaicStatistics:
+    """Summarise sky, noise and depth of a mosaic, given its map of depths."""
+    image, clear = band.image, band.image.valid & ~band.source_mask
     sky = image.sci[clear if clear.any() else image.valid]
-    apertures = empty_apertures(image, background, mask, DEPTH_RADIUS_ARCSEC)
-    enough = len(apertures.flux) >= FEWEST_APERTURES
+    is_measured, area = noise is not INDEPENDENT, np.pi * image.pixels(DEPTH_DIAMETER_ARCSEC / 2) ** 2
     return MosaicStatistics(
         sky_median=float(np.median(sky)),
         sky_rms=float(mad_std(sky)),
-        noise_factor=noise_correlation(image.sci - background, image.err, ~clear) if clear.any() else None,
-        aperture_error_ratio=apertures.error_ratio if enough else None,
-        depth_5sigma_ab=apertures.depth_5sigma_ab if enough else None,
+        noise_factor=noise_correlation(band.residual, image.err, ~clear) if clear.any() else None,
+        aperture_error_ratio=float(noise.factors(area, noise.typical)) if is_measured else None,
+        depth_5sigma_ab=float(np.nanmedian(depth[image.valid])) if is_measured else None,
         coverage_arcmin2=float(image.valid.sum()) * image.pixel_scale_arcsec**2 / 3600.0,
-        n_sources=n_sources,
     )
+
+
+def measure_depth(mosaic: Path, background_box_arcsec: float, band: str, stem: str, folder: Path) -> Made:
+    """Write the map of depths of a mosaic (``_i2d``), and tell its sky, noise and median depth."""
+    prepared = prepare(read_mosaic(mosaic), background_box_arcsec)
+    distance = distance_from(prepared.source_mask | ~prepared.image.valid)
+    noise = measure_noise(prepared.residual, prepared.sky_error, distance)
+    depth = depth_map(prepared, noise)
+    header = prepared.image.wcs.to_header()
+    complete_wcs(header)
+    header["BUNIT"] = "mag(AB)"
+    header["BAND"] = (band, "filter")
+    header["NSIGMA"] = (5, "depth in units of the scatter of empty apertures")
+    header["APERTURE"] = (DEPTH_DIAMETER_ARCSEC, "[arcsec] diameter of the apertures")
+    header["NOISEPOW"] = (round(noise.power, 4), "scatter of apertures: area^NOISEPOW")
+    path = folder / f"{stem}_depth.fits"
+    fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU(depth, header=header, name="DEPTH")]).writeto(path, overwrite=True)
+    return Made(depth=path, facts=mosaic_statistics(prepared, noise, depth).model_dump())

@@ -1,191 +1,206 @@
-"""Positions, shapes, fluxes, errors and flags of the detected sources.
+"""Positions, shapes and fluxes of the detected sources, the same apertures in every filter.
 
-The errors are ``sqrt(sum ERR^2)`` over the aperture. They neglect the correlation of drizzled pixels, and are
-nevertheless right, because jwst divides ERR by the ratio of the pixel scales: ERR is the noise of an uncorrelated
-pixel, and single pixels scatter less. Measured on noise drizzled onto 30 mas pixels from 31 mas (and, in brackets, from
-63 mas), four exposures, pixfrac 1: pixels scatter by 0.65 (0.40) of ERR; empty apertures of 0.1, 0.15, 0.25 and 0.5
-arcsec radius by 0.89 (0.88), 0.93 (0.93), 0.95 (0.95) and 1.01 (0.96) of their errors, which are thus at worst slightly
-too large.
+Shapes and Kron apertures come from the detection image, once. Fluxes are sums over these apertures in each filter: in
+circles on the mosaic as it is, in the Kron aperture and in the circle that suits the source's size on the mosaic with
+the PSF of the widest filter, so that colours compare equal parts of a source.
+
+Errors are ``sqrt(sum ERR^2)``, with the variance of the sky replaced by that of empty apertures of the same size at the
+same depth (`cosmosaic.catalog.noise`).
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import IntFlag
 
 import astropy.units as u
 import numpy as np
 from astropy.coordinates import Angle, SkyCoord
-from astropy.table import QTable
+from astropy.stats import gaussian_fwhm_to_sigma, mad_std
+from astropy.wcs import WCS
 from numpy.typing import NDArray
-from photutils.aperture import CircularAperture, PixelAperture
 from photutils.segmentation import SegmentationImage, SourceCatalog
-from scipy import ndimage
+from scipy import ndimage, signal
 
-from cosmosaic.catalog.detection import Detection
-from cosmosaic.catalog.image import PIXEL_UNIT, MosaicImage
-from cosmosaic.catalog.noise import NJY_PER_MJY
-from cosmosaic.catalog.rejected import rejected_labels
+from cosmosaic.catalog.apertures import Ellipses, Sums, circles, find_peaks, sum_apertures
+from cosmosaic.catalog.columns import Columns, aperture_suffixes
+from cosmosaic.catalog.detection import BandImage, Detection
+from cosmosaic.catalog.image import MosaicImage
+from cosmosaic.catalog.noise import DEPTH_DIAMETER_ARCSEC, ApertureNoise, distance_from, measure_noise
+from cosmosaic.catalog.psf import Psf, convolved, matching_kernel
 from cosmosaic.survey import CatalogSettings
 
 KRON_SCALE = 2.5
 """Kron apertures reach this many Kron radii (Kron 1980, ApJS 43, 305; SExtractor's PHOT_AUTOPARAMS)."""
 KRON_MINIMUM = 1.4
 """Least Kron radius in units of the source's axes."""
-KRON_MINIMUM_ARCSEC = 0.15
+KRON_MINIMUM_ARCSEC = 0.2
 """Kron apertures are not smaller than a circle of this radius."""
-SHALLOW_FRACTION = 0.5
-"""Below this fraction of the mosaic's median weight a source is flagged as shallow."""
-
-Columns = dict[str, NDArray]
-
-
-class CatalogFlag(IntFlag):
-    """Warnings about a source; bits of the column ``flags``."""
-
-    EDGE = 1
-    """The segment touches the mosaic's border or a gap in the coverage."""
-    BLENDED = 2
-    """The segment was separated from a neighbour's."""
-    SHALLOW = 4
-    """The weight is below half the mosaic's median: fewer exposures."""
-    NO_DATA = 8
-    """Pixels inside the segment have no data, as in a saturated core: fluxes are lower limits."""
-    TRUNCATED = 16
-    """The Kron aperture or the largest circular one reaches pixels without data."""
-    NOT_POSITIVE = 32
-    """The Kron flux is not positive: no magnitude."""
-    KRON_UNDEFINED = 64
-    """No Kron radius could be measured: the Kron flux is that of the smallest aperture allowed."""
-    REJECTED = 2048
-    """Outlier rejection has taken a third of an exposure or more from its core, as where it varied."""
+GROWTH_STEPS = np.linspace(0.05, 1.0, 20)
+"""Radii at which the light is summed for the half-light radius, in units of the Kron aperture's."""
+WINDOW_PIXELS = (0.7, 1.0, 1.5, 2.5, 4.0, 7.0)
+"""Widths of windows for which the noise of centroids is measured."""
+UPPER_LIMIT_SIGMA = 3.0
+CONCENTRATION_ARCSEC = (0.2, 0.5)
+"""Diameters whose fluxes tell point sources."""
 
 
 @dataclass(frozen=True)
-class ColumnSpec:
-    """Unit, type and meaning of a catalogue column."""
+class Sources:
+    """The detected sources and their apertures."""
 
-    unit: u.UnitBase | None
-    dtype: str
-    description: str
+    labels: NDArray[np.int32]
+    segments: NDArray[np.int32]
+    x: NDArray[np.float64]
+    y: NDArray[np.float64]
+    kron: Ellipses
+    columns: Columns
+    kron_undefined: NDArray[np.bool_]
 
-
-def column_specs(settings: CatalogSettings) -> dict[str, ColumnSpec]:
-    """Describe the catalogue's columns, in order.
-
-    Parameters
-    ----------
-    settings
-        Their apertures determine the aperture columns.
-    """
-    mag = u.mag
-    specs = {
-        "label": ColumnSpec(None, "i4", "number of the source; its value in the segmentation image"),
-        "name": ColumnSpec(None, "str", "IAU-style designation from the position"),
-        "ra": ColumnSpec(u.deg, "f8", "right ascension, ICRS, windowed centroid"),
-        "dec": ColumnSpec(u.deg, "f8", "declination, ICRS, windowed centroid"),
-        "x": ColumnSpec(u.pix, "f8", "column of the windowed centroid, the first pixel's centre is 0"),
-        "y": ColumnSpec(u.pix, "f8", "row of the windowed centroid, the first pixel's centre is 0"),
-        "area": ColumnSpec(u.arcsec**2, "f8", "area of the segment"),
-        "semimajor": ColumnSpec(u.arcsec, "f8", "rms extent along the major axis, smoothed image"),
-        "semiminor": ColumnSpec(u.arcsec, "f8", "rms extent along the minor axis, smoothed image"),
-        "ellipticity": ColumnSpec(None, "f8", "1 - semiminor / semimajor"),
-        "orientation": ColumnSpec(u.deg, "f8", "position angle of the major axis, east of north, 0 to 180"),
-        "half_light_radius": ColumnSpec(u.arcsec, "f8", "radius of the circle with half of the Kron flux"),
-        "kron_radius": ColumnSpec(u.arcsec, "f8", "semi-major axis of the Kron aperture"),
-        "kron_flux": ColumnSpec(u.nJy, "f8", "flux in the Kron aperture"),
-        "kron_flux_err": ColumnSpec(u.nJy, "f8", "error of kron_flux"),
-        "kron_mag": ColumnSpec(mag, "f8", "AB magnitude of kron_flux"),
-        "kron_mag_err": ColumnSpec(mag, "f8", "error of kron_mag"),
-        "snr": ColumnSpec(None, "f8", "kron_flux / kron_flux_err"),
-        "iso_flux": ColumnSpec(u.nJy, "f8", "flux in the segment"),
-        "iso_flux_err": ColumnSpec(u.nJy, "f8", "error of iso_flux"),
-        "iso_mag": ColumnSpec(mag, "f8", "AB magnitude of iso_flux"),
-        "iso_mag_err": ColumnSpec(mag, "f8", "error of iso_mag"),
-    }
-    for radius, suffix in aperture_suffixes(settings).items():
-        place = f"in a circle of {radius:g} arcsec radius, not corrected to total"
-        specs[f"aper_flux_{suffix}"] = ColumnSpec(u.nJy, "f8", f"flux {place}")
-        specs[f"aper_flux_err_{suffix}"] = ColumnSpec(u.nJy, "f8", f"error of aper_flux_{suffix}")
-        specs[f"aper_mag_{suffix}"] = ColumnSpec(mag, "f8", f"AB magnitude {place}")
-        specs[f"aper_mag_err_{suffix}"] = ColumnSpec(mag, "f8", f"error of aper_mag_{suffix}")
-    return specs | {
-        "peak": ColumnSpec(PIXEL_UNIT, "f8", "brightest pixel of the segment, background subtracted"),
-        "background": ColumnSpec(PIXEL_UNIT, "f8", "background that was subtracted at the source"),
-        "weight": ColumnSpec(None, "f8", "drizzle weight (WHT) at the source"),
-        "flags": ColumnSpec(None, "i4", "; ".join(f"{flag.value} {flag.name}" for flag in CatalogFlag)),
-    }
+    @property
+    def pixels(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Rows and columns of the pixels at the centres."""
+        return tuple(
+            np.clip(np.rint(place).astype(int), 0, length - 1)
+            for place, length in zip((self.y, self.x), self.segments.shape, strict=True)
+        )
 
 
-def aperture_suffixes(settings: CatalogSettings) -> dict[float, str]:
-    """Name the aperture of each radius in arcsec: 0.15 becomes ``0p15``."""
-    return {
-        radius: f"{radius:.4f}".rstrip("0").ljust(4, "0").replace(".", "p") for radius in settings.aperture_radii_arcsec
-    }
+@dataclass(frozen=True)
+class BandSums:
+    """Sums of one filter over the sources' apertures, in nJy, with errors; shape ``(n,)`` each."""
+
+    columns: Columns
+    kron: Sums
+    matched: dict[float, NDArray[np.float64]]
+    """PSF-matched flux by diameter."""
+    matched_err: dict[float, NDArray[np.float64]]
+    matched_propagated: dict[float, NDArray[np.float64]]
+    kron_flux: NDArray[np.float64]
+    kron_err: NDArray[np.float64]
+    psf: Psf
+    """Of the matched image."""
+    noise: ApertureNoise
+    weight: float
+    """Of this filter in sums over filters."""
+    covered: NDArray[np.bool_]
 
 
-def measure_sources(image: MosaicImage, detection: Detection, settings: CatalogSettings) -> QTable:
-    """Measure the detected sources.
-
-    Neighbours inside an aperture are replaced by the pixels opposite (SExtractor's MASK_TYPE CORRECT). Shapes and the
-    centres of the apertures come from the smoothed image, positions from windowed centroids on the unsmoothed one.
-
-    Parameters
-    ----------
-    image
-        The mosaic.
-    detection
-        Its background and segments.
-    settings
-        Radii of the apertures.
-
-    Returns
-    -------
-    table
-        A row per source, the columns of `column_specs`; no rows where nothing was detected.
-    """
-    specs = column_specs(settings)
-    if detection.segments is None:
-        return _table(specs, {name: np.zeros(0, dtype=spec.dtype) for name, spec in specs.items()})
+def find_shapes(detection: Detection, segments: SegmentationImage, image: MosaicImage) -> Sources:
+    """Measure positions, shapes and Kron apertures on the detection image."""
     sources = SourceCatalog(
-        np.where(image.valid, image.sci - detection.background, np.float32(np.nan)),
-        detection.segments,
-        convolved_data=detection.smoothed,
-        error=image.err,
-        mask=~image.valid,
-        wcs=image.wcs,
-        kron_params=(KRON_SCALE, KRON_MINIMUM, image.pixels(KRON_MINIMUM_ARCSEC)),
+        detection.stack,
+        segments,
+        convolved_data=detection.significance,
+        mask=~(detection.valid | detection.holes),
+        kron_params=(KRON_SCALE, KRON_MINIMUM, 0.0),
     )
-    columns = _positions(sources, image) | _shapes(sources, image)
-    columns |= _fluxes(sources, image, settings) | _surroundings(sources, image, detection)
-    columns["snr"] = columns["kron_flux"] / columns["kron_flux_err"]
-    columns["truncated"] = _truncated(sources, image, max(settings.aperture_radii_arcsec))
-    columns["flags"] = _flags(columns, sources, image, detection)
-    return _table(specs, columns)
-
-
-def _table(specs: Mapping[str, ColumnSpec], columns: Mapping[str, NDArray]) -> QTable:
-    table = QTable()
-    for name, spec in specs.items():
-        values = np.asarray(columns[name]).astype(spec.dtype)
-        table[name] = values if spec.unit is None else values << spec.unit
-        table[name].info.description = spec.description
-    return table
-
-
-def _positions(sources: SourceCatalog, image: MosaicImage) -> Columns:
-    x, y = np.atleast_1d(sources.x_centroid_win), np.atleast_1d(sources.y_centroid_win)
-    unmeasured = ~(np.isfinite(x) & np.isfinite(y))
-    x = np.where(unmeasured, sources.x_centroid, x)
-    y = np.where(unmeasured, sources.y_centroid, y)
+    x, y, x_err, y_err = _positions(sources, detection)
+    scale = image.pixel_scale_arcsec
+    major, minor = sources.semimajor_axis.value, sources.semiminor_axis.value
+    theta, radius = sources.orientation.to_value(u.rad), sources.kron_radius.value
+    undefined = ~np.isfinite(radius)
+    reach = KRON_SCALE * np.where(undefined, KRON_MINIMUM, radius)
+    least = image.pixels(KRON_MINIMUM_ARCSEC)
+    small = undefined | ~(reach * np.sqrt(major * minor) > least)
+    kron = Ellipses(x, y, np.where(small, least, reach * major), np.where(small, least, reach * minor), theta)
     sky = image.wcs.pixel_to_world(x, y).icrs
-    return {
-        "label": sources.labels,
+    columns: Columns = {
+        "id": sources.labels,
         "name": np.array([designation(place) for place in sky]),
         "ra": sky.ra.deg,
         "dec": sky.dec.deg,
         "x": x,
         "y": y,
+        "area": sources.segment_area.value * scale**2,
+        "semimajor": major * scale,
+        "semiminor": minor * scale,
+        "axis_ratio": minor / major,
+        "orientation": position_angle(x, y, theta, image.wcs),
+        "kron_radius": kron.semimajor * scale,
+        "peak_snr": find_peaks(detection.significance, segments.data, sources.labels).value,
     }
+    columns["ra_err"], columns["dec_err"] = _sky_errors(x_err, y_err, image.wcs, scale)
+    found = Sources(sources.labels, segments.data, x, y, kron, columns, undefined)
+    columns["half_light_radius"] = _half_light_radius(found, detection) * scale
+    return found
+
+
+def _positions(sources: SourceCatalog, detection: Detection) -> tuple[NDArray[np.float64], ...]:
+    """Windowed centroids (x, y) and their errors in pixels (SExtractor's XWIN and ERRX2WIN)."""
+    x, y = np.atleast_1d(sources.x_centroid_win), np.atleast_1d(sources.y_centroid_win)
+    lost = ~(np.isfinite(x) & np.isfinite(y))
+    x, y = np.where(lost, sources.x_centroid, x), np.where(lost, sources.y_centroid, y)
+    width = np.clip(2.0 * gaussian_fwhm_to_sigma * np.nan_to_num(sources.flux_radius(0.5).value), 0.5, 20.0)
+    errors = [
+        _centroid_error(detection.stack, float(column), float(row), float(sigma))
+        for column, row, sigma in zip(x, y, width, strict=True)
+    ]
+    x_err, y_err = np.transpose(errors) if errors else np.zeros((2, 0))
+    factor = _gradient_noise(detection, width)
+    return x, y, factor * x_err, factor * y_err
+
+
+def _gradient_noise(detection: Detection, widths: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Noise of centroids in windows of some widths (sigma in pixels), over that of independent pixels of variance 1.
+
+    A windowed centroid of noise is its gradient on the window's scale: the image filtered with the derivative of a
+    Gaussian, which scatters by ``1 / (sqrt(8 pi) s^2)`` where pixels are independent.
+    """
+    if not detection.empty.any():
+        return np.ones_like(widths)
+    scatter = [
+        float(mad_std(ndimage.gaussian_filter(detection.stack, width, order=(0, 1))[detection.empty]))
+        * np.sqrt(8.0 * np.pi)
+        * width**2
+        for width in WINDOW_PIXELS
+    ]
+    return np.interp(np.log(widths), np.log(WINDOW_PIXELS), scatter)
+
+
+def _centroid_error(stack: NDArray[np.float32], x: float, y: float, sigma: float) -> tuple[float, float]:
+    reach = int(np.ceil(3 * sigma)) + 1
+    rows = slice(max(round(y) - reach, 0), round(y) + reach + 1)
+    columns = slice(max(round(x) - reach, 0), round(x) + reach + 1)
+    stamp = stack[rows, columns]
+    dy = np.arange(rows.start, rows.start + stamp.shape[0])[:, None] - y
+    dx = np.arange(columns.start, columns.start + stamp.shape[1])[None, :] - x
+    weight = np.exp(-(dx**2 + dy**2) / (2 * sigma**2))
+    total = float((weight * stamp).sum())
+    if not total > 0:
+        return float("nan"), float("nan")
+    # The stack is in units of its noise: the variance of a pixel is 1.
+    spread = [2.0 * np.sqrt(((weight * distance) ** 2).sum()) / total for distance in (dx, dy)]
+    return float(spread[0]), float(spread[1])
+
+
+def _sky_errors(
+    x_err: NDArray[np.float64], y_err: NDArray[np.float64], wcs: WCS, scale: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Turn errors along the pixel axes, which are independent, to errors along right ascension and declination."""
+    turn = (wcs.pixel_scale_matrix / (scale / 3600.0)) ** 2
+    return tuple(scale * np.sqrt(turn[axis, 0] * x_err**2 + turn[axis, 1] * y_err**2) for axis in (0, 1))
+
+
+def _half_light_radius(sources: Sources, detection: Detection) -> NDArray[np.float64]:
+    """Radius in pixels of the circle with half of the Kron aperture's light."""
+    zeros = np.zeros_like(detection.stack)
+
+    def light(apertures: Ellipses) -> NDArray[np.float64]:
+        usable = detection.valid | detection.holes
+        return sum_apertures(detection.stack, zeros, usable, apertures, sources.segments, sources.labels).flux
+
+    steps = GROWTH_STEPS[:, None] * sources.kron.semimajor
+    growth = np.array([light(circles(sources.x, sources.y, radius)) for radius in steps])
+    half = 0.5 * light(sources.kron)
+    radii = np.full(half.shape, np.nan)
+    for source, wanted in enumerate(half):
+        above = np.flatnonzero(growth[:, source] > wanted)
+        if wanted > 0 and len(above):
+            last = above[0]
+            first = max(last - 1, 0)
+            low, high = (growth[first, source], growth[last, source]) if last else (0.0, growth[0, source])
+            inner = steps[first, source] if last else 0.0
+            radii[source] = inner + (wanted - low) / (high - low) * (steps[last, source] - inner)
+    return radii
 
 
 def designation(place: SkyCoord) -> str:
@@ -197,110 +212,177 @@ def designation(place: SkyCoord) -> str:
     )
 
 
-def _shapes(sources: SourceCatalog, image: MosaicImage) -> Columns:
-    scale = image.pixel_scale_arcsec
-    return {
-        "area": sources.segment_area.value * scale**2,
-        "semimajor": sources.semimajor_axis.value * scale,
-        "semiminor": sources.semiminor_axis.value * scale,
-        "ellipticity": sources.ellipticity.value,
-        "orientation": position_angle(sources, image),
-        "half_light_radius": sources.flux_radius(0.5).value * scale,
-        "kron_radius": _kron_semimajor(sources) * scale,
-    }
-
-
-def position_angle(sources: SourceCatalog, image: MosaicImage) -> NDArray[np.float64]:
+def position_angle(
+    x: NDArray[np.float64], y: NDArray[np.float64], theta: NDArray[np.float64], wcs: WCS
+) -> NDArray[np.float64]:
     """Convert the axes' directions on the pixel grid to position angles, degrees east of north, 0 to 180."""
-    x, y = sources.x_centroid, sources.y_centroid
-    angle = sources.orientation.to_value(u.rad)
-    centre = image.wcs.pixel_to_world(x, y)
-    ahead = image.wcs.pixel_to_world(x + np.cos(angle), y + np.sin(angle))
+    centre = wcs.pixel_to_world(x, y)
+    ahead = wcs.pixel_to_world(x + np.cos(theta), y + np.sin(theta))
     return centre.position_angle(ahead).deg % 180.0
 
 
-def _kron_semimajor(sources: SourceCatalog) -> NDArray[np.float64]:
-    """Semi-major axes of the Kron apertures in pixels."""
-    elliptical = KRON_SCALE * sources.kron_radius.value * sources.semimajor_axis.value
-    return np.where(sources.kron_radius.value == 0, sources.kron_params[2], elliptical)
+def measure_band(band: BandImage, sources: Sources, psf: Psf, target: Psf, settings: CatalogSettings) -> BandSums:
+    """Sum one filter over the sources' apertures.
+
+    Parameters
+    ----------
+    band
+        The filter.
+    sources
+        The apertures.
+    psf, target
+        PSF of the filter, and of the filter that all are matched to.
+    settings
+        Diameters of the circles.
+    """
+    image, kernel = band.image, None if psf is target else matching_kernel(psf, target)
+    distance = distance_from(band.source_mask | (sources.segments > 0) | ~image.valid)
+    noise = measure_noise(band.residual, band.sky_error, distance)
+    rows, places = sources.pixels
+    sky_error = band.sky_error[rows, places].astype(np.float64)
+    covered = image.valid[rows, places] | _in_hole(sources, image.valid)
+    columns = _circular_columns(band, sources, psf, noise, settings) | _isophotal_columns(band, sources, noise)
+    area = np.pi * image.pixels(DEPTH_DIAMETER_ARCSEC / 2) ** 2
+    scatter = sky_error * np.sqrt(area) * noise.factors(area, sky_error) * image.to_njy
+    columns |= {
+        "exposures": np.full(len(rows), np.nan) if image.exposures is None else image.exposures[rows, places],
+        "depth": _magnitude(5.0 * scatter),
+        "background": band.background[rows, places],
+    }
+    if kernel is None:
+        data, variance, matched_noise, matched = band.residual, image.err**2, noise, psf
+    else:
+        data = convolved(band.residual, image.valid, kernel)
+        # Noise on scales wider than the kernel stays; ERR is the noise on such scales.
+        variance = ndimage.gaussian_filter(np.where(image.valid, image.err, 0.0) ** 2, 1.0)
+        matched_noise = measure_noise(data, band.sky_error, distance)
+        matched = Psf(signal.oaconvolve(psf.image, kernel, mode="same"), psf.scale_arcsec, psf.origin)
+
+    def summed(apertures: Ellipses) -> tuple[Sums, NDArray[np.float64], NDArray[np.float64]]:
+        sums = sum_apertures(data, variance, image.valid, apertures, sources.segments, sources.labels)
+        return sums, _error(sums, matched_noise, sky_error) * image.to_njy, np.sqrt(sums.variance) * image.to_njy
+
+    kron, kron_err, _ = summed(sources.kron)
+    circular = {
+        diameter: summed(circles(sources.x, sources.y, image.pixels(diameter / 2)))
+        for diameter in settings.aperture_diameters_arcsec
+    }
+    return BandSums(
+        columns=columns,
+        kron=kron,
+        matched={diameter: sums.flux * image.to_njy for diameter, (sums, _, _) in circular.items()},
+        matched_err={diameter: error for diameter, (_, error, _) in circular.items()},
+        matched_propagated={diameter: error for diameter, (_, _, error) in circular.items()},
+        kron_flux=kron.flux * image.to_njy,
+        kron_err=kron_err,
+        psf=matched,
+        noise=noise,
+        weight=float(1.0 / np.median(band.sky_error[image.valid] * image.to_njy) ** 2) if image.valid.any() else 0.0,
+        covered=covered,
+    )
 
 
-def _fluxes(sources: SourceCatalog, image: MosaicImage, settings: CatalogSettings) -> Columns:
-    to_njy = image.pixel_area_sr * NJY_PER_MJY
-    smallest = sources.circular_photometry(image.pixels(KRON_MINIMUM_ARCSEC))
-    undefined = ~np.isfinite(sources.kron_flux)
-    kron = np.where(undefined, smallest, (sources.kron_flux, sources.kron_flux_err))
-    columns = _flux_columns("kron_{}", *(to_njy * kron))
-    columns |= _flux_columns("iso_{}", to_njy * sources.segment_flux, to_njy * sources.segment_flux_err)
-    for radius, suffix in aperture_suffixes(settings).items():
-        flux, error = sources.circular_photometry(image.pixels(radius))
-        columns |= _flux_columns("aper_{}_" + suffix, to_njy * flux, to_njy * error)
+def _in_hole(sources: Sources, valid: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Whether a source's own segment has some data though its centre has none, as in a saturated star."""
+    shares = ndimage.mean(valid.astype(np.float32), sources.segments, sources.labels)
+    return np.asarray(shares) > 0.3
+
+
+def _error(sums: Sums, noise: ApertureNoise, sky_error: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Propagated error with the sky's part replaced by that of empty apertures."""
+    factor = noise.factors(sums.area, sky_error)
+    variance = sums.variance + (factor**2 - 1.0) * sums.area * sky_error**2
+    return np.sqrt(np.maximum(variance, 0.25 * sums.variance))
+
+
+def _circular_columns(
+    band: BandImage, sources: Sources, psf: Psf, noise: ApertureNoise, settings: CatalogSettings
+) -> Columns:
+    image, columns = band.image, Columns()
+    rows, places = sources.pixels
+    sky_error = band.sky_error[rows, places].astype(np.float64)
+    for diameter, suffix in aperture_suffixes(settings).items():
+        apertures = circles(sources.x, sources.y, image.pixels(diameter / 2))
+        sums = sum_apertures(band.residual, image.err**2, image.valid, apertures, sources.segments, sources.labels)
+        scale = image.to_njy / psf.within(diameter / 2)
+        columns[f"aper_flux_{suffix}"] = sums.flux * scale
+        columns[f"aper_flux_err_{suffix}"] = _error(sums, noise, sky_error) * scale
     return columns
 
 
-def _flux_columns(name: str, flux: NDArray[np.float64], error: NDArray[np.float64]) -> Columns:
-    """Flux and error in nJy with AB magnitude and error; no magnitude where the flux is not positive."""
-    positive = np.where(flux > 0, flux, np.nan)
-    return {
-        name.format("flux"): flux,
-        name.format("flux_err"): error,
-        name.format("mag"): (positive * u.nJy).to_value(u.ABmag),
-        name.format("mag_err"): 2.5 / np.log(10.0) * error / positive,
-    }
-
-
-def _surroundings(sources: SourceCatalog, image: MosaicImage, detection: Detection) -> Columns:
-    rows, columns = (
-        np.clip(np.round(centre).astype(int), 0, length - 1)
-        for centre, length in zip((sources.y_centroid, sources.x_centroid), image.valid.shape, strict=True)
+def _isophotal_columns(band: BandImage, sources: Sources, noise: ApertureNoise) -> Columns:
+    image = band.image
+    rows, places = sources.pixels
+    sky_error = band.sky_error[rows, places].astype(np.float64)
+    variance = np.where(image.valid, image.err, 0.0) ** 2
+    flux, squares, area = (
+        np.asarray(ndimage.sum(plane, sources.segments, sources.labels), np.float64)
+        for plane in (band.residual, variance, image.valid)
     )
+    empty = np.zeros_like(area)
+    error = _error(Sums(flux, squares, np.maximum(area, 1.0), empty, empty), noise, sky_error)
+    return {"iso_flux": flux * image.to_njy, "iso_flux_err": error * image.to_njy}
+
+
+def total_columns(
+    measured: Mapping[str, BandSums], sources: Sources, settings: CatalogSettings, scale_arcsec: float
+) -> tuple[Columns, dict[str, Columns]]:
+    """Combine the filters: the aperture that suits each source, the factor to total flux, and the fluxes.
+
+    The factor is the ratio of Kron to aperture flux in the sum of the filters, at least a point source's, over the
+    fraction of a point source's light in the Kron aperture. It is the same in all filters, so that colours are those of
+    the aperture.
+    """
+    diameters = np.array(sorted(settings.aperture_diameters_arcsec))
+    wanted = np.maximum(2.0 * np.nan_to_num(sources.columns["half_light_radius"]), diameters[0])
+    chosen = np.minimum(np.searchsorted(diameters, wanted), len(diameters) - 1)
+    chosen = np.maximum(chosen, min(1, len(diameters) - 1))
+
+    def of_chosen(by_diameter: Mapping[float, NDArray[np.float64]]) -> NDArray[np.float64]:
+        return np.array([by_diameter[diameter] for diameter in diameters])[chosen, np.arange(len(chosen))]
+
+    kron_total, aperture_total = np.zeros(len(chosen)), np.zeros(len(chosen))
+    for band in measured.values():
+        kron_total += band.weight * np.where(band.covered, band.kron_flux, 0.0)
+        aperture_total += band.weight * np.where(band.covered, of_chosen(band.matched), 0.0)
+    axes = [axis * scale_arcsec for axis in (sources.kron.semimajor, sources.kron.semiminor)]
+    common: Columns = {"aperture": diameters[chosen]}
+    bands: dict[str, Columns] = {}
+    reference = next(iter(measured.values())).psf
+    in_kron, in_circle = (
+        reference.within_ellipses(axes[0], axes[1], sources.kron.theta),
+        reference.within(diameters / 2)[chosen],
+    )
+    ratio = np.divide(kron_total, aperture_total, out=np.ones_like(kron_total), where=aperture_total > 0)
+    common["total_factor"] = np.maximum(ratio, in_kron / in_circle) / in_kron
+    for name, band in measured.items():
+        # Matched PSFs differ by the imperfection of the kernel.
+        own = band.psf.within(diameters / 2)[chosen]
+        factor = common["total_factor"] * in_circle / own
+        own_kron = band.psf.within_ellipses(axes[0], axes[1], sources.kron.theta)
+        columns = dict(band.columns)
+        columns["flux"] = factor * of_chosen(band.matched)
+        columns["flux_err"] = factor * of_chosen(band.matched_err)
+        columns["flux_err_propagated"] = factor * of_chosen(band.matched_propagated)
+        columns |= {"kron_flux": band.kron_flux / own_kron, "kron_flux_err": band.kron_err / own_kron}
+        columns |= _magnitudes(columns["flux"], columns["flux_err"])
+        bands[name] = {
+            column: np.where(band.covered, np.asarray(values, np.float64), np.nan) for column, values in columns.items()
+        }
+    return common, bands
+
+
+def _magnitudes(flux: NDArray[np.float64], error: NDArray[np.float64]) -> Columns:
+    """AB magnitude, its error, and an upper limit where the flux is not significant."""
+    positive = np.where(flux > 0, flux, np.nan)
+    limit = np.maximum(flux, 0.0) + UPPER_LIMIT_SIGMA * error
     return {
-        "peak": sources.max_value,
-        "background": detection.background[rows, columns],
-        "weight": image.wht[rows, columns],
+        "mag": _magnitude(flux),
+        "mag_err": 2.5 / np.log(10.0) * error / positive,
+        "mag_limit": _magnitude(np.where(flux < UPPER_LIMIT_SIGMA * error, limit, np.nan)),
     }
 
 
-def _flags(columns: Columns, sources: SourceCatalog, image: MosaicImage, detection: Detection) -> NDArray[np.int32]:
-    segments: SegmentationImage = detection.segments
-    labels = sources.labels
-    typical = np.median(image.wht[image.valid])
-    inside_hole = np.isin(labels, segments.data[detection.holes])
-    conditions = {
-        CatalogFlag.EDGE: np.isin(labels, _edge_labels(segments.data, ~(image.valid | detection.holes))),
-        CatalogFlag.BLENDED: np.isin(labels, segments.deblended_labels),
-        CatalogFlag.SHALLOW: ~inside_hole & (columns["weight"] < SHALLOW_FRACTION * typical),
-        CatalogFlag.NO_DATA: inside_hole,
-        CatalogFlag.TRUNCATED: columns["truncated"],
-        CatalogFlag.NOT_POSITIVE: ~(columns["kron_flux"] > 0),
-        CatalogFlag.REJECTED: np.isin(labels, _rejected(segments.data, image)),
-        CatalogFlag.KRON_UNDEFINED: ~np.isfinite(sources.kron_radius.value),
-    }
-    return sum(flag.value * condition.astype(np.int32) for flag, condition in conditions.items())
-
-
-def _rejected(segments: NDArray[np.int32], image: MosaicImage) -> NDArray[np.integer]:
-    if image.exposures is None:
-        return np.zeros(0, np.int32)
-    return rejected_labels(segments, image.sci, image.wht, image.exposures)
-
-
-def _edge_labels(segments: NDArray[np.int32], uncovered: NDArray[np.bool_]) -> NDArray[np.int32]:
-    """Labels of the segments beside a gap or on the border."""
-    beside = ndimage.binary_dilation(uncovered, structure=np.ones((3, 3)), border_value=1)
-    return np.unique(segments[beside])
-
-
-def _truncated(sources: SourceCatalog, image: MosaicImage, radius_arcsec: float) -> NDArray[np.bool_]:
-    """Whether the Kron aperture or the circle of this radius holds pixels without data, or leaves the mosaic."""
-    centres = np.transpose((sources.x_centroid, sources.y_centroid))
-    truncated = _lacks_data(CircularAperture(centres, image.pixels(radius_arcsec)), image)
-    for row, aperture in enumerate(sources.kron_aperture):
-        if aperture is not None and not truncated[row]:
-            truncated[row] = _lacks_data(aperture, image)
-    return truncated
-
-
-def _lacks_data(aperture: PixelAperture, image: MosaicImage) -> NDArray[np.bool_]:
-    covered = np.nan_to_num(aperture.area_overlap(image.sci, mask=~image.valid))
-    return np.asarray(covered < aperture.area * (1.0 - 1e-6))
+def _magnitude(flux: NDArray[np.float64]) -> NDArray[np.float64]:
+    """AB magnitude of a flux in nJy; NaN where it is not positive."""
+    return (np.where(flux > 0, flux, np.nan) * u.nJy).to_value(u.ABmag)

@@ -1,53 +1,64 @@
-"""The catalogue of one mosaic, as a step."""
+"""Depths, PSFs and the catalogue of a window over all filters, as steps."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from cosmosaic.mosaic.steps import Mosaic
-from cosmosaic.steps.declaration import Outputs, Step
+from cosmosaic.mosaic.steps import AssembledMosaic, Mosaic
+from cosmosaic.steps.declaration import Job, Outputs, Step, surviving
 from cosmosaic.steps.files import File
+from cosmosaic.storage.store import checksum
 from cosmosaic.survey import CatalogSettings, Survey
 
 
-class Catalogue(File, suffix="_cat.ecsv", kind="cat"):
-    """Positions, shapes, fluxes and flags of the sources of a mosaic."""
+class Catalog(File, suffix="_cat.ecsv", kind="cat"):
+    """Positions, shapes, fluxes and flags of the sources of a window in all filters."""
 
 
-class CatalogueParquet(File, suffix="_cat.parquet", kind="cat"):
+class CatalogParquet(File, suffix="_cat.parquet", kind="cat"):
     """The same as Parquet."""
 
 
 class Segments(File, suffix="_segm.fits", kind="segm"):
-    """The segmentation map: labels of the sources."""
+    """The segmentation map: numbers of the sources."""
+
+
+class DepthMap(File, suffix="_depth.fits", kind="depth"):
+    """The depth of a mosaic at each pixel."""
+
+
+class Psf(File, suffix="_psf.fits", kind="psf"):
+    """The PSF of a mosaic and its curve of growth."""
+
+
+class PsfImage(File):
+    """A user's PSF."""
 
 
 @dataclass(frozen=True)
-class MeasuredSources(Outputs):
-    """The sources of a mosaic."""
+class MeasuredDepth(Outputs):
+    """The depth of a mosaic."""
 
-    catalogue: Catalogue
-    parquet: CatalogueParquet
-    segments: Segments
+    depth: DepthMap
 
 
 @dataclass(frozen=True, kw_only=True)
-class MeasureSources(Step[MeasuredSources]):
-    """Detect and measure the sources of a mosaic."""
+class MeasureDepth(Step[MeasuredDepth]):
+    """Measure sky, noise and depth of a mosaic."""
 
-    title = "Catalogue"
-    version = 3
-    function = "cosmosaic.catalog.measure:catalog_mosaic"
+    title = "Depth"
+    version = 1
+    function = "cosmosaic.catalog.noise:measure_depth"
     per = "mosaic"
     columns: ClassVar = {
         "sky_median": "sky_median_mjy_sr",
         "sky_rms": "sky_rms_mjy_sr",
         "noise_factor": "noise_factor",
         "depth_5sigma_ab": "depth_5sigma_ab",
-        "n_sources": "sources",
     }
 
     mosaic: Mosaic
-    settings: CatalogSettings
+    background_box_arcsec: float
     band: str
     stem: str
 
@@ -55,3 +66,96 @@ class MeasureSources(Step[MeasuredSources]):
     def is_asked_for(cls, survey: Survey) -> bool:
         """Tell whether the mosaics have errors to measure with."""
         return survey.drizzle.errors != "none"
+
+
+@dataclass(frozen=True)
+class MadePsf(Outputs):
+    """The PSF of a mosaic."""
+
+    psf: Psf
+
+
+@dataclass(frozen=True, kw_only=True)
+class MakePsf(Step[MadePsf]):
+    """Make the PSF of a mosaic: the user's, or of the stars of the field, or computed."""
+
+    title = "PSF"
+    version = 1
+    function = "cosmosaic.catalog.measure:make_psf"
+    per = "mosaic"
+    columns: ClassVar = {"psf_fwhm": "psf_fwhm_arcsec", "psf_stars": "psf_stars"}
+
+    mosaic: Mosaic
+    model: PsfImage | None
+    background_box_arcsec: float
+    pixfrac: float
+    band: str
+    stem: str
+
+    @classmethod
+    def is_asked_for(cls, survey: Survey) -> bool:
+        """Tell whether there are catalogues."""
+        return survey.drizzle.errors != "none"
+
+
+@dataclass(frozen=True)
+class MeasuredSources(Outputs):
+    """The sources of a window."""
+
+    catalog: Catalog
+    parquet: CatalogParquet
+    segments: Segments
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasureSources(Step[MeasuredSources]):
+    """Detect the sources of a window in the sum of its filters and measure them in each."""
+
+    title = "Catalogue"
+    version = 4
+    function = "cosmosaic.catalog.measure:measure_sources"
+    per = "survey"
+    columns: ClassVar = {"n_sources": "sources"}
+
+    mosaics: Mapping[str, Mosaic] = surviving()
+    """By filter."""
+    psfs: Mapping[str, Psf] = surviving()
+    """By filter."""
+    settings: CatalogSettings
+    stem: str
+
+    @classmethod
+    def is_asked_for(cls, survey: Survey) -> bool:
+        """Tell whether the mosaics have errors to measure with."""
+        return survey.drizzle.errors != "none"
+
+
+def submit_depth(mosaic: AssembledMosaic, band: str, stem: str, label: str, job: Job) -> tuple[MeasuredDepth, MadePsf]:
+    """Submit the depth and the PSF of one mosaic."""
+    settings = job.survey.catalog
+    uri = settings.psfs.get(band)
+    psf = MakePsf(
+        mosaic=mosaic.mosaic,
+        model=PsfImage(checksum(uri, job.checksums)) if uri else None,
+        background_box_arcsec=settings.background_box_arcsec,
+        pixfrac=job.survey.drizzle.pixfrac,
+        band=band,
+        stem=stem,
+    )
+    depth = MeasureDepth(
+        mosaic=mosaic.mosaic, background_box_arcsec=settings.background_box_arcsec, band=band, stem=stem
+    )
+    return job.submit(depth, label), job.submit(psf, label)
+
+
+def submit_catalog(
+    mosaics: Mapping[str, AssembledMosaic], psfs: Mapping[str, MadePsf], tile: str, job: Job
+) -> MeasuredSources:
+    """Submit the catalogue of one window."""
+    step = MeasureSources(
+        mosaics={band: made.mosaic for band, made in mosaics.items()},
+        psfs={band: made.psf for band, made in psfs.items()},
+        settings=job.survey.catalog,
+        stem=f"{job.survey.name}_{tile}",
+    )
+    return job.submit(step, tile)

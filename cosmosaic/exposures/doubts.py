@@ -77,12 +77,12 @@ def _large_pixels(survey: Survey, detector: float, pixel: float, band: str) -> l
             f"{band}: pixels of {1000 * pixel:g} mas are {pixel / detector:.1f} times those of the detector; stars, "
             f"cosmic rays and defects will not be told apart; lower grid.pixel_scale_mas or grid.long_wavelength_factor"
         )
-    small = [radius for radius in survey.catalog.aperture_radii_arcsec if radius < pixel]
+    small = [diameter for diameter in survey.catalog.aperture_diameters_arcsec if diameter < 2 * pixel]
     if small and survey.drizzle.errors != "none":
-        radii = ", ".join(f"{radius:g}" for radius in small)
+        diameters = ", ".join(f"{diameter:g}" for diameter in small)
         told.append(
-            f"{band}: catalog.aperture_radii_arcsec {radii} are below a pixel of {1000 * pixel:g} mas; their fluxes "
-            f"will be of no use"
+            f"{band}: catalog.aperture_diameters_arcsec {diameters} are below two pixels of {1000 * pixel:g} mas; "
+            f"their fluxes will be of no use"
         )
     return told
 

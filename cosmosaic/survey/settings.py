@@ -187,7 +187,7 @@ class ReferenceSettings(Settings):
 class ExposureSettings(Settings):
     """Stage 1 and 2, one exposure at a time."""
 
-    engine: CalibrationEngine = "jwst"
+    engine: CalibrationEngine = "fused"
     """What makes count rates of raw ramps. fused: this project's compiled functions, which give the values of the jwst
     package's steps at a fraction of the cost; rare modes are left to those steps. jwst: the steps of the package."""
     verify: int | None = Field(default=None, ge=0)
@@ -373,20 +373,40 @@ class DrizzleSettings(Settings):
 
 
 class CatalogSettings(Settings):
-    """Detection and photometry of sources on the mosaics."""
+    """Detection and photometry of sources on the mosaics: one catalogue of all filters."""
 
-    threshold_sigma: float = Field(default=1.5, gt=0, le=100)
-    """Detection threshold above the background of the smoothed image, in sigma of the error map per pixel."""
-    minimum_pixels: int = Field(default=12, ge=1)
+    filters: tuple[FilterName, ...] = ()
+    """Filters whose sum the sources are detected in; by default, all. Fluxes are measured in every filter."""
+    threshold_sigma: float = Field(default=4.0, gt=0, le=100)
+    """Detection threshold in sigma of the sum of the filters, each smoothed by its PSF."""
+    minimum_pixels: int = Field(default=3, ge=1)
     """Minimum number of connected pixels of a source."""
-    smoothing_fwhm_arcsec: float = Field(default=0.09, gt=0, le=5)
-    """FWHM of the Gaussian kernel that smooths the image for detection."""
     deblend_contrast: float = Field(default=0.005, ge=0, le=1)
     """Fraction of the flux that a peak needs to count as a separate source."""
     background_box_arcsec: float = Field(default=6.0, gt=0)
     """Side of the boxes in which the remaining background is measured."""
-    aperture_radii_arcsec: tuple[float, ...] = Field(default=(0.1, 0.15, 0.25, 0.35, 0.5), min_length=1)
-    """Radii of the circular apertures."""
+    aperture_diameters_arcsec: tuple[float, ...] = Field(default=(0.2, 0.3, 0.5, 0.7, 1.0), min_length=1)
+    """Diameters of the circular apertures."""
+    psfs: dict[FilterName, str] = Field(default_factory=dict)
+    """PSFs of the mosaics by filter (URL of a FITS image with odd sides and the keyword PIXSCALE in arcsec, oriented as
+    the mosaics); by default, they are made from the stars of the field or, where these are too few, computed."""
+    match_to: FilterName | None = None
+    """Filter to whose PSF the others' images are matched for colours; by default, that with the widest PSF."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _current_names(cls, given: Any) -> Any:
+        for old, new in RENAMED_OF_CATALOG.items():
+            if isinstance(given, dict) and old in given:
+                raise ValueError(f"catalog.{old} was replaced by catalog.{new}")
+        return given
+
+
+RENAMED_OF_CATALOG = {
+    "aperture_radii_arcsec": "aperture_diameters_arcsec (twice the radii)",
+    "smoothing_fwhm_arcsec": "the PSF of each filter; remove it",
+}
+"""Settings of the catalogue that earlier versions had, and what replaced them."""
 
 
 class ResourceSettings(Settings):

@@ -317,6 +317,8 @@ def _print_summary(run: Run, rows: list[dict[str, Any]], state: State) -> None:
         run.note(f"{row['filter']}: no empty sky to measure the absolute level on; see {row['product']}")
     for row in (row for row in rows if row["kind"] == "sky page"):
         run.note(f"is the sky flat? {row['product']}")
+    for row in (row for row in rows if row["product"].endswith("_cat.parquet")):
+        run.note(f"{counted(round(row['sources']), 'source')} in {row['product']}")
     ledger, wall = run.ledger, time.perf_counter() - run.clock
     run.note(f"products in {run.products}, this run's table {run.products}/summary.csv, log {run.log}")
     run.note(f"{len(ledger.executed)} steps executed, {len(ledger.cached)} from cache, in {wall:.0f} s")
@@ -332,16 +334,15 @@ def _mosaics(rows: list[dict[str, Any]]) -> Table:
     """The mosaics and what is known of each, in 80 columns with whole names."""
     table = Table(box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
     table.add_column("mosaic", overflow="fold")
-    for heading in ("exp. [s]", "5σ [AB]", "sources"):
+    for heading in ("exp. [s]", "5σ [AB]"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("sky", no_wrap=True)
     for row in (row for row in rows if row["kind"] == "i2d"):
-        depth, sources = row.get("depth_5sigma_ab"), row.get("sources")
+        depth = row.get("depth_5sigma_ab")
         table.add_row(
             row["product"].rsplit("/", 1)[-1],
             f"{row['exposure_time_s']:.0f}",
             "-" if depth is None else f"{depth:.2f}",
-            "-" if sources is None else f"{sources:.0f}",
             row.get("sky_verdict") or "-",
         )
     return table

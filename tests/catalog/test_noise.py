@@ -1,89 +1,106 @@
-"""The errors of a drizzled mosaic hold for apertures, though single pixels scatter less than ERR."""
+"""The noise of apertures is measured where there is nothing, whatever the depth and the correlation of pixels."""
+
+from pathlib import Path
 
 import numpy as np
 import pytest
+from astropy.io import fits
+from astropy.stats import mad_std
 from numpy.typing import NDArray
-from support.scenes import PIXEL_AREA_SR, drizzled_noise, tangent_wcs
+from support.scenes import NJY_PER_COUNT, PIXEL_AREA_SR, Scene, drizzled_noise, tangent_wcs
 
+from cosmosaic.catalog.detection import prepare
 from cosmosaic.catalog.image import MosaicImage
-from cosmosaic.catalog.noise import empty_apertures, mosaic_statistics
+from cosmosaic.catalog.noise import INDEPENDENT, distance_from, empty_apertures, measure_depth, measure_noise
 from cosmosaic.mosaic.noise import noise_correlation
 
 SIGMA = 0.01
 SHAPE = (700, 700)
+ERROR = np.full(SHAPE, SIGMA, np.float32)
+NOTHING = np.zeros(SHAPE, bool)
 
 
-def mosaic_of(sci: NDArray[np.floating]) -> MosaicImage:
-    flat = np.ones(sci.shape, np.float32)
-    valid = np.isfinite(sci)
-    return MosaicImage(sci.astype(np.float32), SIGMA * flat, flat, valid, tangent_wcs(sci.shape), PIXEL_AREA_SR)
-
-
-def nothing(image: MosaicImage) -> NDArray[np.bool_]:
-    return np.zeros_like(image.valid)
-
-
-def no_background(image: MosaicImage) -> NDArray[np.float32]:
-    return np.zeros_like(image.sci)
+def white(seed: int, sigma: float | NDArray = SIGMA) -> NDArray[np.float32]:
+    return np.random.default_rng(seed).normal(0.0, sigma, SHAPE).astype(np.float32)
 
 
 @pytest.fixture(scope="module", params=[0.031, 0.063], ids=["short", "long"])
-def drizzled(request: pytest.FixtureRequest) -> tuple[float, MosaicImage]:
-    """Native pixel scale and a mosaic of pure noise."""
-    return request.param, mosaic_of(drizzled_noise(SHAPE, request.param, SIGMA, seed=4))
+def drizzled(request: pytest.FixtureRequest) -> tuple[float, NDArray[np.float32]]:
+    """Native pixel scale and an image of pure noise."""
+    return request.param, drizzled_noise(SHAPE, request.param, SIGMA, seed=4)
 
 
-def test_drizzled_pixels_scatter_less_than_their_errors(drizzled: tuple[float, MosaicImage]) -> None:
+def test_drizzled_pixels_scatter_less_than_their_errors(drizzled: tuple[float, NDArray[np.float32]]) -> None:
     native, image = drizzled
     expected = {0.031: 0.65, 0.063: 0.40}[native]
-    assert noise_correlation(image.sci, image.err, nothing(image)) == pytest.approx(expected, abs=0.03)
+    assert noise_correlation(image, ERROR, NOTHING) == pytest.approx(expected, abs=0.03)
 
 
-@pytest.mark.parametrize("radius", [0.15, 0.25, 0.5])
-def test_empty_apertures_scatter_as_their_errors_say(drizzled: tuple[float, MosaicImage], radius: float) -> None:
+def test_factors_are_those_of_other_empty_apertures(drizzled: tuple[float, NDArray[np.float32]]) -> None:
     _, image = drizzled
-    apertures = empty_apertures(image, no_background(image), nothing(image), radius)
-    assert len(apertures.flux) > 1000
-    assert apertures.error_ratio == pytest.approx(1.0, abs=0.15)
+    noise = measure_noise(image, ERROR, distance_from(NOTHING))
+    for radius in (3.0, 6.0, 12.0):
+        apertures = empty_apertures(image, ERROR, distance_from(NOTHING), radius)
+        assert len(apertures.flux) > 1000
+        factor = noise.factors(apertures.area, SIGMA)
+        assert mad_std(apertures.pulls / factor) == pytest.approx(1.0, abs=0.05)
+        assert factor < 1.05
 
 
-def test_noise_of_independent_pixels_is_their_error() -> None:
-    image = mosaic_of(np.random.default_rng(2).normal(0.0, SIGMA, SHAPE))
-    assert noise_correlation(image.sci, image.err, nothing(image)) == pytest.approx(1.0, abs=0.01)
+def test_independent_pixels_have_a_factor_of_one_and_a_power_of_one_half() -> None:
+    noise = measure_noise(white(2), ERROR, distance_from(NOTHING))
+    assert noise.factors([80.0, 600.0], SIGMA) == pytest.approx([1.0, 1.0], abs=0.08)
+    assert noise.power == pytest.approx(0.5, abs=0.02)
 
 
-def test_depth_is_five_times_the_noise_of_a_small_aperture() -> None:
-    image = mosaic_of(np.random.default_rng(3).normal(0.0, SIGMA, SHAPE))
-    noise_njy = SIGMA * np.sqrt(np.pi * (0.15 / 0.03) ** 2) * PIXEL_AREA_SR * 1e15
-    statistics = mosaic_statistics(image, no_background(image), nothing(image), 0)
-    assert statistics.depth_5sigma_ab == pytest.approx(31.40 - 2.5 * np.log10(5.0 * noise_njy), abs=0.08)
-    assert statistics.aperture_error_ratio == pytest.approx(1.0, abs=0.08)
-    assert statistics.coverage_arcmin2 == pytest.approx(0.35**2, rel=1e-3)
+def test_an_error_map_that_is_too_small_in_shallow_parts_is_corrected_there() -> None:
+    told = ERROR.copy()
+    told[:, 350:] *= 2.0
+    true = told * np.where(told > 1.5 * SIGMA, 1.5, 1.0)
+    noise = measure_noise(white(3, true), told, distance_from(NOTHING))
+    deep, shallow = noise.factors([80.0, 80.0], [SIGMA, 2 * SIGMA])
+    assert deep == pytest.approx(1.0, abs=0.12)
+    assert shallow == pytest.approx(1.5, abs=0.15)
 
 
 def test_sources_and_gaps_do_not_enter_the_noise() -> None:
-    sci = np.random.default_rng(5).normal(0.02, SIGMA, SHAPE)
-    sci[:, :100] = np.nan
-    sci[300:500, 300:500] += 1.0
-    image = mosaic_of(sci)
-    mask = nothing(image)
-    mask[300:500, 300:500] = True
-    statistics = mosaic_statistics(image, np.full(SHAPE, 0.02, np.float32), mask, 1)
-    assert statistics.sky_median == pytest.approx(0.02, abs=1e-4)
-    assert statistics.sky_rms == pytest.approx(SIGMA, rel=0.02)
-    assert statistics.noise_factor == pytest.approx(1.0, abs=0.02)
-    assert statistics.aperture_error_ratio == pytest.approx(1.0, abs=0.08)
+    image, blocked = white(5), NOTHING.copy()
+    image[300:500, 300:500] += 1.0
+    blocked[300:500, 300:500] = True
+    image[:, :100], blocked[:, :100] = np.nan, True
+    noise = measure_noise(image, ERROR, distance_from(blocked))
+    assert noise.factors([80.0, 600.0], SIGMA) == pytest.approx([1.0, 1.0], abs=0.08)
 
 
-def test_no_depth_where_no_sky_is_left() -> None:
-    image = mosaic_of(np.random.default_rng(6).normal(0.0, SIGMA, (60, 60)))
-    statistics = mosaic_statistics(image, no_background(image), ~nothing(image), 1)
-    assert statistics.depth_5sigma_ab is None
-    assert statistics.noise_factor is None
-    assert type(statistics).model_validate_json(statistics.model_dump_json()) == statistics
+def test_where_no_sky_is_left_errors_stay_those_of_independent_pixels() -> None:
+    assert measure_noise(white(6), ERROR, distance_from(~NOTHING)) is INDEPENDENT
 
 
-def test_the_same_mosaic_has_the_same_depth() -> None:
-    image = mosaic_of(np.random.default_rng(7).normal(0.0, SIGMA, (300, 300)))
-    first, second = (mosaic_statistics(image, no_background(image), nothing(image), 0) for _ in range(2))
-    assert first == second
+def test_the_sky_error_knows_the_depth_and_not_the_sources() -> None:
+    wht = np.full(SHAPE, 4.0, np.float32)
+    wht[:, 350:] = 1.0
+    err = 2.0 * SIGMA / np.sqrt(wht)
+    err[200:215, 100:115] *= 5.0
+    sci = white(7, 2.0 * SIGMA / np.sqrt(wht))
+    sci[200:215, 100:115] += 1.0
+    image = MosaicImage(sci, err, wht, ~NOTHING, tangent_wcs(SHAPE), PIXEL_AREA_SR)
+    sky_error = prepare(image, 6.0).sky_error
+    assert sky_error[205, 105] == pytest.approx(SIGMA, rel=0.02)
+    assert sky_error[205, 500] == pytest.approx(2 * SIGMA, rel=0.02)
+
+
+def test_depth_is_five_times_the_scatter_at_each_place(tmp_path: Path) -> None:
+    sky = Scene(shape=(500, 500), sigma=SIGMA)
+    sky.wht[:, 250:] = 1.0
+    sky.err[:, 250:] *= 2.0
+    sky.add_white_noise()
+    made = measure_depth(sky.write(tmp_path / "a_i2d.fits"), 6.0, "F150W", "a", tmp_path)
+    noise_njy = SIGMA * np.sqrt(np.pi * (0.15 / 0.03) ** 2) * NJY_PER_COUNT
+    # Pixels on the rim count in part, which the root of the area does not know: 4 %.
+    expected = 31.40 - 2.5 * np.log10(5.0 * 0.96 * noise_njy)
+    depth = fits.getdata(made.files["depth"], "DEPTH")
+    assert depth[250, 100] == pytest.approx(expected, abs=0.08)
+    assert depth[250, 400] == pytest.approx(expected - 0.75, abs=0.08)
+    assert made.facts["aperture_error_ratio"] == pytest.approx(0.96, abs=0.06)
+    assert made.facts["coverage_arcmin2"] == pytest.approx(0.25**2, rel=1e-3)
+    assert made.facts["sky_rms"] == pytest.approx(1.5 * SIGMA, rel=0.25)

@@ -61,8 +61,8 @@ def test_the_first_run_leaves_its_products_in_the_store(production, first_run):
     products = production.products()
     assert {
         "small_f444w_30mas_full_i2d.fits",
-        "small_f444w_30mas_full_cat.ecsv",
-        "small_f444w_30mas_full_segm.fits",
+        "small_full_cat.ecsv",
+        "small_full_segm.fits",
         "small_f444w_30mas_full.png",
         "small_colour.png",
     } <= set(products)

@@ -59,6 +59,6 @@ def test_the_share_is_what_drizzling_leaves_empty(pixfrac: float, ratio: float, 
 def test_large_pixels_and_small_apertures_are_told(exposures: tuple[Exposure, ...]) -> None:
     large, small = told(exposures, grid={"pixel_scale_mas": 200.0})
     assert "F115W: pixels of 200 mas are 6.4 times" in large
-    assert "0.1, 0.15 are below a pixel of 200 mas" in small
+    assert "0.2, 0.3 are below two pixels of 200 mas" in small
     (large,) = told(exposures, grid={"pixel_scale_mas": 200.0}, drizzle={"errors": "none"})
     assert "times those of the detector" in large

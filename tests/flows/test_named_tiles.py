@@ -85,7 +85,7 @@ def test_they_have_catalogues_of_their_own_and_rows_in_the_run_table(small, run)
     rows = table[table["run_id"] == table["run_id"].iloc[-1]]
     assert set(rows.loc[rows["kind"] == "i2d", "tile"]) == {"full", "west", "east"}
     assert set(rows.loc[rows["kind"] == "cat", "tile"]) == {"west", "east"}
-    assert (rows.loc[rows["kind"] == "cat", "depth_5sigma_ab"] > 20).all()
+    assert (rows.loc[rows["kind"] == "depth", "depth_5sigma_ab"] > 20).all()
 
 
 def test_a_second_run_executes_nothing_and_tiles_of_another_table_are_cut_from_what_was_made(small, run, whole_box):

@@ -12,7 +12,10 @@ def require_program(name: str, *places: Path) -> Path:
     path = shutil.which(name, path=os.pathsep.join([os.environ["PATH"], *map(str, places)]))
     if path:
         return Path(path)
-    message = f"{name} is not installed (Debian and Ubuntu: apt-get install postgresql chromium)"
+    message = (
+        f"{name} is not installed (Debian and Ubuntu: apt-get install postgresql chromium buildah mmdebstrap stilts "
+        "starlink-ecsv-java)"
+    )
     return pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
 
 

@@ -10,7 +10,11 @@ from astropy.wcs import WCS
 from drizzle.resample import Drizzle
 from numpy.typing import NDArray
 
-from cosmosaic.catalog.noise import NJY_PER_MJY
+from cosmosaic.catalog.detection import Detection, detect, prepare
+from cosmosaic.catalog.image import NJY_PER_MJY, MosaicImage
+from cosmosaic.catalog.measure import Catalog, measure_window
+from cosmosaic.catalog.psf import Psf
+from cosmosaic.survey import CatalogSettings
 
 SCALE = 0.03
 """Pixel scale in arcsec."""
@@ -100,3 +104,30 @@ def drizzled_noise(shape: tuple[int, int], native_scale: float, sigma: float, se
         noise = random.normal(0.0, 2.0 * sigma * ratio, native).astype(np.float32)
         mosaic.add_image(noise, exptime=1.0, pixmap=pixmap, pixfrac=1.0, weight_map=np.ones(native, np.float32))
     return mosaic.out_img
+
+
+def mosaic_image(scene: Scene) -> MosaicImage:
+    """The mosaic of a scene without a file."""
+    planes = [plane.astype(np.float32) for plane in (scene.sci, scene.err, scene.wht)]
+    return MosaicImage(*planes, valid=np.isfinite(scene.sci), wcs=scene.wcs, pixel_area_sr=PIXEL_AREA_SR)
+
+
+def psf_of(scene: Scene) -> Psf:
+    """The PSF of a scene on its pixels."""
+    image = scene.psf.drawImage(nx=201, ny=201, scale=SCALE, dtype=float).array
+    return Psf(image, SCALE, "file")
+
+
+def detect_in(scene: Scene, **settings: float) -> Detection:
+    """Detect the sources of a scene in one filter."""
+    wanted = CatalogSettings(**settings)
+    return detect(
+        {"F150W": prepare(mosaic_image(scene), wanted.background_box_arcsec)}, {"F150W": psf_of(scene)}, wanted
+    )
+
+
+def measure(*scenes: Scene, bands: tuple[str, ...] = ("F150W", "F277W", "F444W"), **settings: object) -> Catalog:
+    """Measure scenes of one window in several filters."""
+    named = dict(zip(bands, scenes, strict=False))
+    images = {band: mosaic_image(scene) for band, scene in named.items()}
+    return measure_window(images, {band: psf_of(scene) for band, scene in named.items()}, CatalogSettings(**settings))

@@ -90,7 +90,7 @@ def matched_stars(demo, band: str, radius: u.Quantity = 0.15 * u.arcsec, alone: 
 
     Stars whose neighbours within 1 arcsec have more than ``alone`` of their flux are left out.
     """
-    sources, catalog = demo.sources, demo.catalog(band)
+    sources, catalog = demo.sources, demo.catalog
     place = SkyCoord(sources["ra"], sources["dec"])
     found = SkyCoord(catalog["ra"], catalog["dec"])
     index, separation, _ = place.match_to_catalog_sky(found)
@@ -102,13 +102,6 @@ def matched_stars(demo, band: str, radius: u.Quantity = 0.15 * u.arcsec, alone: 
     stars["d_east"] = ((stars["ra"] - sources["ra"][chosen]) * np.cos(sources["dec"][chosen])).to(u.mas)
     stars["d_north"] = (stars["dec"] - sources["dec"][chosen]).to(u.mas)
     return stars
-
-
-def encircled_energy(demo, band: str, radius_arcsec: float) -> float:
-    """Fraction of a star's light within a circle, on the detector's pixels."""
-    psf = Table.read(demo.store / "truth" / "psf.ecsv")
-    psf = psf[psf["filter"] == band]
-    return float(np.interp(radius_arcsec, psf["radius"], psf["encircled_energy"]))
 
 
 def true_frame(name: str, settings: SimulationSettings, scene: Table) -> TrueFrame:

@@ -8,6 +8,7 @@ from typing import Any
 
 from cosmosaic.artefacts.steps import mask_regions
 from cosmosaic.astrometry.steps import align_bands
+from cosmosaic.catalog.steps import submit_catalog
 from cosmosaic.drizzle.steps import InspectExposure
 from cosmosaic.exposures.associations import make_associations
 from cosmosaic.exposures.band import Band
@@ -73,7 +74,10 @@ def produce(survey: Survey, folder: Path) -> Produced:
     kept = {name: usable[name] for name in association.members if name in usable}
     band = Band(association.model_copy(update={"members": tuple(kept)}), exposures, kept)
     (aligned,) = align_bands([band], job)
-    combine(aligned, windows[band.name], None, job)
+    made = combine(aligned, windows[band.name], None, job)
+    for tile, psf in made.psfs.items():
+        catalog = submit_catalog({band.name: made.mosaics[tile]}, {band.name: psf}, tile, job)
+        job.publish("catalogue", [catalog])
     produced.members = band.members
     for file in job.published:
         if isinstance(file, Many):

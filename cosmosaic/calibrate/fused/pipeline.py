@@ -72,8 +72,8 @@ class FusedDetector1Pipeline(Detector1Pipeline):
 
     def _fit(self, exposure: Any, references: DetectorReferences) -> Any:
         readout = exposure.meta.exposure
-        zeroframe = np.array(exposure.zeroframe[0]) if readout.zero_frame else None
-        integration = Integration(np.asarray(exposure.data[0], order="C"), zeroframe)
+        zeroframe = np.array(exposure.zeroframe[0], dtype=np.float32) if exposure.hasattr("zeroframe") else None
+        integration = Integration(np.ascontiguousarray(exposure.data[0], dtype=np.float32), zeroframe)
         rate = fit_integration(integration, references, sampling_of(exposure), thresholds_of(self.jump))
         if integration.is_saturated:
             return None
@@ -95,16 +95,18 @@ def why_not(exposure: Any, pipeline: Detector1Pipeline) -> str:
     """Tell why the compiled functions do not apply to an exposure; nothing where they do."""
     meta = exposure.meta
     readout = meta.exposure
+    needed = (readout.nframes, readout.frame_time, readout.group_time, meta.subarray.xstart, meta.subarray.ystart)
     reasons = {
+        "its header does not tell how it was read": None in (*needed, readout.groupgap),
+        "its first frame is not announced (ZEROFRAM)": exposure.hasattr("zeroframe") and not readout.zero_frame,
         "it has several integrations": exposure.data.shape[0] != 1,
         "its readout is none of NIRCam imaging": is_irs2(exposure) or abs(meta.subarray.fastaxis or 0) != 1,
         "it is read in stripes": bool(meta.subarray.num_superstripe or meta.subarray.multistripe_reads1),
-        "its groups are spaced unevenly": bool(readout.read_times),
+        "its groups are spaced unevenly": readout.read_times is not None and len(readout.read_times) > 0,
         "its groups need scaling": needs_group_scale(readout.nframes, readout.frame_divisor),
         "it has flags of its own": bool(exposure.groupdq.any() or exposure.pixeldq.any()),
         "its subarray is read by four amplifiers": is_subarray(exposure) and readout.noutputs == 4,
         "large events are flagged": pipeline.jump.expand_large_events,
-        "it has a single group and several frames": exposure.data.shape[1] == 1 and readout.nframes > 1,
     }
     return ", ".join(reason for reason, applies in reasons.items() if applies)
 
@@ -115,6 +117,9 @@ def why_not_with(exposure: Any, references: DetectorReferences) -> str:
     reasons = {
         "its gain file rescales the counts": references.gain_factor is not None,
         "its kernel of coupled pixels has no middle": even,
+        "it has a single group, whose frames no slope predicts": exposure.data.shape[1] == 1
+        and references.linearity is not None
+        and references.linearity.inverse is not None,
         "its subarray has reference pixels in odd or even columns alone": is_subarray(exposure)
         and _has_half_of_reference_pixels(exposure, references),
     }

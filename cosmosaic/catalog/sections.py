@@ -1,0 +1,55 @@
+"""Sections of a window: overlapping parts that are measured one by one."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cosmosaic.catalog.image import Part
+
+OWN_PIXELS = 2000
+"""Least side of a section's own part."""
+MARGIN_PIXELS = 400
+"""Least width of the margin: sources of this extent are measured whole."""
+MULTIPLE = 8
+"""Bounds of sections are multiples of this, in which larger pixels nest."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of a window."""
+
+    own: Part
+    padded: Part
+    """With the margin, clipped to the window."""
+
+    def holds(self, rows: NDArray[np.float64], columns: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Tell which places, in pixels of the window, are in the own part."""
+        inside = [
+            (axis.start <= np.rint(place)) & (np.rint(place) < axis.stop)
+            for axis, place in zip(self.own, (rows, columns), strict=True)
+        ]
+        return inside[0] & inside[1]
+
+
+def sections_of(shape: tuple[int, int], box: int) -> Iterator[Section]:
+    """Divide a window into sections whose bounds are multiples of the background's boxes.
+
+    Parameters
+    ----------
+    shape
+        Rows and columns of the window.
+    box
+        Side of the boxes in pixels.
+    """
+    unit = int(np.lcm(max(box, 1), MULTIPLE)) if box < OWN_PIXELS else MULTIPLE
+    side, margin = (-(-least // unit) * unit for least in (OWN_PIXELS, MARGIN_PIXELS))
+    rows, columns = ([slice(start, min(start + side, length)) for start in range(0, length, side)] for length in shape)
+    for row in rows:
+        for column in columns:
+            yield Section((row, column), (_grown(row, margin, shape[0]), _grown(column, margin, shape[1])))
+
+
+def _grown(axis: slice, margin: int, length: int) -> slice:
+    return slice(max(axis.start - margin, 0), min(axis.stop + margin, length))

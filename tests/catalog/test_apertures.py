@@ -1,0 +1,54 @@
+"""Sums over apertures are those of photutils, and neighbours and gaps are replaced."""
+
+import numpy as np
+import pytest
+from photutils.aperture import CircularAperture, EllipticalAperture, aperture_photometry
+
+from cosmosaic.catalog.apertures import Ellipses, circles, sum_apertures
+
+RANDOM = np.random.default_rng(3)
+SHAPE = (80, 90)
+IMAGE = RANDOM.normal(1.0, 0.2, SHAPE).astype(np.float32)
+VALID = np.ones(SHAPE, bool)
+X, Y = RANDOM.uniform(15, 70, 40), RANDOM.uniform(15, 60, 40)
+
+
+@pytest.mark.parametrize("radius", [2.0, 3.3, 8.0])
+def test_circles_sum_as_in_photutils(radius: float) -> None:
+    sums = sum_apertures(IMAGE, IMAGE**2, VALID, circles(X, Y, radius))
+    expected = aperture_photometry(IMAGE, CircularAperture(np.stack([X, Y], axis=1), radius), error=IMAGE)
+    assert sums.flux == pytest.approx(np.asarray(expected["aperture_sum"]), rel=0.01)
+    assert np.sqrt(sums.variance) == pytest.approx(np.asarray(expected["aperture_sum_err"]), rel=0.01)
+    assert sums.area.mean() == pytest.approx(np.pi * radius**2, rel=1e-3)
+
+
+def test_ellipses_sum_as_in_photutils() -> None:
+    axes = np.full(40, 9.0), np.full(40, 4.0), np.full(40, 0.6)
+    sums = sum_apertures(IMAGE, IMAGE, VALID, Ellipses(X, Y, *axes))
+    expected = aperture_photometry(IMAGE, EllipticalAperture(np.stack([X, Y], axis=1), 9.0, 4.0, theta=0.6))
+    assert sums.flux == pytest.approx(np.asarray(expected["aperture_sum"]), rel=2e-3)
+
+
+def test_neighbours_and_gaps_are_replaced_by_the_pixels_opposite() -> None:
+    image, valid, segments = np.ones(SHAPE, np.float32), VALID.copy(), np.zeros(SHAPE, np.int32)
+    image[40, 44], segments[40, 44] = 100.0, 7
+    image[38, 40], valid[38, 40] = np.nan, False
+    image[40, 36] = 3.0
+    sums = sum_apertures(image, image, valid, circles([40.0], [40.0], 6.0), segments, np.array([1]))
+    own = sum_apertures(image, image, valid, circles([40.0], [40.0], 6.0), segments, np.array([7]))
+    # The bright neighbour counts as the 3 opposite, the gap as the 1 opposite.
+    assert sums.flux[0] == pytest.approx(sums.area[0] + 2 + 2, rel=1e-6)
+    assert sums.missing[0] == pytest.approx(1 / sums.area[0])
+    assert sums.neighbours[0] == pytest.approx(1 / sums.area[0])
+    assert own.flux[0] == pytest.approx(own.area[0] + 2 + 99, rel=1e-6)
+    assert own.neighbours[0] == 0
+
+
+def test_what_has_no_aperture_has_no_flux() -> None:
+    sums = sum_apertures(IMAGE, IMAGE, VALID, circles([np.nan, 30.0, 40.0], [20.0, np.nan, 40.0], [3.0, 3.0, 0.0]))
+    assert np.isnan(sums.flux).all()
+
+
+def test_outside_the_image_there_are_no_data() -> None:
+    sums = sum_apertures(np.ones(SHAPE, np.float32), IMAGE, VALID, circles([0.0], [40.0], 5.0))
+    assert sums.missing[0] == pytest.approx(0.44, abs=0.03)

@@ -1,0 +1,121 @@
+"""The PSF of a mosaic: read, computed, or made from the stars of the field; and images matched by it."""
+
+from pathlib import Path
+
+import galsim
+import numpy as np
+import pytest
+from astropy.io import fits
+from support.scenes import SCALE, Scene, mosaic_image
+
+from cosmosaic.catalog.psf import Psf, convolved, matching_kernel, model_psf, read_psf, star_psf, write_psf
+
+RADII = (0.1, 0.15, 0.25, 0.5)
+
+
+def moffat(fwhm: float, beta: float = 3.0, scale: float = SCALE) -> Psf:
+    profile = galsim.Moffat(beta=beta, fwhm=fwhm)
+    return Psf(profile.drawImage(nx=201, ny=201, scale=scale, dtype=float).array, scale, "file")
+
+
+def test_encircled_energy_and_width_are_those_of_the_profile() -> None:
+    psf = moffat(0.15)
+    core = 0.15 / (2 * np.sqrt(2 ** (1 / 3.0) - 1))
+    expected = 1 - (1 + (np.array(RADII) / core) ** 2) ** (1 - 3.0)
+    assert psf.within(RADII) == pytest.approx(expected, abs=0.02)
+    assert psf.fwhm_arcsec == pytest.approx(0.16, abs=0.01)
+    assert psf.within_ellipses(0.3, 0.2, 0.4) == pytest.approx(psf.within_ellipses(0.3, 0.2, 2.0), abs=0.003)
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    psf = model_psf("F277W", SCALE, 1.0)
+    read = read_psf(write_psf(psf, "F277W", tmp_path / "a_psf.fits"), SCALE)
+    assert read.image == pytest.approx(psf.image, abs=1e-6)
+    assert read.origin == "model"
+    with fits.open(tmp_path / "a_psf.fits") as hdus:
+        growth = hdus["GROWTH"].data
+        assert np.interp(0.25, growth["radius"], growth["encircled_energy"]) == pytest.approx(
+            float(psf.within(0.25)[0]), abs=0.005
+        )
+
+
+def test_a_finer_image_is_brought_onto_the_mosaics_pixels(tmp_path: Path) -> None:
+    fine = moffat(0.15, scale=SCALE / 2)
+    psf = read_psf(write_psf(fine, "F150W", tmp_path / "fine_psf.fits"), SCALE)
+    assert psf.scale_arcsec == SCALE
+    assert psf.within(RADII) == pytest.approx(fine.within(RADII), abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("image", "keyword", "word"),
+    [
+        (np.ones((4, 4)) / 16, 0.03, "odd sides"),
+        (np.ones((5, 5)), 0.03, "sum of"),
+        (np.ones((5, 5)) / 25, 0, "pixel scale"),
+    ],
+)
+def test_an_unusable_psf_is_refused_by_name(tmp_path: Path, image: np.ndarray, keyword: float, word: str) -> None:
+    path = tmp_path / "user_psf.fits"
+    fits.PrimaryHDU(image, header=fits.Header({"PIXSCALE": keyword})).writeto(path)
+    with pytest.raises(ValueError, match=rf"user_psf\.fits: .*{word}"):
+        read_psf(path, SCALE)
+
+
+@pytest.mark.parametrize("band", ["F115W", "F444W"])
+def test_the_model_is_as_wide_as_diffraction(band: str) -> None:
+    psf = model_psf(band, SCALE, 1.0)
+    diffraction = np.degrees(int(band[1:4]) / 100 * 1e-6 / 6.6) * 3600
+    assert psf.fwhm_arcsec == pytest.approx(np.hypot(diffraction, 0.04), rel=0.35)
+    assert 0.97 < psf.image.sum() < 1.00001
+
+
+def test_stars_of_the_field_tell_the_psf_that_the_model_does_not_know() -> None:
+    # The field's PSF is a tenth wider than the model.
+    wide, model = moffat(0.165), moffat(0.15)
+    sky = Scene(shape=(800, 800), psf=galsim.Moffat(beta=3.0, fwhm=0.165))
+    for i in range(6):
+        for j in range(5):
+            sky.add_star(30000.0, 90 + 120 * i + sky.random.random(), 90 + 140 * j + sky.random.random())
+    sky.add_white_noise()
+    image = mosaic_image(sky)
+    psf = star_psf(image, np.zeros_like(image.sci), model)
+    assert psf is not None
+    assert (psf.origin, psf.stars) == ("stars", 30)
+    ratios = psf.within(RADII) / psf.within(0.8)
+    assert ratios == pytest.approx(wide.within(RADII) / wide.within(0.8), abs=0.01)
+    assert psf.image.sum() == pytest.approx(model.image.sum(), abs=1e-3)
+
+
+def test_galaxies_and_too_few_stars_make_no_psf() -> None:
+    sky = Scene(shape=(800, 800), psf=galsim.Moffat(beta=3.0, fwhm=0.15))
+    for i in range(6):
+        for j in range(5):
+            sky.add(galsim.Exponential(half_light_radius=0.2), 50000.0, 90 + 120 * i, 90 + 140 * j)
+    for i in range(5):
+        sky.add_star(30000.0, 150 + 120 * i, 160)
+    sky.add_white_noise()
+    image = mosaic_image(sky)
+    assert star_psf(image, np.zeros_like(image.sci), moffat(0.15)) is None
+
+
+def test_a_matched_star_has_the_others_psf() -> None:
+    sharp, wide = model_psf("F115W", SCALE, 1.0), model_psf("F444W", SCALE, 1.0)
+    kernel = matching_kernel(sharp, wide)
+    assert 0.95 < kernel.sum() < 1.0
+    image = np.zeros((301, 301), np.float32)
+    middle = (301 - sharp.image.shape[0]) // 2
+    image[middle:-middle, middle:-middle] = sharp.image
+    matched = Psf(convolved(image, np.ones(image.shape, bool), kernel).astype(float), SCALE, "file")
+    assert matched.within(RADII) == pytest.approx(wide.within(RADII), abs=0.01)
+
+
+def test_psfs_of_different_and_small_images_are_matched(tmp_path: Path) -> None:
+    sharp, wide = model_psf("F115W", SCALE, 1.0), model_psf("F444W", SCALE, 1.0)
+    small = fits.PrimaryHDU(sharp.image[70:131, 60:141], header=fits.Header({"PIXSCALE": SCALE}))
+    small.writeto(tmp_path / "small_psf.fits")
+    cut = read_psf(tmp_path / "small_psf.fits", SCALE)
+    assert cut.image.shape == (61, 61)
+    kernel = matching_kernel(cut, wide)
+    assert kernel.shape == (61, 61)
+    assert np.unravel_index(kernel.argmax(), kernel.shape) == (30, 30)
+    assert cut.within(5.0) == pytest.approx(cut.within(cut.reach_arcsec))
