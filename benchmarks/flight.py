@@ -5,8 +5,8 @@
 The gwcs of CEERS exposures (ten detectors, two activities, three dithers), in flight and aligned by the team, and the
 header of a real calibrated exposure, under simulated pixels; from the calibrated files through the whole run. Printed
 are medians of stars with a signal of more than 100 errors: offsets in right ascension and declination, and total flux,
-from apertures corrected by the PSF, over the true one. They should be within 2 mas and 1 %. All 60 exposures take half an hour
-and 10 GB; a detector or two, minutes.
+from apertures corrected by the PSF, over the true one. They should be within 2 mas and 1 %. A detector or two are
+enough for a quick look.
 """
 
 import copy
