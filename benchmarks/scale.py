@@ -2,9 +2,9 @@
 
     python benchmarks/scale.py --json scale.json
 
-``solver``: levels with their errors, and planes, of synthetic exposures of one filter: 2 x 4 detectors at every
-pointing, four dithers each. Each size runs in a process of its own; CPU seconds include the compilation or loading of
-kernels. ``peak_mb`` is the memory of the whole process.
+``solver``: levels with their errors of synthetic exposures of one filter, four dithers of each place; ``planes``: one
+search for their planes; ``plan``: which exposures reach which tiles. Each size runs in a process of its own; CPU
+seconds include the compilation or loading of kernels. ``peak_mb`` is the memory of the whole process.
 """
 
 import argparse
@@ -12,15 +12,21 @@ import json
 import multiprocessing
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.sparse import coo_array, csc_array
+from scipy.spatial import KDTree
 
+from cosmosaic.geometry.grid import pixel_to_sky
+from cosmosaic.geometry.windows import Box, lattice, make_plan, window_of
+from cosmosaic.records import MosaicGrid
 from cosmosaic.sky.overlap import OverlapStep, solve_levels
 from cosmosaic.sky.pedestal import Level
+from cosmosaic.sky.planes import LEAST_OVERLAP, TERMS, most_likely
 
 SOLVER_SIZES = (250, 1000, 4000, 12000)
 DITHERS = ((0.0, 0.0), (0.31, 0.11), (0.12, 0.42), (0.45, 0.33))
@@ -29,7 +35,14 @@ SPACING = 1.05
 """Of detectors, in their widths."""
 NOISE = 0.001
 """Error of a step over a whole detector, MJy/sr."""
-LEAST_OVERLAP = 0.02
+NARROWEST = 0.02
+"""Overlap that counts, in parts of a detector."""
+PLANE_POINTS = 6
+"""Places in an overlap that tell its planes."""
+PLAN_SIZES = (200, 800, 3220)
+EXPOSURE_PIXELS = 2100
+PIXELS_PER_EXPOSURE = 2.4e6
+"""Of a mosaic of 30 mas."""
 
 
 def synthetic_positions(number: int) -> np.ndarray:
@@ -41,17 +54,14 @@ def synthetic_positions(number: int) -> np.ndarray:
 
 def synthetic_steps(number: int) -> tuple[list[OverlapStep], dict[str, Level]]:
     """Steps and pedestals of exposures with known levels; some of them wrong, as sources make them."""
-    from scipy.spatial import cKDTree
-
     draw = np.random.default_rng(number)
     positions = synthetic_positions(number)
     levels = draw.normal(0.3, 0.02, number)
     steps = []
-    pairs = cKDTree(positions).query_pairs(1.0, p=np.inf, output_type="ndarray")
-    for first, second in pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))].tolist():
+    for first, second in overlapping(positions).tolist():
         apart = positions[second] - positions[first]
         fraction = float(np.prod(1 - np.abs(apart)))
-        if fraction < LEAST_OVERLAP:
+        if fraction < NARROWEST:
             continue
         error = NOISE / np.sqrt(fraction)
         off = draw.normal(0.0, error) + draw.normal(0.0, 0.1 * NOISE) * np.sqrt(2 * (1 / fraction - 1))
@@ -67,6 +77,12 @@ def synthetic_steps(number: int) -> tuple[list[OverlapStep], dict[str, Level]]:
     }
 
 
+def overlapping(positions: np.ndarray) -> np.ndarray:
+    """Pairs of exposures that overlap, in order, shape ``(pairs, 2)``."""
+    pairs = KDTree(positions).query_pairs(1.0, p=np.inf, output_type="ndarray")
+    return pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
+
+
 def _name(index: int) -> str:
     return f"exposure{index:05}"
 
@@ -77,6 +93,52 @@ def solve(number: int) -> dict[str, Any]:
     start, clock = time.process_time(), time.perf_counter()
     solve_levels(steps, pedestals)
     return {"steps": len(steps), "cpu_s": time.process_time() - start, "wall_s": time.perf_counter() - clock}
+
+
+def find_planes(number: int) -> dict[str, Any]:
+    """Find the planes of synthetic exposures; return what it cost."""
+    draw, positions = np.random.default_rng(number), synthetic_positions(number)
+    pairs = overlapping(positions)
+    apart = positions[pairs[:, 1]] - positions[pairs[:, 0]]
+    wide = np.prod(1 - np.abs(apart), axis=1) > LEAST_OVERLAP
+    pairs, apart = np.repeat(pairs[wide], PLANE_POINTS, axis=0), np.repeat(apart[wide], PLANE_POINTS, axis=0)
+    # Places in the first exposure that the second one sees, from the middle of each.
+    places = draw.uniform(np.maximum(apart, 0) - 0.5, np.minimum(apart, 0) + 0.5)
+    terms = [np.column_stack([np.ones(len(pairs)), places - off]) / NOISE for off in (0.0, apart)]
+    entries = np.concatenate([terms[0].ravel(), -terms[1].ravel()])
+    row = np.tile(np.repeat(np.arange(len(pairs)), TERMS), 2)
+    column = np.concatenate([(TERMS * pairs[:, [end]] + np.arange(TERMS)).ravel() for end in (0, 1)])
+    design = csc_array(coo_array((entries, (row, column)), shape=(len(pairs), TERMS * number)))
+    right = design.T @ draw.standard_normal(len(pairs))
+    levels = [Level(0.0, NOISE)] * number
+    start, clock = time.process_time(), time.perf_counter()
+    most_likely(csc_array(design.T @ design), right, levels, 2 * NOISE)
+    return {"cpu_s": time.process_time() - start, "wall_s": time.perf_counter() - clock}
+
+
+def plan(number: int) -> dict[str, Any]:
+    """Plan the tiles of exposures that fill a square mosaic; return what it cost."""
+    draw, side = np.random.default_rng(number), int(np.sqrt(PIXELS_PER_EXPOSURE * number))
+    grid = MosaicGrid(
+        tangent_ra=150.1, tangent_dec=2.2, rotation=20.0, pixel_scale_mas=30.0, crpix=(-0.5, -0.5), shape=(1, 1)
+    )
+    window = window_of(grid, Box(-(side // 2), -(side // 2), side, side), "full")
+    corners = EXPOSURE_PIXELS * np.array([(0, 0), (1, 0), (1, 1), (0, 1)])
+    footprints = {
+        f"{_name(index)}_nrcb1": [
+            (float(ra), float(dec))
+            for ra, dec in pixel_to_sky(
+                lattice(window), corners + draw.uniform(-(side // 2), side // 2 - EXPOSURE_PIXELS, 2)
+            )
+        ]
+        for index in range(number)
+    }
+    start, clock = time.process_time(), time.perf_counter()
+    made = make_plan(footprints, window)
+    for tile in made.tiles:
+        made.companions(tile)
+    cost = {"cpu_s": time.process_time() - start, "wall_s": time.perf_counter() - clock}
+    return {"tiles": len(made.tiles)} | cost
 
 
 def alone(function: Callable[[int], dict[str, Any]], size: int) -> dict[str, Any]:
@@ -92,22 +154,30 @@ def peak_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def measure_solver(sizes: list[int]) -> dict[str, Any]:
-    """Measure the solution of levels alone."""
+def measure(name: str, sizes: Sequence[int]) -> dict[str, Any]:
+    """Measure one part for several numbers of exposures."""
     costs = {}
     for size in sizes:
-        costs[str(size)] = alone(solve, size)
-        print(f"levels of {size}: {costs[str(size)]}", flush=True)
-    return {"solver": costs}
+        costs[str(size)] = alone(PARTS[name][0], size)
+        print(f"{name} of {size}: {costs[str(size)]}", flush=True)
+    return costs
+
+
+PARTS: dict[str, tuple[Callable[[int], dict[str, Any]], Sequence[int]]] = {
+    "solver": (solve, SOLVER_SIZES),
+    "planes": (find_planes, SOLVER_SIZES),
+    "plan": (plan, PLAN_SIZES),
+}
 
 
 def main() -> None:
     """Measure and write the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, default=Path("scale.json"))
-    parser.add_argument("--solver", type=int, nargs="*", default=list(SOLVER_SIZES), metavar="N", help="exposures")
+    parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS))
+    parser.add_argument("--sizes", type=int, nargs="+", metavar="N", help="exposures, instead of those of each part")
     arguments = parser.parse_args()
-    result = measure_solver(arguments.solver)
+    result = {name: measure(name, arguments.sizes or PARTS[name][1]) for name in arguments.parts}
     arguments.json.write_text(json.dumps(result, indent=1))
 
 

@@ -5,7 +5,7 @@ only points to objects in the store, which may have been deleted or altered sinc
 before the record is used, and an invalid record is removed.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -100,15 +100,42 @@ def trusted_key(step: Step, work: Work) -> str:
     key = key_of(step)
     uri = store.join(work.results, key)
     with suppress(FileNotFoundError):
-        if not _holds(store.read_bytes(uri)):
+        if _trusted(store.read_bytes(uri)) is None:
             store.remove(uri)
     return key
 
 
-def _holds(content: bytes) -> bool:
+def recorded_keys(work: Work) -> frozenset[str]:
+    """Return the keys of all steps that were finished, by one listing; none where the store does not answer."""
+    # Each task asks again, and is retried.
+    with suppress(OSError):
+        return frozenset(listed.name for listed in store.list_objects(work.results))
+    return frozenset()
+
+
+def finished(step: Step, work: Work, recorded: Container[str]) -> StepResult | None:
+    """Return the result of a step that was finished before, with its objects unaltered; None if it is to be executed.
+
+    Parameters
+    ----------
+    step, work
+        The step, its inputs stored, and where records are.
+    recorded
+        From `recorded_keys`.
+    """
+    key = key_of(step)
+    if key not in recorded:
+        return None
+    with suppress(OSError):
+        return _trusted(store.read_bytes(store.join(work.results, key)))
+    return None
+
+
+def _trusted(content: bytes) -> StepResult | None:
+    """Return the result in a record whose objects are stored, unaltered."""
     try:
         record: ResultRecord[StepResult] = ResultRecord.deserialize(content)
-        return is_intact(record.result)
+        return record.result if is_intact(record.result) else None
     except (ValueError, KeyError, AttributeError, TypeError):
         # An incomplete record of a killed process, or one of another version.
-        return False
+        return None

@@ -97,6 +97,10 @@ class Graph:
         self._events.put(partial(self._enter, node))
         return node
 
+    def soon(self, function: Callable[[], None]) -> None:
+        """Call a function in the graph's thread, which has the context of the flow; it must not raise."""
+        self._events.put(function)
+
     def wait(self, nodes: Iterable[Node] | None = None) -> None:
         """Wait until some steps, or all, have ended."""
         awaited = None if nodes is None else set(nodes)

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from hashlib import sha256
 from typing import Any, TypeVar, cast
 from uuid import UUID
@@ -30,7 +31,7 @@ from cosmosaic.steps.publication import Publish, Published
 from cosmosaic.steps.result import StepResult
 from cosmosaic.storage import remote, store
 from cosmosaic.survey import Survey
-from tasks.runtime.caching import Given, Work
+from tasks.runtime.caching import Given, Work, finished, recorded_keys
 from tasks.runtime.graph import SKIPPED, Graph, Node, Outcome, settled
 from tasks.runtime.progress import Progress
 from tasks.runtime.runners import plan_of_one_worker, room_of
@@ -40,6 +41,9 @@ from tasks.steps import TASKS
 SHOWN_DEPENDENCIES = 100
 """Arrows to a task in the UI; Prefect refuses the event of a task with some 21,000."""
 
+
+LOOKUPS = 8
+"""Finished steps that are looked up at a time, where each costs a few requests."""
 
 FileKind = TypeVar("FileKind", bound=File)
 
@@ -119,6 +123,8 @@ class Run:
             store.clean(written)
         # This takes several requests to the server; frames are listed meanwhile.
         self._storage = ThreadPoolExecutor(1).submit(copy_context().run, result_storage, self.work.results)
+        self._lookups = ThreadPoolExecutor(LOOKUPS, "lookup")
+        self._recorded = self._lookups.submit(recorded_keys, self.work)
         self._tasks: dict[type[Step], Task] = {}
         self._progress = Progress(survey.name)
         self._graph = Graph(self._start, self._ended, room_of(survey.resources, plan))
@@ -213,6 +219,7 @@ class Run:
     def close(self) -> None:
         """End the threads of the run."""
         self._graph.close()
+        self._lookups.shutdown(wait=False, cancel_futures=True)
 
     def stop(self) -> None:
         """Start no further steps, and stop those under way."""
@@ -226,6 +233,27 @@ class Run:
         self._enter(StepRecord(label, None, False, error))
 
     def _start(self, node: Node, step: Step, done: Callable[[Outcome], None]) -> None:
+        self._lookups.submit(self._look_up, node, step, done)
+
+    def _look_up(self, node: Node, step: Step, done: Callable[[Outcome], None]) -> None:
+        """Take the result of a step that was finished before; only what is to be executed becomes a task run."""
+        try:
+            found = finished(step, self.work, self._recorded.result())
+        except Exception as error:  # every started step needs an outcome
+            done(Outcome(None, error=f"{type(error).__name__}: {error}"))
+            return
+        if found:
+            done(Outcome(found, is_cached=True))
+        else:
+            self._graph.soon(partial(self._execute, node, step, done))
+
+    def _execute(self, node: Node, step: Step, done: Callable[[Outcome], None]) -> None:
+        try:
+            self._submit(node, step, done)
+        except Exception as error:
+            done(Outcome(None, error=f"{type(error).__name__}: {error}"))
+
+    def _submit(self, node: Node, step: Step, done: Callable[[Outcome], None]) -> None:
         named = copy.copy(self._stored(type(step)))
         named.task_run_name = node.label
         needed = [other.task_run for other in node.needed if other.task_run][:SHOWN_DEPENDENCIES]

@@ -11,6 +11,7 @@ from astropy.io import fits
 from support.small_survey import BAND
 
 from cosmosaic.preview.steps import DrawMosaic
+from tasks.runtime.run import Run
 
 pytestmark = [pytest.mark.slow, pytest.mark.server]
 
@@ -95,12 +96,21 @@ def restore(path, content):
     path.write_bytes(content)
 
 
-def test_a_second_run_executes_nothing(small):
+def test_a_second_run_executes_nothing_and_nothing_becomes_a_task_run(small, monkeypatch):
+    submitted, submit = [], Run._submit
+
+    def noted(run, node, *arguments):
+        submitted.append(node.label)
+        submit(run, node, *arguments)
+
+    monkeypatch.setattr(Run, "_submit", noted)
     first = small.run()
+    assert sorted(submitted) == sorted(first.executed)
     assert first.executed | first.cached == every(small, "Stage 1") | calibrated(small) | combination(small)
     second = small.run()
     assert (second.state, second.executed, second.failed) == ("Completed", set(), {})
     assert second.cached == first.executed | first.cached
+    assert len(submitted) == len(first.executed)
 
 
 def test_a_parameter_of_the_catalogue_runs_the_catalogue_alone(settled):
