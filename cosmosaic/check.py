@@ -13,7 +13,6 @@ from cosmosaic.calibrate.references import NamedReferences, crds_environment, na
 from cosmosaic.exposures.associations import asked_exposures, read_association
 from cosmosaic.exposures.doubts import doubtful_settings
 from cosmosaic.exposures.exclusion import exclude
-from cosmosaic.exposures.regions import check_regions
 from cosmosaic.exposures.search import FoundExposures, choose_exposures, require_files
 from cosmosaic.exposures.unused import unused_settings
 from cosmosaic.exposures.windows import (
@@ -72,6 +71,9 @@ def look_ahead(survey: Survey) -> Needs:
     OSError, ValueError, RuntimeError
         The survey cannot be run; the message says why.
     """
+    # Imported here: matplotlib and gwcs come with it, which the start of a run does not wait for.
+    from cosmosaic.exposures.regions import check_regions
+
     survey = on_grid_of_image(survey)
     tiles, window = named_tiles(survey), window_like(survey)
     everywhere = choose_exposures(store.absolute_uri(survey.url("raw")), survey.filters)

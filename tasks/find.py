@@ -12,7 +12,6 @@ from cosmosaic.exposures import search
 from cosmosaic.exposures.associations import asked_exposures
 from cosmosaic.exposures.doubts import doubtful_settings
 from cosmosaic.exposures.exclusion import exclude
-from cosmosaic.exposures.regions import check_regions
 from cosmosaic.exposures.search import FoundExposures
 from cosmosaic.exposures.table import found_table
 from cosmosaic.exposures.unused import unused_settings
@@ -51,6 +50,9 @@ def resolve_references(found: tuple[Exposure, ...], work: Work) -> ResolvedRefer
 
 def survey_exposures(run: Run, tiles: tuple[MosaicGrid, ...]) -> FoundExposures:
     """Find the frames of a run's survey that reach the tiles, and report those that were refused, and why."""
+    # Imported here: matplotlib and gwcs come with it, which the start of a run does not wait for.
+    from cosmosaic.exposures.regions import check_regions
+
     everywhere = find_exposures(store.absolute_uri(run.survey.url("raw")), run.survey.filters, run.checksums)
     excluded = exclude(everywhere, run.survey.exclude)
     run.excluded = excluded.reasons
