@@ -38,6 +38,7 @@ SHARED_FIXTURES = {"demo", "s3_server", "api"}
 """What takes minutes to make: the tests that use it stay in one process when `pytest -n 2` runs two at a time."""
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         group = _group_of(item)

@@ -46,6 +46,8 @@ def _lost(segments: NDArray[np.integer], label: int, sci: Floats, wht: Floats, e
     if not own.any() or np.count_nonzero(around) < FEWEST_AROUND:
         return 0.0
     core = own & (sci > CORE * sci[own].max())
+    if not core.any():
+        return 0.0  # no light of the source in this filter
     whole = np.percentile(wht[around], AROUND_PERCENTILE)
     kept = float(np.average(wht[core], weights=sci[core])) if sci[core].min() > 0 else float(wht[core].mean())
     return float((1.0 - kept / whole) * np.percentile(exposures[around], AROUND_PERCENTILE))

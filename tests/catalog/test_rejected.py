@@ -27,3 +27,9 @@ def test_the_edge_of_an_exposure_is_no_rejection() -> None:
     wht, exposures = np.full(SHAPE, 15.0), np.full(SHAPE, 3.0)
     wht[:, :36], exposures[:, :36] = 10.0, 2.0
     assert rejected_labels(segments, sci, wht, exposures).tolist() == []
+
+
+def test_a_source_that_is_darker_than_the_sky_in_a_filter_has_no_core_to_lose() -> None:
+    sci, segments = star()
+    whole = np.full(SHAPE, 3.0)
+    assert rejected_labels(segments, -sci, whole, whole).tolist() == []
