@@ -172,7 +172,9 @@ def test_a_new_exposure_that_shares_no_stars_is_aligned_to_the_users_catalogue(p
     workers.run(plan, align_to_catalog, astray[1:2], asked, tmp_path, catalog)
     shift = place(tmp_path / "out" / astray[1].name).spherical_offsets_to(place(originals[1]))
     (row,) = [row for row in demo.frames if row["name"] == exposure_name(astray[1].name)]
-    left = [angle.to_value("mas") + row[error] for angle, error in zip(shift, ("header_east", "header_north"), strict=True)]
+    left = [
+        angle.to_value("mas") + row[error] for angle, error in zip(shift, ("header_east", "header_north"), strict=True)
+    ]
     # A pixel: a few undersampled stars, which tweakreg centres to half of one.
     assert np.abs(left).max() < 31.0
 

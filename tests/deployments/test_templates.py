@@ -57,7 +57,9 @@ def test_the_dockerfile_has_nothing_that_its_linter_minds():
 
 def test_the_image_is_pinned_and_does_not_run_as_root():
     lines = (DEPLOYMENTS / "Dockerfile").read_text().splitlines()
+    defaults = dict(line.removeprefix("ARG ").split("=") for line in lines if line.startswith("ARG "))
     images = [line.split()[1] for line in lines if line.startswith("FROM ")]
+    images = [defaults.get(image.strip("${}"), image) for image in images]
     assert [image for image in images if not PINNED.fullmatch(image)] == []
     assert [line for line in lines if line.startswith("USER ")] == ["USER 10001"]
 
