@@ -34,16 +34,14 @@ SERVER_MARKERS = ("s3", "server")
 """Tests with real servers: minutes each, so a plain `pytest` on a laptop leaves them to CI and to `pytest -m`."""
 
 
-SHARED_FIXTURES = {"demo", "s3_server", "api"}
-"""What takes minutes to make: the tests that use it stay in one process when `pytest -n 2` runs two at a time."""
+SHARED = {"demo", "s3_server", "api", "prefect_server"}
+"""Fixtures that take minutes, or a server of their own: what uses none of them is a unit test."""
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
-        group = _group_of(item)
-        item.add_marker(pytest.mark.xdist_group(group))
-        if group not in ("servers", "flows") and not any(item.get_closest_marker(name) for name in SERVER_MARKERS):
+        if _is_unit(item):
             item.add_marker(pytest.mark.unit)
     if os.environ.get("CI") or config.option.markexpr or config.option.file_or_dir:
         return
@@ -52,12 +50,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = [item for item in items if item not in left_out]
 
 
-def _group_of(item: pytest.Item) -> str:
-    """Name what a test shares with others: the demo survey, the servers of its folder, or the fixtures of its file."""
-    folder = item.path.parent.name
-    if SHARED_FIXTURES.intersection(getattr(item, "fixturenames", ())):
-        return "servers"
-    return folder if folder == "flows" else item.path.stem
+def _is_unit(item: pytest.Item) -> bool:
+    shared = SHARED.intersection(getattr(item, "fixturenames", ()))
+    marked = any(item.get_closest_marker(name) for name in SERVER_MARKERS)
+    return not shared and not marked and item.path.parent.name != "flows"
 
 
 @dataclass(frozen=True)
