@@ -214,9 +214,12 @@ def _columns(run: Run, state: str, error: str, found: FoundExposures | None = No
 
 
 def _calibration(row: Mapping[str, Any], common: Mapping[str, Any], found: FoundExposures | None) -> dict[str, str]:
-    """What the exposures of a product were calibrated with: those of the whole survey where the row names none."""
-    names = set(str(row.get("frames", "")).split())
-    exposures = [one for one in found.exposures if not names or one.name in names] if found else []
+    """What a product's exposure was calibrated with, or all of its filter, or all where it has no filter."""
+    if not found:
+        return {}
+    name, band = _name_of(row.get("product", "")), row.get("filter")
+    of_one = [exposure for exposure in found.exposures if exposure.name == name]
+    exposures = of_one or [exposure for exposure in found.exposures if band in (None, exposure.band)]
     if not exposures:
         return {}
     return calibration_columns(exposures, common["jwst_version"], common["crds_context"])

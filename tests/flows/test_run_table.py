@@ -96,21 +96,23 @@ def test_a_row_tells_what_its_own_exposures_were_calibrated_with(
     )
     references = ReferenceSettings(crds_path=str(tmp_path), crds_context="jwst_0001.pmap")
     survey = Survey(name="small", store=str(tmp_path / "store"), raw=str(tmp_path / "raw"), references=references)
-    (tmp_path / "a.txt").write_text("a")
-    text = Text(store.publish(tmp_path / "a.txt", str(tmp_path / "parts" / "a.txt")))
+    file = tmp_path / f"{exposures[0].name}_a.txt"
+    file.write_text("a")
+    text = Text(store.publish(file, str(tmp_path / "parts" / file.name)))
 
     @flow
     def join():
         with open_run(survey) as run:
-            run.publish("first", [text], {"frames": exposures[0].name})
+            run.publish("first", [text])
             run.publish("all", [run.submit(Join(parts=(text,), word=" "), "all")])
             return finish_run(run, FoundExposures(exposures, ()))
 
     join(return_state=True)
-    rows = pd.read_csv(tmp_path / "store" / "products" / "summary.csv").set_index("frames", drop=False)
-    whole = rows[rows["frames"].isna()].iloc[0]
+    rows = pd.read_csv(tmp_path / "store" / "products" / "summary.csv")
+    of_first = rows["product"].str.contains(file.name)
+    whole = rows[~of_first].iloc[0]
     assert (whole["calibration_version"], whole["crds_context"]) == (version, context)
-    first = rows.loc[exposures[0].name]
+    first = rows[of_first].iloc[0]
     expected = ("1.11.4", "jwst_1140.pmap") if levels[0] == "cal" else (JWST, "jwst_0001.pmap")
     assert (str(first["calibration_version"]), first["crds_context"]) == expected
     assert set(rows["jwst_version"]) == {JWST}
