@@ -147,9 +147,18 @@ def _stop_idle_pools() -> None:
         _POOLS.pop(plan).stop()
 
 
+_MAIN_LOCK = threading.Lock()
+"""Two that hide the caller's script at once would put back what the other left: nothing."""
+
+
 @contextlib.contextmanager
 def _without_main_module() -> Iterator[None]:
     """Keep spawn from importing the caller's script, and Prefect with it, in each child."""
+    with _MAIN_LOCK:
+        yield from _main_hidden()
+
+
+def _main_hidden() -> Iterator[None]:
     main = sys.modules["__main__"]
     kept = {name: getattr(main, name) for name in ("__file__", "__spec__") if hasattr(main, name)}
     try:
