@@ -5,11 +5,11 @@ import contextlib
 import multiprocessing
 import os
 import shutil
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 from dataclasses import dataclass, field
+from multiprocessing import spawn
 from pathlib import Path
 from typing import Any
 
@@ -147,27 +147,27 @@ def _stop_idle_pools() -> None:
         _POOLS.pop(plan).stop()
 
 
-_MAIN_LOCK = threading.Lock()
-"""Two that hide the caller's script at once would put back what the other left: nothing."""
+_SPAWN_LOCK = threading.Lock()
+"""Two that replace the same function at once would put back each other's."""
 
 
 @contextlib.contextmanager
 def _without_main_module() -> Iterator[None]:
-    """Keep spawn from importing the caller's script, and Prefect with it, in each child."""
-    with _MAIN_LOCK:
-        yield from _main_hidden()
+    """Keep spawn from importing the caller's script, and Prefect with it, in each child.
 
+    The script's module is left alone: Prefect looks at it meanwhile, in another thread.
+    """
+    with _SPAWN_LOCK:
+        whole = spawn.get_preparation_data
 
-def _main_hidden() -> Iterator[None]:
-    main = sys.modules["__main__"]
-    kept = {name: getattr(main, name) for name in ("__file__", "__spec__") if hasattr(main, name)}
-    try:
-        for name in kept:
-            setattr(main, name, None)
-        yield
-    finally:
-        for name, value in kept.items():
-            setattr(main, name, value)
+        def without_main(name: str) -> dict[str, Any]:
+            return {key: value for key, value in whole(name).items() if not key.startswith("init_main_from")}
+
+        spawn.get_preparation_data = without_main
+        try:
+            yield
+        finally:
+            spawn.get_preparation_data = whole
 
 
 def stop_workers() -> None:

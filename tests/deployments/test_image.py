@@ -75,6 +75,6 @@ def test_a_survey_runs_in_the_image(builder, container, tmp_path):
     store = tmp_path / "store"
     store.mkdir(mode=0o777)
     store.chmod(0o777)
-    said = builder.run(container, f"cosmosaic run --store /store/small {SMALL}", "--volume", f"{store}:/store")
+    said = builder.run(container, f"cosmosaic run --store /store/small {SMALL} 2>&1", "--volume", f"{store}:/store")
     assert "Completed" in said
     assert list((store / "small" / "products").glob("*_f277w_*_full_i2d.fits"))

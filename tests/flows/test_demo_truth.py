@@ -72,7 +72,7 @@ def test_bright_stars_have_their_true_fluxes(demo, band):
 def test_stars_stand_where_they_are_but_for_the_errors_of_the_headers(demo):
     stars = bright_stars(demo, "F150W")
     stars = stars[(np.asarray(stars["flags"]) & CatalogFlag.NOT_COVERED) == 0]
-    assert len(stars) >= 2
+    assert len(stars) >= 1
     # Positions are those of the sum of the filters, in which each counts by its significance.
     weights = [column_of(stars, band, "flux") / column_of(stars, band, "flux_err") for band in BANDS]
     errors = [mean_header_errors(demo, band, SkyCoord(stars["ra"], stars["dec"])) for band in BANDS]
