@@ -166,7 +166,9 @@ def contents(products: Path) -> dict[str, str]:
     return {
         str(path.relative_to(products)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(products.rglob("*"))
-        if path.is_file() and not path.name.startswith((".", "summary.")) and path.parent.name not in ("summary.parquet", "runs")
+        if path.is_file()
+        and not path.name.startswith((".", "summary."))
+        and path.parent.name not in ("summary.parquet", "runs")
     }
 
 
