@@ -25,7 +25,7 @@ Origin = Literal["file", "stars", "model"]
 
 RADIUS_ARCSEC = 3.0
 """Half width of a PSF image."""
-CORE_ARCSEC = 0.9
+CORE_ARCSEC = 0.6
 """Stars of the field, far above the noise there, give the PSF to this radius; the model gives the rest."""
 FEWEST_STARS = 8
 MOST_STARS = 60

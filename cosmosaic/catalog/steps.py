@@ -80,7 +80,7 @@ class MakePsf(Step[MadePsf]):
     """Make the PSF of a mosaic: the user's, or of the stars of the field, or computed."""
 
     title = "PSF"
-    version = 1
+    version = 2
     function = "cosmosaic.catalog.measure:make_psf"
     per = "mosaic"
     columns: ClassVar = {"psf_fwhm": "psf_fwhm_arcsec", "psf_stars": "psf_stars"}

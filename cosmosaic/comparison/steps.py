@@ -42,7 +42,7 @@ class CompareMethods(Step[ComparedMethods]):
     """Measure the sky by all methods and rank them."""
 
     title = "Compare"
-    version = 6
+    version = 7
     function = "cosmosaic.comparison.comparison:compare_methods"
     per = "filter"
 
@@ -63,7 +63,7 @@ class ChooseSky(MeasureSky):
     """Measure the sky by the method that the verdict ranks first."""
 
     title = "Sky"
-    version = 3
+    version = 4
     function = "cosmosaic.comparison.comparison:choose_sky"
 
     @classmethod

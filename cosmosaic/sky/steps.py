@@ -42,7 +42,7 @@ class MeasureSky(Step[MeasuredSky]):
     """Measure the sky of each exposure that no earlier solution holds."""
 
     title = "Sky"
-    version = 11
+    version = 12
     function = "cosmosaic.sky.measure:measure_sky"
     per = "filter"
 

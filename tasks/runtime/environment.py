@@ -57,8 +57,7 @@ def check_home() -> None:
     home = PREFECT_HOME.value()
     try:
         home.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=home):
-            pass
+        tempfile.TemporaryFile(dir=home).close()
     except OSError as error:
         raise PermissionError(
             f"Prefect cannot write to its folder PREFECT_HOME = {home} ({error.strerror}); set PREFECT_HOME to a "

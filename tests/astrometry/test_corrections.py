@@ -168,15 +168,15 @@ def test_a_new_exposure_that_shares_no_stars_is_aligned_to_the_users_catalogue(p
     stars = QTable(sources[sources["kind"] == "star"])
     catalog = tmp_path / "stars.ecsv"
     Table({"RA": stars["ra"].to_value("deg"), "DEC": stars["dec"].to_value("deg")}).write(catalog)
-    asked = request(astray[1:2], kept=(far,))
+    # At 5 sigma one of 15 matches is wrong, which tweakreg's fit follows by a fifth of the offset.
+    asked = request(astray[1:2], SETTINGS.model_copy(update={"snr_threshold": 20.0}), kept=(far,))
     workers.run(plan, align_to_catalog, astray[1:2], asked, tmp_path, catalog)
     shift = place(tmp_path / "out" / astray[1].name).spherical_offsets_to(place(originals[1]))
     (row,) = [row for row in demo.frames if row["name"] == exposure_name(astray[1].name)]
     left = [
         angle.to_value("mas") + row[error] for angle, error in zip(shift, ("header_east", "header_north"), strict=True)
     ]
-    # A pixel: a few undersampled stars, which tweakreg centres to half of one.
-    assert np.abs(left).max() < 31.0
+    assert np.abs(left).max() < 10.0
 
 
 def align_to_catalog(paths, asked, folder, catalog, scratch):

@@ -6,6 +6,7 @@ The beats are sent as a run sends them, in seconds instead of minutes.
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from uuid import uuid4
 
@@ -59,15 +60,18 @@ class Run:
 
 
 @pytest.fixture(scope="module")
-def watched(api, own_environment, tmp_path_factory) -> str:
-    """A server with the automation, which waits for seconds."""
+def watched(api, own_environment, tmp_path_factory) -> Iterator[str]:
+    """A server with the automation, which waits for seconds; other tests' runs beat every 30 s and must not meet it."""
     text = FILE.read_text()
     assert "within: 300" in text
     file = tmp_path_factory.mktemp("automation") / "automations.yaml"
     file.write_text(text.replace("within: 300", f"within: {WITHIN_S}"))
     command = [sys.executable, "-m", "prefect", "automation", "create", "--from-file", str(file)]
     subprocess.run(command, env=own_environment, check=True, capture_output=True)
-    return api
+    yield api
+    automations = httpx.post(f"{api}/automations/filter", json={}, timeout=60).json()
+    for automation in automations:
+        httpx.delete(f"{api}/automations/{automation['id']}", timeout=60).raise_for_status()
 
 
 def test_a_run_that_beats_stays_and_one_that_stops_is_marked(watched):

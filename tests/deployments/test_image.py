@@ -10,7 +10,7 @@ from support.services import ROOT
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
-SUITE, MIRROR = "bookworm", "http://deb.debian.org/debian"
+SUITE = "bookworm"
 PACKAGES = "python3,python3-venv,python-is-python3,ca-certificates"
 """What the image's base has to have; the registry of the usual one cannot be reached everywhere."""
 CERTIFICATES = "/etc/ssl/certs:/etc/ssl/certs:ro"
@@ -51,7 +51,7 @@ def builder(tmp_path_factory):
 def container(builder, tmp_path_factory) -> str:
     base = tmp_path_factory.mktemp("base") / "base.tar"
     bootstrap = [str(require_program("mmdebstrap")), "--variant=minbase", f"--include={PACKAGES}", SUITE, str(base)]
-    subprocess.run([*bootstrap, MIRROR], check=True, capture_output=True)
+    subprocess.run(bootstrap, check=True, capture_output=True)
     builder("from", "--name", "base", "scratch")
     builder("add", "base", str(base), "/")
     base.unlink()

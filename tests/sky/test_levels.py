@@ -64,11 +64,9 @@ def test_planes_do_not_move_the_levels():
     def tilt(number, x, y):
         return 0.1 * PIXEL_RMS * (x * np.cos(number) + y * np.sin(number))
 
-    found = [
-        np.abs(errors(solve_overlaps(clean(make_survey(TRUE, seed=seed, own=tilt))).levels)).max() for seed in range(3)
-    ]
+    found = errors(solve_overlaps(clean(make_survey(TRUE, own=tilt))).levels)
     # Taken for level differences of overlaps, they would make up to 3 % of a pixel's noise.
-    assert np.mean(found) < 0.02
+    assert np.abs(found).max() < 0.015
 
 
 def steps_between(places, slope, noise):
