@@ -208,7 +208,7 @@ def _references(survey: Survey, exposures: tuple[Exposure, ...]) -> NamedReferen
         workers.stop_workers()
 
 
-def frames_by_filter(exposures: tuple[Exposure, ...]) -> list[tuple[str, int, int, float]]:
+def exposures_by_filter(exposures: tuple[Exposure, ...]) -> list[tuple[str, int, int, float]]:
     """Return filter, number of exposures, number of visits and exposure time in seconds, sorted by filter."""
     counts = Counter(exposure.band for exposure in exposures)
     return [

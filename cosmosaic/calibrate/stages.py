@@ -89,7 +89,7 @@ def calibrate_rate(rate: Path, flicker_noise: FlickerCorrection, folder: Path) -
         "assign_wcs": {"skip": False},
         "flat_field": {"skip": False},
         "photom": {"skip": False},
-        # The mosaic is made from the cal frames; resampling single exposures costs more than all the rest.
+        # The mosaic is made from the cal exposures; resampling single exposures costs more than all the rest.
         "resample": {"skip": True},
     }
     with datamodels.open(str(rate)) as opened:

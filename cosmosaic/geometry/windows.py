@@ -1,7 +1,7 @@
 """Tiles: square windows of the survey's pixel lattice, the units of memory, of work and of caching.
 
 Lattice pixels are counted from the tangent point: pixel (0, 0) is the one above and to the right of it. The tiles are
-anchored there too, the central one centred on it, so that they stay the same when frames are added.
+anchored there too, the central one centred on it, so that they stay the same when exposures are added.
 """
 
 import math

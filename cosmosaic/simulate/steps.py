@@ -26,7 +26,7 @@ class Simulated(Outputs):
 
 @dataclass(frozen=True, kw_only=True)
 class SimulateReferences(Step[Simulated]):
-    """Make the CRDS cache that calibrates the frames."""
+    """Make the CRDS cache that calibrates the exposures."""
 
     title = "Simulate references"
     version = 3
@@ -43,7 +43,7 @@ class SimulateReferences(Step[Simulated]):
 
 @dataclass(frozen=True, kw_only=True)
 class SimulateTruth(Step[Simulated]):
-    """Write the true sources, a reference catalogue, and the levels and astrometric errors of each frame."""
+    """Write the true sources, a reference catalogue, and the levels and astrometric errors of each exposure."""
 
     title = "Simulate truth"
     version = 3
