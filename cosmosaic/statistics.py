@@ -70,7 +70,7 @@ def scatter_about_zero(values: Floats) -> float:
     values
         Sample of any shape; NaN does not count.
     """
-    return SIGMA_PER_MEDIAN_DEVIATION * np.nanmedian(np.abs(values))
+    return float(SIGMA_PER_MEDIAN_DEVIATION * np.nanmedian(np.abs(values)))
 
 
 def _half_sample_mode(ordered: Floats) -> float:

@@ -73,8 +73,8 @@ def _is_full_of_light(background: Floats, noise: float) -> bool:
     """Tell whether the background varies within rows, unlike stripes, by more than a fraction of the noise."""
     sampled = background[::SAMPLING, ::SAMPLING]
     known = sampled[np.isfinite(sampled).any(axis=1)]
-    within = np.abs(known - np.nanmedian(known, axis=1, keepdims=True))
-    return bool(within.size and 1.4826 * np.nanmedian(within) > LARGEST_WITHIN_ROWS * noise)
+    within = known - np.nanmedian(known, axis=1, keepdims=True)
+    return bool(within.size and scatter_about_zero(within) > LARGEST_WITHIN_ROWS * noise)
 
 
 def _drift(background: Floats) -> Floats:

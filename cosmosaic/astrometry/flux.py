@@ -8,6 +8,7 @@ from astropy.table import QTable
 from numpy.typing import NDArray
 
 from cosmosaic.astrometry.network import Detections, Seen
+from cosmosaic.statistics import scatter_about_zero
 
 Floats = NDArray[np.floating]
 Integers = NDArray[np.integer]
@@ -85,9 +86,9 @@ def _of_filter(band: str, names: NDArray[np.str_], magnitudes: Floats, stars: In
         normal = centred.T @ (weight[:, None] * centred) + np.ones((len(detectors),) * 2)
         covariance = np.linalg.pinv(normal)
         offsets = covariance @ (centred.T @ (weight * values[:, 0]))
-        left = np.abs(values[:, 0] - centred @ offsets)
-        scatter = max(1.4826 * float(np.median(left)), LEAST_SCATTER_MAG)
-        weight = np.minimum(1.0, HUBER_SIGMA * scatter / np.maximum(left, 1e-9))
+        left = values[:, 0] - centred @ offsets
+        scatter = max(scatter_about_zero(left), LEAST_SCATTER_MAG)
+        weight = np.minimum(1.0, HUBER_SIGMA * scatter / np.maximum(np.abs(left), 1e-9))
     errors = scatter * np.sqrt(np.maximum(np.diag(covariance) - 1 / len(detectors) ** 2, 0))
     counts = [len(np.unique(star[number == one])) for one in range(len(detectors))]
     return [

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
+from astropy.stats import mad_std
 from numpy.typing import NDArray
 
 from cosmosaic.cells.survey import FEWEST_FOR_LEVEL, CellExposure, CellSurvey, NoSkyError
@@ -94,7 +95,7 @@ def plane_of(values: Floats, x: Floats, y: Floats) -> Floats:
         solution = np.linalg.lstsq(design[kept], values[kept], rcond=None)[0]
         residual = values - design @ solution
         centre = np.median(residual[kept])
-        spread = 1.4826 * np.median(np.abs(residual[kept] - centre))
+        spread = mad_std(residual[kept])
         kept = np.abs(residual - centre) < 2.5 * spread
     return solution[:2]
 
@@ -113,5 +114,5 @@ def _block_error(values: Floats, blocks: NDArray[np.int64], centre: float, sigma
     formal = sigma / np.sqrt(max(int(near.sum()), 1))
     if np.count_nonzero(full) < 4:
         return 2 * formal
-    scatter = 1.4826 * np.median(np.abs(total[full] / number[full] - np.median(total[full] / number[full])))
+    scatter = mad_std(total[full] / number[full])
     return float(max(scatter / np.sqrt(np.count_nonzero(full)), formal))

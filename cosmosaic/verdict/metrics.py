@@ -6,6 +6,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
+from astropy.stats import mad_std
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -13,6 +14,7 @@ from cosmosaic.cells.survey import CellExposure, CellSurvey, sums_on_detector
 from cosmosaic.geometry.windows import CELL_PIXELS
 from cosmosaic.records import State
 from cosmosaic.sky.zero import NO_EMPTY_SKY
+from cosmosaic.statistics import scatter_about_zero
 
 Floats = NDArray[np.floating]
 Flags = NDArray[np.bool_]
@@ -224,7 +226,7 @@ def _stripe_rms(exposure: CellExposure, residual: Floats, axis: int) -> tuple[fl
     index = np.clip(position, 0, None).astype(int)
     number = np.bincount(index)
     mean = np.bincount(index, residual[used]) / np.maximum(number, 1)
-    noise = float(1.4826 * np.median(np.abs(residual[used])))
+    noise = scatter_about_zero(residual[used])
     enough = number > 0.2 * number.max()
     return rms_without_noise((mean - np.mean(mean[enough]))[enough], noise / np.sqrt(number[enough]))
 
@@ -276,7 +278,7 @@ def halo(brightness: Floats, sources: Flags, sky: Flags, largest: Apertures) -> 
     if not large:
         return unknown_metric("halo", "not applicable", "there is no large source")
     centre = float(np.median(brightness[free]))
-    noise = 1.4826 * float(np.median(np.abs(brightness[free] - centre)))
+    noise = float(mad_std(brightness[free]))
     # Faint sources make the sky rougher on large scales than its pixels' noise.
     noise = float(np.nanmax([noise, largest.scatter * largest.cells]))
     worst, where, error = np.nan, "", np.nan
