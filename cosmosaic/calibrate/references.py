@@ -102,9 +102,9 @@ class NamedReferences(Record):
 
     context: str
     local: tuple[str, ...]
-    """Names of those that are on this machine."""
+    """Names of the files on this machine."""
     absent: tuple[str, ...]
-    """Names of those that would be fetched from the CRDS server."""
+    """Names of the files that would be fetched from the CRDS server."""
     missing: tuple[str, ...]
     """Why CRDS has none, for exposures for which it has none."""
 

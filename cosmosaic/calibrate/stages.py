@@ -105,7 +105,7 @@ def _require_usable_pixels(model: Any, path: Path) -> None:
 
 
 def _facts_of_stage1(rate: Any) -> dict[str, float | None]:
-    """What users are told of Stage 1, whoever ran it: zero where all is well."""
+    """Warnings about Stage 1, whichever software ran it: zero if there are none."""
     steps, groups = rate.meta.cal_step, rate.meta.exposure.ngroups or 0
     engine = engine_of(rate)
     return {

@@ -32,7 +32,7 @@ class MosaicImage:
     pixel_area_sr: float
     """Nominal pixel area (``PIXAR_SR``), which converts surface brightness to flux."""
     exposures: NDArray[np.float32] | None = None
-    """Number of exposures that reach a pixel, where the mosaic tells."""
+    """Number of exposures that reach a pixel, if the mosaic has it."""
 
     @property
     def pixel_scale_arcsec(self) -> float:

@@ -185,7 +185,7 @@ def cropped(sums: Sums) -> Sums:
 
 
 def write_sums(sums: Sums, path: Path) -> Path:
-    """Write sums: two arrays one after the other in numpy's format, the rectangle and what is in it."""
+    """Write sums: two arrays one after the other in numpy's format, the rectangle and its content."""
     with path.open("wb") as file:
         np.save(file, np.array(sums.box, dtype=np.int64))
         header = {"descr": "<f4", "fortran_order": False, "shape": sums.planes.shape}

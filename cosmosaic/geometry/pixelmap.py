@@ -1,4 +1,4 @@
-"""Where the pixels of an exposure fall on the survey's pixel lattice: interpolated where that is accurate enough."""
+"""Positions of an exposure's pixels on the survey's pixel lattice, interpolated where that is accurate enough."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -70,7 +70,7 @@ def exact_map(wcs: Any, grid: Lattice, shape: tuple[int, int]) -> FloatArray:
 
 
 def whole_map(samples: FloatArray, shape: tuple[int, int]) -> PixelMap:
-    """Make the map of all pixels of an exposure from what `sampled_map` gave."""
+    """Make the map of all pixels of an exposure from the result of `sampled_map`."""
     if samples.shape[1:] == shape:
         return PixelMap(*samples)
     return PixelMap(*_splines(samples, shape)(*map(np.arange, shape)))
