@@ -63,7 +63,7 @@ def pedestal(exposure: CellExposure, used: Flags, blocks: NDArray[np.int64]) -> 
     flat = values - slopes[0] * x - slopes[1] * y
     centre, sigma = gaussian_mode(flat)
     error = _block_error(flat, blocks[used], centre, sigma)
-    # A narrow strip tells nothing of a slope across it.
+    # A slope across a narrow strip is not measurable.
     slope_errors = error / np.maximum([x.std(), y.std()], LEAST_SPREAD)
     # The plane is zero in the middle of the exposure's cells, which is where their mean lies.
     return Level(centre, error, _pair(slopes), _pair(slope_errors))

@@ -59,7 +59,7 @@ class JudgeExposures(Step[JudgedExposures]):
     """Judge the sky of all exposures together: before it was subtracted, after, or of their noise alone."""
 
     title = "Verdict on exposures"
-    version = 2
+    version = 3
     function = "cosmosaic.verdict.judgement:judge_exposures"
     per = "filter"
 
@@ -81,7 +81,7 @@ class JudgeTiles(Step[JudgedTiles]):
     """Judge the sky of neighbouring tiles, before and after, by the exposures that reach them."""
 
     title = "Verdict on tiles"
-    version = 2
+    version = 3
     function = "cosmosaic.verdict.judgement:judge_tiles"
     per = "tile"
 
@@ -165,7 +165,7 @@ class WritePage(Step[WrittenPage]):
     """Write the verdicts of all filters as one HTML file."""
 
     title = "Sky page"
-    version = 5
+    version = 6
     function = "cosmosaic.verdict.page:write_page"
     per = "survey"
 
