@@ -8,7 +8,7 @@ from cosmosaic.nircam import band_name
 
 State = Literal["not applicable", "pass", "not measurable", "warn", "fail"]
 STATES: tuple[State, ...] = ("not applicable", "pass", "not measurable", "warn", "fail")
-"""What a verdict may say, from good to bad: what could not be measured is no pass."""
+"""States of a verdict, from good to bad: a metric that could not be measured does not pass."""
 
 
 class Record(BaseModel):

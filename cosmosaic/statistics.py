@@ -22,7 +22,7 @@ def gaussian_mode(values: Floats) -> tuple[float, float]:
     """Fit a Gaussian to the core of a distribution, the bright side cut short.
 
     Maximum likelihood of a Gaussian truncated at 3 sigma below and 1 sigma above its centre, iterated until the
-    cuts stand still; in pure noise it has no bias, and sources touch little of what it sees. For a Gaussian, maximum
+    cuts converge; in pure noise it has no bias, and sources hardly affect the fitted part. For a Gaussian, maximum
     likelihood means that mean and variance between the cuts are the expected ones. The use of a Gaussian's core as a
     pedestal is that of CEERS (Bagley et al. 2023, ApJL 946, L12).
 

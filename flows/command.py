@@ -19,12 +19,12 @@ FLOWS = {
 """Module of each flow, which has the flow's name, and a summary."""
 
 OTHERS = {
-    "check": ("tasks.check:main", "tell what a run would do and need, and what keeps it from being done"),
+    "check": ("tasks.check:main", "list a survey's problems, and the needs of a run"),
     "init": ("cosmosaic.survey.template:main", "write a survey file with comments, to be filled in"),
     "summary": ("cosmosaic.run_table:main", "print the run table of a survey"),
     "steps": ("tasks.steps:main", "list the steps of a run and their products"),
 }
-"""Function of each command that is no flow, and a summary."""
+"""Function and summary of each command that is not a flow."""
 
 
 def usage() -> str:

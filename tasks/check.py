@@ -1,4 +1,4 @@
-"""``cosmosaic check``: what keeps a survey from being run, and what a run would need; no server is started."""
+"""``cosmosaic check``: the problems of a survey, and the needs of a run; no server is started."""
 
 import sys
 
@@ -22,12 +22,12 @@ from tasks.runtime.run import counted, expected_steps
 
 PROGRAM = "cosmosaic check"
 SHOWN = 20
-"""Refused files and reference files that are listed by name; the rest are counted."""
+"""Number of refused files and reference files that are listed by name; the rest are counted."""
 
 
 def main(arguments: list[str]) -> int:
     """Check a survey; return the exit code."""
-    survey = settings_of(arguments, PROGRAM, "Tell what a run of a survey would do and need, without running it.")
+    survey = settings_of(arguments, PROGRAM, "List a survey's problems and the needs of a run, without running it.")
     if isinstance(survey, int):
         return survey
     problems = find_problems(survey)

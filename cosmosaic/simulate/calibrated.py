@@ -57,7 +57,7 @@ def write_calibrated(
     Parameters
     ----------
     exposure
-        What is exposed.
+        The planned exposure.
     surface_brightness
         The sky in MJy/sr, shape ``(ny, nx)`` of the exposure's subarray.
     settings

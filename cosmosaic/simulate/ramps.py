@@ -63,7 +63,7 @@ def write_ramp(
     Parameters
     ----------
     exposure
-        What is exposed.
+        The planned exposure.
     surface_brightness
         The sky in MJy/sr, shape ``(ny, nx)`` of the exposure's subarray.
     settings

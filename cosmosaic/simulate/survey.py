@@ -69,7 +69,7 @@ def simulate_exposure(
     Parameters
     ----------
     exposure
-        What is exposed.
+        The planned exposure.
     scene
         Sources; a table with the columns of `cosmosaic.simulate.scene`.
     settings

@@ -1,4 +1,4 @@
-"""What a step is: a function from files to files, declared beside its science with named inputs and outputs.
+"""Steps: functions from files to files, declared beside their science with named inputs and outputs.
 
 A declaration names the function by its module, which is imported only in the child process that runs it: the jwst
 package takes seconds to import. Publication, run table, links and cache follow from the declarations.

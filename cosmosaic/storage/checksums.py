@@ -45,7 +45,7 @@ def is_intact(stored: StoredObject) -> bool:
 
 
 def check_unaltered(stored: StoredObject) -> None:
-    """Check that an object is what was recorded.
+    """Check that an object still has its recorded checksum.
 
     Raises
     ------
@@ -54,8 +54,8 @@ def check_unaltered(stored: StoredObject) -> None:
     """
     if not is_intact(stored):
         raise AlteredObjectError(
-            f"{stored.uri} no longer has the sha256 {stored.sha256[:16]}... that was recorded; it was rewritten or "
-            "removed meanwhile, and the next run will use it as it finds it"
+            f"{stored.uri} no longer has the recorded sha256 {stored.sha256[:16]}...; it was rewritten or removed "
+            "meanwhile, and the next run will use the current file"
         )
 
 

@@ -26,7 +26,7 @@ from tasks.runtime.retries import Retries
 
 @dataclass(frozen=True)
 class Work:
-    """What a task needs to execute a step: the place of the results and the child processes."""
+    """Needs of a task that executes a step: the place of the results and the child processes."""
 
     cache: str
     workers: workers.WorkerPlan
