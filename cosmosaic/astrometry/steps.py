@@ -25,11 +25,11 @@ class StarTable(File, suffix="_stars.ecsv", kind="stars", folder="exposures"):
 
 
 class AstrometryTable(File, suffix="_astrometry.ecsv", kind="astrometry"):
-    """How well exposures, detectors, modules and filters agree, before and after."""
+    """Agreement of exposures, detectors, modules and filters, before and after."""
 
 
 class FluxScaleTable(File, suffix="_fluxscale.ecsv", kind="flux scale"):
-    """How much fainter the same stars are on each detector."""
+    """Flux scale of each detector, from common stars."""
 
 
 class WcsCorrection(File, suffix="_correction.json"):
@@ -96,7 +96,7 @@ class AlignExposure(Step[CorrectedExposure]):
 
 @dataclass(frozen=True, kw_only=True)
 class ShareAberration(Step[CorrectedExposure]):
-    """Correct velocity aberration about the point that all detectors of an exposure share."""
+    """Correct velocity aberration about a point common to all detectors of an exposure group."""
 
     title = "Aberration"
     version = 1
@@ -139,7 +139,7 @@ class FindStars(Step[FoundStars]):
 
 @dataclass(frozen=True)
 class SolvedNetwork(SolvedAlignment):
-    """The corrections of all filters, and how well stars agree before and after."""
+    """The corrections of all filters, and the agreement of stars before and after."""
 
     verdict: AstrometryTable
     fluxes: FluxScaleTable
@@ -147,7 +147,7 @@ class SolvedNetwork(SolvedAlignment):
 
 @dataclass(frozen=True, kw_only=True)
 class SolveNetwork(Step[SolvedNetwork]):
-    """Find where the exposures of all filters point and where the detectors stand, from the stars that they share."""
+    """Solve pointings and detector positions of the exposures of all filters, from their common stars."""
 
     title = "Network"
     version = 2
@@ -175,7 +175,7 @@ class Aligned:
     wisps: tuple[MeasuredWisps, ...]
     stars: tuple[FoundStars, ...] = ()
     solution: SolvedAlignment | None = None
-    """None if no alignment is asked for."""
+    """None if alignment is off."""
     earlier: Alignment | None = None
     """The alignment that an earlier run published."""
 

@@ -44,7 +44,7 @@ class CalibratedRamp(Outputs):
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrateRamp(Step[CalibratedRamp]):
-    """Ramp to count rate."""
+    """Convert a ramp to a count rate."""
 
     title = "Stage 1"
     version = 6
@@ -66,7 +66,7 @@ class CalibratedRate(Outputs):
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrateRate(Step[CalibratedRate]):
-    """Count rate to surface brightness."""
+    """Convert a count rate to surface brightness."""
 
     title = "Stage 2"
     version = 6
@@ -85,7 +85,7 @@ class CalibrateRate(Step[CalibratedRate]):
 
 
 class Verification(File, suffix="_verification.ecsv", kind="verification", folder="exposures"):
-    """How a count rate differs from that of the jwst package, by plane."""
+    """Differences of a count rate from that of the jwst package, by plane."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ TESTED_VERSIONS = {"jwst": "3.0.0", "stcal": "1.20.0"}
 
 
 def number_to_verify(settings: ExposureSettings) -> int:
-    """Return how many exposures of a run are calibrated by both engines."""
+    """Return the number of exposures of a run that both engines calibrate."""
     if settings.engine == "jwst":
         return 0
     if settings.verify is not None:

@@ -25,7 +25,7 @@ class BinnedExposure(Outputs):
 
 @dataclass(frozen=True, kw_only=True)
 class BinExposure(Step[BinnedExposure]):
-    """Bring one exposure onto the survey's lattice of cells."""
+    """Bin one exposure onto the survey's lattice of cells."""
 
     title = "Cells"
     version = 3
@@ -65,7 +65,7 @@ class SourceMask:
 
 
 def source_masks(exposures: Iterable[Exposure], job: Job) -> dict[str, SourceMask]:
-    """Read which exposures the masks of sources reach that the user names, by filter.
+    """Find the exposures that the user's masks of sources reach, by filter.
 
     Raises
     ------
@@ -109,7 +109,7 @@ def lattice_of(band: Band, grid: MosaicGrid) -> Lattice:
 
 
 def bin_exposures(band: Band, exposures: Exposures, grid: MosaicGrid, mask: SourceMask | None, job: Job) -> BinnedBand:
-    """Submit the binning of a filter's exposures, with all their light and outside of the mask, where there is one."""
+    """Submit the binning of a filter's exposures, with all their light and outside of the mask, if there is one."""
     lattice = lattice_of(band, grid)
     cells = {name: job.submit(BinExposure(exposure=exposures[name], grid=lattice), name).cells for name in band.members}
     reached = [name for name in band.members if mask and name in mask.exposures]

@@ -73,7 +73,7 @@ class ChooseSky(MeasureSky):
 
 
 def sky_step(settings: SkySettings) -> type[MeasureSky]:
-    """Return the step that measures the sky by the method that the settings ask for."""
+    """Return the step that measures the sky by the method in the settings."""
     return ChooseSky if settings.method == "auto" else MeasureSky
 
 

@@ -38,7 +38,7 @@ class References(Outputs):
 
 @dataclass(frozen=True, kw_only=True)
 class MakeReference(Step[References]):
-    """Make the references that the exposures of a tile are compared with."""
+    """Make the reference images with which the exposures of a tile are compared."""
 
     title = "Reference"
     version = 3
