@@ -1,4 +1,4 @@
-"""Facts about NIRCam: its detectors, and what the names of detectors and filters mean."""
+"""Facts about NIRCam: its detectors, and the names of detectors and filters."""
 
 import re
 
@@ -46,7 +46,7 @@ def band_name(text: str) -> str:
     """Return the name that astronomers give a filter, or two that light passes one after the other.
 
     A filter in the pupil wheel names the band, whichever comes first: F470N is F444W and F470N in headers, and
-    ``f470n-f444w`` in MAST's names. Other text stays what it is, in upper case.
+    ``f470n-f444w`` in MAST's names. Other text is only changed to upper case.
     """
     names = [name for name in re.split(r"[-+/]", text.strip().upper()) if name != "CLEAR"]
     narrow = [name for name in names if BLOCKING_FILTERS.get(name) in names]
@@ -54,7 +54,7 @@ def band_name(text: str) -> str:
 
 
 def wheels_of(band: str) -> tuple[str, str]:
-    """Return what is in the filter wheel and in the pupil wheel when a band is observed."""
+    """Return the elements in the filter wheel and the pupil wheel for a band."""
     return (BLOCKING_FILTERS[band], band) if band in BLOCKING_FILTERS else (band, "CLEAR")
 
 

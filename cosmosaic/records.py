@@ -35,7 +35,7 @@ class Exposure(Record):
 
     object: StoredObject
     level: str
-    """``uncal``, ``rate`` or ``cal``: the calibration level the frame enters at."""
+    """``uncal``, ``rate`` or ``cal``: the calibration level the exposure enters at."""
     program: str
     observation: str
     visit: str
@@ -126,4 +126,4 @@ class Association(Record):
     filter: str
     pupil: str
     members: tuple[str, ...]
-    """Names of the frames, sorted."""
+    """Names of the exposures, sorted."""

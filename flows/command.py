@@ -11,9 +11,9 @@ import cosmosaic
 
 FLOWS = {
     "run": ("mosaic", "make mosaics, catalogues and a run table of a survey"),
-    "simulate": ("simulate", "make the raw frames of a synthetic survey, and the truth"),
+    "simulate": ("simulate", "make the raw exposures of a synthetic survey, and the truth"),
     "compare-sky": ("compare_sky", "rank all sky methods on one tile of each filter"),
-    "watch": ("watch", "look for new raw frames and announce them to the Prefect server"),
+    "watch": ("watch", "look for new raw exposures and announce them to the Prefect server"),
     "cleanup": ("cleanup", "list or remove cached results that no recent run used"),
 }
 """Module of each flow, which has the flow's name, and a summary."""

@@ -6,7 +6,16 @@ from rich.console import Console
 from rich.table import Table
 
 from cosmosaic.calibrate.references import NamedReferences
-from cosmosaic.check import CACHE_FACTOR, PROBLEMS, Needs, find_problems, frames_by_filter, free_gb, look_ahead, plan_of
+from cosmosaic.check import (
+    CACHE_FACTOR,
+    PROBLEMS,
+    Needs,
+    exposures_by_filter,
+    find_problems,
+    free_gb,
+    look_ahead,
+    plan_of,
+)
 from cosmosaic.survey import Survey
 from tasks.runtime.command import SUCCESS, USAGE, settings_of
 from tasks.runtime.run import counted, expected_steps
@@ -45,7 +54,7 @@ def _show(survey: Survey, needs: Needs) -> None:
     table = Table("filter", title=f"{survey.name}: {counted(len(found.exposures), 'exposure')}", title_justify="left")
     for heading in ("exposures", "visits", "exp. time [s]", "mosaic [pixels]", "scale [mas]"):
         table.add_column(heading, justify="right")
-    for band, number, visits, seconds in frames_by_filter(found.exposures):
+    for band, number, visits, seconds in exposures_by_filter(found.exposures):
         whole = needs.windows[band].whole
         table.add_row(
             band,

@@ -101,7 +101,7 @@ class Demo:
 
     @property
     def frames(self) -> Table:
-        return Table.read(self.store / "truth" / "frames.ecsv")
+        return Table.read(self.store / "truth" / "exposures.ecsv")
 
 
 def run_flow(

@@ -78,9 +78,9 @@ def test_a_file_in_the_place_of_the_table_is_not_written_over(tmp_path):
 
 
 def test_run_that_made_nothing_is_in_the_table(tmp_path):
-    write_run([{"run_id": "1", "start": "2022", "state": "Failed", "error": "no frames"}], str(tmp_path), "1")
+    write_run([{"run_id": "1", "start": "2022", "state": "Failed", "error": "no exposures"}], str(tmp_path), "1")
     (line,) = read_runs(str(tmp_path)).to_dict("records")
-    assert line["error"] == "no frames"
+    assert line["error"] == "no exposures"
     assert pd.isna(line["product"])
 
 

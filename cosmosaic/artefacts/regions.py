@@ -1,4 +1,4 @@
-"""The pixels of an exposure that lie in regions which the user drew around what is not to be used."""
+"""The pixels of an exposure inside the user's regions, which are masked."""
 
 from collections.abc import Sequence
 from functools import cached_property

@@ -1,4 +1,4 @@
-"""What is none of the sky: the regions that the user drew, and wisps, measured per detector and subtracted."""
+"""Artefacts: the user's regions, which are flagged, and wisps, measured per detector and subtracted."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -98,7 +98,7 @@ class MaskedExposure(Outputs):
 
 @dataclass(frozen=True, kw_only=True)
 class MaskRegions(Step[MaskedExposure]):
-    """Flag what the user has drawn regions around as not to be used."""
+    """Flag the pixels inside the user's regions as not to be used."""
 
     title = "Regions"
     version = 1

@@ -34,7 +34,7 @@ NARROWEST, WIDEST = 0.75, 1.3
 LARGEST_MISFIT = 0.4
 """Sum of the absolute residuals of a fit over the flux."""
 SATURATION_REACH = 3.0
-"""Saturated pixels spoil what is closer than this many widths of a star."""
+"""Saturated pixels spoil detections within this many widths of a star."""
 NEIGHBOUR_WIDTHS, NEIGHBOUR_FLUX = 3.0, 0.05
 """A neighbour closer than this many widths, with more than this part of a star's flux, makes it a blend."""
 FEWEST_FOR_WIDTH = 5
@@ -97,7 +97,7 @@ def exposure_stars(model: Any, snr: float) -> QTable:
 
 
 def header_facts(model: Any, band: str) -> dict[str, Any]:
-    """Return what tells a star table's exposure apart, and how its header says that it looks at the sky."""
+    """Return the identity of a star table's exposure, and its pointing by the header."""
     meta = model.meta
     observation = meta.observation
     sequence = f"{observation.visit_group}{observation.sequence_id}{observation.activity_id}"

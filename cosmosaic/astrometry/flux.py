@@ -82,7 +82,7 @@ def _of_filter(band: str, names: NDArray[np.str_], magnitudes: Floats, stars: In
     covariance: Floats = np.eye(len(detectors))
     for _ in range(ITERATIONS):
         centred, values = (_without_star(each, star, weight) for each in (design, magnitudes[:, None]))
-        # What no star tells, the mean of all, is zero.
+        # The mean of all, which no star determines, is zero.
         normal = centred.T @ (weight[:, None] * centred) + np.ones((len(detectors),) * 2)
         covariance = np.linalg.pinv(normal)
         offsets = covariance @ (centred.T @ (weight * values[:, 0]))

@@ -28,7 +28,7 @@ NAMES = {
     "pmdec_error": ("pmdec_error", "e_pmde"),
     "epoch": ("ref_epoch", "epoch"),
 }
-"""What columns are called, Gaia's names first; upper and lower case are one."""
+"""Names of columns, Gaia's first; case does not matter."""
 UNITS = {"ra": u.deg, "dec": u.deg, "ra_error": u.mas, "dec_error": u.mas, "epoch": u.yr}
 UNITS |= dict.fromkeys(("pmra", "pmdec", "pmra_error", "pmdec_error"), u.mas / u.yr)
 

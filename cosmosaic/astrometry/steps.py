@@ -150,7 +150,7 @@ class SolveNetwork(Step[SolvedNetwork]):
     """Find where the exposures of all filters point and where the detectors stand, from the stars that they share."""
 
     title = "Network"
-    version = 1
+    version = 2
     function = "cosmosaic.astrometry.survey:solve_survey"
     per = "survey"
     columns: ClassVar = {f"{kind}_mas": f"astrometry_{kind}_mas" for kind in JUDGED}
@@ -207,7 +207,7 @@ def align_bands(bands: Iterable[Band], job: Job) -> Iterator[Aligned]:
 
 
 def _cleaned(band: Band, job: Job) -> Aligned:
-    """Submit what comes before stars are asked: wisps are taken out, and aberration."""
+    """Submit the steps before the detection of stars: wisps are subtracted, and aberration is corrected."""
     exposures, wisps = subtract_wisps(band, job)
     if job.survey.align.aberration:
         exposures = {name: job.submit(ShareAberration(exposure=cal), name).cal for name, cal in exposures.items()}

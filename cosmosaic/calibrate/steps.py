@@ -140,7 +140,7 @@ class Calibrated(NamedTuple):
 
 
 def calibrate(exposure: Exposure, references: tuple[Reference, ...], job: Job) -> Calibrated:
-    """Submit the steps from the level of one frame to surface brightness."""
+    """Submit the steps from the level of one exposure to surface brightness."""
     stage1 = None if exposure.level == "rate" else _stage1(exposure, references, job)
     rate = Rate(exposure.object) if stage1 is None else job.submit(stage1, exposure.name).rate
     step = CalibrateRate(

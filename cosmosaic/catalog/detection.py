@@ -44,7 +44,7 @@ COLD_SIGMA = 8.0
 COLD_PIECE_PIXELS = 9
 """Fewest pixels of a piece of a source of the cold pass."""
 COLD_RIM_ARCSEC = 0.15
-"""What peaks this close to a source of the cold pass belongs to it."""
+"""Peaks this close to a source of the cold pass belong to it."""
 COLD_CONTRAST = 0.05
 """Deblending contrast of the cold pass, at which arms and clumps of galaxies stay with them."""
 
@@ -371,7 +371,7 @@ def find_segments(
     image
         Image in units of its noise, shape ``(ny, nx)``.
     sharp
-        The same or a less smoothed image, in which peaks are told apart.
+        The same or a less smoothed image, in which peaks are separated.
     threshold
         In units of the noise of ``image``.
     least_pixels

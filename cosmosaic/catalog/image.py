@@ -32,7 +32,7 @@ class MosaicImage:
     pixel_area_sr: float
     """Nominal pixel area (``PIXAR_SR``), which converts surface brightness to flux."""
     exposures: NDArray[np.float32] | None = None
-    """Number of exposures that reach a pixel, where the mosaic tells."""
+    """Number of exposures that reach a pixel, if the mosaic has it."""
 
     @property
     def pixel_scale_arcsec(self) -> float:
@@ -175,5 +175,5 @@ def _pixel_area(header: Header, path: Path) -> float:
         raise ValueError(f"{path}: BUNIT is {unit!r} in SCI; only surface brightness in MJy/sr can be measured")
     area = header.get("PIXAR_SR")
     if area is None or not area > 0:
-        raise ValueError(f"{path}: PIXAR_SR is {area!r} in SCI; run resample on frames that went through photom")
+        raise ValueError(f"{path}: PIXAR_SR is {area!r} in SCI; run resample on exposures that went through photom")
     return float(area)

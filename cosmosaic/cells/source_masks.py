@@ -62,21 +62,21 @@ def mask_image(hdus: fits.HDUList, name: str) -> MaskImage:
 
 
 def reached_exposures(stream: BinaryIO, name: str, footprints: Mapping[str, Footprint]) -> tuple[str, ...]:
-    """Return the names of the frames that a mask may cover; of its file no more than headers is read.
+    """Return the names of the exposures that a mask may cover; only the headers of its file are read.
 
     Parameters
     ----------
     stream
         The mask's file.
     name
-        What to call it.
+        Its name in messages.
     footprints
-        Footprint of each frame by its name.
+        Footprint of each exposure by its name.
 
     Raises
     ------
     SourceMaskError
-        It is no mask, or reaches no frame.
+        It is not a mask, or reaches no exposure.
     """
     try:
         with fits.open(stream) as hdus:
@@ -87,7 +87,7 @@ def reached_exposures(stream: BinaryIO, name: str, footprints: Mapping[str, Foot
     reached = tuple(each for each, footprint in footprints.items() if touches(mask.pixels_of(footprint), shape))
     if not reached:
         raise SourceMaskError(
-            f"{name}: reaches none of {len(footprints)} frames of its filter; check its WCS, and the filter that "
+            f"{name}: reaches none of {len(footprints)} exposures of its filter; check its WCS, and the filter that "
             f"{SETTING} gives it for"
         )
     return reached

@@ -38,7 +38,7 @@ class BinExposure(Step[BinnedExposure]):
 
 @dataclass(frozen=True, kw_only=True)
 class BinMaskedExposure(Step[BinnedExposure]):
-    """Bring what one exposure has outside of the user's mask of sources onto the survey's lattice of cells."""
+    """Bin one exposure outside of the user's mask of sources onto the survey's lattice of cells."""
 
     title = "Masked cells"
     version = 3

@@ -19,7 +19,7 @@ SETTING = "grid.like"
 
 
 def grid_like(header: fits.Header, name: str) -> MosaicGrid:
-    """Take the pixel grid of an image out of its header.
+    """Read the pixel grid of an image from its header.
 
     Parameters
     ----------

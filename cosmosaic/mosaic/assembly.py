@@ -101,7 +101,7 @@ def combine(
     summaries
         Of at least these exposures.
     tile
-        What to fill.
+        Tile to fill.
     settings
         Weights and kind of errors.
     pixel_scale_ratio
@@ -179,7 +179,7 @@ def write_mosaic(
     tiles
         ``<tile>_mosaic.npy`` files; other parts of the window stay empty.
     window
-        What to write.
+        Window to write.
     template
         The first exposure's ``_cal`` file, whose metadata the mosaic inherits.
     summaries

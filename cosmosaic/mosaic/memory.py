@@ -84,7 +84,7 @@ def peak_mb(shape: tuple[int, int], tile_pixels: int, input_over_output_scale: f
         Side of a detector pixel in mosaic pixels.
     """
     frame = shape[0] * shape[1]
-    # The bounding box of a frame rotated by 45 degrees has twice its area.
+    # The bounding box of an exposure rotated by 45 degrees has twice its area.
     box = 2 * frame * input_over_output_scale**2
     sums = min(tile_pixels**2, box) * SUM_BYTES
     # Planes and weight, errors, flags and pattern, pixel map; then without errors, flags and pattern, and what is left

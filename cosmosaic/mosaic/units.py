@@ -72,7 +72,7 @@ def assemble_mosaic(  # noqa: PLR0913
     verdict
         The ``_verdict.ecsv`` on its sky, if its header should record it.
     window
-        What to write.
+        Window to write.
     settings
         Settings that it was made with.
     product_name

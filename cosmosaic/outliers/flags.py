@@ -262,7 +262,7 @@ def flag_outliers(
     sci, err
         The exposure without its sky, MJy/sr, shape ``(ny, nx)``.
     blotted, depths
-        What `blot` gives.
+        Result of `blot`.
     snr, scale
         First and second threshold each.
     """

@@ -154,7 +154,7 @@ def finish_run(run: Run, found: FoundExposures, rows_of: Mapping[str, Mapping[st
     Parameters
     ----------
     run, found
-        The run and its frames.
+        The run and its exposures.
     rows_of
         Additional columns of the run table for all products of a filter, by filter.
     """

@@ -37,7 +37,7 @@ def test_a_burst_of_notifications_makes_one_run(impatient, after_event):
 
 def test_a_new_frame_costs_its_own_steps_and_those_it_touches(impatient, after_event):
     (run,), _ = after_event
-    assert run["name"] == "small: 3 frames, 1 filter"
+    assert run["name"] == "small: 3 exposures, 1 filter"
     states = impatient.task_runs(run["id"])
     first, second, new = (frame.name.removesuffix("_uncal.fits") for frame in impatient.frames)
     # Levels that were solved stay, so that the frames that had them are not drizzled again.
@@ -67,8 +67,8 @@ def test_a_look_at_the_prefix_tells_of_new_frames_once(impatient, after_event):
     since = datetime.now(UTC)
     looks = [impatient.finish(impatient.start("watch/survey")) for _ in range(2)]
     assert [look["state"]["message"] for look in looks] == [
-        "3 new frames under s3://team/raw",
-        "0 new frames under s3://team/raw",
+        "3 new exposures under s3://team/raw",
+        "0 new exposures under s3://team/raw",
     ]
     (run,) = impatient.settle("mosaic/survey", since, 1)
     assert run["state"]["message"] == "1 mosaic, 0 steps executed"

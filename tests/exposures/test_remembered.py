@@ -73,7 +73,7 @@ def test_other_rules_describe_anew(
 def test_a_broken_record_is_no_harm(raw: Path, tmp_path: Path, content: bytes) -> None:
     memo = tmp_path / "memo"
     first = find_exposures(str(raw), memo=str(memo))
-    records = list((memo / "frames").rglob("*.json"))
+    records = list((memo / "exposures").rglob("*.json"))
     assert len(records) == 3
     for record in records:
         record.write_bytes(content)

@@ -240,7 +240,7 @@ def test_what_is_no_polygon_is_refused_by_name(footprint: Corners) -> None:
 
 
 def test_no_frames_and_scales_that_do_not_nest_are_refused() -> None:
-    with pytest.raises(GridError, match="no frame"):
+    with pytest.raises(GridError, match="no exposures"):
         survey_grid(GridSettings(), {})
     with pytest.raises(ValueError, match="do not nest"):
         survey_grid(GridSettings(), {"a": square(1.0, 2.0)}, 3)

@@ -88,7 +88,7 @@ def test_a_field_that_no_exposure_reaches_is_refused(tmp_path: Path) -> None:
     window = window_like(survey_like(image(tmp_path)))
     assert window is not None
     far = window.model_copy(update={"tangent_ra": 20.0})
-    with pytest.raises(GridError, match=r"none of 1 frames reaches the image of grid\.like"):
+    with pytest.raises(GridError, match=r"none of 1 exposures reaches the image of grid\.like"):
         exposures_in_tiles(find_exposures(str(raw)).exposures, (far,))
 
 

@@ -7,8 +7,8 @@ from astropy.io import fits
 from astropy.table import QTable
 
 from cosmosaic.geometry.windows import Box
-from cosmosaic.simulate.plan import plan_frames
-from cosmosaic.simulate.survey import simulate_frame, survey_scene
+from cosmosaic.simulate.plan import plan_exposures
+from cosmosaic.simulate.survey import simulate_exposure, survey_scene
 from cosmosaic.survey import FilterPair, GridSettings, SimulationSettings, Survey
 from support.damage import EXTENSION_KINDS, HEADER_KINDS, PLANE_KINDS
 from support.whole_run import Produced, produce
@@ -25,11 +25,11 @@ BAD = 2
 KINDS = (*HEADER_KINDS, *PLANE_KINDS, *PLANE_KINDS, *EXTENSION_KINDS)
 
 
-def simulated_frames(folder: Path) -> list[Path]:
+def simulated_exposures(folder: Path) -> list[Path]:
     """Four exposures of one field."""
-    planned = plan_frames(SIMULATION)
+    planned = plan_exposures(SIMULATION)
     scene = survey_scene(SIMULATION, planned)
-    return [simulate_frame(frame, scene, SIMULATION, folder)[0] for frame in planned]
+    return [simulate_exposure(frame, scene, SIMULATION, folder)[0] for frame in planned]
 
 
 def run(frames: list[Path], folder: Path, bad: bytes | None) -> Produced:
