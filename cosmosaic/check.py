@@ -45,7 +45,7 @@ class Needs(NamedTuple):
     """By filter."""
     products_gb: float
     references: NamedReferences | None
-    """None where no exposure needs any."""
+    """None if no exposure needs any."""
     warnings: tuple[str, ...]
 
 

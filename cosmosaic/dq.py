@@ -32,7 +32,7 @@ FloatImage = NDArray[np.floating]
 def is_usable(
     data: NDArray[np.floating], err: NDArray[np.floating], dq: NDArray[np.unsignedinteger]
 ) -> NDArray[np.bool_]:
-    """Tell which pixels have a value and an error, and are not flagged DO_NOT_USE or NON_SCIENCE."""
+    """Find which pixels have a value and an error, and are not flagged DO_NOT_USE or NON_SCIENCE."""
     return np.isfinite(data) & np.isfinite(err) & (err > 0) & ((dq & UNUSABLE) == 0)
 
 
@@ -70,7 +70,7 @@ def implausible(sci: FloatImage, err: FloatImage, variances: Sequence[FloatImage
     sci, err
         Surface brightness and its error, MJy/sr, shape ``(ny, nx)``.
     variances
-        Those of read noise first, then any others, (MJy/sr)**2; none where they are not known.
+        Variance of read noise first, then any others, (MJy/sr)**2; none if they are unknown.
     largest
         From `largest_brightness`.
     """

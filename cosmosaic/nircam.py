@@ -64,12 +64,12 @@ def wavelength_um(filter_name: str) -> float:
 
 
 def is_long_wavelength(filter_name: str) -> bool:
-    """Tell whether a filter belongs to the long-wavelength channel."""
+    """Return whether a filter belongs to the long-wavelength channel."""
     return wavelength_um(filter_name) > DICHROIC_UM
 
 
 def is_long_wavelength_detector(detector: str) -> bool:
-    """Tell whether a detector, named as headers have it, is one of the two of the long-wavelength channel."""
+    """Return whether a detector, named as headers have it, is one of the two of the long-wavelength channel."""
     return detector.endswith("LONG")
 
 

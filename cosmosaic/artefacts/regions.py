@@ -109,7 +109,7 @@ def mask_regions(exposure: Path, regions: tuple[Path, ...], folder: Path) -> Mad
 
 
 def _contained(region: PixelRegion, x: NDArray[np.float64], y: NDArray[np.float64]) -> Flags:
-    """Which positions lie in a region; only those within its bounds are asked for."""
+    """Return which positions lie in a region; only positions within its bounds are tested."""
     box = region.bounding_box
     near = (x >= box.ixmin - 1) & (x <= box.ixmax) & (y >= box.iymin - 1) & (y <= box.iymax)
     inside = np.zeros(x.shape, dtype=bool)

@@ -56,7 +56,7 @@ class MeasureWisps(Step[MeasuredWisps]):
 
     @classmethod
     def is_asked_for(cls, survey: Survey) -> bool:
-        """Tell whether wisps are to be subtracted."""
+        """Return whether wisps are to be subtracted."""
         return bool(survey.sky.wisps)
 
 
@@ -81,7 +81,7 @@ class SubtractWisp(Step[Cleaned]):
 
     @classmethod
     def is_asked_for(cls, survey: Survey) -> bool:
-        """Tell whether wisps are to be subtracted."""
+        """Return whether wisps are to be subtracted."""
         return bool(survey.sky.wisps)
 
 
@@ -111,7 +111,7 @@ class MaskRegions(Step[MaskedExposure]):
 
     @classmethod
     def is_asked_for(cls, survey: Survey) -> bool:
-        """Tell whether the user has given regions."""
+        """Return whether the user has given regions."""
         return bool(survey.regions)
 
 

@@ -178,7 +178,7 @@ def _fits(data: Floats, bad: Flags, error: Floats, fwhm: float, places: Floats) 
 
 
 def _is_star(fits: QTable, saturated: Flags, fwhm: float, shape: tuple[int, int]) -> Flags:
-    """Tell which fits are of single, unsaturated stars."""
+    """Find which fits are of single, unsaturated stars."""
     x, y, width = (np.asarray(fits[name], dtype=float) for name in ("x_fit", "y_fit", "fwhm_fit"))
     ny, nx = shape
     good = (x > EDGE_PIXELS) & (x < nx - 1 - EDGE_PIXELS) & (y > EDGE_PIXELS) & (y < ny - 1 - EDGE_PIXELS)
@@ -205,7 +205,7 @@ def _stellar_width(width: Floats, flux: Floats) -> float:
 
 
 def _is_blend(places: Floats, flux: Floats, radius: float) -> Flags:
-    """Tell which places have a neighbour that is not faint against them."""
+    """Find which places have a neighbour that is not faint against them."""
     pairs = KDTree(places).query_pairs(radius, output_type="ndarray")
     blended = np.zeros(len(places), dtype=bool)
     for one, other in (pairs.T, pairs.T[::-1]):

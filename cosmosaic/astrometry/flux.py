@@ -99,7 +99,7 @@ def _of_filter(band: str, names: NDArray[np.str_], magnitudes: Floats, stars: In
 
 
 def _seen_by_several(names: NDArray[np.str_], stars: Integers) -> NDArray[np.bool_]:
-    """Tell which detections are of stars that more than one detector has."""
+    """Find which detections are of stars that more than one detector has."""
     _, number = np.unique(names, return_inverse=True)
     pairs = np.unique(np.stack([stars, number], axis=1), axis=0)
     several, counts = np.unique(pairs[:, 0], return_counts=True)

@@ -61,7 +61,7 @@ def close_pairs(vectors: Floats, radius_mas: float) -> Integers:
 
 
 def without_neighbours(vectors: Floats, exposures: Integers, radius_mas: float) -> NDArray[np.bool_]:
-    """Tell which detections have no other one of the same exposure within a radius."""
+    """Find which detections have no other one of the same exposure within a radius."""
     pairs = close_pairs(vectors, radius_mas)
     pairs = pairs[exposures[pairs[:, 0]] == exposures[pairs[:, 1]]]
     alone = np.full(len(vectors), True)
@@ -102,7 +102,7 @@ def offset_peaks(vectors: Floats, pointings: Integers) -> list[Peak]:
 
 
 def at_peak(offsets: Floats) -> NDArray[np.bool_] | None:
-    """Tell which offsets (x, y) in mas belong to the peak of their histogram; None where chance may have made it."""
+    """Find which offsets (x, y) in mas belong to the peak of their histogram; None if chance may have made it."""
     if len(offsets) < FEWEST_PAIRS:
         return None
     bins = int(2 * SEARCH_MAS / BIN_MAS)

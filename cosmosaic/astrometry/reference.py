@@ -91,7 +91,7 @@ def read_reference(path: Path, epoch: float | None) -> Reference:
 
 
 def _column(path: Path, table: Table, what: str) -> Floats | None:
-    """A column as numbers in the unit of `UNITS`, NaN where it is masked; None where there is none."""
+    """A column as numbers in the unit of `UNITS`, NaN where it is masked; None if there is none."""
     present = {name.lower(): name for name in table.colnames}
     name = next((present[one] for one in NAMES[what] if one in present), None)
     if name is None:

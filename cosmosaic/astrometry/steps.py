@@ -65,7 +65,7 @@ class SolveAlignment(Step[SolvedAlignment]):
 
     @classmethod
     def is_asked_for(cls, survey: Survey) -> bool:
-        """Tell whether tweakreg is to align exposures."""
+        """Return whether tweakreg is to align exposures."""
         return survey.align.enabled and survey.align.method == "tweakreg"
 
 
@@ -90,7 +90,7 @@ class AlignExposure(Step[CorrectedExposure]):
 
     @classmethod
     def is_asked_for(cls, survey: Survey) -> bool:
-        """Tell whether exposures are to be aligned."""
+        """Return whether exposures are to be aligned."""
         return survey.align.enabled
 
 
@@ -107,7 +107,7 @@ class ShareAberration(Step[CorrectedExposure]):
 
     @classmethod
     def is_asked_for(cls, survey: Survey) -> bool:
-        """Tell whether it is to be corrected."""
+        """Return whether it is to be corrected."""
         return survey.align.aberration
 
 
@@ -133,7 +133,7 @@ class FindStars(Step[FoundStars]):
 
     @classmethod
     def is_asked_for(cls, survey: Survey) -> bool:
-        """Tell whether stars are to align exposures."""
+        """Return whether stars are to align exposures."""
         return survey.align.enabled and survey.align.method == "network"
 
 
@@ -162,7 +162,7 @@ class SolveNetwork(Step[SolvedNetwork]):
 
     @classmethod
     def is_asked_for(cls, survey: Survey) -> bool:
-        """Tell whether one network is to align the exposures."""
+        """Return whether one network is to align the exposures."""
         return survey.align.enabled and survey.align.method == "network"
 
 

@@ -79,7 +79,7 @@ class CalibrateRate(Step[CalibratedRate]):
 
     @classmethod
     def row(cls, facts: Mapping[str, float]) -> dict[str, Any]:
-        """Name the engine of Stage 1 beside the facts; none where the count rate was supplied."""
+        """Name the engine of Stage 1 beside the facts; none if the count rate was supplied."""
         engine = "fused" if facts.get("fused") else "jwst" if "fused" in facts else None
         return super().row(facts) | {"stage1_engine": engine}
 
@@ -113,7 +113,7 @@ class VerifyRamp(Step[VerifiedRamp]):
 
     @classmethod
     def is_asked_for(cls, survey: Any) -> bool:
-        """Tell whether exposures are compared."""
+        """Return whether exposures are compared."""
         return number_to_verify(survey.exposures) > 0
 
 

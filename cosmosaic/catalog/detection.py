@@ -386,7 +386,7 @@ def find_segments(
     Returns
     -------
     segments
-        Labels 1 to the number of sources; None where nothing was found.
+        Labels 1 to the number of sources; None if nothing was found.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NoDetectionsWarning)

@@ -142,7 +142,7 @@ def measure_noise(
 
 
 def _slope(apertures: EmptyApertures) -> float | None:
-    """Power of the local noise that the scatter has beyond proportion; None where the depth is even."""
+    """Power of the local noise that the scatter has beyond proportion; None if the depth is even."""
     noisy = apertures.sky_error > np.median(apertures.sky_error)
     if min(noisy.sum(), (~noisy).sum()) < FEWEST_APERTURES:
         return None

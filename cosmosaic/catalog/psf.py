@@ -174,7 +174,7 @@ def star_psf(image: MosaicImage, background: NDArray[np.float32], model: Psf) ->
     Returns
     -------
     psf
-        None where there are fewer than `FEWEST_STARS`.
+        None if there are fewer than `FEWEST_STARS`.
     """
     stars = find_stars(image, background, model)
     if len(stars) < FEWEST_STARS:

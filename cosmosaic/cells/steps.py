@@ -51,7 +51,7 @@ class BinMaskedExposure(Step[BinnedExposure]):
 
     @classmethod
     def is_asked_for(cls, survey: Survey) -> bool:
-        """Tell whether there are masks of sources."""
+        """Return whether there are masks of sources."""
         return bool(survey.sky.source_masks)
 
 

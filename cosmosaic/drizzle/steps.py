@@ -76,7 +76,7 @@ class DrizzleExposure(Step[DrizzledExposure]):
 
     @classmethod
     def is_asked_for(cls, survey: Survey) -> bool:
-        """Tell whether the engine is the one in tiles."""
+        """Return whether the engine is the one in tiles."""
         return survey.engine == "tiles"
 
 

@@ -284,7 +284,7 @@ def _strips(planes: FloatImage, height: int = 64) -> Iterator[FloatImage]:
 
 
 def _blocks_that_reach(pixel_map: PixelMap, box: Box, reach: float) -> NDArray[np.bool_]:
-    """Tell which blocks of input pixels may reach a rectangle."""
+    """Find which blocks of input pixels may reach a rectangle."""
     low_x, high_x, low_y, high_y = pixel_map.bounds
     inside: NDArray[np.bool_] = (
         (low_x < box.x + box.width + reach)

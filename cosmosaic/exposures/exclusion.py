@@ -49,7 +49,7 @@ def exclude(found: FoundExposures, patterns: Mapping[str, str]) -> Excluded:
 
 
 def is_named(exposure: Exposure, pattern: str) -> bool:
-    """Tell whether a pattern, as in a shell, matches an exposure's name or that of its file."""
+    """Return whether a pattern, as in a shell, matches an exposure's name or that of its file."""
     return any(fnmatch(name, pattern) for name in (exposure.name, exposure.object.name))
 
 

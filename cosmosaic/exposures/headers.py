@@ -100,7 +100,7 @@ def values_of(*headers: fits.Header) -> dict[str, bool | int | float | str]:
 
 
 def value_of(header: fits.Header, keyword: str) -> object:
-    """Value of a keyword; None where it is missing or has no value."""
+    """Value of a keyword; None if it is missing or has no value."""
     try:
         value = header[keyword]
     except KeyError:

@@ -23,7 +23,7 @@ def open_exposures(paths: list[Path], folder: Path) -> "ModelLibrary":
     folder
         Where the association that names them is written.
     """
-    # Seconds to import, and names of exposures are asked for where no exposure is opened.
+    # It takes seconds to import, and names of exposures are also needed where no exposure is opened.
     from jwst.datamodels import ModelLibrary
 
     members = [{"expname": str(path), "exptype": "science"} for path in paths]

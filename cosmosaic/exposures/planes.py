@@ -68,7 +68,7 @@ def find_planes(path: Path) -> dict[str, Plane]:
 def read_plane(hdus: fits.HDUList, name: str) -> NDArray[Any]:
     """Read a plane in the machine's own byte order, whatever way the file holds it.
 
-    What was read of the file is let go before the next plane is asked for.
+    The memory of a plane is freed before the next one is read.
 
     Parameters
     ----------
@@ -170,7 +170,7 @@ def _flags(hdu: fits.ImageHDU) -> NDArray[np.uint32]:
 
 
 def _is_plain_file(path: Path, names: Mapping[str, Change]) -> bool:
-    """Tell whether none of the planes of some names is there twice, and all are plain."""
+    """Return whether none of the planes of some names is there twice, and all are plain."""
     with fits.open(path, memmap=False) as hdus:
         found = [hdu for hdu in hdus[1:] if hdu.name in names]
         are_single = len({hdu.name for hdu in found}) == len(found)
@@ -186,7 +186,7 @@ def _is_plain(hdu: fits.hdu.base.ExtensionHDU) -> bool:
 
 
 def _without_scale(header: fits.Header) -> fits.Header:
-    """Leave out what tells how numbers were held."""
+    """Leave out the keywords of the encoding of numbers."""
     kept = header.copy()
     for keyword in ("BSCALE", "BZERO", "BLANK"):
         kept.remove(keyword, ignore_missing=True)

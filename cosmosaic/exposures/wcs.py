@@ -125,7 +125,7 @@ def _fits_error_arcsec(wcs: Any, sci: fits.Header) -> float:
 
 
 def _reference_pixel(sci: fits.Header) -> tuple[float, float] | None:
-    """The reference pixel (x, y), from 0, of a header's WCS; none where the header has no numbers for it."""
+    """The reference pixel (x, y), from 0, of a header's WCS; none if the header has no numbers for it."""
     try:
         x, y = float(sci["CRPIX1"]) - 1.0, float(sci["CRPIX2"]) - 1.0
     except (KeyError, ValueError, TypeError, fits.VerifyError):
@@ -134,7 +134,7 @@ def _reference_pixel(sci: fits.Header) -> tuple[float, float] | None:
 
 
 def _is_near(reference: tuple[float, float], shape: tuple[int, int]) -> bool:
-    """Tell whether a reference pixel lies on a detector that an array of so many rows and columns is of."""
+    """Return whether a reference pixel lies on a detector that an array of so many rows and columns is of."""
     return max(abs(value) for value in reference) <= DETECTOR_PIXELS + max(shape)
 
 

@@ -90,7 +90,7 @@ def survey_grid(settings: GridSettings, footprints: Mapping[str, Footprint], sca
 
 
 def overlaps(grid: MosaicGrid, footprint: Footprint) -> bool:
-    """Tell whether an exposure can contribute to a window.
+    """Return whether an exposure can contribute to a window.
 
     With a margin of `PADDING_ARCSEC`: an exposure for which it is false certainly misses the window.
     """

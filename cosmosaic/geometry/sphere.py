@@ -84,7 +84,7 @@ def plane_to_sky(tangent: tuple[float, float], plane: ArrayLike) -> FloatArray:
 
 
 def touches(corners: FloatArray, shape: tuple[int, int], padding: float = 0.0) -> bool:
-    """Tell whether a convex polygon reaches an image, by the separating-axis test.
+    """Return whether a convex polygon reaches an image, by the separating-axis test.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ def touches(corners: FloatArray, shape: tuple[int, int], padding: float = 0.0) -
 
 
 def footprints_overlap(first: Footprint, second: Footprint) -> bool:
-    """Tell whether the convex footprints of two exposures overlap."""
+    """Return whether the convex footprints of two exposures overlap."""
     tangent = first[0]
     return _have_common_points(sky_to_plane(tangent, first), sky_to_plane(tangent, second))
 

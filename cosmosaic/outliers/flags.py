@@ -206,7 +206,7 @@ def _steepness(image: Floats, j: int, i: int) -> np.floating[Any]:
 def _exceeds(
     sci: Floats, err: Floats, blotted: Floats, depths: DepthImage, snr: tuple[float, float], scale: tuple[float, float]
 ) -> NDArray[np.uint8]:
-    """Tell which of the two thresholds each pixel exceeds: 1 for the first, 2 for the second, 3 for both."""
+    """Find which of the two thresholds each pixel exceeds: 1 for the first, 2 for the second, 3 for both."""
     rows, columns = sci.shape
     passed = np.zeros((rows, columns), dtype=np.uint8)
     for j in range(rows):

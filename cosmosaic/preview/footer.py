@@ -98,7 +98,7 @@ def write_text(figure: Figure, x: float, y: float, words: str, colour: Any, size
 
 
 def fits_in_heading(figure: Figure, words: Sequence[str]) -> bool:
-    """Tell whether words fit side by side left of the compass."""
+    """Return whether words fit side by side left of the compass."""
     width = sum(_width(figure, word, HEADING_SIZE) + HEADING_SIZE for word in words)
     return TEXT_LEFT + width < COMPASS[0] - COMPASS_ROOM
 

@@ -37,7 +37,7 @@ class SimulateReferences(Step[Simulated]):
 
     @classmethod
     def is_asked_for(cls, survey: Survey) -> bool:
-        """Tell whether the survey is synthetic."""
+        """Return whether the survey is synthetic."""
         return survey.is_synthetic
 
 
@@ -55,7 +55,7 @@ class SimulateTruth(Step[Simulated]):
 
     @classmethod
     def is_asked_for(cls, survey: Survey) -> bool:
-        """Tell whether the survey is synthetic."""
+        """Return whether the survey is synthetic."""
         return survey.is_synthetic
 
 
@@ -75,7 +75,7 @@ class SimulateExposure(Step[Simulated]):
 
     @classmethod
     def is_asked_for(cls, survey: Survey) -> bool:
-        """Tell whether the survey is synthetic."""
+        """Return whether the survey is synthetic."""
         return survey.is_synthetic
 
 

@@ -150,6 +150,6 @@ def keeping(request: SkyRequest, earlier: SkySolution | None, cells: Mapping[str
 
 
 def moves(earlier: SkySolution, now: SkySolution) -> Moves:
-    """Tell how far levels have moved since an earlier solution, MJy/sr."""
+    """Return the changes of levels since an earlier solution, MJy/sr."""
     levels = {one.name: one.level for one in now.exposures}
     return moves_of([levels[one.name] - one.level for one in earlier.exposures if one.name in levels])

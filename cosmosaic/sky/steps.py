@@ -62,7 +62,7 @@ class MeasureSky(Step[MeasuredSky]):
 
     @classmethod
     def is_asked_for(cls, survey: Survey) -> bool:
-        """Tell whether the method is given, not chosen by the run."""
+        """Return whether the method is given, not chosen by the run."""
         return survey.sky.method != "auto"
 
 

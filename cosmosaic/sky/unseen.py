@@ -101,13 +101,13 @@ def _with_errors(level: Level, error: float, slope_error: float) -> Level:
 
 
 def shows_empty_sky(unseen: Unseen, pixel_rms: float) -> bool:
-    """Tell whether the cells of an exposure that pass for empty surely are, but for faint sources."""
+    """Return whether the cells of an exposure that pass for empty surely are, but for faint sources."""
     largest = np.sqrt(max(unseen.variance, 0.0) + SIGNIFICANT_SIGMA * unseen.error)
     return bool(max(largest, EVEN_SPREAD * unseen.slope) < LARGEST_RMS * pixel_rms)
 
 
 def is_full_of_light(unseen: Unseen, pixel_rms: float) -> bool:
-    """Tell whether light surely fills the cells of an exposure that pass for empty.
+    """Return whether light surely fills the cells of an exposure that pass for empty.
 
     A small exposure may be neither surely empty nor surely lit: its pedestal is then its best zero, because the
     faintest place of a few cells is that of their noise.

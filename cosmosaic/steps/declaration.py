@@ -154,7 +154,7 @@ class Step(Generic[Made]):
 
     @classmethod
     def is_asked_for(cls, survey: Any) -> bool:
-        """Tell whether a survey's settings ask for such steps, to estimate their number for the progress bar."""
+        """Return whether a survey's settings ask for such steps, to estimate their number for the progress bar."""
         return True
 
     @classmethod

@@ -99,7 +99,7 @@ def promises_of(value: Any) -> Iterator[Promise]:
 
 
 def is_input(value: Any) -> bool:
-    """Tell whether a step's field holds files."""
+    """Return whether a step's field holds files."""
     if isinstance(value, tuple):
         return bool(value) and is_input(value[0])
     if isinstance(value, Mapping):

@@ -37,7 +37,7 @@ def checksum(uri: str, memo: str = "") -> StoredObject:
 
 
 def is_intact(stored: StoredObject) -> bool:
-    """Tell whether an object is still there with the size and checksum that were recorded."""
+    """Return whether an object is still there with the size and checksum that were recorded."""
     listed = stat(stored.uri)
     if listed is None or listed.size != stored.size:
         return False
@@ -60,7 +60,7 @@ def check_unaltered(stored: StoredObject) -> None:
 
 
 def all_intact(objects: Iterable[StoredObject]) -> bool:
-    """Tell whether objects are all still there, unaltered."""
+    """Return whether objects are all still there, unaltered."""
     with ThreadPoolExecutor(CHECKING_THREADS) as pool:
         return all(pool.map(is_intact, objects))
 

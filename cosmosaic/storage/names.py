@@ -43,12 +43,12 @@ def join(uri: str, *parts: str) -> str:
 
 
 def is_remote(uri: str) -> bool:
-    """Tell whether a URI names an object on a remote store."""
+    """Return whether a URI names an object on a remote store."""
     return URL.match(absolute_uri(uri)) is not None
 
 
 def is_plain_name(name: str) -> bool:
-    """Tell whether a file name is safe in headers, tables, folders and messages."""
+    """Return whether a file name is safe in headers, tables, folders and messages."""
     return len(name) <= LONGEST_NAME and PLAIN_NAME.fullmatch(name) is not None
 
 

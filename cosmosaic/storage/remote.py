@@ -295,7 +295,7 @@ def _described(info: dict[str, Any]) -> RemoteObject:
 
 
 def _is_failed_precondition(error: OSError) -> bool:
-    """Tell whether a conditional write failed: s3fs raises one of two errors, depending on the server's message."""
+    """Return whether a conditional write failed: s3fs raises one of two errors, depending on the server's message."""
     if isinstance(error, FileExistsError):
         return True
     return error.errno == errno.EINVAL and "precondition" in str(error).lower()

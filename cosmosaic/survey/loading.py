@@ -56,7 +56,7 @@ def load_survey(
     FileNotFoundError
         The survey file does not exist.
     SystemExit
-        ``--help`` was asked for.
+        ``--help`` was given.
     """
     file = survey_file(arguments)
     if file is not None and not file.is_file():
@@ -102,7 +102,7 @@ def survey_file(arguments: list[str]) -> Path | None:
 
 
 def overridden(file: Path) -> list[str]:
-    """Tell which settings of a survey file the environment overrides, one sentence each."""
+    """Find which settings of a survey file the environment overrides, one sentence each."""
     lines = []
     for path in setting_paths():
         variable = ENVIRONMENT_PREFIX + "__".join(path).upper()

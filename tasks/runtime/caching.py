@@ -106,7 +106,7 @@ def trusted_key(step: Step, work: Work) -> str:
 
 
 def recorded_keys(work: Work) -> frozenset[str]:
-    """Return the keys of all steps that were finished, by one listing; none where the store does not answer."""
+    """Return the keys of all steps that were finished, by one listing; none if the store does not answer."""
     # Each task asks again, and is retried.
     with suppress(OSError):
         return frozenset(listed.name for listed in store.list_objects(work.results))

@@ -26,7 +26,7 @@ PERMANENT = (
 
 
 def is_transient(error: BaseException | None) -> bool:
-    """Tell whether a retry may help: after input/output errors and lost child processes."""
+    """Return whether a retry may help: after input/output errors and lost child processes."""
     if isinstance(error, PERMANENT):
         return False
     return isinstance(error, OSError | TimeoutError | ConnectionError | LostChildError)

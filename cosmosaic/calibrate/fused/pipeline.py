@@ -37,7 +37,7 @@ class FusedDetector1Pipeline(Detector1Pipeline):
     """Reference types with the step that asks for each."""
 
     by_jwst: str = ""
-    """Why the jwst package's own steps made the result; empty where they did not."""
+    """Reason why the jwst package's own steps made the result; empty if they did not."""
 
     def process(self, input_data: Any) -> Any:
         """Calibrate one exposure."""
@@ -92,7 +92,7 @@ class FusedDetector1Pipeline(Detector1Pipeline):
 
 
 def why_not(exposure: Any, pipeline: Detector1Pipeline) -> str:
-    """Tell why the compiled functions do not apply to an exposure; nothing where they do."""
+    """Return the reasons why the compiled functions do not apply to an exposure; none if they do."""
     meta = exposure.meta
     readout = meta.exposure
     needed = (readout.nframes, readout.frame_time, readout.group_time, meta.subarray.xstart, meta.subarray.ystart)
@@ -112,7 +112,7 @@ def why_not(exposure: Any, pipeline: Detector1Pipeline) -> str:
 
 
 def why_not_with(exposure: Any, references: DetectorReferences) -> str:
-    """Tell why the compiled functions do not apply with these reference files; nothing where they do."""
+    """Return the reasons why the compiled functions do not apply with these reference files; none if they do."""
     even = references.ipc is not None and not all(side % 2 for side in references.ipc.kernel.shape[:2])
     reasons = {
         "its gain file rescales the counts": references.gain_factor is not None,
@@ -135,7 +135,7 @@ def _has_half_of_reference_pixels(exposure: Any, references: DetectorReferences)
 
 
 def needs_group_scale(nframes: int | None, divisor: int | None) -> bool:
-    """Tell whether groups are sums that must be divided (`GroupScaleStep` of the jwst package)."""
+    """Return whether groups are sums that must be divided (`GroupScaleStep` of the jwst package)."""
     if nframes is None:
         return False
     return nframes & (nframes - 1) != 0 if divisor is None else nframes != divisor

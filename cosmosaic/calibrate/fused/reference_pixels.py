@@ -72,7 +72,7 @@ def correct_subarray(frames: list[Image], dq: PixelFlags, readout: Readout) -> N
 
 
 def is_reference(dq: PixelFlags) -> NDArray[np.bool_]:
-    """Tell which pixels are usable reference pixels."""
+    """Find which pixels are usable reference pixels."""
     return ((dq & pixel["REFERENCE_PIXEL"]) != 0) & ((dq & pixel["DO_NOT_USE"]) == 0)
 
 
