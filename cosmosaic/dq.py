@@ -1,4 +1,4 @@
-"""Which pixels of an exposure can be used."""
+"""Usable pixels of an exposure."""
 
 from collections.abc import Sequence
 from typing import Any

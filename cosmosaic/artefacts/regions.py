@@ -30,7 +30,7 @@ Flags = NDArray[np.bool_]
 
 
 class Sky(NamedTuple):
-    """Where the pixels of an exposure lie on a plane that touches the sky in its middle."""
+    """Positions of the pixels of an exposure on a plane that touches the sky in its middle."""
 
     grid: MosaicGrid
     x: NDArray[np.float64]

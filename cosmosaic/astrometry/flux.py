@@ -21,7 +21,7 @@ LEAST_SCATTER_MAG = 0.002
 
 
 class FluxScale(NamedTuple):
-    """How much fainter stars are on a detector than on the mean of those of its filter."""
+    """Difference in magnitude of stars on a detector from the mean of the filter's detectors."""
 
     band: str
     detector: str
@@ -48,7 +48,7 @@ def detector_fluxes(exposures: Sequence[Seen], detections: Detections, stars: In
     Returns
     -------
     list of FluxScale
-        Of detectors that share stars with others of their filter; their mean is zero in each filter.
+        Offsets of detectors that share stars with others of their filter; their mean is zero in each filter.
     """
     bands = np.array([one.band for one in exposures])[detections.exposure]
     names = np.array([one.detector for one in exposures])[detections.exposure]

@@ -1,4 +1,4 @@
-"""Which detections in several exposures are one star.
+"""Matching of detections of the same star in several exposures.
 
 Pointings are first brought together by the peaks of the histograms of all offsets between their stars, which wrong
 pairs cannot move however crowded the field is; the result of nearest neighbours would depend on the crowding.

@@ -1,4 +1,4 @@
-"""How well exposures, detectors, modules and filters agree about where stars are, and whether that is good enough.
+"""Agreement of exposures, detectors, modules and filters about the positions of stars, and a verdict on it.
 
 A detection is compared with the mean of the same star's detections that have another label: another pointing, visit,
 detector, module or filter. What all detections of a label have in common, a shift and for pointings and visits a roll,
@@ -70,7 +70,7 @@ class Metric(NamedTuple):
     rms: float
     """Rms over all of the kind, without the part of noise, mas."""
     number: int
-    """How many there are of the kind."""
+    """Number of labels of the kind."""
     where: str
     state: State
     message: str

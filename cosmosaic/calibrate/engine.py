@@ -1,4 +1,4 @@
-"""Which engine made a count rate: a keyword of its primary header, which the files made of it inherit."""
+"""The engine that made a count rate: a keyword of its primary header, which later files inherit."""
 
 from typing import Any
 
@@ -13,6 +13,6 @@ def note_engine(model: Any, engine: str, why: str = "") -> None:
 
 
 def engine_of(model: Any) -> str | None:
-    """Return the engine of Stage 1 that a data model's header names; None if it is not from here."""
+    """Return the engine of Stage 1 in a data model's header; None if the file was not made by cosmosaic."""
     cards = model.instance.get("extra_fits", {}).get("PRIMARY", {}).get("header", [])
     return next((str(card[1]) for card in cards if card[0] == KEYWORD), None)

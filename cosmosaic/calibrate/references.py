@@ -106,7 +106,7 @@ class NamedReferences(Record):
     absent: tuple[str, ...]
     """Names of the files that would be fetched from the CRDS server."""
     missing: tuple[str, ...]
-    """Why CRDS has none, for exposures for which it has none."""
+    """The reason, for exposures for which CRDS has none."""
 
 
 def name_references(asked: tuple[Exposure, ...], folder: Path) -> NamedReferences:

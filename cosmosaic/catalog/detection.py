@@ -73,7 +73,7 @@ class Detection:
     stack: NDArray[np.float32]
     """The same without smoothing, in units of ERR."""
     valid: NDArray[np.bool_]
-    """Where any filter has data."""
+    """True where any filter has data."""
     holes: NDArray[np.bool_]
     """Pixels without data inside the covered area."""
     segments: SegmentationImage | None

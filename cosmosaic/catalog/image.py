@@ -27,7 +27,7 @@ class MosaicImage:
     wht: NDArray[np.float32]
     """Drizzle weight."""
     valid: NDArray[np.bool_]
-    """Where science, error and weight are all usable."""
+    """True where science, error and weight are all usable."""
     wcs: WCS
     pixel_area_sr: float
     """Nominal pixel area (``PIXAR_SR``), which converts surface brightness to flux."""
@@ -80,7 +80,7 @@ class MosaicSet:
 
     paths: Mapping[str, Path]
     factors: Mapping[str, int]
-    """How many times larger each mosaic's pixels are than the finest."""
+    """Size of each mosaic's pixels in units of the finest."""
     shape: tuple[int, int]
     """Rows and columns of the finest grid."""
     wcs: WCS

@@ -57,7 +57,7 @@ class ApertureNoise:
 
 
 INDEPENDENT = ApertureNoise(np.ones(1), np.ones(1), 0.0, 1.0)
-"""Where no empty aperture can be measured."""
+"""Noise if no empty aperture can be measured."""
 
 
 @dataclass(frozen=True)

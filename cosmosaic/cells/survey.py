@@ -96,7 +96,7 @@ class CellSurvey:
     grid: MosaicGrid
     exposures: tuple[CellExposure, ...]
     light: tuple[CellExposure, ...] = ()
-    """Where pixels of known sources are left out of the exposures: the same with all their light."""
+    """The same exposures with all their light, if pixels of known sources are left out of ``exposures``."""
 
     @property
     def with_light(self) -> "CellSurvey":
@@ -199,7 +199,7 @@ def sums_on_detector(exposure: CellExposure, values: Floats, used: Flags, parts:
     exposure
         Tells where on the detector its cells lie.
     values
-        Of the cells, any unit, shape of the exposure.
+        Values of the cells, any unit, shape of the exposure.
     used
         Cells that count, same shape.
     parts

@@ -32,7 +32,7 @@ def choose_method(inputs: SkyInputs) -> tuple[str, Sky, dict[str, float]]:
     sky
         Its result.
     scores
-        Of all candidates, see `cosmosaic.verdict.verdict.Verdict.score`.
+        Scores of all candidates, see `cosmosaic.verdict.verdict.Verdict.score`.
     """
     skies = {method: measure(method, inputs) for method in CANDIDATES}
     ranking = rank(inputs.survey, skies)

@@ -49,7 +49,7 @@ def pattern_image(patterns: Sequence[Floats], usable: Flags) -> NDArray[np.float
 
 
 def _weights(size: int, pixels: int) -> Floats:
-    """What each of some nodes along one side of the detector gives to each pixel, shape ``(size, pixels)``."""
+    """Weight of each node along one side of the detector for each pixel, shape ``(size, pixels)``."""
     position = (np.arange(pixels) + 0.5) / pixels - 0.5
     return np.stack([pattern_at(node[:, None], np.zeros(pixels), position) for node in np.eye(size)])
 
@@ -60,12 +60,12 @@ def patterns_text(patterns: Sequence[Floats]) -> str:
 
 
 class ExposureSky(NamedTuple):
-    """What is taken out of one exposure."""
+    """Sky level and patterns of one exposure."""
 
     level: float = 0.0
     """MJy/sr."""
     patterns: Sequence[Floats] = ()
-    """What varies over it, MJy/sr."""
+    """Variation over the exposure, MJy/sr."""
 
 
 def write_exposure_sky(level: float, patterns: str, path: Path) -> Path:

@@ -34,7 +34,7 @@ class PlaneError(ValueError):
 
 
 class Plane(NamedTuple):
-    """Where the single-precision numbers of an image extension lie in its file."""
+    """Place of the single-precision numbers of an image extension in its file."""
 
     path: Path
     name: str
@@ -54,7 +54,7 @@ class Plane(NamedTuple):
 def find_planes(path: Path) -> dict[str, Plane]:
     """Find the two-dimensional image extensions of a FITS file whose numbers lie there plainly, 4 bytes a pixel.
 
-    Of several extensions of one name the first counts, as it does for jwst.
+    If several extensions have the same name, the first is used, as in jwst.
     """
     planes: dict[str, Plane] = {}
     with fits.open(path, memmap=False) as hdus:
@@ -103,11 +103,11 @@ def copy_changed(source: Path, target: Path, headers: Mapping[str, fits.Header],
     Parameters
     ----------
     source, target
-        What is read, without data in its primary HDU, and what is written.
+        The file to read, without data in its primary HDU, and the file to write.
     headers
         Take the place of those of the primary HDU (``PRIMARY``) and of planes that are changed.
     changes
-        What to make of a plane, by the extension's name; those that the file lacks are passed by.
+        Function of a plane, by the extension's name; missing extensions are ignored.
     """
     if not _is_plain_file(source, changes):
         return _write_anew(source, target, headers, changes)

@@ -31,7 +31,7 @@ class WcsError(ValueError):
 
 
 class Geometry(NamedTuple):
-    """What an exposure's WCS says of its place on the sky."""
+    """Position of an exposure on the sky by its WCS."""
 
     corners: Points
     """(RA, Dec) in degrees of the array's outer corners, shape ``(4, 2)``."""

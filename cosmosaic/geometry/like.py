@@ -24,9 +24,9 @@ def grid_like(header: fits.Header, name: str) -> MosaicGrid:
     Parameters
     ----------
     header
-        Of an image of two axes.
+        Header of a two-dimensional image.
     name
-        Of the image, for messages.
+        Name of the image, for messages.
 
     Raises
     ------

@@ -242,7 +242,7 @@ def clipped_to(window: MosaicGrid, tiles: Sequence[MosaicGrid]) -> MosaicGrid:
 
 
 class Plan(NamedTuple):
-    """Which exposures go into which tiles."""
+    """Tiles that each exposure reaches."""
 
     tiles: tuple[MosaicGrid, ...]
     """Tiles that an exposure reaches, row by row."""

@@ -99,7 +99,7 @@ def combine(
     files, patches
         ``<exposure>_<tile>_sums.npy``, and the replacements in ``<exposure>_<tile>_patch.npy``, by exposure.
     summaries
-        Of at least these exposures.
+        Summaries of at least these exposures.
     tile
         Tile to fill.
     settings
@@ -183,7 +183,7 @@ def write_mosaic(
     template
         The first exposure's ``_cal`` file, whose metadata the mosaic inherits.
     summaries
-        Of all exposures.
+        Summaries of all exposures.
     settings
         Settings that the mosaic was made with.
     path

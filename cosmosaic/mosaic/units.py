@@ -78,7 +78,7 @@ def assemble_mosaic(  # noqa: PLR0913
     product_name
         Name of the mosaic without ``_i2d.fits``.
     folder
-        Where the mosaic (MJy/sr, NaN where nothing was observed) goes.
+        Gets the mosaic (MJy/sr, NaN where nothing was observed).
     """
     target = folder / f"{product_name}_i2d.fits"
     write_mosaic(tiles, window, first, read_summaries(summaries.values()), settings, target)

@@ -37,7 +37,7 @@ class DetectorGeometry(NamedTuple):
 
 
 class View(NamedTuple):
-    """How an exposure sees the sky: where the directions at its pixels point."""
+    """An exposure's view of the sky: the directions at its pixels."""
 
     attitude: Floats
     """Rotation from the telescope's axes to the sky, shape (3, 3)."""

@@ -76,7 +76,7 @@ def allow_for(deep: Level, shallow: Level, left: Unseen, more: Unseen, pixel_rms
     left, more
         Light outside of the same masks.
     pixel_rms
-        Of the survey, MJy/sr.
+        Pixel rms of the survey, MJy/sr.
     """
     steep = left.slope if left.slope > LARGEST_SLOPE * pixel_rms else 0.0
     rms = max(left.rms, EVEN_SPREAD * steep)

@@ -44,7 +44,7 @@ def load_survey(
         Command-line arguments without the program's name: an optional survey file (TOML), then flags as
         ``--grid.pixel_scale_mas 60``. The environment's names are ``COSMOSAIC_GRID__PIXEL_SCALE_MAS``.
     program, description
-        How the command is called and what it does, for ``--help``.
+        Name and description of the command, for ``--help``.
 
     Raises
     ------

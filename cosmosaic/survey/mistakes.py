@@ -1,4 +1,4 @@
-"""What is wrong with a user's settings, in words: where it stands, and what was probably meant."""
+"""Mistakes in a user's settings, in words: their line, and the setting that was probably meant."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -20,7 +20,7 @@ def explain(error: ValidationError, file: Path | None = None) -> str:
     Parameters
     ----------
     error
-        Of the validation of a survey.
+        Error from the validation of a survey.
     file
         The survey file, if there is one.
     """

@@ -1,4 +1,4 @@
-"""How flat a sky is, metric by metric, with errors, and the state that each metric has."""
+"""Metrics of the flatness of a sky, with errors and states."""
 
 from collections import defaultdict
 from collections.abc import Mapping

@@ -214,7 +214,7 @@ class Judge:
     def _offsets(self, levels: Mapping[str, float]) -> tuple[dict[str, float], dict[str, float]]:
         """Offset of each subtracted level from its reference, and the error, in per cent of the pixel rms.
 
-        Of connected exposures that show no empty sky, only the differences are known.
+        Only the differences of connected exposures without empty sky are known.
         """
         unit, solution = 100.0 / self.survey.pixel_rms, self._held_out.solution
         offsets: dict[str, float] = {}

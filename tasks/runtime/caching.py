@@ -33,12 +33,12 @@ class Work:
 
     @property
     def results(self) -> str:
-        """Where Prefect keeps the records of finished steps."""
+        """Prefix of Prefect's records of finished steps."""
         return store.join(self.cache, "results")
 
     @property
     def checksums(self) -> str:
-        """Where the checksums of raw objects are remembered."""
+        """Prefix of the remembered checksums of raw objects."""
         return store.join(self.cache, "checksums")
 
 
@@ -65,7 +65,7 @@ def step_task(step: type[Step], retries: Retries, perform: Callable[[Any, Work],
     step
         The declaration.
     retries
-        How often to try again, and after which errors.
+        Number of retries, and the errors they are for.
     perform
         Does the step's work; by default in a child process.
     """
