@@ -1,4 +1,4 @@
-"""Frames of one filter belong together, and the jwst package reads what is written."""
+"""Exposures of one filter belong together, and the jwst package reads what is written."""
 
 import hashlib
 import json

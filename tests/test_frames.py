@@ -45,7 +45,7 @@ def region(ra: float, dec: float, side: float = 0.02) -> str:
 
 @cache
 def tree_hdu(ra: float = RA, dec: float = DEC, shape: tuple[int, int] = SHAPES["cal"]) -> fits.BinTableHDU:
-    """ASDF extension with the WCS of a small calibrated frame whose S_REGION is `region`."""
+    """ASDF extension with the WCS of a small calibrated exposure whose S_REGION is `region`."""
     scale_mas = 0.02 * 3.6e6 / max(SHAPES["cal"])
     middle = (SHAPES["cal"][1] / 2 - 0.5, SHAPES["cal"][0] / 2 - 0.5)
     grid = MosaicGrid(
@@ -114,7 +114,7 @@ def frame_bytes(level: str = "uncal", ra: float = RA, dec: float = DEC, **cards:
 
 
 def put(folder: Path, number: int = 1, level: str = "uncal", **cards: object) -> Path:
-    """Write a frame of exposure ``number`` under its JWST name."""
+    """Write exposure ``number`` under its JWST name."""
     detector = str(cards.get("DETECTOR", "NRCB1")).lower()
     path = folder / f"jw01727001001_02101_{number:05d}_{detector}_{level}.fits"
     path.parent.mkdir(parents=True, exist_ok=True)

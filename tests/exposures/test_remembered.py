@@ -1,4 +1,4 @@
-"""Frames are described once; a changed object, other rules or a broken record are described anew."""
+"""Exposures are described once; a changed object, other rules or a broken record are described anew."""
 
 import shutil
 from pathlib import Path

@@ -35,7 +35,7 @@ UNFIT = CatalogFlag.EDGE | CatalogFlag.NO_DATA | CatalogFlag.TRUNCATED
 FEWEST_EXPOSURES = 2
 """Where one exposure alone sees a star, a dead pixel in its core has no other to stand in for it."""
 FEWEST_STARS = {"F115W": 3, "F150W": 3, "F277W": 5, "F444W": 5}
-"""The frames of the short wavelengths show a quarter of the sky of the others."""
+"""The exposures of the short wavelengths show a quarter of the sky of the others."""
 NO_CLEANING = ExposureSettings(flicker_noise="none")
 BLOCK_PIXELS = 17
 """0.5 arcsec: several input pixels of either channel."""
@@ -115,7 +115,7 @@ def test_with_flicker_noise_the_level_follows_that_of_the_reference_pixels(demo,
     sky = empty_sky(demo.product(f"{exposure}_cal.fits"), true)
     flicker = fits.getdata(next((demo.store / "truth").glob(f"*{exposure}_truth.fits")), "FLICKER")
     # The few reference pixels of a subarray hold 1/f noise of their own, several per cent of the sky, which the
-    # refpix step takes from the whole frame; their read noise adds about 0.7 %.
+    # refpix step takes from the whole exposure; their read noise adds about 0.7 %.
     shared = flicker[true.maps.is_reference].mean() / true.sky
     assert abs(shared) > 0.02
     assert abs(sky.level_error + shared) < 0.025
@@ -136,7 +136,7 @@ def test_the_stripes_of_flicker_noise_are_gone(demo, scene, exposure):
 
 @pytest.fixture(scope="module")
 def quiet(children, scene, tmp_path_factory):
-    """Frames without 1/f noise, calibrated without its correction: ramp, rate and cal."""
+    """Exposures without 1/f noise, calibrated without its correction: ramp, rate and cal."""
     folder = tmp_path_factory.mktemp("quiet")
     settings = SimulationSettings(flicker_noise=False)
     return {

@@ -1,4 +1,4 @@
-"""One bad frame among good ones costs only itself: it is refused, or its products are sound.
+"""One bad exposure among good ones costs only itself: it is refused, or its products are sound.
 
 `benchmarks/damage.py` tries many more seeds.
 """

@@ -28,7 +28,7 @@ def passes(small, tmp_path_factory):
     (segments,) = small.products.glob("*_segm.fits")
     mask = tmp_path_factory.mktemp("masks") / "deep_segm.fits"
     with fits.open(segments) as hdus:
-        # Stripes across the whole field, two cells wide: few sources lie in frames as small as these.
+        # Stripes across the whole field, two cells wide: few sources lie in exposures as small as these.
         rows = np.arange(hdus["SEGM"].shape[0]) % 80 < 40
         hdus["SEGM"].data[rows] = 1
         hdus.writeto(mask)

@@ -33,7 +33,7 @@ def square(ra: float, dec: float, side_arcsec: float = 64.0, angle: float = 0.0)
 
 @st.composite
 def surveys(draw: st.DrawFn) -> dict[str, Corners]:
-    """Frames within a few arcminutes of a point anywhere on the sky."""
+    """Exposures within a few arcminutes of a point anywhere on the sky."""
     centre = draw(right_ascensions), draw(declinations)
     frames = {}
     for number in range(draw(st.integers(1, 5))):

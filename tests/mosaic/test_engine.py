@@ -1,4 +1,4 @@
-"""The tiled engine makes the jwst package's pixels, whatever the tiles and in whatever order frames come."""
+"""The tiled engine makes the jwst package's pixels, whatever the tiles and in whatever order exposures come."""
 
 import shutil
 import warnings
@@ -148,7 +148,7 @@ def test_given_the_same_flags_the_pixels_are_those_of_jwst(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # Exact pixel maps: at the rim of so small a frame a pixel in a hundred has next to no weight.
+    # Exact pixel maps: at the rim of so small an exposure a pixel in a hundred has next to no weight.
     monkeypatch.setattr("cosmosaic.geometry.pixelmap.TOLERANCE_PIXELS", 0.0)
     drizzle = DrizzleSettings(weight_type=weight_type, pixfrac=0.9)
     ours = made(frames, levels, window, tmp_path, drizzle=drizzle, tile_pixels=200)

@@ -1,4 +1,4 @@
-"""The whole job on a real S3 server: raw frames in, products out, the same as in a folder."""
+"""The whole job on a real S3 server: raw exposures in, products out, the same as in a folder."""
 
 import hashlib
 import os

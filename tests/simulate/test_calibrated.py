@@ -1,4 +1,4 @@
-"""A calibrated frame made directly is what the pipelines would make of the ramps."""
+"""A calibrated exposure made directly is what the pipelines would make of the ramps."""
 
 from hashlib import sha256
 from pathlib import Path

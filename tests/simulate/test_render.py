@@ -1,4 +1,4 @@
-"""The sky on a frame's pixels."""
+"""The sky on an exposure's pixels."""
 
 from pathlib import Path
 
@@ -36,7 +36,7 @@ def _frame(detector: str = "NRCB1", subarray: str = "SUB320", position_angle: fl
 
 
 def _source(frame: PlannedExposure, x: float, y: float, magnitude: float, **shape: float) -> Table:
-    """A star, or the galaxy whose shape is given, that falls on a pixel of a frame."""
+    """A star, or the galaxy whose shape is given, that falls on a pixel of an exposure."""
     ra, dec = pixel_to_sky(frame, true_view(frame), x, y)
     row = {"sersic_n": np.nan, "half_light_radius": np.nan, "axis_ratio": np.nan, "position_angle": np.nan} | shape
     flux = (magnitude * u.ABmag).to_value(u.nJy)
@@ -162,7 +162,7 @@ def test_a_drawn_scene_lights_the_demo() -> None:
 def _sky_image(
     path: Path, frame: PlannedExposure, scale_arcsec: float, unit: str = "MJy/sr", side: float = 14.0
 ) -> Path:
-    """A tangent-plane image of a smooth wave on the sky, centred on the frame."""
+    """A tangent-plane image of a smooth wave on the sky, centred on the exposure."""
     wcs = WCS(naxis=2)
     size = round(side / scale_arcsec)
     wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]

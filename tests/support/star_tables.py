@@ -84,7 +84,7 @@ def observe(
     seed: int = 3,
     view: Callable[[PlannedExposure], View] | None = None,
 ) -> StarField:
-    """Let frames see random stars; the view that places them by the header shares aberration, if not given."""
+    """Let exposures see random stars; the view that places them by the header shares aberration, if not given."""
     view = view or by_header
     generator = np.random.default_rng(seed)
     centres = np.array([(frame.ra, frame.dec) for frame in frames])
@@ -124,7 +124,7 @@ def by_header(frame: PlannedExposure) -> View:
 
 
 def seen(frame: PlannedExposure) -> Seen:
-    """What the network knows of a frame."""
+    """What the network knows of an exposure."""
     keywords = nominal_wcs_keywords(frame)
     names = ("v2_ref", "v3_ref", "ra_ref", "dec_ref", "roll_ref")
     return Seen(

@@ -24,7 +24,7 @@ SOURCE_FREE = 0.01
 
 @dataclass(frozen=True)
 class TrueExposure:
-    """What one frame looks at."""
+    """What one exposure looks at."""
 
     plan: PlannedExposure
     settings: SimulationSettings
@@ -53,7 +53,7 @@ class TrueExposure:
 
 @dataclass(frozen=True)
 class EmptySky:
-    """Source-free, usable pixels of a calibrated frame in MJy/sr."""
+    """Source-free, usable pixels of a calibrated exposure in MJy/sr."""
 
     excess: np.ndarray
     """Data minus truth."""
@@ -75,7 +75,7 @@ class EmptySky:
 
 
 def empty_sky(cal: Path, true: TrueExposure) -> EmptySky:
-    """Compare a calibrated frame with the truth where there is no source."""
+    """Compare a calibrated exposure with the truth where there is no source."""
     with fits.open(cal) as hdus:
         sci, err, poisson = (hdus[name].data for name in ("SCI", "ERR", "VAR_POISSON"))
         usable = np.isfinite(sci) & ((hdus["DQ"].data & pixel["DO_NOT_USE"]) == 0)
@@ -105,13 +105,13 @@ def matched_stars(demo, band: str, radius: u.Quantity = 0.15 * u.arcsec, alone: 
 
 
 def true_exposure(name: str, settings: SimulationSettings, scene: Table) -> TrueExposure:
-    """The frame of a survey whose name ends so."""
+    """The exposure of a survey whose name ends so."""
     (plan,) = (frame for frame in plan_exposures(settings) if frame.name.endswith(name))
     return TrueExposure(plan, settings, scene)
 
 
 def simulate_and_calibrate(name, settings, scene, exposures, target, folder):
-    """In a child process: a frame of a survey at level ``rate`` and ``cal``, in ``target``."""
+    """In a child process: an exposure of a survey at level ``rate`` and ``cal``, in ``target``."""
     from cosmosaic.calibrate.stages import calibrate_ramp, calibrate_rate
     from cosmosaic.simulate.survey import simulate_exposure
 
