@@ -62,7 +62,7 @@ def implausible(sci: FloatImage, err: FloatImage, variances: Sequence[FloatImage
 
     Infinite values; brightness or errors beyond ``largest``; a value a thousand of its own errors below the faintest
     hundredth of the exposure; errors and variances of read noise that are not positive, or ten thousand times
-    smaller in the square than the exposure's read noise; negative variances. NaN tells that there is no value, and
+    smaller in the square than the exposure's read noise; negative variances. NaN means that there is no value, and
     is never implausible.
 
     Parameters

@@ -47,8 +47,8 @@ def save_model(model: Any, path: Path) -> Path:
 def stamp(path: Path, step: str, key: str, inputs: tuple[StoredObject, ...], references: tuple[Reference, ...]) -> None:
     """Write step, key and software versions into a FITS file's primary header, its inputs into a table.
 
-    The table, extension PROVENANCE, names each input and reference file with its sha256. What differs
-    between equal runs is taken out. Files of other formats are left as they are.
+    The table, extension PROVENANCE, names each input and reference file with its sha256. Values that differ
+    between equal runs are removed. Files of other formats are not changed.
     """
     if path.suffix != ".fits":
         return

@@ -1,6 +1,6 @@
 """Masks of sources for sky work: tiers of detection, from compact cores to the faint outskirts of galaxies.
 
-Each tier smooths the image, detects what stands out at that scale, and grows it. Tiered masks are common practice
+Each tier smooths the image, detects light at that scale, and grows it. Tiered masks are common practice
 in NIRCam surveys (Bagley et al. 2023, ApJL 946, L12); noise and zero of each tier come from its own image here, so
 that correlated noise does not count as sources.
 """

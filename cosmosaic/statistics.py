@@ -62,8 +62,8 @@ def gaussian_mode(values: Floats) -> tuple[float, float]:
 def scatter_about_zero(values: Floats) -> float:
     """Return the sigma of a Gaussian centred on zero from the median of absolute values.
 
-    Unlike `astropy.stats.mad_std`, which measures from the sample's own median: what is centred on zero by
-    construction, such as residuals from a background, is measured from there.
+    Unlike `astropy.stats.mad_std`, which measures from the sample's own median, this is for values centred on zero by
+    construction, such as residuals from a background.
 
     Parameters
     ----------

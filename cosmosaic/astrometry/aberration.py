@@ -1,7 +1,7 @@
-"""Velocity aberration about a point that all detectors of an exposure share.
+"""Velocity aberration about a point common to all detectors of an exposure group.
 
-jwst applies the differential aberration of an exposure about each detector's own reference point: what lies within a
-detector is right, but the separations of detectors stay aberrated, by ``(1 - VA_SCALE)`` times their distance. That is
+jwst applies the differential aberration about each detector's own reference point: separations within a detector are
+right, but the separations of detectors stay aberrated, by ``(1 - VA_SCALE)`` times their distance. That is
 up to 25 mas between NIRCam's modules, changes over the year, and is known from the header
 (https://github.com/spacetelescope/jwst/issues/9400).
 """

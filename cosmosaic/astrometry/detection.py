@@ -63,8 +63,8 @@ def find_exposure_stars(exposure: Path, snr: float, folder: Path) -> Made:
 def exposure_stars(model: Any, snr: float) -> QTable:
     """Find the isolated, unsaturated stars of an exposure and fit a Gaussian to each.
 
-    The Gaussian is integrated over pixels, as undersampled stars need, and its width is free: what is wider or narrower
-    than most is no star. Saturated stars, blends, and stars at edges are left out.
+    The Gaussian is integrated over pixels, as undersampled stars need, and its width is free: detections wider or
+    narrower than most are not stars. Saturated stars, blends, and stars at edges are left out.
 
     Parameters
     ----------

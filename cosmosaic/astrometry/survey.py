@@ -44,8 +44,8 @@ def solve_survey(
 ) -> Made:
     """Find the corrections of all exposures of a survey in one solution.
 
-    Exposures with known corrections stay, and hold the others. An exposure with too few stars gets what the network
-    knows of its visit and detector, and is named.
+    Exposures with known corrections keep them, and are the reference for the others. An exposure with too few stars
+    gets the corrections of its visit and detector, and is reported by name.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """Agreement of exposures, detectors, modules and filters about the positions of stars, and a verdict on it.
 
 A detection is compared with the mean of the same star's detections that have another label: another pointing, visit,
-detector, module or filter. What all detections of a label have in common, a shift and for pointings and visits a roll,
+detector, module or filter. The common part of all detections of a label, a shift and for pointings and visits a roll,
 is its error against the others.
 """
 

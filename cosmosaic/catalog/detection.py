@@ -118,8 +118,8 @@ def detect(bands: Mapping[str, BandImage], psfs: Mapping[str, Psf], settings: Ca
     Each filter is divided by its own noise and smoothed with a Gaussian as wide as its PSF, a matched filter for faint
     stars. The sum over the filters that cover a pixel is divided by the root of their number and by its own scatter
     where there are no sources: thresholds are in sigma of this image. Bright extended sources are separated first, on a
-    wider scale and with less eagerness (the cold pass); what the narrow scale finds elsewhere is added (the hot pass;
-    Rix et al. 2004, ApJS 152, 163). Pieces that a bright star's wings explain are dropped.
+    wider scale and with less deblending (the cold pass); sources found elsewhere on the narrow scale are added (the hot
+    pass; Rix et al. 2004, ApJS 152, 163). Pieces explained by the wings of a bright star are dropped.
 
     Holes up to `LARGEST_HOLE_ARCSEC2` are bridged: a saturated star is one source, not a ring of fragments.
     """

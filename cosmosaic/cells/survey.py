@@ -32,7 +32,7 @@ BLOCK_CELLS = 16
 
 
 class NoSkyError(RuntimeError):
-    """An exposure has no pixel in which the sky could be measured."""
+    """An exposure has no pixel in which the sky can be measured."""
 
 
 @dataclass(frozen=True)
@@ -117,8 +117,8 @@ class CellSurvey:
     def folds(self) -> NDArray[np.int64]:
         """Number of the part that each cell of the lattice belongs to.
 
-        Each part has one in five blocks of each row, column and diagonal of blocks: what 1/f noise leaves runs along
-        rows, a slope of the sky in any direction, and a part that missed some of either would differ from the others.
+        Each part has one in five blocks of each row, column and diagonal of blocks: residual 1/f noise runs along rows,
+        a slope of the sky in any direction, and a part that missed some of either would differ from the others.
         """
         row, column = self._block_numbers()
         return (2 * row[:, None] + column) % FOLDS

@@ -18,7 +18,7 @@ SHOWN_MEMBERS = 5
 
 
 class AssociationError(ValueError):
-    """An association cannot be used; the message names the file, what is wrong and the cure."""
+    """An association cannot be used; the message names the file, the fault and the remedy."""
 
 
 class AssociationFile(Record):

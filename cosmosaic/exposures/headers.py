@@ -133,7 +133,7 @@ def size_of(header: fits.Header, keyword: str, default: int | None) -> int:
 def number_of(header: fits.Header, keyword: str) -> float:
     value = value_of(header, keyword)
     if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(float(value)):
-        raise RefusalError(f"has {keyword} = {shown(value)}, which is no finite number")
+        raise RefusalError(f"has {keyword} = {shown(value)}, which is not a finite number")
     return float(value)
 
 

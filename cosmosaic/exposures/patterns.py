@@ -40,7 +40,7 @@ def pattern_at(nodes: Floats, x: Floats, y: Floats) -> Floats:
 
 
 def pattern_image(patterns: Sequence[Floats], usable: Flags) -> NDArray[np.float32]:
-    """Spread patterns over an exposure's pixels, with zero mean over the usable ones: levels stay what they were."""
+    """Spread patterns over an exposure's pixels, with zero mean over the usable ones, so that levels do not change."""
     image = np.zeros(usable.shape)
     for nodes in patterns:
         rows, columns = (_weights(size, pixels) for size, pixels in zip(nodes.shape, usable.shape, strict=True))
@@ -69,13 +69,13 @@ class ExposureSky(NamedTuple):
 
 
 def write_exposure_sky(level: float, patterns: str, path: Path) -> Path:
-    """Write the level of an exposure (MJy/sr) and what `patterns_text` gave, which may be empty."""
+    """Write the level of an exposure (MJy/sr) and the result of `patterns_text`, which may be empty."""
     path.write_text(f'{{"level": {json.dumps(level)}, "patterns": {patterns or "[]"}}}')
     return path
 
 
 def read_exposure_sky(path: Path | None) -> ExposureSky:
-    """Read what `write_exposure_sky` wrote; no file is no sky."""
+    """Read the file of `write_exposure_sky`; without a file the sky is zero."""
     if path is None:
         return ExposureSky()
     sky = json.loads(path.read_text())

@@ -26,7 +26,7 @@ FLAG_PLANES = ("DQ",)
 
 FloatRows = NDArray[np.floating[Any]]
 Change = Callable[[slice, FloatRows], NDArray[Any]]
-"""Takes which rows, and what stands there in single precision, to what shall stand there; flags are ``uint32``."""
+"""Function of a range of rows and their values in single precision that returns the new ones; flags are ``uint32``."""
 
 
 class PlaneError(ValueError):
@@ -80,14 +80,14 @@ def read_plane(hdus: fits.HDUList, name: str) -> NDArray[Any]:
     Raises
     ------
     PlaneError
-        It is no image of two axes, or flags are no whole numbers.
+        It is not a two-dimensional image, or flags are not integers.
     """
     hdu = hdus[name]
     if not hdu.is_image or hdu.data is None or hdu.data.ndim != 2:
-        raise PlaneError(f"extension {name} is no image of two axes")
+        raise PlaneError(f"extension {name} is not a two-dimensional image")
     if name in FLAG_PLANES:
         return _flags(hdu)
-    # What cannot be held in single precision becomes infinite, and infinite pixels are not used.
+    # Numbers beyond single precision become infinite, and infinite pixels are not used.
     with np.errstate(over="ignore"):
         plane = np.ascontiguousarray(hdu.data, dtype=np.float32)
     del hdu.data
@@ -162,7 +162,7 @@ def _flags(hdu: fits.ImageHDU) -> NDArray[np.uint32]:
         with np.errstate(invalid="ignore"):
             whole = np.isfinite(flags) & (flags == np.round(flags)) & (np.abs(flags) < 1 << 32)
         if not whole.all():
-            raise PlaneError(f"extension {hdu.name} holds numbers that are no flags; write them as 32-bit integers")
+            raise PlaneError(f"extension {hdu.name} holds numbers that are not flags; write them as 32-bit integers")
         flags = flags.astype(np.int64)
     taken = np.ascontiguousarray(flags).astype(FLAGS)
     del hdu.data

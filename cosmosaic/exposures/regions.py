@@ -39,7 +39,7 @@ PLANE_PIXEL_MAS = 30.0
 
 
 class RegionError(ValueError):
-    """A region file cannot be used; the message names it, what is wrong and the cure."""
+    """A region file cannot be used; the message names it, the fault and the remedy."""
 
 
 def read_regions(text: str, name: str) -> tuple[Region, ...]:

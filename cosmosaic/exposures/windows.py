@@ -85,7 +85,7 @@ def image_header(stream: BinaryIO, name: str) -> fits.Header:
                     return hdu.header.copy()
     except (OSError, ValueError, fits.VerifyError) as error:
         raise GridError(f"grid.like: {name} cannot be read as FITS: {error}") from error
-    raise GridError(f"grid.like: {name} has no image of two axes")
+    raise GridError(f"grid.like: {name} has no two-dimensional image")
 
 
 def exposures_in_tiles(exposures: tuple[Exposure, ...], tiles: tuple[MosaicGrid, ...]) -> tuple[Exposure, ...]:

@@ -193,7 +193,7 @@ def read_tiles(text: str, source: str, settings: GridSettings) -> tuple[MosaicGr
     Raises
     ------
     cosmosaic.geometry.sphere.GridError
-        The table cannot be read, lacks a column or has no row; a name occurs twice or cannot be part of a file's; a
+        The table cannot be read, lacks a column or has no row; a name occurs twice or cannot be part of a file name; a
         tangent point is not on a corner of four pixels, or a size is not positive; a tile has more pixels than
         ``settings.largest_mpix`` allows, or does not nest in pixels ``settings.long_wavelength_factor`` times larger.
     """

@@ -77,7 +77,7 @@ def pedestals(survey: CellSurvey, sources: Flags) -> dict[str, Level]:
     survey
         Exposures on the lattice.
     sources
-        Cells that are no empty sky, shape of the lattice.
+        Cells that are not empty sky, shape of the lattice.
     """
     free = ~sources & ~survey.held_out
     return {

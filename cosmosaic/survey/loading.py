@@ -51,8 +51,8 @@ def load_survey(
     pydantic.ValidationError
         A key is unknown or a value out of bounds.
     ValueError
-        A flag or an environment variable is no setting or has a name of an earlier version, or the survey file is no
-        TOML; the message says what was probably meant, or the line.
+        A flag or an environment variable is not a setting or has its earlier name, or the survey file is not
+        TOML; the message gives the setting that was probably meant, or the line.
     FileNotFoundError
         The survey file does not exist.
     SystemExit
@@ -119,7 +119,7 @@ def _read_toml(file: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(file.read_text())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file} is no TOML: {error}") from error
+        raise ValueError(f"{file} is not TOML: {error}") from error
 
 
 def _refuse_old_names(arguments: list[str]) -> None:

@@ -15,7 +15,7 @@ LIKENESS = 0.6
 
 
 def explain(error: ValidationError, file: Path | None = None) -> str:
-    """Describe all mistakes, one line each: the setting, its line in the survey file, what is wrong, what was meant.
+    """Describe all mistakes, one line each: the setting, its line in the survey file, the fault, the probable meaning.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ def explain(error: ValidationError, file: Path | None = None) -> str:
 
 
 def unknown_setting(path: Sequence[str]) -> str:
-    """Say that there is no such setting, and which was probably meant."""
+    """Return the message for an unknown setting, with the one that was probably meant."""
     *sections, name = path
     model = _model_at(sections)
     elsewhere = [".".join(path) for path in setting_paths() if path[-1] == name]
@@ -74,13 +74,13 @@ def check_flags(flags: Iterable[str]) -> None:
     Raises
     ------
     ValueError
-        A flag is unknown; the message says what was probably meant.
+        A flag is unknown; the message gives the one that was probably meant.
     """
     leaves = set(setting_paths())
     sections = {path[:depth] for path in leaves for depth in range(1, len(path))}
     for flag in flags:
         path = tuple(flag.removeprefix("--").split("=", 1)[0].split("."))
-        # What follows the name of a table is a key of the user's.
+        # The name of a table is followed by a key of the user's.
         is_setting = path in sections or any(path[:depth] in leaves for depth in range(1, len(path) + 1))
         if flag.startswith("--") and not is_setting and path != ("help",):
             raise ValueError(f"--{'.'.join(path)}: {unknown_setting(path)}")
@@ -92,7 +92,7 @@ def check_variables(names: Iterable[str], prefix: str) -> None:
     Raises
     ------
     ValueError
-        A variable is misspelt; the message says what was probably meant.
+        A variable is misspelt; the message gives the one that was probably meant.
     """
     fields = {name.upper(): name for name in Survey.model_fields}
     for variable in names:

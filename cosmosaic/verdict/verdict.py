@@ -127,7 +127,7 @@ class Judge:
     @cached_property
     def _held_out(self) -> "_HeldOut":
         guess = honest_pedestals(self.survey, self.empty)
-        # Gradients make the means of narrow overlaps differ from their detectors': what is judged by them would share
+        # Gradients make the means of narrow overlaps differ from their detectors': levels judged by them would share
         # that error.
         destriped, _ = destripe(self.survey, values_of(self.levels), ~self.cores)
         flat, _ = detilt(destriped, guess, ~self.cores & self.survey.held_out)
@@ -241,7 +241,7 @@ class Judge:
         ]
         if not known:
             return unknown_metric("zero", "not measurable", NO_EMPTY_SKY)
-        # Sets of exposures that nothing connects count by what is known of them.
+        # Unconnected sets of exposures count with their own accuracy.
         off = [np.median([levels[name] - self.reference[name].value for name in group]) for group, _ in known]
         weights = np.array([zero for _, zero in known]) ** -2.0
         value, measured = unit * float(np.average(off, weights=weights)), unit * float(np.sum(weights) ** -0.5)

@@ -129,7 +129,7 @@ def test_what_does_not_nest_or_is_too_large_is_refused(tmp_path: Path) -> None:
     with pytest.raises(GridError, match=r"no\.fits cannot be read as FITS"):
         window_like(survey_like(str(other)))
     fits.PrimaryHDU().writeto(other, overwrite=True)
-    with pytest.raises(GridError, match=r"no\.fits has no image of two axes"):
+    with pytest.raises(GridError, match=r"no\.fits has no two-dimensional image"):
         window_like(survey_like(str(other)))
     with pytest.raises(FileNotFoundError):
         window_like(survey_like(str(tmp_path / "none.fits")))
