@@ -21,14 +21,14 @@ from cosmosaic.survey.settings import RENAMED, Survey, renamed
 
 ENVIRONMENT_PREFIX = "COSMOSAIC_"
 
-HOW_TO_WRITE = """Settings: in the survey file, in the environment, as flags; later ones win.
+HOW_TO_WRITE = """Settings: in the survey file, in the environment, as flags; later ones have precedence.
   number, word:  --grid.pixel_scale_mas 60             COSMOSAIC_GRID__PIXEL_SCALE_MAS=60
   list:          --filters F115W,F150W                 COSMOSAIC_FILTERS='["F115W", "F150W"]'
                  --outliers.snr 5,4                    in the file: snr = [5.0, 4.0]
   table:         --references.gain_maps NRCB1=a.fits   COSMOSAIC_REFERENCES__GAIN_MAPS='{"NRCB1": "a.fits"}'
 
-Exit codes: 0 everything was made, 1 nothing was, 2 the settings cannot be used, 3 some steps failed and the
-rest was made, 130 and 143 stopped by Ctrl-C and SIGTERM; the same command goes on from there.
+Exit codes: 0 success, 1 failure, 2 the settings cannot be used, 3 some steps failed and the other products were
+made, 130 and 143 stopped by Ctrl-C and SIGTERM; the same command continues from there.
 
 --verbose prints each step as it ends."""
 

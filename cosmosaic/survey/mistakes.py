@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from cosmosaic.survey.settings import Survey
 
 LIKENESS = 0.6
-"""Of a name to the one that was probably meant, as difflib counts it."""
+"""Similarity of a name to the one that was probably meant, by difflib."""
 
 
 def explain(error: ValidationError, file: Path | None = None) -> str:
@@ -69,7 +69,7 @@ def line_of(lines: Sequence[str], path: Sequence[str]) -> int | None:
 
 
 def check_flags(flags: Iterable[str]) -> None:
-    """Refuse flags that name no setting.
+    """Refuse flags that are not settings.
 
     Raises
     ------
@@ -87,7 +87,7 @@ def check_flags(flags: Iterable[str]) -> None:
 
 
 def check_variables(names: Iterable[str], prefix: str) -> None:
-    """Refuse environment variables that resemble a setting and are none; others are somebody else's.
+    """Refuse environment variables that resemble a setting but are none; others belong to other software.
 
     Raises
     ------
@@ -99,7 +99,7 @@ def check_variables(names: Iterable[str], prefix: str) -> None:
         first = variable.upper().removeprefix(prefix).split("__")[0]
         close = get_close_matches(first, fields, 1, 0.8)
         if variable.upper().startswith(prefix) and first not in fields and close:
-            raise ValueError(f"the environment variable {variable} names no setting; did you mean {prefix}{close[0]}?")
+            raise ValueError(f"the environment variable {variable} is not a setting; did you mean {prefix}{close[0]}?")
 
 
 def _wrong(path: Sequence[str], fault: Any) -> str:

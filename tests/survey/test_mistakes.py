@@ -91,7 +91,7 @@ def test_a_misspelt_variable_is_refused_and_somebody_elses_is_not(monkeypatch):
     monkeypatch.setenv("COSMOSAIC_HELPER_SESSION", "1")
     load_survey([])
     monkeypatch.setenv("COSMOSAIC_STROE", "x")
-    with pytest.raises(ValueError, match="COSMOSAIC_STROE names no setting; did you mean COSMOSAIC_STORE"):
+    with pytest.raises(ValueError, match="COSMOSAIC_STROE is not a setting; did you mean COSMOSAIC_STORE"):
         load_survey([])
 
 
