@@ -1,7 +1,7 @@
 """The run table: one row per product and run, over all runs of a survey.
 
-It is a folder of Parquet files, which readers of Parquet take for one table. Each run writes one file of its own, so
-that runs side by side lose nothing, and a run costs the same however many there were before. ``cosmosaic summary URL``
+It is a folder of Parquet files, which Parquet readers take for one table. Each run writes its own file, so
+that simultaneous runs lose nothing, and a run costs the same however many there were before. ``cosmosaic summary URL``
 prints it.
 """
 

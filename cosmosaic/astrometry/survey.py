@@ -96,7 +96,7 @@ def seen_by(table: QTable, is_kept: bool = False) -> Seen:
     meta = table.meta
     return Seen(
         name=meta["exposure"],
-        # Kept exposures are held where they are: those added to their pointing have one of their own.
+        # Kept exposures are fixed, so exposures added to their pointing form a pointing of their own.
         pointing=meta["pointing"] + (" kept" if is_kept else ""),
         visit=meta["visit"],
         detector=meta["detector"],

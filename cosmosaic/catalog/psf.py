@@ -138,7 +138,7 @@ def model_psf(band: str, scale_arcsec: float, pixfrac: float, angle_deg: float =
     """Compute the PSF of a mosaic from the telescope's pupil.
 
     Diffraction at the 18 segments, the detector's pixel, and the drizzle of pixels shrunk by ``pixfrac``. Real PSFs
-    have wavefront errors of their own: cores differ by some per cent.
+    have additional wavefront errors: cores differ by some per cent.
 
     Parameters
     ----------

@@ -37,7 +37,7 @@ room for a rim that is fainter than the isophote a segment ends at."""
 
 
 def bin_exposures(paths: Sequence[Path]) -> CellSurvey:
-    """Bring exposures of one filter onto a lattice of their own.
+    """Bin exposures of one filter onto their own lattice.
 
     Parameters
     ----------

@@ -20,7 +20,7 @@ def measure_with_skymatch(paths: list[Path], method: str, folder: Path, *, per_d
     folder
         Folder for the association.
     per_detector
-        Give every detector a group of its own, as skymatch alone sees it: the same ids would steer outlier
+        Give every detector its own group, but only for skymatch: the same ids would affect outlier
         detection and exposure times. Without it skymatch finds one value for all detectors of an exposure.
     """
     matched = SkyMatchStep.call(
