@@ -68,8 +68,8 @@ def window_like(survey: Survey) -> MosaicGrid | None:
     factor = survey.grid.long_wavelength_factor
     if rows % factor or columns % factor:
         raise GridError(
-            f"grid.like: {source} has {columns} x {rows} pixels, which do not nest in pixels {factor} times larger; set "
-            f"grid.long_wavelength_factor = 1"
+            f"grid.like: {source} has {columns} x {rows} pixels, which do not nest in pixels {factor} times larger; "
+            f"set grid.long_wavelength_factor = 1"
         )
     return window
 

@@ -31,7 +31,7 @@ TILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*")
 WHOLE = "full"
 """Name of the window of the whole mosaic."""
 CRPIX_STEPS = 2**20
-"""Reference pixels are whole multiples of 1 / CRPIX_STEPS pixels, so that sums of them and of whole pixels are exact."""
+"""Reference pixels are multiples of 1 / CRPIX_STEPS pixels, so that their differences to whole pixels are exact."""
 CELL_PIXELS = 8
 """Width in detector pixels of the cells that sky levels are measured on."""
 
@@ -364,8 +364,8 @@ def _check_place(tile: MosaicGrid, factor: int, like: tuple[float, float], sourc
     name, (rows, columns) = tile.tile, tile.shape
     if any(value != round(value) for value in offset):
         raise GridError(
-            f"{source}: tile {name}: crpix {tile.crpix} does not put its edges on those of the survey's pixels; 0-based "
-            f"crpix must {_whole_from(like)}"
+            f"{source}: tile {name}: crpix {tile.crpix} does not put its edges on those of the survey's pixels; "
+            f"0-based crpix must {_whole_from(like)}"
         )
     if any(edge % factor for edge in (*offset, rows, columns)):
         raise GridError(

@@ -55,7 +55,8 @@ def survey_like(source: str, **grid: object) -> Survey:
 
 @pytest.mark.parametrize("in_primary", [True, False])
 @pytest.mark.parametrize(
-    ("angle", "crpix"), [(0.0, (1500.5, -1999.5)), (33.3, (1500.0, -2000.0)), (-120.0, (7.25, 1e4 / 3)), (180.0, (0, 1))]
+    ("angle", "crpix"),
+    [(0.0, (1500.5, -1999.5)), (33.3, (1500.0, -2000.0)), (-120.0, (7.25, 1e4 / 3)), (180.0, (0.0, 1.0))],
 )
 def test_every_pixel_is_where_the_image_has_it(
     tmp_path: Path, angle: float, crpix: tuple[float, float], in_primary: bool
