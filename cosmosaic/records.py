@@ -93,7 +93,7 @@ class Lattice(Record):
     """Position angle of the pixel grid's +y axis in degrees, east of north."""
     pixel_scale_mas: float
     crpix: tuple[float, float] = (-0.5, -0.5)
-    """0-based pixel (x, y) of the tangent point."""
+    """0-based pixel (x, y) of the tangent point, which is on the corner of four unless the pixels are an image's."""
 
 
 class MosaicGrid(Lattice):

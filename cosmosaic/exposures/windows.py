@@ -8,7 +8,7 @@ from astropy.io import fits
 from cosmosaic.geometry.grid import survey_grid
 from cosmosaic.geometry.like import grid_like
 from cosmosaic.geometry.sphere import GridError
-from cosmosaic.geometry.windows import WHOLE, box_of, clipped_to, in_larger_pixels, read_tiles, touched_tiles
+from cosmosaic.geometry.windows import CORNER, WHOLE, clipped_to, in_larger_pixels, read_tiles, touched_tiles
 from cosmosaic.nircam import is_long_wavelength
 from cosmosaic.records import Exposure, MosaicGrid, Windows
 from cosmosaic.storage import store
@@ -24,7 +24,11 @@ def named_tiles(survey: Survey) -> tuple[MosaicGrid, ...]:
         The table cannot be used.
     """
     source = survey.grid.tiles
-    return read_tiles(store.read_bytes(source).decode(), source, survey.grid) if source else ()
+    if not source:
+        return ()
+    window = window_like(survey)
+    settings, like = on_grid_of_image(survey).grid, window.crpix if window else CORNER
+    return read_tiles(store.read_bytes(source).decode(), source, settings, like)
 
 
 def on_grid_of_image(survey: Survey) -> Survey:
@@ -62,10 +66,10 @@ def window_like(survey: Survey) -> MosaicGrid | None:
             f"{survey.grid.largest_mpix:g}; raise it, or give a cutout of the image"
         )
     factor = survey.grid.long_wavelength_factor
-    if any(edge % factor for edge in box_of(window)):
+    if rows % factor or columns % factor:
         raise GridError(
-            f"grid.like: {source} (CRPIX {window.crpix[0] + 1:g}, {window.crpix[1] + 1:g}, {columns} x {rows} pixels) "
-            f"does not nest in pixels {factor} times larger; set grid.long_wavelength_factor = 1"
+            f"grid.like: {source} has {columns} x {rows} pixels, which do not nest in pixels {factor} times larger; "
+            f"set grid.long_wavelength_factor = 1"
         )
     return window
 

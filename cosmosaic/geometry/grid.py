@@ -1,8 +1,8 @@
 """The one tangent-plane pixel grid that all mosaics of a survey share.
 
-The tangent point lies on the corner of four pixels and every window begins and ends a whole number of
-blocks from it. Windows of pixels two (three, ...) times larger therefore nest: each large pixel covers
-whole small ones, and two windows of one scale differ by whole pixels.
+The tangent point lies on the corner of four pixels, unless the pixels are those of an image (`like.py`), and every
+window begins and ends a whole number of blocks from it. Windows of pixels two (three, ...) times larger therefore nest:
+each large pixel covers whole small ones, and two windows of one scale differ by whole pixels.
 """
 
 from collections.abc import Mapping

@@ -7,7 +7,7 @@ from astropy.wcs import WCS
 
 from cosmosaic.geometry.grid import pixel_to_sky
 from cosmosaic.geometry.sphere import ARCSEC_PER_RADIAN, GridError, separations_deg, unit_vectors
-from cosmosaic.geometry.windows import WHOLE
+from cosmosaic.geometry.windows import WHOLE, in_steps
 from cosmosaic.records import MosaicGrid
 
 LARGEST_OFFSET_PIXELS = 0.01
@@ -31,8 +31,7 @@ def grid_like(header: fits.Header, name: str) -> MosaicGrid:
     Raises
     ------
     GridError
-        No tangent-plane grid of square pixels, with the tangent point on a corner of four of them, has its pixels to
-        0.01 of one.
+        No tangent-plane grid of square pixels has its pixels to 0.01 of one.
     """
     wcs = WCS(header, fix=False)
     if not wcs.has_celestial:
@@ -45,8 +44,7 @@ def grid_like(header: fits.Header, name: str) -> MosaicGrid:
     grid = _square_grid(wcs, (header["NAXIS2"], header["NAXIS1"]))
     _check_scale(grid, name)
     _check_pixels(grid, wcs, name)
-    _check_corner(grid, name)
-    return grid.model_copy(update={"crpix": tuple(round(2 * value) / 2 for value in grid.crpix)})
+    return grid.model_copy(update={"crpix": tuple(in_steps(value) for value in grid.crpix)})
 
 
 def _square_grid(wcs: WCS, shape: tuple[int, int]) -> MosaicGrid:
@@ -88,14 +86,4 @@ def _check_pixels(grid: MosaicGrid, wcs: WCS, name: str) -> None:
         raise GridError(
             f"{SETTING}: {name} has pixels that are not square, or run eastward: they lie up to {offset:.2g} pixels "
             f"beside the nearest grid of square ones; resample it, or give another image"
-        )
-
-
-def _check_corner(grid: MosaicGrid, name: str) -> None:
-    beside = max(abs(value + 0.5 - round(value + 0.5)) for value in grid.crpix)
-    if beside > LARGEST_OFFSET_PIXELS:
-        raise GridError(
-            f"{SETTING}: {name} has its tangent point at CRPIX = {grid.crpix[0] + 1:g}, {grid.crpix[1] + 1:g}; mosaics "
-            f"have it on the corner of four pixels, where CRPIX ends in .5, so that larger pixels nest; resample the "
-            f"image, or give another"
         )

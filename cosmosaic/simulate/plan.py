@@ -7,10 +7,9 @@ from zlib import crc32
 import numpy as np
 
 from cosmosaic.geometry.siaf import aperture_name, nircam_apertures
-from cosmosaic.nircam import DICHROIC_UM, band_name, is_long_wavelength_detector, wheels_of
+from cosmosaic.nircam import DICHROIC_UM, PASSBANDS, band_name, is_long_wavelength_detector, wheels_of
 from cosmosaic.records import Record
 from cosmosaic.simulate.instrument import FRAME_TIME_S, READOUT_PATTERNS
-from cosmosaic.simulate.psf import PASSBANDS
 from cosmosaic.survey import FilterPair, Pointing, SimulationSettings
 
 PROGRAM = "01727"

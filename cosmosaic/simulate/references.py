@@ -18,7 +18,7 @@ from numpy.polynomial import polynomial
 from numpy.typing import NDArray
 
 from cosmosaic.geometry.siaf import aperture_name
-from cosmosaic.nircam import DETECTOR_PIXELS, DICHROIC_UM, is_long_wavelength_detector, wheels_of
+from cosmosaic.nircam import DETECTOR_PIXELS, DICHROIC_UM, PASSBANDS, is_long_wavelength_detector, wheels_of
 from cosmosaic.provenance import order_asdf_history
 from cosmosaic.simulate.geometry import (
     ARCSEC_PER_RADIAN,
@@ -38,7 +38,7 @@ from cosmosaic.simulate.instrument import (
     scan_directions,
 )
 from cosmosaic.simulate.plan import PlannedExposure, plan_exposures
-from cosmosaic.simulate.psf import PASSBANDS, encircled_energy
+from cosmosaic.simulate.psf import encircled_energy
 from cosmosaic.survey import SimulationSettings
 
 CRDS_CONTEXT = "jwst_0001.pmap"

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy import ndimage, special
 
 from cosmosaic.geometry.interpolation import LATTICE_STEP_PIXELS, LatticeSplines
-from cosmosaic.nircam import DRAWN_LONG_PIXEL_ARCSEC, DRAWN_SHORT_PIXEL_ARCSEC, is_long_wavelength_detector
+from cosmosaic.nircam import DRAWN_LONG_PIXEL_ARCSEC, DRAWN_SHORT_PIXEL_ARCSEC, PASSBANDS, is_long_wavelength_detector
 from cosmosaic.simulate.geometry import (
     exposure_shape,
     local_jacobian,
@@ -26,7 +26,7 @@ from cosmosaic.simulate.geometry import (
     v3_position_angle,
 )
 from cosmosaic.simulate.plan import PlannedExposure
-from cosmosaic.simulate.psf import PASSBANDS, effective_psf
+from cosmosaic.simulate.psf import effective_psf
 from cosmosaic.simulate.scene import TRUNCATION_RADII, positions_at
 
 """Mean pixel scales of NIRCam's channels."""

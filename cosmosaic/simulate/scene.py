@@ -28,9 +28,9 @@ from astropy import units as u
 from astropy.table import Column, Table
 from numpy.typing import NDArray
 
+from cosmosaic.nircam import PASSBANDS
 from cosmosaic.simulate.geometry import footprint, nominal_view
 from cosmosaic.simulate.plan import JULIAN_YEAR, SIMULATED_START, PlannedExposure
-from cosmosaic.simulate.psf import PASSBANDS
 from cosmosaic.survey import SimulationSettings
 
 Floats = NDArray[np.floating]

@@ -282,10 +282,11 @@ def make_judge(survey: CellSurvey) -> Judge:
 def part_of(judge: Judge, window: MosaicGrid) -> Judge:
     """Restrict a judge to a window of the mosaic, which may hold no exposures."""
     survey = judge.survey
-    whole, box = box_of(survey.grid), box_of(window)
+    whole, (rows, columns) = box_of(survey.grid), window.shape
     ratio = window.pixel_scale_mas / survey.grid.pixel_scale_mas
-    left, bottom = (math.floor(edge * ratio) for edge in (box.x, box.y))
-    right, top = (math.ceil(edge * ratio) for edge in (box.x + box.width, box.y + box.height))
+    x, y = (-(value + 0.5) for value in window.crpix)
+    left, bottom = (math.floor(edge * ratio) for edge in (x, y))
+    right, top = (math.ceil(edge * ratio) for edge in (x + columns, y + rows))
     cells = Box(left, bottom, right - left, top - bottom).intersection(whole)
     inside, part = cells.within(whole), cut(survey, cells)
     empty = look_for_light(part, judge.levels, judge.empty.deep[inside], judge.empty.shallow[inside])

@@ -125,7 +125,8 @@ def cancel_runs(cause: str) -> None:
         print(f"cancelled by {cause} before the run began", file=sys.stderr)
     for run in _UNDER_WAY:
         _cancel(run, cause)
-        _tell_server(run)
+        # The address of a temporary server is known in the run's own context.
+        run.context.run(_tell_server, run)
     end_temporary_servers()
 
 

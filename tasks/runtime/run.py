@@ -111,6 +111,7 @@ class Run:
         self.id = str(flow_run.id or "")
         self.started = datetime.now(UTC)
         self.clock = time.perf_counter()
+        self.context = copy_context()
         self.ledger = Ledger()
         self.terminal = Terminal(survey.name)
         self.work = Work(store.absolute_uri(survey.url("cache")), plan_of_one_worker(survey.resources, plan))
