@@ -20,7 +20,7 @@ from cosmosaic.steps.result import StepResult
 
 SKIPPED = "skipped: a step it needs failed"
 CLOSING_S = 1.0
-"""Longest wait for the graph's thread, which may be asking a server or a store."""
+"""Longest wait for the graph's thread, which may be waiting for a server or a store."""
 
 
 @dataclass(eq=False)
@@ -33,11 +33,11 @@ class Node:
     kind: type[Step]
     number: int
     needed: set["Node"] = field(default_factory=set)
-    """Steps that it requires."""
+    """Steps that it needs."""
     waits_for: int = 0
     followers: list["Node"] = field(default_factory=list)
     depth: int = 0
-    """Steps before it, one after the other."""
+    """Number of steps in a row before it."""
     has_ended: bool = False
     result: StepResult | None = None
     """None if it failed."""
@@ -52,7 +52,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a step ended."""
+    """Outcome of a step."""
 
     result: StepResult | None
     is_cached: bool = False
@@ -89,7 +89,7 @@ class Graph:
         self._thread.start()
 
     def add(self, step: Step, label: str) -> Node:
-        """Add a step; it starts when what it waits for has ended."""
+        """Add a step; it starts when the steps it needs have ended."""
         node = Node(label, step, type(step), self._nodes)
         with self._changed:
             self._nodes += 1
@@ -108,7 +108,7 @@ class Graph:
             self._changed.wait_for(lambda: not (self._open if awaited is None else self._open & awaited))
 
     def close(self) -> None:
-        """End the graph's thread: no further steps are started, and how others end is no longer recorded."""
+        """End the graph's thread: no further steps are started, and outcomes are no longer recorded."""
         self._events.put(None)
         self._thread.join(CLOSING_S)
 
@@ -165,7 +165,7 @@ class Graph:
         self._end(node, outcome)
 
     def _end(self, node: Node, outcome: Outcome) -> None:
-        """Record how a step ended, and end the steps that cannot run because of it."""
+        """Record the outcome of a step, and end the steps that cannot run because of it."""
         ending = [(node, outcome)]
         while ending:
             node, outcome = ending.pop()

@@ -38,12 +38,12 @@ FAILED_IN_PART = "Failed in part"
 
 WARNED_FACTS = {
     "implausible_pixels": "{} pixels with implausible values are flagged and not used",
-    "groups_without_search": "no cosmic rays were searched in Stage 1, which needs three groups; NGROUPS is {}",
-    "dark_left": "the dark fits neither NFRAMES nor GROUPGAP, or there is none: dark current was not subtracted",
+    "groups_without_search": "Stage 1 did not search for cosmic rays, which needs three groups; NGROUPS is {}",
+    "dark_left": "no dark current was subtracted: there is no dark, or it does not fit NFRAMES and GROUPGAP",
     "planes_different": '{} planes of the count rate differ from the jwst package\'s; use exposures.engine = "jwst"',
     "unaligned": "{} exposures share too few stars and keep the WCS of their headers",
 }
-"""Facts of steps that the user is warned of."""
+"""Warnings for facts of steps."""
 
 
 _LISTENERS: list[Callable[[Ledger], None]] = []
@@ -131,12 +131,12 @@ def cancel_runs(cause: str) -> None:
 
 
 def _cancel(run: Run, cause: str) -> None:
-    """Stop a run; what is finished is kept."""
+    """Stop a run; finished steps are kept."""
     run.stop()
     done = len(run.ledger.executed) + len(run.ledger.cached)
     run.terminal.close()
     run.terminal.say(
-        f"cancelled by {cause}: {counted(done, 'step')} finished and kept; the same command goes on from there"
+        f"cancelled by {cause}: {counted(done, 'step')} finished and kept; the same command continues from there"
     )
     record_run(run, [], CANCELLED, f"cancelled by {cause}")
     bury(run.products, run.id)
@@ -176,7 +176,7 @@ def finish_run(run: Run, found: FoundExposures, rows_of: Mapping[str, Mapping[st
 def record_run(
     run: Run, rows: list[dict[str, Any]], state: str, error: str, found: FoundExposures | None = None
 ) -> None:
-    """Write the run's last rows, or one row without a product if nothing was made; the first to do so counts."""
+    """Write the run's last rows, or one row without a product if nothing was made; only the first call does so."""
     if not run.recorded.acquire(blocking=False):
         return
     common = _columns(run, state, error, found)
@@ -187,7 +187,7 @@ def record_run(
 
 
 def _columns(run: Run, state: str, error: str, found: FoundExposures | None = None) -> dict[str, Any]:
-    """What all rows of a run show."""
+    """Columns common to all rows of a run."""
     executed = [record.result for record in run.ledger.executed if record.result]
     parameters = run.survey.model_dump_json(exclude={"resources", "cleanup"})
     environment = dict(run.work.workers.environment)
@@ -215,7 +215,7 @@ def _columns(run: Run, state: str, error: str, found: FoundExposures | None = No
 
 
 def _calibration(row: Mapping[str, Any], common: Mapping[str, Any], found: FoundExposures | None) -> dict[str, str]:
-    """What a product's exposure was calibrated with, or all of its filter, or all where it has no filter."""
+    """Calibration of a product's exposure, or of all exposures of its filter, or of all if it has no filter."""
     if not found:
         return {}
     name, band = _name_of(row.get("product", "")), row.get("filter")
@@ -249,7 +249,7 @@ def _rows(publication: Publication, run: Run) -> list[dict[str, Any]]:
 
 
 def _stage1(run: Run) -> dict[str, dict[str, Any]]:
-    """What the run table shows of each exposure's Stage 1, whichever later step made the file that is published."""
+    """Columns about each exposure's Stage 1, whichever later step made its published file."""
     title = f"{CalibrateRate.title}: "
     return {
         record.label.removeprefix(title): CalibrateRate.row(record.result.facts)
@@ -292,7 +292,7 @@ def _markdown(run: Run, rows: list[dict[str, Any]]) -> str:
 
 
 def _sky(rows: list[dict[str, Any]]) -> str:
-    """The verdict of each filter as a table, and where its page is."""
+    """The verdict of each filter as a table, and the address of its page."""
     columns = [name for name in COLUMNS if name.startswith("sky_") and name.endswith(("_verdict", "_pct"))]
     titles = [name.removeprefix("sky_").removesuffix("_pct") for name in columns]
     lines = [f"| filter | {' | '.join(titles)} |", "|---" * (1 + len(titles)) + "|"]
@@ -321,7 +321,7 @@ def _pictures(run: Run) -> str:
 
 
 def _warnings(ledger: Ledger) -> list[str]:
-    """What the user is warned of, once per exposure or filter, whichever of its steps found it."""
+    """Warnings, once per exposure or filter, whichever of its steps found them."""
     found = {
         (record.label.split(": ")[-1], message): int(record.result.facts[fact])
         for record in ledger.records
@@ -353,7 +353,7 @@ def _print_summary(run: Run, rows: list[dict[str, Any]], state: State) -> None:
 
 
 def _mosaics(rows: list[dict[str, Any]]) -> Table:
-    """The mosaics and what is known of each, in 80 columns with whole names."""
+    """Table of the mosaics in 80 columns, with complete names."""
     table = Table(box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
     table.add_column("mosaic", overflow="fold")
     for heading in ("exp. [s]", "5σ [AB]"):
