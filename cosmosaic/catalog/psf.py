@@ -105,7 +105,7 @@ def read_psf(path: Path, scale_arcsec: float) -> Psf:
     with fits.open(path) as hdus:
         found = next((hdu for hdu in hdus if hdu.is_image and hdu.data is not None and hdu.data.ndim == 2), None)
         if found is None:
-            raise ValueError(f"{path}: no image of two axes; catalog.psfs takes FITS images of a PSF")
+            raise ValueError(f"{path}: no two-dimensional image; catalog.psfs takes FITS images of a PSF")
         image, header = np.asarray(found.data, np.float64), found.header
     scale = header.get("PIXSCALE") or header.get("PIXELSCL")
     if not scale:

@@ -257,7 +257,7 @@ def _check_usable(path: Path, sci: FloatImage, usable: NDArray[np.bool_]) -> Non
     values = sci[usable]
     if not values.size:
         raise ExposureError(
-            f"{path}: no pixel can be used: all are flagged, without a value, or without a plausible error; leave the "
+            f"{path}: no usable pixel: all are flagged, without a value, or without a plausible error; leave the "
             f"exposure out, or calibrate it again"
         )
     if values.min() == values.max():

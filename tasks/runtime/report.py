@@ -110,7 +110,7 @@ def _recorded_as_under_way(run: Run) -> Iterator[None]:
     with showing_life(run.products, run.id):
         for dead in dead_runs(run.products):
             if mark_crashed(run.products, dead):
-                run.note(f"run {dead} had died; the run table shows it as crashed now")
+                run.note(f"run {dead} died; the run table now shows it as crashed")
             bury(run.products, dead)
         _UNDER_WAY.append(run)
         try:
@@ -336,7 +336,7 @@ def _print_summary(run: Run, rows: list[dict[str, Any]], state: State) -> None:
     run.terminal.say(f"{run.survey.name}: {state.name}")
     run.terminal.show_table(_mosaics(rows))
     for row in (row for row in rows if row["kind"] == "verdict" and row.get("sky_zero_state") == "not measurable"):
-        run.note(f"{row['filter']}: no empty sky to measure the absolute level on; see {row['product']}")
+        run.note(f"{row['filter']}: no empty sky to measure the absolute level; see {row['product']}")
     for row in (row for row in rows if row["kind"] == "sky page"):
         run.note(f"is the sky flat? {row['product']}")
     for row in (row for row in rows if row["product"].endswith("_cat.parquet")):
