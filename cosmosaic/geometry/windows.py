@@ -365,7 +365,7 @@ def _check_place(tile: MosaicGrid, factor: int, like: tuple[float, float], sourc
     name, (rows, columns) = tile.tile, tile.shape
     if any(value != round(value) for value in offset):
         raise GridError(
-            f"{source}: tile {name}: with crpix {tile.crpix} its edges are not on edges of the survey's pixels; "
+            f"{source}: tile {name}: crpix {tile.crpix} places its edges within pixels of the survey; "
             f"0-based crpix must {_whole_from(like)}"
         )
     if any(edge % factor for edge in (*offset, rows, columns)):
