@@ -38,7 +38,7 @@ class ExposurePlanes:
 
     name: str
     group: str
-    """The same for all detectors of an exposure."""
+    """The same for all detectors of an exposure group."""
     sci: FloatImage
     """Surface brightness without the sky in MJy/sr."""
     err: FloatImage
