@@ -511,7 +511,24 @@ def second_pass(sample: Sample, folder: Path, pool: Executor) -> dict[str, dict[
     return figures
 
 
-PARTS = ("methods", "flicker", "faults", "null", "second", "ranking")
+FIELDS = {
+    "sparse": sparse_field,
+    "crowded": crowded_field,
+    "tilted": tilted_field,
+    "nebula": nebula_field,
+    "galaxy": galaxy_field,
+    "deep-short": partial(deep_field, "short"),
+    "deep-long": partial(deep_field, "long"),
+}
+PARTS = {
+    "methods": tuple(FIELDS),
+    "flicker": ("crowded",),
+    "faults": ("sparse", "crowded", "tilted"),
+    "null": ("sparse",),
+    "second": ("crowded",),
+    "ranking": (),
+}
+"""Fields that each part measures on; the last one draws its own."""
 
 
 def main() -> None:
@@ -519,7 +536,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path, required=True, help="where the figures go; other parts in it are kept")
     parser.add_argument("--folder", type=Path, default=Path("benchmark-sky"), help="simulated exposures, kept")
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=tuple(PARTS))
     parser.add_argument("--methods", nargs="+", choices=ORDER, default=ORDER)
     parser.add_argument("--surveys", type=int, default=RANDOM_SURVEYS)
     parser.add_argument("--draws", type=int, default=NULL_DRAWS)
@@ -534,18 +551,12 @@ def main() -> None:
 
 
 def _run(arguments: argparse.Namespace, folder: Path, report: "Report", pool: Executor) -> None:
-    if set(arguments.parts) - {"ranking"}:
-        samples = {
-            "sparse": prepare(sparse_field(), folder, pool, corrected=False),
-            "crowded": prepare(crowded_field(), folder, pool, corrected=True),
-            "tilted": prepare(tilted_field(), folder, pool, corrected=False),
-            "nebula": prepare(nebula_field(), folder, pool, corrected=False),
-            "galaxy": prepare(galaxy_field(), folder, pool, corrected=False),
-            **{
-                f"deep-{channel}": prepare(deep_field(channel), folder, pool, corrected=False)
-                for channel in ("short", "long")
-            },
-        }
+    needed = {name for part in arguments.parts for name in PARTS[part]}
+    samples = {
+        name: prepare(make(), folder, pool, corrected=name == "crowded")
+        for name, make in FIELDS.items()
+        if name in needed
+    }
     if "flicker" in arguments.parts:
         report.add("flicker", flicker_methods(samples["crowded"], folder))
     if "methods" in arguments.parts:
@@ -555,7 +566,7 @@ def _run(arguments: argparse.Namespace, folder: Path, report: "Report", pool: Ex
         for method, figures in zip(arguments.methods, measured, strict=True):
             report.add("methods", {method: figures})
     if "faults" in arguments.parts:
-        found, faults = faults_found(samples)
+        found, faults = faults_found({name: samples[name] for name in PARTS["faults"]})
         report.add("verdict", {"faults_found": found, "faults": faults})
     if "null" in arguments.parts:
         report.add("verdict", {"null_passes": null_passes(samples["sparse"], arguments.draws)})

@@ -5,6 +5,7 @@ import os
 import sys
 import time
 from base64 import b64encode
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ from prefect.states import Cancelled, Completed, Failed, State
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from cosmosaic.artefacts.steps import MaskRegions
 from cosmosaic.calibrate.steps import CalibrateRate
 from cosmosaic.exposures.origin import calibration_columns
 from cosmosaic.exposures.search import FoundExposures
@@ -44,6 +46,7 @@ WARNED_FACTS = {
     "unaligned": "{} exposures share too few stars and keep the WCS of their headers",
 }
 """Warnings for facts of steps."""
+EARLY_STEPS = (CalibrateRate, MaskRegions)
 
 
 _LISTENERS: list[Callable[[Ledger], None]] = []
@@ -162,8 +165,8 @@ def finish_run(run: Run, found: FoundExposures, rows_of: Mapping[str, Mapping[st
     run.wait()
     rows = [row for publication in run.publications for row in _rows(publication, run)]
     rows = [row | dict((rows_of or {}).get(row.get("filter", ""), {})) for row in rows]
-    stage1 = _stage1(run)
-    rows = [row | stage1.get(_name_of(row["product"]), {}) for row in rows]
+    early = _early(run)
+    rows = [row | early[_name_of(row["product"])] for row in rows]
     state = _state(run, rows)
     record_run(run, rows, state.name or "", state.message or "", found)
     create_markdown_artifact(_markdown(run, rows), key="summary", description=f"Products of {run.survey.name}")
@@ -248,14 +251,15 @@ def _rows(publication: Publication, run: Run) -> list[dict[str, Any]]:
     ]
 
 
-def _stage1(run: Run) -> dict[str, dict[str, Any]]:
-    """Columns about each exposure's Stage 1, whichever later step made its published file."""
-    title = f"{CalibrateRate.title}: "
-    return {
-        record.label.removeprefix(title): CalibrateRate.row(record.result.facts)
-        for record in run.ledger.records
-        if record.result and record.label.startswith(title)
-    }
+def _early(run: Run) -> dict[str, dict[str, Any]]:
+    """Columns about each exposure's early steps, whichever later step made its published file."""
+    rows: dict[str, dict[str, Any]] = defaultdict(dict)
+    for step in EARLY_STEPS:
+        title = f"{step.title}: "
+        for record in run.ledger.records:
+            if record.result and record.label.startswith(title):
+                rows[record.label.removeprefix(title)] |= step.row(record.result.facts)
+    return rows
 
 
 def _name_of(product: str) -> str:
