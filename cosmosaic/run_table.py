@@ -28,6 +28,12 @@ COLUMNS = (
     "wall_s",
     "cpu_s",
     "peak_mb",
+    "bytes_read",
+    "bytes_written",
+    "bytes_kept",
+    "cost_cpu",
+    "cost_kept_month",
+    "cost_currency",
     "steps_executed",
     "steps_cached",
     "steps_failed",
@@ -95,7 +101,7 @@ TEXT_COLUMNS = frozenset(
         "run_id", "flow_run_id", "survey", "state", "error", "start", "end", "kind", "filter", "tile",
         "frames_sha256", "parameters_sha256", "cosmosaic_version", "jwst_version", "calibration_version",
         "crds_context", "product", "sha256", "sky_verdict", "sky_step_state", "sky_zero_state", "frames_excluded",
-        "stage1_engine",
+        "stage1_engine", "cost_currency",
     }
 )  # fmt: skip
 

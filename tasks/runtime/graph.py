@@ -12,9 +12,9 @@ from heapq import heappop, heappush
 from queue import SimpleQueue
 from typing import Any
 
-from cosmosaic.records import StoredObject
+from cosmosaic.records import Reference, StoredObject
 from cosmosaic.steps.declaration import Step
-from cosmosaic.steps.files import File, Many, Promise, files_in
+from cosmosaic.steps.files import File, Many, Promise, files_in, stored_in
 from cosmosaic.steps.publication import place_of
 from cosmosaic.steps.result import StepResult
 
@@ -43,6 +43,9 @@ class Node:
     """None if it failed."""
     task_run: Any = None
     """Identifier of its task run."""
+    inputs: tuple[StoredObject, ...] = ()
+    references: tuple[Reference, ...] = ()
+    """What it was started with."""
 
     @property
     def row(self) -> dict[str, Any]:
@@ -145,6 +148,8 @@ class Graph:
                 if step is None:
                     self._done(node, Outcome(None, error=SKIPPED))
                 else:
+                    node.inputs = stored_in((*step.inputs.values(), *step.sources))
+                    node.references = step.references
                     self._start(node, step, partial(self._hear, node))
             except Exception as error:
                 self._done(node, Outcome(None, error=f"{type(error).__name__}: {error}"))

@@ -23,6 +23,7 @@ from cosmosaic.artefacts.steps import MaskRegions
 from cosmosaic.calibrate.steps import CalibrateRate
 from cosmosaic.exposures.origin import calibration_columns
 from cosmosaic.exposures.search import FoundExposures
+from cosmosaic.lineage import StepLineage, write_lineage
 from cosmosaic.preview.thumbnails import THUMBNAIL_SUFFIX
 from cosmosaic.processes import workers
 from cosmosaic.run_table import CANCELLED, COLUMNS, RUNNING, mark_crashed, write_run
@@ -30,6 +31,7 @@ from cosmosaic.steps.publication import Published
 from cosmosaic.steps.retention import record_use
 from cosmosaic.storage import store
 from cosmosaic.survey import Survey
+from tasks.runtime.cost import cost_columns, cost_of, told
 from tasks.runtime.graph import placed
 from tasks.runtime.leftovers import end_temporary_servers, let_servers_give_way
 from tasks.runtime.liveness import bury, dead_runs, showing_life
@@ -185,14 +187,27 @@ def record_run(
     common = _columns(run, state, error, found)
     shown = [common | _calibration(row, common, found) | row for row in rows or [{}]]
     write_run(shown, run.products, run.id)
+    if steps := _lineage(run.ledger):
+        write_lineage(run.products, run.id, run.survey.name, run.started, steps)
     used = {record.result.key for record in run.ledger.records if record.result}
     record_use(run.work.cache, run.id, run.survey.name, used)
+
+
+def _lineage(ledger: Ledger) -> list[StepLineage]:
+    """The files of each step that did not fail."""
+    return [
+        StepLineage(
+            record.function, record.result.key, record.inputs, record.references, record.result.objects, record.ended
+        )
+        for record in ledger.records
+        if record.result
+    ]
 
 
 def _columns(run: Run, state: str, error: str, found: FoundExposures | None = None) -> dict[str, Any]:
     """Columns common to all rows of a run."""
     executed = [record.result for record in run.ledger.executed if record.result]
-    parameters = run.survey.model_dump_json(exclude={"resources", "cleanup"})
+    parameters = run.survey.model_dump_json(exclude={"resources", "cleanup", "cost"})
     environment = dict(run.work.workers.environment)
     return {
         "run_id": run.id,
@@ -203,7 +218,7 @@ def _columns(run: Run, state: str, error: str, found: FoundExposures | None = No
         "start": run.started.isoformat(timespec="seconds"),
         "end": "" if state == RUNNING else datetime.now(UTC).isoformat(timespec="seconds"),
         "wall_s": round(time.perf_counter() - run.clock, 3),
-        "cpu_s": round(sum(result.cpu_s for result in executed), 3),
+        **cost_columns(cost_of(run.ledger), run.survey.cost),
         "peak_mb": max((result.peak_mb for result in executed), default=0.0),
         "steps_executed": len(run.ledger.executed),
         "steps_cached": len(run.ledger.cached),
@@ -348,8 +363,8 @@ def _print_summary(run: Run, rows: list[dict[str, Any]], state: State) -> None:
     ledger, wall = run.ledger, time.perf_counter() - run.clock
     run.note(f"products in {run.products}, this run's table {run.products}/summary.csv, log {run.log}")
     run.note(f"{len(ledger.executed)} steps executed, {len(ledger.cached)} from cache, in {wall:.0f} s")
-    for warning in _warnings(ledger):
-        run.note(warning)
+    for line in told(cost_of(ledger), run.survey.cost) + _warnings(ledger):
+        run.note(line)
     if ledger.failed:
         run.note(_failures(run))
     for record in ledger.causes:

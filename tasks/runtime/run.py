@@ -25,6 +25,7 @@ from prefect.task_runners import TaskRunner
 from cosmosaic.check import plan_of
 from cosmosaic.exposures.search import FoundExposures
 from cosmosaic.processes import workers
+from cosmosaic.records import Reference, StoredObject
 from cosmosaic.steps.declaration import Made, Outputs, Step
 from cosmosaic.steps.files import File, Many
 from cosmosaic.steps.publication import Publish, Published
@@ -56,6 +57,10 @@ class StepRecord:
     result: StepResult | None
     cached: bool
     error: str | None
+    function: str = ""
+    inputs: tuple[StoredObject, ...] = ()
+    references: tuple[Reference, ...] = ()
+    ended: datetime = field(default_factory=partial(datetime.now, UTC))
 
 
 @dataclass
@@ -273,7 +278,8 @@ class Run:
         return self._tasks[step]
 
     def _ended(self, node: Node, outcome: Outcome) -> None:
-        self._enter(StepRecord(node.label, outcome.result, outcome.is_cached, outcome.error))
+        outcome_of = (node.label, outcome.result, outcome.is_cached, outcome.error)
+        self._enter(StepRecord(*outcome_of, node.kind.function, node.inputs, node.references))
 
     def _enter(self, record: StepRecord) -> None:
         with self.ledger.lock:
