@@ -306,8 +306,8 @@ class OutlierSettings(Settings):
     snr: tuple[float, float] = (5.0, 4.0)
     """Two numbers: thresholds in sigma of the first and second pass."""
     scale: tuple[float, float] = (3.0, 2.0)
-    """Two numbers: tolerated multiples of the local gradient in the first and second pass; jwst's defaults, 1.2 and 0.7,
-    mistake the undersampled cores of stars for cosmic rays."""
+    """Two numbers: tolerated multiples of the local gradient in the first and second pass; jwst's defaults, 1.2 and
+    0.7, mistake the undersampled cores of stars for cosmic rays."""
     weight_threshold: float = Field(default=0.7, gt=0, le=1)
     """Pixels whose weight is below this fraction of the mean do not enter the median."""
 
