@@ -10,6 +10,7 @@ enough for a quick look.
 """
 
 import copy
+import shutil
 import sys
 import tempfile
 import warnings
@@ -28,6 +29,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from support.whole_run import produce
 from test_frames import asdf_hdu
 
+from cosmosaic.catalog.flags import CatalogFlag
 from cosmosaic.exposures.wcs import wcs_corners, with_agreeing_wcs
 from cosmosaic.geometry.sphere import directions, footprint_centre, plane_to_sky, sky_to_plane
 from cosmosaic.simulate.psf import effective_psf
@@ -131,7 +133,8 @@ def compare(catalogue: Path, stars: Floats, fluxes: Floats, channel: str) -> Non
     tangent = (float(stars[0, 0]), float(stars[0, 1]))
     true, measured = sky_to_plane(tangent, stars), sky_to_plane(tangent, found)
     pairs = []
-    for index in np.flatnonzero((flux > LEAST_SIGNAL * error) & (table["flags"] == 0)):
+    clean = (np.asarray(table["flags"]) & ~CatalogFlag.PSF_FROM_STARS) == 0
+    for index in np.flatnonzero((flux > LEAST_SIGNAL * error) & clean):
         apart = np.hypot(*(true - measured[index]).T)
         if np.sort(apart)[1] > 3.0 and apart.min() < MATCH_ARCSEC:
             pairs.append((index, int(apart.argmin())))
@@ -170,9 +173,17 @@ def main(real: Path, detectors: list[str]) -> None:
                 write_exposure(path, template, stars, fluxes, raw)
             grid = GridSettings(pixel_scale_mas=60.0 if channel == "long" else 30.0)
             made = produce(Survey(name="flight", raw=str(raw), grid=grid), folder / f"{channel}-work")
-            print(f"{len(chosen)} exposures, refused: {made.refused or 'none'}", flush=True)
+            (mosaic,) = (path for file, path in made.files.items() if file.endswith("_i2d.fits"))
+            header = fits.getheader(mosaic, "SCI")
+            print(
+                f"{len(chosen)} exposures, refused: {made.refused or 'none'}; mosaic of {header['NAXIS1']} x "
+                f"{header['NAXIS2']} pixels; verdict: {header['SKYSTATE']}",
+                flush=True,
+            )
             (catalogue,) = (path for file, path in made.files.items() if file.endswith("_cat.ecsv"))
             compare(catalogue, stars, fluxes, channel)
+            shutil.rmtree(raw)
+            shutil.rmtree(folder / f"{channel}-work")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Facts about NIRCam: its detectors, and what the names of detectors and filters mean."""
+"""Facts about NIRCam: its detectors, and the names of detectors and filters."""
 
 import re
 from typing import NamedTuple
@@ -88,7 +88,7 @@ def band_name(text: str) -> str:
     """Return the name that astronomers give a filter, or two that light passes one after the other.
 
     A filter in the pupil wheel names the band, whichever comes first: F470N is F444W and F470N in headers, and
-    ``f470n-f444w`` in MAST's names. Other text stays what it is, in upper case.
+    ``f470n-f444w`` in MAST's names. Other text is only changed to upper case.
     """
     names = [name for name in re.split(r"[-+/]", text.strip().upper()) if name != "CLEAR"]
     narrow = [name for name in names if BLOCKING_FILTERS.get(name) in names]
@@ -96,7 +96,7 @@ def band_name(text: str) -> str:
 
 
 def wheels_of(band: str) -> tuple[str, str]:
-    """Return what is in the filter wheel and in the pupil wheel when a band is observed."""
+    """Return the elements in the filter wheel and the pupil wheel for a band."""
     return (BLOCKING_FILTERS[band], band) if band in BLOCKING_FILTERS else (band, "CLEAR")
 
 
@@ -106,12 +106,12 @@ def wavelength_um(filter_name: str) -> float:
 
 
 def is_long_wavelength(filter_name: str) -> bool:
-    """Tell whether a filter belongs to the long-wavelength channel."""
+    """Return whether a filter belongs to the long-wavelength channel."""
     return wavelength_um(filter_name) > DICHROIC_UM
 
 
 def is_long_wavelength_detector(detector: str) -> bool:
-    """Tell whether a detector, named as headers have it, is one of the two of the long-wavelength channel."""
+    """Return whether a detector, named as headers have it, is one of the two of the long-wavelength channel."""
     return detector.endswith("LONG")
 
 

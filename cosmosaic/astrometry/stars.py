@@ -41,7 +41,7 @@ def find_stars(exposures: Mapping[str, Path], request: AlignRequest, folder: Pat
     exposures
         ``_cal`` files by the exposures' names.
     request
-        How stars are found.
+        Settings of the detection.
     folder
         For a file that names the exposures.
     """
@@ -89,7 +89,7 @@ def align_to_stars(
 ) -> dict[str, Correction]:
     """Align exposures to a catalogue, one after the other as in tweakreg: each extends it for the next.
 
-    The detectors of one exposure move together. If one cannot be aligned, others may have been aligned to it.
+    The detectors of one exposure group move together. If one cannot be aligned, others may have been aligned to it.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ def align_to_stars(
     Returns
     -------
     dict[str, Correction]
-        Of the exposures that could be aligned.
+        Corrections of the exposures that could be aligned.
     """
     settings = request.settings
     if len(stars) < settings.minimum_objects:

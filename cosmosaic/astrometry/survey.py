@@ -44,8 +44,8 @@ def solve_survey(
 ) -> Made:
     """Find the corrections of all exposures of a survey in one solution.
 
-    Exposures with known corrections stay, and hold the others. An exposure with too few stars gets what the network
-    knows of its visit and detector, and is named.
+    Exposures with known corrections keep them, and are the reference for the others. An exposure with too few stars
+    gets the corrections of its visit and detector, and is reported by name.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ def seen_by(table: QTable, is_kept: bool = False) -> Seen:
     meta = table.meta
     return Seen(
         name=meta["exposure"],
-        # Kept exposures are held where they are: those added to their pointing have one of their own.
+        # Kept exposures are fixed, so exposures added to their pointing form a pointing of their own.
         pointing=meta["pointing"] + (" kept" if is_kept else ""),
         visit=meta["visit"],
         detector=meta["detector"],
@@ -125,7 +125,7 @@ def detections_of(tables: list[QTable]) -> Detections:
 
 
 def corrections_of(network: Network) -> list[Correction]:
-    """Return what a solution does to each exposure as a linear map about its reference point.
+    """Return the correction of each exposure as a linear map about its reference point.
 
     The map is that of the tangent plane at the reference point, which a rotation and shift are exactly.
     """
@@ -179,8 +179,8 @@ def _tied(network: Network, detections: Detections, reference: Reference, catalo
         if count < FEWEST_REFERENCE_STARS:
             members = [one.name for one, of in zip(network.frame.exposures, network.groups, strict=True) if of == group]
             log.warning(
-                f"{catalogue.name} has {count} stars of the {len(members)} exposures about {members[0]}: their absolute"
-                " position is that of their headers; give a catalogue that covers them"
+                f"{catalogue.name} has {count} stars of the {len(members)} exposures with {members[0]}, so their"
+                " absolute position is that of their headers; give a catalogue that covers them"
             )
     return tied
 
@@ -204,8 +204,8 @@ def _aligned(name: str, sha256: str, found: Mapping[str, tuple[Correction, bool]
     known, by_stars = found.get(name, (NO_CORRECTION, False))
     if not by_stars:
         log.warning(
-            f"{name}: too few stars in common with other exposures, so it has the WCS of its header and what is"
-            " known of its visit and detector; lower align.snr_threshold"
+            f"{name}: too few stars in common with other exposures, so its WCS is that of the header with the"
+            " corrections of its visit and detector; lower align.snr_threshold"
         )
     return AlignedExposure(name=name, sha256=sha256, kept=False, correction=known, aligned=by_stars)
 

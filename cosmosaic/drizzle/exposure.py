@@ -1,5 +1,6 @@
 """One calibrated exposure for the mosaic engine: read without jwst's data models, which take seconds."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -29,6 +30,9 @@ PLANES = ("SCI", "ERR", "VAR_POISSON", "VAR_RNOISE", "VAR_FLAT")
 WITHOUT_FLAT_ERROR = "VAR_FLAT"
 """The plane that an exposure may lack: a flat field without errors."""
 
+NAMED_EXTENSION = re.compile(rb"source: ['\"]?fits:([ -~]+?),(\d+)\b")
+"""Where an ASDF tree leaves an array to an extension of the FITS file."""
+
 FloatImage = NDArray[np.float32]
 
 
@@ -38,7 +42,7 @@ class ExposurePlanes:
 
     name: str
     group: str
-    """The same for all detectors of an exposure."""
+    """The same for all detectors of an exposure group."""
     sci: FloatImage
     """Surface brightness without the sky in MJy/sr."""
     err: FloatImage
@@ -229,7 +233,20 @@ def _read(path: Path) -> _File:
         values = values_of(header, sci_header)
         group, times = "_".join(group_of(values, path.name)), times_of(values)
         planes, dq = _read_planes(hdus)
-        return _File(header, sci_header, planes, dq, bytes(hdus["ASDF"].data.tobytes()), group, times)
+        tree = bytes(hdus["ASDF"].data.tobytes())
+        _check_references(tree, hdus)
+        return _File(header, sci_header, planes, dq, tree, group, times)
+
+
+def _check_references(tree: bytes, hdus: fits.HDUList) -> None:
+    """Check that the extensions that an ASDF tree names are there: jwst's data models cannot open the file else."""
+    named = {(name.decode(), int(version)) for name, version in NAMED_EXTENSION.findall(tree)}
+    lost = sorted(f"{name} (EXTVER {version})" for name, version in named if (name, version) not in hdus)
+    if lost:
+        raise ExposureError(
+            f"its ASDF extension names {', '.join(lost)}, which the file lacks; put it back (for VAR_FLAT an image of "
+            f"zeros will do), or calibrate the exposure again"
+        )
 
 
 def _read_planes(hdus: fits.HDUList) -> tuple[dict[str, FloatImage], NDArray[np.uint32]]:
@@ -257,7 +274,7 @@ def _check_usable(path: Path, sci: FloatImage, usable: NDArray[np.bool_]) -> Non
     values = sci[usable]
     if not values.size:
         raise ExposureError(
-            f"{path}: no pixel can be used: all are flagged, without a value, or without a plausible error; leave the "
+            f"{path}: no usable pixel: all are flagged, without a value, or without a plausible error; leave the "
             f"exposure out, or calibrate it again"
         )
     if values.min() == values.max():

@@ -121,10 +121,10 @@ def _check_reach(exposure: ExposurePlanes, box: Box, tiles: Sequence[MosaicGrid]
     """Check by an exposure's middle and size that its WCS and its footprint agree, before memory is allocated."""
     middle = Box(box.x + box.width // 2, box.y + box.height // 2, 1, 1)
     covered = sum(box_of(tile).pixels for tile in tiles)
-    # A frame is not much larger than its tiles; one that is has an implausible WCS.
+    # An exposure is not much larger than its tiles; one that is has an implausible WCS.
     absurd = box.pixels > LARGEST_OVERHANG * covered
     if absurd or not any(box_of(tile).intersection(middle).pixels for tile in tiles):
         raise FootprintError(
-            f"{exposure.name}: its WCS puts it elsewhere than its headers say (S_REGION, or RA_REF and DEC_REF); run "
-            f"assign_wcs again, or correct the headers"
+            f"{exposure.name}: its WCS disagrees with the position in its headers (S_REGION, or RA_REF and DEC_REF); "
+            f"run assign_wcs again, or correct the headers"
         )

@@ -1,4 +1,4 @@
-"""The pixel grid of an image that exists, e.g. an HST mosaic: tangent point, scale, rotation and window."""
+"""The pixel grid of an existing image, e.g. an HST mosaic: tangent point, scale, rotation and window."""
 
 import numpy as np
 from astropy.coordinates import SkyCoord
@@ -7,7 +7,7 @@ from astropy.wcs import WCS
 
 from cosmosaic.geometry.grid import pixel_to_sky
 from cosmosaic.geometry.sphere import ARCSEC_PER_RADIAN, GridError, separations_deg, unit_vectors
-from cosmosaic.geometry.windows import WHOLE
+from cosmosaic.geometry.windows import WHOLE, in_steps
 from cosmosaic.records import MosaicGrid
 
 LARGEST_OFFSET_PIXELS = 0.01
@@ -19,20 +19,19 @@ SETTING = "grid.like"
 
 
 def grid_like(header: fits.Header, name: str) -> MosaicGrid:
-    """Take the pixel grid of an image out of its header.
+    """Read the pixel grid of an image from its header.
 
     Parameters
     ----------
     header
-        Of an image of two axes.
+        Header of a two-dimensional image.
     name
-        Of the image, for messages.
+        Name of the image, for messages.
 
     Raises
     ------
     GridError
-        No tangent-plane grid of square pixels, with the tangent point on a corner of four of them, has its pixels to
-        0.01 of one.
+        No tangent-plane grid of square pixels matches its pixels to 0.01 pixels.
     """
     wcs = WCS(header, fix=False)
     if not wcs.has_celestial:
@@ -40,17 +39,16 @@ def grid_like(header: fits.Header, name: str) -> MosaicGrid:
     if list(wcs.wcs.ctype)[:2] != ["RA---TAN", "DEC--TAN"] or wcs.sip is not None:
         raise GridError(
             f"{SETTING}: {name} has the projection {', '.join(wcs.wcs.ctype)}, not the tangent plane without "
-            f"distortion (RA---TAN, DEC--TAN) that mosaics are made on; resample it, or give another image"
+            f"distortion (RA---TAN, DEC--TAN) of the mosaics; resample it, or give another image"
         )
     grid = _square_grid(wcs, (header["NAXIS2"], header["NAXIS1"]))
     _check_scale(grid, name)
     _check_pixels(grid, wcs, name)
-    _check_corner(grid, name)
-    return grid.model_copy(update={"crpix": tuple(round(2 * value) / 2 for value in grid.crpix)})
+    return grid.model_copy(update={"crpix": tuple(in_steps(value) for value in grid.crpix)})
 
 
 def _square_grid(wcs: WCS, shape: tuple[int, int]) -> MosaicGrid:
-    """The grid of square pixels, x running westward at rotation 0, that is nearest to a WCS."""
+    """The grid of square pixels, with x running westward at rotation 0, that is nearest to a WCS."""
     matrix = wcs.pixel_scale_matrix
     scale = float(np.sqrt(abs(np.linalg.det(matrix))))
     tangent = SkyCoord(*wcs.wcs.crval[:2], unit="deg", frame=_frame(wcs)).icrs
@@ -86,16 +84,6 @@ def _check_pixels(grid: MosaicGrid, wcs: WCS, name: str) -> None:
     offset = float(np.radians(apart) * ARCSEC_PER_RADIAN * 1000.0 / grid.pixel_scale_mas)
     if not offset <= LARGEST_OFFSET_PIXELS:
         raise GridError(
-            f"{SETTING}: {name} has pixels that are not square, or run eastward: they lie up to {offset:.2g} pixels "
-            f"beside the nearest grid of square ones; resample it, or give another image"
-        )
-
-
-def _check_corner(grid: MosaicGrid, name: str) -> None:
-    beside = max(abs(value + 0.5 - round(value + 0.5)) for value in grid.crpix)
-    if beside > LARGEST_OFFSET_PIXELS:
-        raise GridError(
-            f"{SETTING}: {name} has its tangent point at CRPIX = {grid.crpix[0] + 1:g}, {grid.crpix[1] + 1:g}; mosaics "
-            f"have it on the corner of four pixels, where CRPIX ends in .5, so that larger pixels nest; resample the "
-            f"image, or give another"
+            f"{SETTING}: {name} has pixels that are not square, or run eastward: they are up to {offset:.2g} pixels "
+            f"off the nearest grid of square ones; resample it, or give another image"
         )

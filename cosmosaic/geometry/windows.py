@@ -1,7 +1,8 @@
 """Tiles: square windows of the survey's pixel lattice, the units of memory, of work and of caching.
 
-Lattice pixels are counted from the tangent point: pixel (0, 0) is the one above and to the right of it. The tiles are
-anchored there too, the central one centred on it, so that they stay the same when frames are added.
+Lattice pixels are counted from the tangent point: pixel (0, 0) is the first one that begins at or beyond it in both
+axes. The tiles are anchored there too, the central one centred on it, so that they stay the same when exposures are
+added.
 """
 
 import math
@@ -21,15 +22,19 @@ from cosmosaic.survey import GridSettings
 
 DEFAULT_TILE_PIXELS = 1024
 TILES_TOGETHER = 4
+CORNER = (-0.5, -0.5)
+"""0-based reference pixel of a window that begins at the tangent point."""
 TILE_COLUMNS = ("name", "crpix_x", "crpix_y", "nx", "ny")
 TILE_SIZES = ("nx", "ny")
-"""Columns of a user's table of tiles, and those of them that are sizes."""
+"""Columns of a user's table of tiles, and the columns with sizes."""
 TILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*")
 """A name that can be part of a product's name."""
 WHOLE = "full"
 """Name of the window of the whole mosaic."""
+CRPIX_STEPS = 2**20
+"""Reference pixels are multiples of 1 / CRPIX_STEPS pixels, so that their differences to whole pixels are exact."""
 CELL_PIXELS = 8
-"""Width in detector pixels of the cells that sky levels are measured on."""
+"""Width in detector pixels of the cells on which sky levels are measured."""
 
 
 class Box(NamedTuple):
@@ -73,47 +78,44 @@ def covering(boxes: Iterable[Box]) -> Box:
 
 
 def lattice(grid: Lattice) -> Lattice:
-    """Return the lattice that a window is a part of."""
+    """Return the lattice that a window is a part of: its tangent point lies in pixel -1, or where that ends."""
+    x, y = (value - math.floor(value) - 1.0 for value in grid.crpix)
     return Lattice(
         tangent_ra=grid.tangent_ra,
         tangent_dec=grid.tangent_dec,
         rotation=grid.rotation,
         pixel_scale_mas=grid.pixel_scale_mas,
+        crpix=(x, y),
     )
 
 
 def cell_lattice(grid: Lattice, detector_pixel_arcsec: float) -> Lattice:
-    """Return the lattice of the cells that sky levels are measured on."""
+    """Return the lattice of the cells on which sky levels are measured."""
     scale_mas = round(1000 * CELL_PIXELS * detector_pixel_arcsec)
-    return lattice(grid).model_copy(update={"pixel_scale_mas": float(scale_mas)})
+    return Lattice(
+        tangent_ra=grid.tangent_ra,
+        tangent_dec=grid.tangent_dec,
+        rotation=grid.rotation,
+        pixel_scale_mas=float(scale_mas),
+    )
 
 
 def box_of(window: MosaicGrid) -> Box:
-    """Return the lattice pixels of a window.
-
-    Raises
-    ------
-    ValueError
-        The tangent point does not fall on a corner of its pixels.
-    """
-    origin = [-(value + 0.5) for value in window.crpix]
-    if any(value != round(value) for value in origin):
-        raise ValueError(
-            f"tile {window.tile}: crpix {window.crpix} does not put the tangent point on a corner of four pixels; "
-            f"0-based crpix must end in .5"
-        )
+    """Return the pixels of a window in its lattice."""
+    x, y = (-1 - math.floor(value) for value in window.crpix)
     rows, columns = window.shape
-    return Box(int(origin[0]), int(origin[1]), columns, rows)
+    return Box(x, y, columns, rows)
 
 
 def window_of(grid: Lattice, box: Box, name: str) -> MosaicGrid:
-    """Return a rectangle of the lattice as a window."""
+    """Return a rectangle of the lattice, or of the one that a window is a part of, as a window."""
+    x, y = lattice(grid).crpix
     return MosaicGrid(
         tangent_ra=grid.tangent_ra,
         tangent_dec=grid.tangent_dec,
         rotation=grid.rotation,
         pixel_scale_mas=grid.pixel_scale_mas,
-        crpix=(-box.x - 0.5, -box.y - 0.5),
+        crpix=(x - box.x, y - box.y),
         shape=(box.height, box.width),
         tile=name,
     )
@@ -151,7 +153,7 @@ def touched_tiles(
     if not tiles:
         return dict.fromkeys(footprints, ())
     edges = np.array([(box.x, box.y, box.x + box.width, box.y + box.height) for box in map(box_of, tiles)])
-    # Pixels of the lattice are counted from the tangent point; what is near enough is compared corner by corner.
+    # Pixels of the lattice are counted from the tangent point; windows near enough are compared corner by corner.
     index, grid, near = shapely.STRtree(shapely.box(*edges.T)), lattice(tiles[0]), margin_pixels(tiles[0]) + 1.0
 
     def touched(footprint: Footprint) -> tuple[MosaicGrid, ...]:
@@ -175,7 +177,9 @@ def neighbouring(tiles: Sequence[MosaicGrid]) -> tuple[tuple[MosaicGrid, ...], .
     return tuple(map(tuple, squares.values()))
 
 
-def read_tiles(text: str, source: str, settings: GridSettings) -> tuple[MosaicGrid, ...]:
+def read_tiles(
+    text: str, source: str, settings: GridSettings, like: tuple[float, float] = CORNER
+) -> tuple[MosaicGrid, ...]:
     """Read a user's table of tiles.
 
     Tiles may overlap: they are windows of one lattice, and their common pixels are the same.
@@ -189,12 +193,14 @@ def read_tiles(text: str, source: str, settings: GridSettings) -> tuple[MosaicGr
         Name of the table; its suffix gives the format.
     settings
         The grid, in whose pixels tiles are counted.
+    like
+        0-based reference pixel of a window of the same pixels.
 
     Raises
     ------
     cosmosaic.geometry.sphere.GridError
-        The table cannot be read, lacks a column or has no row; a name occurs twice or cannot be part of a file's; a
-        tangent point is not on a corner of four pixels, or a size is no positive number; a tile has more pixels than
+        The table cannot be read, lacks a column or has no row; a name occurs twice or cannot be part of a file name; a
+        tile does not begin on a pixel's edge, or a size is not positive; a tile has more pixels than
         ``settings.largest_mpix`` allows, or does not nest in pixels ``settings.long_wavelength_factor`` times larger.
     """
     if settings.tangent_ra is None or settings.tangent_dec is None:
@@ -208,11 +214,12 @@ def read_tiles(text: str, source: str, settings: GridSettings) -> tuple[MosaicGr
             tangent_dec=settings.tangent_dec,
             rotation=settings.rotation,
             pixel_scale_mas=settings.pixel_scale_mas,
-            crpix=(row["crpix_x"], row["crpix_y"]),
+            crpix=(in_steps(row["crpix_x"]), in_steps(row["crpix_y"])),
             shape=(int(row["ny"]), int(row["nx"])),
             tile=row["name"],
         )
         _check_tile(tile, settings, source)
+        _check_place(tile, settings.long_wavelength_factor, like, source)
         if tile.tile in {other.tile for other in tiles}:
             raise GridError(f"{source}: tile {tile.tile} is defined twice; give each its own name")
         tiles.append(tile)
@@ -225,7 +232,7 @@ def in_larger_pixels(window: MosaicGrid, factor: int) -> MosaicGrid:
     0-based reference pixels relate as ``(c + 0.5) / factor - 0.5``.
     """
     rows, columns = window.shape
-    x, y = ((value + 0.5) / factor - 0.5 for value in window.crpix)
+    x, y = (in_steps((value + 0.5) / factor - 0.5) for value in window.crpix)
     return window.model_copy(
         update={
             "crpix": (x, y),
@@ -235,6 +242,11 @@ def in_larger_pixels(window: MosaicGrid, factor: int) -> MosaicGrid:
     )
 
 
+def in_steps(crpix: float) -> float:
+    """Round a coordinate of a reference pixel to a millionth of a pixel."""
+    return round(crpix * CRPIX_STEPS) / CRPIX_STEPS
+
+
 def clipped_to(window: MosaicGrid, tiles: Sequence[MosaicGrid]) -> MosaicGrid:
     """Return the part of a window that lies in the smallest rectangle around some tiles."""
     around = covering(box_of(tile) for tile in tiles)
@@ -242,7 +254,7 @@ def clipped_to(window: MosaicGrid, tiles: Sequence[MosaicGrid]) -> MosaicGrid:
 
 
 class Plan(NamedTuple):
-    """Which exposures go into which tiles."""
+    """Tiles that each exposure reaches."""
 
     tiles: tuple[MosaicGrid, ...]
     """Tiles that an exposure reaches, row by row."""
@@ -250,10 +262,10 @@ class Plan(NamedTuple):
     exposures_of_tile: dict[str, tuple[str, ...]]
     """Names of exposures, sorted, by the tile's name."""
     detectors: dict[str, tuple[str, ...]]
-    """Names of the exposures, sorted, that were taken together."""
+    """Names of the exposures of each exposure group, sorted."""
 
     def companions(self, tile: MosaicGrid) -> tuple[str, ...]:
-        """Return all detectors of the exposures that reach a tile: weight thresholds depend on the whole exposure."""
+        """Return the whole exposure groups that reach a tile: weight thresholds depend on all of their detectors."""
         together = {_exposure_of(name) for name in self.exposures_of_tile[tile.tile]}
         return tuple(sorted(name for one in together for name in self.detectors[one]))
 
@@ -273,14 +285,14 @@ def make_plan(footprints: Mapping[str, Footprint], window: MosaicGrid, size: int
     Raises
     ------
     cosmosaic.geometry.sphere.GridError
-        An exposure lies outside the mosaic.
+        An exposure is outside the mosaic.
     """
     tiles = tiles_of(window, size)
     tiles_of_exposure = touched_tiles(tiles, dict(sorted(footprints.items())))
     outside = [name for name, touched in tiles_of_exposure.items() if not touched]
     if outside:
         raise GridError(
-            f"{', '.join(outside)}: lies outside the mosaic of {window.shape[0]} x {window.shape[1]} pixels; "
+            f"{', '.join(outside)}: outside the mosaic of {window.shape[0]} x {window.shape[1]} pixels; "
             f"remove it, or make the mosaic larger"
         )
     exposures_of_tile: dict[str, list[str]] = {}
@@ -333,7 +345,7 @@ def _number(value: Any, column: str, name: str, source: str) -> float:
 
 
 def _check_tile(tile: MosaicGrid, settings: GridSettings, source: str) -> None:
-    name, (rows, columns), factor = tile.tile, tile.shape, settings.long_wavelength_factor
+    name, (rows, columns) = tile.tile, tile.shape
     if not TILE_NAME.fullmatch(name) or name == WHOLE:
         raise GridError(
             f"{source}: {name!r} cannot name a tile; use letters, digits, '.' and '-', and not {WHOLE!r}, which is the "
@@ -346,12 +358,23 @@ def _check_tile(tile: MosaicGrid, settings: GridSettings, source: str) -> None:
             f"{source}: tile {name} has {rows * columns / 1e6:.0f} megapixels, more than grid.largest_mpix = "
             f"{settings.largest_mpix:g}; make it smaller, or raise grid.largest_mpix"
         )
-    try:
-        box = box_of(tile)
-    except ValueError as error:
-        raise GridError(f"{source}: {error}") from error
-    if any(edge % factor for edge in box):
+
+
+def _check_place(tile: MosaicGrid, factor: int, like: tuple[float, float], source: str) -> None:
+    offset = [own - other for own, other in zip(tile.crpix, like, strict=True)]
+    name, (rows, columns) = tile.tile, tile.shape
+    if any(value != round(value) for value in offset):
+        raise GridError(
+            f"{source}: tile {name}: crpix {tile.crpix} places its edges within pixels of the survey; "
+            f"0-based crpix must {_whole_from(like)}"
+        )
+    if any(edge % factor for edge in (*offset, rows, columns)):
         raise GridError(
             f"{source}: tile {name} (crpix {tile.crpix}, nx {columns}, ny {rows}) does not nest in pixels {factor} "
-            f"times larger; let crpix + 0.5 and its size be multiples of grid.long_wavelength_factor = {factor}"
+            f"times larger; let crpix{-like[0]:+g}, crpix{-like[1]:+g} and its size be multiples of "
+            f"grid.long_wavelength_factor = {factor}"
         )
+
+
+def _whole_from(like: tuple[float, float]) -> str:
+    return "end in .5" if like == CORNER else f"differ from the {like[0]}, {like[1]} of grid.like by whole pixels"

@@ -1,6 +1,6 @@
 """The units of work that find outliers: a reference for each tile, flags for each exposure.
 
-Every file depends only on the exposures that reach it, so that a new exposure affects only what it touches.
+Every file depends only on the exposures that reach it, so that a new exposure affects only the tiles it touches.
 """
 
 from collections.abc import Mapping, Sequence
@@ -45,8 +45,8 @@ def make_reference(
     sums
         ``_sums.npy`` files of the tile by the exposures' names.
     summaries
-        ``_summary.json`` files of all detectors of the exposures involved, also outside the tile: the weight threshold
-        is that of the whole exposure.
+        ``_summary.json`` files of all detectors of the exposure groups, also outside the tile: the weight threshold
+        is that of the whole exposure group.
     tile
         The tile.
     fraction

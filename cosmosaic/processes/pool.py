@@ -57,7 +57,7 @@ def run(plan: WorkerPlan, function: Callable[..., Result], *arguments: Any) -> O
         try:
             return future.result()
         except CancelledError as error:
-            raise WorkerError(f"{name} {STOPPED}; the next run will do it") from error
+            raise WorkerError(f"{name} {STOPPED}; the next run will repeat it") from error
         except TimeoutError as error:
             raise WorkerError(
                 f"{name} took longer than {plan.time_limit_s:g} s and was stopped; "

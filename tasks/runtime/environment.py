@@ -49,7 +49,7 @@ ALONE = {
     PREFECT_API_BLOCKS_REGISTER_ON_START: False,
     PREFECT_MEMOIZE_BLOCK_AUTO_REGISTRATION: False,
 }
-"""Where the user has named no server."""
+"""Settings without a server of the user's."""
 
 
 def check_home() -> None:

@@ -1,4 +1,4 @@
-"""Which runs are under way: each shows signs of life beside the run table, so that a later run can tell the dead."""
+"""Signs of life of runs, beside the run table, by which later runs recognise the dead ones."""
 
 import json
 import platform
@@ -13,9 +13,9 @@ import psutil
 from cosmosaic.storage import store
 
 BEAT_S = 60.0
-"""Between two signs of life."""
+"""Seconds between two signs of life."""
 DEAD_S = 300.0
-"""A run on another machine that has shown no sign for so long is dead."""
+"""A run on another machine without a sign of life for this long is dead."""
 
 
 @contextmanager

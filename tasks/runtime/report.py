@@ -5,6 +5,7 @@ import os
 import sys
 import time
 from base64 import b64encode
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ from prefect.states import Cancelled, Completed, Failed, State
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from cosmosaic.artefacts.steps import MaskRegions
 from cosmosaic.calibrate.steps import CalibrateRate
 from cosmosaic.exposures.origin import calibration_columns
 from cosmosaic.exposures.search import FoundExposures
@@ -41,12 +43,13 @@ FAILED_IN_PART = "Failed in part"
 
 WARNED_FACTS = {
     "implausible_pixels": "{} pixels with implausible values are flagged and not used",
-    "groups_without_search": "no cosmic rays were searched in Stage 1, which needs three groups; NGROUPS is {}",
-    "dark_left": "the dark fits neither NFRAMES nor GROUPGAP, or there is none: dark current was not subtracted",
+    "groups_without_search": "Stage 1 did not search for cosmic rays, which needs three groups; NGROUPS is {}",
+    "dark_left": "no dark current was subtracted: there is no dark, or it does not fit NFRAMES and GROUPGAP",
     "planes_different": '{} planes of the count rate differ from the jwst package\'s; use exposures.engine = "jwst"',
     "unaligned": "{} exposures share too few stars and keep the WCS of their headers",
 }
-"""Facts of steps that the user is warned of."""
+"""Warnings for facts of steps."""
+EARLY_STEPS = (CalibrateRate, MaskRegions)
 
 
 _LISTENERS: list[Callable[[Ledger], None]] = []
@@ -114,7 +117,7 @@ def _recorded_as_under_way(run: Run) -> Iterator[None]:
     with showing_life(run.products, run.id):
         for dead in dead_runs(run.products):
             if mark_crashed(run.products, dead):
-                run.note(f"run {dead} had died; the run table shows it as crashed now")
+                run.note(f"run {dead} died; the run table now shows it as crashed")
             bury(run.products, dead)
         _UNDER_WAY.append(run)
         try:
@@ -135,12 +138,12 @@ def cancel_runs(cause: str) -> None:
 
 
 def _cancel(run: Run, cause: str) -> None:
-    """Stop a run; what is finished is kept."""
+    """Stop a run; finished steps are kept."""
     run.stop()
     done = len(run.ledger.executed) + len(run.ledger.cached)
     run.terminal.close()
     run.terminal.say(
-        f"cancelled by {cause}: {counted(done, 'step')} finished and kept; the same command goes on from there"
+        f"cancelled by {cause}: {counted(done, 'step')} finished and kept; the same command continues from there"
     )
     record_run(run, [], CANCELLED, f"cancelled by {cause}")
     bury(run.products, run.id)
@@ -159,15 +162,15 @@ def finish_run(run: Run, found: FoundExposures, rows_of: Mapping[str, Mapping[st
     Parameters
     ----------
     run, found
-        The run and its frames.
+        The run and its exposures.
     rows_of
         Additional columns of the run table for all products of a filter, by filter.
     """
     run.wait()
     rows = [row for publication in run.publications for row in _rows(publication, run)]
     rows = [row | dict((rows_of or {}).get(row.get("filter", ""), {})) for row in rows]
-    stage1 = _stage1(run)
-    rows = [row | stage1.get(_name_of(row["product"]), {}) for row in rows]
+    early = _early(run)
+    rows = [row | early[_name_of(row["product"])] for row in rows]
     state = _state(run, rows)
     record_run(run, rows, state.name or "", state.message or "", found)
     create_markdown_artifact(_markdown(run, rows), key="summary", description=f"Products of {run.survey.name}")
@@ -180,7 +183,7 @@ def finish_run(run: Run, found: FoundExposures, rows_of: Mapping[str, Mapping[st
 def record_run(
     run: Run, rows: list[dict[str, Any]], state: str, error: str, found: FoundExposures | None = None
 ) -> None:
-    """Write the run's last rows, or one row without a product if nothing was made; the first to do so counts."""
+    """Write the run's last rows, or one row without a product if nothing was made; only the first call does so."""
     if not run.recorded.acquire(blocking=False):
         return
     common = _columns(run, state, error, found)
@@ -204,7 +207,7 @@ def _lineage(ledger: Ledger) -> list[StepLineage]:
 
 
 def _columns(run: Run, state: str, error: str, found: FoundExposures | None = None) -> dict[str, Any]:
-    """What all rows of a run show."""
+    """Columns common to all rows of a run."""
     executed = [record.result for record in run.ledger.executed if record.result]
     parameters = run.survey.model_dump_json(exclude={"resources", "cleanup", "cost"})
     environment = dict(run.work.workers.environment)
@@ -232,7 +235,7 @@ def _columns(run: Run, state: str, error: str, found: FoundExposures | None = No
 
 
 def _calibration(row: Mapping[str, Any], common: Mapping[str, Any], found: FoundExposures | None) -> dict[str, str]:
-    """What a product's exposure was calibrated with, or all of its filter, or all where it has no filter."""
+    """Calibration of a product's exposure, or of all exposures of its filter, or of all if it has no filter."""
     if not found:
         return {}
     name, band = _name_of(row.get("product", "")), row.get("filter")
@@ -265,14 +268,15 @@ def _rows(publication: Publication, run: Run) -> list[dict[str, Any]]:
     ]
 
 
-def _stage1(run: Run) -> dict[str, dict[str, Any]]:
-    """What the run table shows of each exposure's Stage 1, whichever later step made the file that is published."""
-    title = f"{CalibrateRate.title}: "
-    return {
-        record.label.removeprefix(title): CalibrateRate.row(record.result.facts)
-        for record in run.ledger.records
-        if record.result and record.label.startswith(title)
-    }
+def _early(run: Run) -> dict[str, dict[str, Any]]:
+    """Columns about each exposure's early steps, whichever later step made its published file."""
+    rows: dict[str, dict[str, Any]] = defaultdict(dict)
+    for step in EARLY_STEPS:
+        title = f"{step.title}: "
+        for record in run.ledger.records:
+            if record.result and record.label.startswith(title):
+                rows[record.label.removeprefix(title)] |= step.row(record.result.facts)
+    return rows
 
 
 def _name_of(product: str) -> str:
@@ -309,7 +313,7 @@ def _markdown(run: Run, rows: list[dict[str, Any]]) -> str:
 
 
 def _sky(rows: list[dict[str, Any]]) -> str:
-    """The verdict of each filter as a table, and where its page is."""
+    """The verdict of each filter as a table, and the address of its page."""
     columns = [name for name in COLUMNS if name.startswith("sky_") and name.endswith(("_verdict", "_pct"))]
     titles = [name.removeprefix("sky_").removesuffix("_pct") for name in columns]
     lines = [f"| filter | {' | '.join(titles)} |", "|---" * (1 + len(titles)) + "|"]
@@ -338,7 +342,7 @@ def _pictures(run: Run) -> str:
 
 
 def _warnings(ledger: Ledger) -> list[str]:
-    """What the user is warned of, once per exposure or filter, whichever of its steps found it."""
+    """Warnings, once per exposure or filter, whichever of its steps found them."""
     found = {
         (record.label.split(": ")[-1], message): int(record.result.facts[fact])
         for record in ledger.records
@@ -353,7 +357,7 @@ def _print_summary(run: Run, rows: list[dict[str, Any]], state: State) -> None:
     run.terminal.say(f"{run.survey.name}: {state.name}")
     run.terminal.show_table(_mosaics(rows))
     for row in (row for row in rows if row["kind"] == "verdict" and row.get("sky_zero_state") == "not measurable"):
-        run.note(f"{row['filter']}: no empty sky to measure the absolute level on; see {row['product']}")
+        run.note(f"{row['filter']}: no empty sky to measure the absolute level; see {row['product']}")
     for row in (row for row in rows if row["kind"] == "sky page"):
         run.note(f"is the sky flat? {row['product']}")
     for row in (row for row in rows if row["product"].endswith("_cat.parquet")):
@@ -370,7 +374,7 @@ def _print_summary(run: Run, rows: list[dict[str, Any]], state: State) -> None:
 
 
 def _mosaics(rows: list[dict[str, Any]]) -> Table:
-    """The mosaics and what is known of each, in 80 columns with whole names."""
+    """Table of the mosaics in 80 columns, with complete names."""
     table = Table(box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
     table.add_column("mosaic", overflow="fold")
     for heading in ("exp. [s]", "5σ [AB]"):

@@ -124,10 +124,10 @@ class Run:
         self.publications: list[Publication] = []
         self.excluded: dict[str, str] = {}
         self.recorded = threading.Lock()
-        """Taken for good by whoever records the end of the run."""
+        """Taken once, by the recorder of the run's end."""
         for written in (self.work.cache, self.products):
             store.clean(written)
-        # This takes several requests to the server; frames are listed meanwhile.
+        # This takes several requests to the server, during which exposures are listed.
         self._storage = ThreadPoolExecutor(1).submit(copy_context().run, result_storage, self.work.results)
         self._lookups = ThreadPoolExecutor(LOOKUPS, "lookup")
         self._recorded = self._lookups.submit(recorded_keys, self.work)
@@ -142,7 +142,7 @@ class Run:
 
     @property
     def log(self) -> str:
-        """Where the run's log goes."""
+        """URI of the run's log."""
         return store.join(self.products, "runs", f"{self.id}.log")
 
     @property
@@ -190,13 +190,13 @@ class Run:
         self.publications.append(Publication(tuple(files), published, columns or {}, described_by))
 
     def results(self, submitted: Mapping[str, Outputs]) -> dict[str, StepResult]:
-        """Wait for steps and return the results of those that did not fail, by the same names."""
+        """Wait for steps and return the results of the successful ones, by the same names."""
         nodes: dict[str, Node] = {name: outputs.nodes[0] for name, outputs in submitted.items()}
         self._graph.wait(nodes.values())
         return {name: node.result for name, node in nodes.items() if node.result}
 
     def stored(self, file: FileKind) -> FileKind:
-        """Return a file that a step which has ended made, by where it is stored."""
+        """Return a file made by a step that has ended, by its place in the store."""
         return cast(FileKind, settled(file))
 
     def note(self, text: str) -> None:
@@ -210,9 +210,9 @@ class Run:
         store.publish_bytes("\n".join([*self.terminal.log, ""]).encode(), self.log)
 
     def name_after(self, found: FoundExposures) -> None:
-        """Name the run in the UI after its frames and filters, and estimate its steps for the progress bar."""
+        """Name the run in the UI after its exposures and filters, and estimate its steps for the progress bar."""
         bands = {exposure.band for exposure in found.exposures}
-        name = f"{self.survey.name}: {counted(len(found.exposures), 'frame')}, {counted(len(bands), 'filter')}"
+        name = f"{self.survey.name}: {counted(len(found.exposures), 'exposure')}, {counted(len(bands), 'filter')}"
         with get_client(sync_client=True) as client:
             client.update_flow_run(UUID(self.id), name=name)
         self.ledger.expected = expected_steps(self.survey, len(found.exposures), len(bands))
@@ -242,7 +242,7 @@ class Run:
         self._lookups.submit(self._look_up, node, step, done)
 
     def _look_up(self, node: Node, step: Step, done: Callable[[Outcome], None]) -> None:
-        """Take the result of a step that was finished before; only what is to be executed becomes a task run."""
+        """Take the result of a step that was finished before; only steps to be executed become task runs."""
         try:
             found = finished(step, self.work, self._recorded.result())
         except Exception as error:  # every started step needs an outcome

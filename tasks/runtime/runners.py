@@ -1,4 +1,4 @@
-"""Where the tasks of a run are executed: in threads of the flow's process, or on the workers of a Dask cluster."""
+"""Runners of a run's tasks: threads of the flow's process, or the workers of a Dask cluster."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,7 +29,7 @@ def open_runner(resources: ResourceSettings, plan: WorkerPlan) -> Iterator[TaskR
         return
     flow = FlowRunContext.get()
     if flow is None:
-        raise RuntimeError("a run can be opened in a flow alone")
+        raise RuntimeError("a run can only be opened in a flow")
     yield flow.task_runner
 
 

@@ -1,4 +1,4 @@
-"""The temporary Prefect server of a command line, where the user has named none.
+"""The temporary Prefect server of a command line, if the user has set none.
 
 Prefect would start it too, when it is first asked for a client, but imports the whole server into the flow's process to
 do so, which costs 1.5 CPU seconds.
@@ -25,7 +25,7 @@ POLL_S, ENDING_S = 0.1, 5.0
 
 
 class TemporaryServerError(RuntimeError):
-    """The temporary server did not come up; the message says what to do."""
+    """The temporary server did not start; the message gives the remedy."""
 
 
 def start_temporary_server() -> str:

@@ -10,7 +10,7 @@ from support.services import ROOT
 pytestmark = [pytest.mark.server, pytest.mark.s3, pytest.mark.slow]
 
 DEPLOYMENTS = {
-    "mosaic/demo", "mosaic/survey", "watch/new-frames", "cleanup/clean-cache", "compare_sky/sky-methods",
+    "mosaic/demo", "mosaic/survey", "watch/new-exposures", "cleanup/clean-cache", "compare_sky/sky-methods",
     "simulate/synthetic",
 }  # fmt: skip
 
@@ -80,7 +80,7 @@ def test_the_first_run_leaves_its_products_in_the_store(production, first_run):
 
 def test_the_run_has_its_artifacts(production, first_run):
     artifacts = production.artifacts(first_run["id"])
-    assert {"frames", "summary", "previews"} <= set(artifacts)
+    assert {"exposures", "summary", "previews"} <= set(artifacts)
     assert artifacts["progress"]["data"] == 100.0
 
 

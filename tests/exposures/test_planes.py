@@ -8,6 +8,7 @@ import pytest
 from astropy.io import fits
 from jwst import datamodels
 from real import real
+from test_frames import asdf_hdu
 
 from cosmosaic.cells.binning import usable_pixels
 from cosmosaic.drizzle.exposure import PLANES, ExposureError, read_exposure, write_flagged
@@ -133,7 +134,7 @@ def test_an_ordinary_file_is_copied_byte_for_byte_but_for_what_changes(cal: Path
 
 def test_flags_that_are_no_whole_numbers_are_refused(cal: Path, tmp_path: Path) -> None:
     path = written(cal, tmp_path, {"DQ": lambda hdu: fits.ImageHDU(hdu.data + 0.5, plain_header(hdu))})
-    with pytest.raises(ExposureError, match=rf"{path}.*DQ holds numbers that are no flags"):
+    with pytest.raises(ExposureError, match=rf"{path}.*DQ holds numbers that are not flags"):
         read_exposure(path)
 
 
@@ -143,10 +144,23 @@ def test_planes_of_different_sizes_are_refused(cal: Path, tmp_path: Path) -> Non
         read_exposure(path)
 
 
-def test_errors_of_the_flat_field_may_be_missing(cal: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["VAR_FLAT", "AREA"])
+def test_an_extension_that_the_asdf_tree_names_and_the_file_lacks_is_told(cal: Path, tmp_path: Path, name: str) -> None:
     path = tmp_path / cal.name
     with fits.open(cal, memmap=False) as hdus:
+        del hdus[name]
+        hdus.writeto(path)
+    with pytest.raises(KeyError, match=name):
+        datamodels.open(path)
+    with pytest.raises(ExposureError, match=rf"its ASDF extension names {name} \(EXTVER 1\), which the file lacks"):
+        read_exposure(path)
+
+
+def test_errors_of_the_flat_field_may_be_missing(cal: Path, tmp_path: Path) -> None:
+    path, wcs = tmp_path / cal.name, read_exposure(cal).wcs
+    with fits.open(cal, memmap=False) as hdus:
         del hdus["VAR_FLAT"]
+        hdus["ASDF"] = asdf_hdu({"meta": {"wcs": wcs}})
         hdus.writeto(path)
     exposure = read_exposure(path)
     assert not np.nan_to_num(exposure.variances[2]).any()

@@ -32,7 +32,7 @@ def test_a_second_run_executes_no_step(demo, prefect_home):
 
 @pytest.fixture(scope="module")
 def damaged(demo, prefect_home, tmp_path_factory):
-    """A survey of three good F277W frames and one of each kind of bad input, run once."""
+    """A survey of three good F277W exposures and one of each kind of bad input, run once."""
     folder = tmp_path_factory.mktemp("damaged")
     raw = folder / "raw"
     raw.mkdir()
@@ -84,7 +84,7 @@ def test_the_rest_is_made_and_the_run_ends_as_failed_in_part(damaged):
         ("foreign", "TELESCOP"),
         ("keyword", "FILTER"),
         ("gain", "NRCB1"),
-        ("blank", "no pixel can be used"),
+        ("blank", "no usable pixel"),
     ],
 )
 def test_each_bad_input_is_named_with_its_reason(damaged, which, reason):

@@ -10,9 +10,9 @@ from cosmosaic.calibrate.fused.compiled import DO_NOT_USE, JUMP, SATURATED, Flag
 FEWEST_GROUPS = 3
 """With fewer the jump step is skipped."""
 SINGLE_PASS_DIFFERENCES = 10
-"""With so many differences, all jumps of a pixel are found at once."""
+"""With at least this many differences, all jumps of a pixel are found at once."""
 NOT_SEARCHED = -99
-"""What jwst counts where too many groups are unusable everywhere."""
+"""Value of jwst if too many groups are unusable everywhere."""
 
 
 class Thresholds(NamedTuple):
@@ -27,7 +27,7 @@ class Thresholds(NamedTuple):
 
 
 class Noise(NamedTuple):
-    """What the noise of a group depends on."""
+    """Parameters of the noise of a group."""
 
     gain: Image
     """Electrons per DN, shape ``(ny, nx)``."""
@@ -160,7 +160,7 @@ def _find_one_by_one(
     ordered: NDArray[np.float64],
     jumps: Mask,
 ) -> bool:
-    """Find the largest jump and leave it out, as long as it exceeds the threshold for so many differences.
+    """Find the largest jump and leave it out, as long as it exceeds the threshold for the remaining differences.
 
     Returns whether there is any.
     """
