@@ -126,6 +126,7 @@ CHECKS = {
     "pip": check_installed,
     "prefect": check_options_of("prefect"),
     "dask": check_options_of("dask"),
+    "opentelemetry-instrument": lambda arguments: CHECKS[arguments[0]](arguments[1:]),
     "pre-commit": lambda arguments: None,
     "crds": lambda arguments: None,
 }
