@@ -40,7 +40,7 @@ class Made:
         copies = ((self.cached, *self.cals), (self.mosaic, *self.shown))
         of_catalogue = store.checksum(str(self.catalogue))
         return [
-            StepLineage("cosmosaic.simulate.survey:make_frame", "0", (), (), tuple(self.raw), MOMENT),
+            StepLineage("cosmosaic.simulate.survey:make_exposure", "0", (), (), tuple(self.raw), MOMENT),
             *(
                 StepLineage("calibrate:ramp", str(n), (raw,), (GAIN,), (cal,), MOMENT)
                 for n, (raw, cal) in enumerate(zip(self.raw, self.cals, strict=True))
