@@ -1,6 +1,6 @@
 """Cost and agreement of Stages 1 and 2 beside the jwst package's pipelines, in one run.
 
-    python benchmarks/calibrate.py --json calibrate.json --frames 6 10 sub640
+    python benchmarks/calibrate.py --json calibrate.json --exposures 6 10 sub640
 
 Ramps are simulated once and kept under ``--work``: full frames of 6 and 10 groups, and a subarray. Each engine
 calibrates one ramp in a process of its own, twice; the second time is measured, from the ``_uncal`` file to the written
@@ -23,28 +23,28 @@ from cosmosaic.calibrate.references import SIMULATED_CONTEXT
 from cosmosaic.processes.memory import keep_freed_memory, peak_memory_mb, reset_peak_memory, return_freed_memory
 from cosmosaic.survey import ExposureSettings, FilterPair, SimulationSettings
 
-FRAMES = ("6", "10", "sub640")
+SIZES = ("6", "10", "sub640")
 DETECTOR = "NRCB1"
 
 
-def settings_of(frame: str) -> SimulationSettings:
+def settings_of(size: str) -> SimulationSettings:
     """Return the simulated survey of one ramp."""
     return SimulationSettings(
-        subarray="SUB640" if frame == "sub640" else "FULL",
-        groups=6 if frame == "sub640" else int(frame),
+        subarray="SUB640" if size == "sub640" else "FULL",
+        groups=6 if size == "sub640" else int(size),
         detectors=(DETECTOR,),
         dithers_arcsec=((0.4, 0.3),),
         filter_pairs=(FilterPair(short="F150W", long="F277W"),),
     )
 
 
-def simulate(frame: str, work: Path) -> Path:
+def simulate(size: str, work: Path) -> Path:
     """Make one ramp and its reference files; kept for the next time."""
-    folder = work / frame
+    folder = work / size
     if not list((folder / "raw").glob("*_uncal.fits")):
         from cosmosaic.simulate.survey import simulate_survey
 
-        simulate_survey(settings_of(frame), folder)
+        simulate_survey(settings_of(size), folder)
     (ramp,) = (folder / "raw").glob("*_uncal.fits")
     return ramp
 
@@ -149,7 +149,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, default=Path("calibrate.json"))
-    parser.add_argument("--frames", nargs="*", default=list(FRAMES), choices=FRAMES)
+    parser.add_argument("--exposures", nargs="*", default=list(SIZES), choices=SIZES)
     parser.add_argument("--engines", nargs="*", default=list(ENGINES), choices=list(ENGINES))
     parser.add_argument("--work", type=Path, default=Path("benchmark-calibrate"))
     parser.add_argument("--one", nargs=3, metavar=("ENGINE", "RAMP", "FOLDER"), help=argparse.SUPPRESS)
@@ -158,16 +158,16 @@ def main() -> None:
         engine, ramp, folder = arguments.one
         print(json.dumps(calibrate_twice(engine, Path(ramp), Path(folder))))
         return
-    report = json.loads(arguments.json.read_text()) if arguments.json.exists() else {"frames": {}}
-    for frame in arguments.frames:
-        ramp = simulate(frame, arguments.work.resolve())
+    report = json.loads(arguments.json.read_text()) if arguments.json.exists() else {"exposures": {}}
+    for size in arguments.exposures:
+        ramp = simulate(size, arguments.work.resolve())
         for engine in arguments.engines:
             cost = cost_of(start(engine, ramp, ramp.parents[1] / engine))
-            report["frames"].setdefault(frame, {})[engine] = cost
-            print(frame, engine, {name: round(value, 2) for name, value in cost.items()}, flush=True)
+            report["exposures"].setdefault(size, {})[engine] = cost
+            print(size, engine, {name: round(value, 2) for name, value in cost.items()}, flush=True)
             arguments.json.write_text(json.dumps(report, indent=1))
-        costs = report["frames"][frame]
-        if frame == "6" and {"ours_fused", "ours_jwst"} <= set(costs):
+        costs = report["exposures"][size]
+        if size == "6" and {"ours_fused", "ours_jwst"} <= set(costs):
             report["equal"] = are_equal(ramp.parents[1])
             report["efficiency_2_cores"] = efficiency_of_two(ramp, costs["ours_fused"]["wall_s"])
             print({name: report[name] for name in ("equal", "efficiency_2_cores")}, flush=True)

@@ -150,7 +150,7 @@ def _light(band: str, truth: Table, side: int) -> NDArray[np.float64]:
 
 
 def _drizzled_noise(random: np.random.Generator, side: int, native: float) -> NDArray[np.float32]:
-    """Four dithered frames of independent noise on the mosaic's pixels, in units of jwst's ERR."""
+    """Four dithered exposures of independent noise on the mosaic's pixels, in units of jwst's ERR."""
     ratio = SCALE / native
     width = int(side * ratio) + 80
     mosaic = Drizzle(kernel="square", out_shape=(side, side))

@@ -1,8 +1,8 @@
-"""One bad frame among good ones, damaged in hundreds of ways, through the whole run.
+"""One bad exposure among good ones, damaged in hundreds of ways, through the whole run.
 
     python benchmarks/damage.py [first seed] [number of seeds]
 
-A frame that is refused must leave the products of the others as they are without it; one that is accepted must give
+An exposure that is refused must leave the products of the others as they are without it; one that is accepted must give
 products that are finite. Printed are the seeds that do not, and how many were accepted and refused.
 """
 
@@ -15,7 +15,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from support.damage import damaged
-from support.one_bad_frame import BAD, KINDS, check, run, simulated_frames
+from support.one_bad_frame import BAD, KINDS, check, run, simulated_exposures
 
 
 def main(first: int = 0, number: int = 300) -> int:
@@ -25,7 +25,7 @@ def main(first: int = 0, number: int = 300) -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "frames").mkdir()
-        frames = simulated_frames(folder / "frames")
+        frames = simulated_exposures(folder / "frames")
         good = run(frames, folder / "good", None)
         for seed in range(first, first + number):
             try:

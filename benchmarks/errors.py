@@ -2,7 +2,7 @@
 
     python benchmarks/errors.py
 
-Frames of pure noise of known sigma are drizzled at one and at four dithers. Printed is the scatter of single mosaic
+Exposures of pure noise of known sigma are drizzled at one and at four dithers. Printed is the scatter of single mosaic
 pixels, and of sums over blocks of 8 x 8, over what the errors (added in quadrature) say: 1 is right.
 """
 
@@ -22,7 +22,7 @@ TURN = np.radians(20.0)
 
 
 def added(frames: list[np.ndarray], scale: float, width: int) -> np.ndarray:
-    """Drizzle frames of unit noise and add them."""
+    """Drizzle exposures of unit noise and add them."""
     rows, columns = np.indices((SIDE, SIDE), dtype=float)
     ones = np.ones((SIDE, SIDE), dtype=np.float32)
     sums = np.zeros((width, width, 5), dtype=np.float32)

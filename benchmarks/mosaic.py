@@ -1,13 +1,13 @@
 """Cost and agreement of the mosaic engine beside the jwst package's steps and SWarp, in one run.
 
-    python benchmarks/mosaic.py --json mosaic.json --frames 4 16 64 lw
+    python benchmarks/mosaic.py --json mosaic.json --exposures 4 16 64 lw
 
-``jwst_interpolated`` is the jwst package with interpolated pixel maps (`INTERPOLATED`), its faster way. Frames are
+``jwst_interpolated`` is the jwst package with interpolated pixel maps (`INTERPOLATED`), its faster way. Exposures are
 simulated once, full-frame and calibrated, and kept under ``--work``; that, and the compilation of the
 kernel (once per machine), is not measured. Reading and writing is, for all; ``coadd`` is our engine without search
-for outliers and without errors, as SWarp does it. The frames lie at constant depth over
+for outliers and without errors, as SWarp does it. The exposures lie at constant depth over
 a growing area: 4 dithers of one detector, of four detectors, and of four detectors at four pointings; ``lw`` is 4
-dithers of both long-wavelength detectors. The jwst package is left out above ``--jwst-largest`` frames. A JSON file
+dithers of both long-wavelength detectors. The jwst package is left out above ``--jwst-largest`` exposures. A JSON file
 that exists is added to.
 """
 
@@ -78,7 +78,7 @@ def settings_of(size: str) -> Any:
 
 
 def simulate(size: str, work: Path) -> Path:
-    """Make the frames of one size and measure their sky; kept for the next time."""
+    """Make the exposures of one size and measure their sky; kept for the next time."""
     folder = work / size
     if (folder / "levels.json").exists():
         return folder
@@ -94,7 +94,7 @@ def simulate(size: str, work: Path) -> Path:
 
 
 def inputs_of(folder: Path) -> tuple[list[Path], dict[str, float], Any]:
-    """Return frames, sky levels and the grid that all engines fill."""
+    """Return exposures, sky levels and the grid that all engines fill."""
     from cosmosaic.exposures.footprints import read_footprint
     from cosmosaic.exposures.library import exposure_name
     from cosmosaic.geometry.grid import survey_grid
@@ -203,13 +203,13 @@ def _remembered(folder: Path, left_out: int) -> None:
 
 
 def run_base(folder: Path, output: Path) -> None:
-    """Make the mosaic of all frames but the last, and remember its units."""
+    """Make the mosaic of all exposures but the last, and remember its units."""
     shutil.rmtree(folder / "incremental", ignore_errors=True)
     _remembered(folder, left_out=1)
 
 
 def run_added(folder: Path, output: Path) -> None:
-    """Add the last frame."""
+    """Add the last exposure."""
     _remembered(folder, left_out=0)
 
 
@@ -336,7 +336,9 @@ def measure(what: str, size: str, work: Path) -> dict[str, float]:
     watch.join()
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     if status:
-        raise RuntimeError(f"{what} on {size} frames ended with status {status}; see {output.parent / f'{what}.log'}")
+        raise RuntimeError(
+            f"{what} on {size} exposures ended with status {status}; see {output.parent / f'{what}.log'}"
+        )
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     # The machine's load, by which to judge the wall time.
     load = round(os.getloadavg()[0], 1)
@@ -360,7 +362,7 @@ def _watch(pid: int, peaks: list[float]) -> None:
 
 
 def agreement(size: str, work: Path) -> dict[str, float | bool]:
-    """Compare the engine's mosaic with jwst's resample step on identical frames and flags."""
+    """Compare the engine's mosaic with jwst's resample step on identical exposures and flags."""
     ours, theirs = (work / size / what / "benchmark_i2d.fits" for what in ("ours", "reference"))
     with fits.open(ours) as a, fits.open(theirs) as b:
         covered = b["WHT"].data > 0
@@ -376,7 +378,7 @@ def agreement(size: str, work: Path) -> dict[str, float | bool]:
 
 
 def incremental(size: str, full: dict[str, float], work: Path) -> dict[str, float | bool]:
-    """Add one frame to all others, and compare with the build of all at once."""
+    """Add one exposure to all others, and compare with the build of all at once."""
     shutil.rmtree(work / size / "ours/parts")
     measure("base", size, work)
     added = measure("added", size, work)
@@ -385,7 +387,7 @@ def incremental(size: str, full: dict[str, float], work: Path) -> dict[str, floa
 
 
 def number_of_frames(size: str) -> int:
-    """Return the number of frames of one size."""
+    """Return the number of exposures of one size."""
     return 8 if size == "lw" else int(size)
 
 
@@ -412,14 +414,14 @@ def benchmark(sizes: list[str], chosen: list[str], work: Path, jwst_largest: int
         result["agreement"] = agreement("4", work)
     if counted:
         largest = max(counted, key=int)
-        result["incremental"] = {"frames": largest} | incremental(largest, result["ours"][largest], work)
+        result["incremental"] = {"exposures": largest} | incremental(largest, result["ours"][largest], work)
     result["growth"] = {engine: _growth(result[engine]) for engine in ("ours", "jwst", "jwst_interpolated")}
     target.write_text(json.dumps(result, indent=1))
     return result
 
 
 def _growth(costs: dict[str, dict[str, float]]) -> float | None:
-    """CPU per frame of the largest set over that of the smallest."""
+    """CPU per exposure of the largest set over that of the smallest."""
     counted = sorted((int(size), cost["cpu_s"]) for size, cost in costs.items() if size.isdigit())
     if len(counted) < 2:
         return None
@@ -437,7 +439,7 @@ LABELS = {
 
 
 def plot(result: dict[str, Any], path: Path) -> None:
-    """Draw CPU seconds and peak memory against the number of frames."""
+    """Draw CPU seconds and peak memory against the number of exposures."""
     # Not at the top, which the processes that are measured import too.
     from matplotlib.figure import Figure
 
@@ -463,8 +465,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, default=Path("mosaic.json"))
     parser.add_argument("--engines", nargs="+", default=list(ENGINES), choices=ENGINES)
-    parser.add_argument("--plot", type=Path, help="draw cost and memory against frames (PNG)")
-    parser.add_argument("--frames", nargs="*", default=["4", "16", "64", "lw"], choices=["4", "16", "64", "lw"])
+    parser.add_argument("--plot", type=Path, help="draw cost and memory against exposures (PNG)")
+    parser.add_argument("--exposures", nargs="*", default=["4", "16", "64", "lw"], choices=["4", "16", "64", "lw"])
     parser.add_argument("--work", type=Path, default=Path("benchmark-mosaic"))
     parser.add_argument("--jwst-largest", type=int, default=16)
     parser.add_argument("--run", choices=list(RUNS), help=argparse.SUPPRESS)
@@ -474,8 +476,8 @@ def main() -> None:
     if arguments.run:
         RUNS[arguments.run](work / arguments.size, work / arguments.size / arguments.run)
         return
-    if arguments.frames:
-        benchmark(arguments.frames, arguments.engines, work, arguments.jwst_largest, arguments.json)
+    if arguments.exposures:
+        benchmark(arguments.exposures, arguments.engines, work, arguments.jwst_largest, arguments.json)
     result = json.loads(arguments.json.read_text())
     print(json.dumps(result, indent=1))
     if arguments.plot:

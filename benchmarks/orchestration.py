@@ -2,7 +2,7 @@
 
     python benchmarks/orchestration.py --json orchestration.json
 
-The synthetic demo survey is run from raw frames to products: by the flow with its temporary server, and by the same
+The synthetic demo survey is run from raw exposures to products: by the flow with its temporary server, and by the same
 library calls made directly, in the same order and on as many child processes, without Prefect; after one run that does
 not count, in pairs, in one order and then in the other, since what runs first after a clean-up is slower.
 `overhead_pct` is the mean difference in wall time, the flow's start apart, `overhead_error_pct` the standard error over
@@ -120,7 +120,7 @@ def recorded() -> Iterator[Calls]:
 
 
 def survey_of(observed: Path, folder: Path) -> Survey:
-    """Return a survey of frames that were simulated before."""
+    """Return a survey of exposures that were simulated before."""
     return Survey(
         store=str(folder),
         raw=str(observed / "raw"),
@@ -197,7 +197,7 @@ def measure_startup(observed: Path, folder: Path) -> float:
 
 
 def run_at_once(production: Production, observed: Path, folder: Path) -> list[str]:
-    """Run six surveys of three small frames at the same time; return the states they ended in."""
+    """Run six surveys of three small exposures at the same time; return the states they ended in."""
     surveys = {
         f"survey-{number}": {
             "name": f"survey-{number}",
@@ -227,7 +227,7 @@ def run_at_once(production: Production, observed: Path, folder: Path) -> list[st
 
 
 def simulate(folder: Path, environment: dict[str, str], simulation: dict[str, Any]) -> Path:
-    """Make the frames of a survey; return the folder that holds them."""
+    """Make the exposures of a survey; return the folder that holds them."""
     folder.mkdir(parents=True)
     command = [sys.executable, str(ROOT / "flows" / "simulate.py"), "--store", str(folder)]
     settings = {f"COSMOSAIC_SIMULATION__{name}": _text(value) for name, value in simulation.items()}

@@ -1,4 +1,4 @@
-"""How many cosmic rays outlier detection catches and how many star cores it eats, on frames whose truth is known.
+"""How many cosmic rays outlier detection catches and how many star cores it eats, on exposures whose truth is known.
 
     python benchmarks/outliers.py --work benchmark-outliers
 
@@ -56,7 +56,7 @@ class Here(Executor):
 
 
 def hit(path: Path, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Add cosmic rays to a frame; return their brightest pixels (row, column, height in sigma) and all they touch."""
+    """Add cosmic rays to an exposure; return their brightest pixels (row, column, height in sigma) and all hit."""
     generator = np.random.default_rng(seed)
     with fits.open(path, mode="update") as hdus:
         science, error = hdus["SCI"].data, hdus["ERR"].data

@@ -1,11 +1,11 @@
 """How well each method finds the sky on simulated surveys: ``python benchmarks/sky.py --json FILE``.
 
-Levels are compared with the mean of all that a frame holds besides sources, after the flat; of frames from which
+Levels are compared with the mean of all that an exposure holds besides sources, after the flat; of exposures from which
 stripes and wisps were taken, with what is left of that. The pixel rms is that of one exposure. The rms of a
 mosaic's pixels is the drizzled one at 30 mas, pixfrac 1: 0.65 of the pixel rms over the root of the depth.
 Where light fills a field, what is recovered is compared with the light that was put in, cell by cell outside of compact
 sources: its slope, its rms about the mean offset, which nothing can tell without empty sky, and that offset.
-Gradients are scored on a field of their own, by the planes that a method leaves in its frames; the extended galaxy's
+Gradients are scored on a field of their own, by the planes that a method leaves in its exposures; the extended galaxy's
 profile by how much too bright the sky is that a method takes out, in three rings of a half-light radius each.
 """
 
@@ -26,8 +26,8 @@ import numpy as np
 from jwst import datamodels
 from scipy import ndimage
 from sky_fields import (
+    ExposureTruth,
     Field,
-    FrameTruth,
     crowded_field,
     deep_field,
     galaxy_field,
@@ -78,8 +78,8 @@ ORDER = (*RANKED[::-1], *(method for method in METHODS if method not in (*RANKED
 GALAXY_RADIUS_PIXELS = 4.0 / DRAWN_SHORT_PIXEL_ARCSEC
 PROFILE_RADII = 3
 PLANE_STEP = 4
-"""Every so many rows and columns tell the plane of a frame."""
-FLICKER_FRAMES = 2
+"""Every so many rows and columns tell the plane of an exposure."""
+FLICKER_EXPOSURES = 2
 NULL_DRAWS = 20
 PROCESSES = 2
 RANDOM_SURVEYS = 10
@@ -91,14 +91,14 @@ class Sample:
 
     field: Field
     paths: list[Path]
-    truth: list[FrameTruth]
+    truth: list[ExposureTruth]
     levels: dict[str, float]
-    """True level of each frame, MJy/sr."""
+    """True level of each exposure, MJy/sr."""
     slopes: dict[str, Any]
-    """True slopes of each frame along columns and rows, MJy/sr from edge to edge."""
+    """True slopes of each exposure along columns and rows, MJy/sr from edge to edge."""
     survey: CellSurvey
     steps: dict[str, list[Path]]
-    """Frames after each correction."""
+    """Exposures after each correction."""
 
     @property
     def rms(self) -> float:
@@ -115,7 +115,7 @@ class Sample:
 
 
 def prepare(field: Field, folder: Path, pool: Executor, *, corrected: bool) -> Sample:
-    """Make a field's frames, take 1/f noise and wisps out where asked, and find the true levels of what is left."""
+    """Make a field's exposures, take 1/f noise and wisps out where asked, and find the true levels of what is left."""
     truth = make_field(field, folder / field.name, pool)
     steps = {"raw": [frame.path for frame in truth]}
     paths = steps["raw"]
@@ -127,7 +127,7 @@ def prepare(field: Field, folder: Path, pool: Executor, *, corrected: bool) -> S
     return Sample(field, paths, truth, levels, slopes, bin_exposures(paths), steps)
 
 
-def _level_and_slopes(frame: FrameTruth, path: Path) -> tuple[float, Any]:
+def _level_and_slopes(frame: ExposureTruth, path: Path) -> tuple[float, Any]:
     left, usable = _what_is_left(frame, path)
     return float(left[usable].mean()), _slopes(left, usable)
 
@@ -141,8 +141,8 @@ def _slopes(image: Any, usable: Any) -> Any:
     return np.linalg.lstsq(matrix, image[thin][chosen], rcond=None)[0][1:]
 
 
-def _what_is_left(frame: FrameTruth, path: Path) -> tuple[Any, Any]:
-    """All of a corrected frame that is no source, and its usable pixels."""
+def _what_is_left(frame: ExposureTruth, path: Path) -> tuple[Any, Any]:
+    """All of a corrected exposure that is no source, and its usable pixels."""
     with datamodels.open(frame.path) as raw, datamodels.open(path) as final:
         return frame.additive - (raw.data - final.data), usable_pixels(final)
 
@@ -168,7 +168,7 @@ def _without_flicker(folder: Path, path: Path) -> None:
 
 
 def _without_flicker_by_jwst(folder: Path, path: Path) -> None:
-    """Take 1/f noise out by jwst's step, as the main job calls it; these frames are flat-fielded already."""
+    """Take 1/f noise out by jwst's step, as the main job calls it; these exposures are flat-fielded already."""
     with datamodels.open(path) as model:
         save_model(clean_flicker_noise(model, apply_flat_field=False), folder / path.name)
 
@@ -237,8 +237,8 @@ def _mosaic_bias(sample: Sample, errors: dict[str, float]) -> float:
     return float(np.mean(total[empty] / weights[empty])) / (DRIZZLE_NOISE / np.sqrt(depth))
 
 
-def _empty_cells(survey: CellSurvey, truth: list[FrameTruth]) -> Any:
-    """Cells of the lattice in which every pixel of every frame is truly empty."""
+def _empty_cells(survey: CellSurvey, truth: list[ExposureTruth]) -> Any:
+    """Cells of the lattice in which every pixel of every exposure is truly empty."""
     lit = np.zeros(survey.grid.shape, dtype=bool)
     for frame in truth:
         with datamodels.open(frame.path) as model:
@@ -261,7 +261,7 @@ def _halo(sample: Sample, levels: dict[str, float]) -> float:
 
 
 def _gradient(sample: Sample, sky: Sky) -> float:
-    """Rms of the planes that are left in the frames, in per cent of the pixel rms."""
+    """Rms of the planes that are left in the exposures, in per cent of the pixel rms."""
     left = [
         slopes - (_slopes(_pattern(sky, name, truth.shape), np.ones(truth.shape, dtype=bool)))
         for truth, (name, slopes) in zip(sample.truth, sample.slopes.items(), strict=True)
@@ -286,7 +286,7 @@ def _profile(sample: Sample, sky: Sky) -> list[float]:
 
 
 def _pattern(sky: Sky, name: str, shape: tuple[int, int]) -> Any:
-    """What a method takes out of a frame beside its level."""
+    """What a method takes out of an exposure beside its level."""
     patterns = sky.patterns.get(name)
     return pattern_image(patterns, np.ones(shape, dtype=bool)) if patterns else np.zeros(shape, dtype=np.float32)
 
@@ -334,7 +334,7 @@ def measure_method(method: str, samples: dict[str, Sample], folder: Path) -> dic
         "large_galaxy": _recovered(samples["galaxy"], found["galaxy"]),
         "bias_deep_short_pct": score(samples["deep-short"], values_of(found["deep-short"].levels))["bias"],
         "bias_deep_long_pct": score(samples["deep-long"], values_of(found["deep-long"].levels))["bias"],
-        "cpu_s_per_frame": cost,
+        "cpu_s_per_exposure": cost,
     }
     print(method, json.dumps(figures), flush=True)
     return figures
@@ -447,8 +447,8 @@ def _print(title: str, verdict: Verdict) -> None:
 
 
 def flicker_methods(sample: Sample, folder: Path) -> dict[str, dict[str, float]]:
-    """What corrections of 1/f noise leave, take from the extended galaxy, and cost, on the frames that hold it."""
-    chosen = [index for index, frame in enumerate(sample.truth) if _holds_galaxy(frame)][:FLICKER_FRAMES]
+    """What corrections of 1/f noise leave, take from the extended galaxy, and cost, on the exposures that hold it."""
+    chosen = [index for index, frame in enumerate(sample.truth) if _holds_galaxy(frame)][:FLICKER_EXPOSURES]
     paths = [sample.steps["raw"][index] for index in chosen]
     found: dict[str, dict[str, float]] = {}
     cost, corrected = {}, {}
@@ -466,18 +466,18 @@ def flicker_methods(sample: Sample, folder: Path) -> dict[str, dict[str, float]]
     for name, made in corrected.items():
         scores = [_left_by(sample, sample.truth[index], path) for index, path in zip(chosen, made, strict=True)]
         found[name] = {key: float(np.mean([each[key] for each in scores])) for key in scores[0]}
-        found[name] |= {"cpu_s_per_frame": cost[name]} if name in cost else {}
+        found[name] |= {"cpu_s_per_exposure": cost[name]} if name in cost else {}
         print("flicker", name, {key: round(value, 3) for key, value in found[name].items()}, flush=True)
     return found
 
 
-def _holds_galaxy(frame: FrameTruth) -> bool:
+def _holds_galaxy(frame: ExposureTruth) -> bool:
     return frame.galaxy is not None and all(
         130 < place < size - 130 for place, size in zip(frame.galaxy, frame.shape, strict=True)
     )
 
 
-def _left_by(sample: Sample, frame: FrameTruth, path: Path) -> dict[str, float]:
+def _left_by(sample: Sample, frame: ExposureTruth, path: Path) -> dict[str, float]:
     left, usable = _what_is_left(frame, path)
     left = np.where(usable, left - np.mean(left[usable]), np.nan)
     y, x = np.indices(left.shape)
@@ -535,8 +535,13 @@ def main() -> None:
     """Run it all, or the parts that are asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path, required=True, help="where the figures go; other parts in it are kept")
+<<<<<<< HEAD
     parser.add_argument("--folder", type=Path, default=Path("benchmark-sky"), help="simulated frames, kept")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=tuple(PARTS))
+=======
+    parser.add_argument("--folder", type=Path, default=Path("benchmark-sky"), help="simulated exposures, kept")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+>>>>>>> main
     parser.add_argument("--methods", nargs="+", choices=ORDER, default=ORDER)
     parser.add_argument("--surveys", type=int, default=RANDOM_SURVEYS)
     parser.add_argument("--draws", type=int, default=NULL_DRAWS)

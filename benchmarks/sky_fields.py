@@ -16,7 +16,7 @@ from cosmosaic.geometry.sphere import sky_to_plane
 from cosmosaic.nircam import DRAWN_SHORT_PIXEL_ARCSEC
 from cosmosaic.simulate.calibrated import simulate_calibrated
 from cosmosaic.simulate.geometry import (
-    frame_shape,
+    exposure_shape,
     pixel_area_sr,
     pixel_to_sky,
     sky_to_pixel,
@@ -25,7 +25,7 @@ from cosmosaic.simulate.geometry import (
 )
 from cosmosaic.simulate.headers import save_reproducibly
 from cosmosaic.simulate.instrument import detector_maps
-from cosmosaic.simulate.plan import PlannedFrame, plan_frames
+from cosmosaic.simulate.plan import PlannedExposure, plan_exposures
 from cosmosaic.simulate.render import MJY_PER_NJY, render_flux, sky_level
 from cosmosaic.simulate.survey import survey_scene
 from cosmosaic.simulate.truth import generator_of
@@ -65,7 +65,7 @@ class Field:
     name: str
     settings: SimulationSettings
     gradient_rms_fraction: float = 0.0
-    """Peak-to-peak of a plane over each frame, in units of the pixel rms."""
+    """Peak-to-peak of a plane over each exposure, in units of the pixel rms."""
     galaxy_magnitude: float | None = None
     """AB magnitude of a galaxy of half-light radius 4 arcsec in the middle of the first detector."""
     emission: Emission | None = None
@@ -75,12 +75,12 @@ class Field:
         """Surface brightness in MJy/sr in directions (RA, Dec) in degrees, shape ``(N, 2)``."""
         if self.emission is None:
             return np.zeros(len(sky))
-        return self.emission(*sky_to_plane(_middle(plan_frames(self.settings)[0]), sky).T)
+        return self.emission(*sky_to_plane(_middle(plan_exposures(self.settings)[0]), sky).T)
 
 
 @dataclass(frozen=True)
-class FrameTruth:
-    """What a frame holds that is no source."""
+class ExposureTruth:
+    """What an exposure holds that is no source."""
 
     path: Path
     shape: tuple[int, int]
@@ -108,19 +108,19 @@ def _truth_path(path: Path) -> Path:
     return path.with_name(path.name.replace("_cal.fits", "_truth.npz"))
 
 
-def make_field(field: Field, folder: Path, pool: Executor) -> list[FrameTruth]:
-    """Make the frames of a field, or take those that lie in the folder."""
+def make_field(field: Field, folder: Path, pool: Executor) -> list[ExposureTruth]:
+    """Make the exposures of a field, or take those that lie in the folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    frames = plan_frames(field.settings)
-    scene = _scene(field, frames)
-    return list(pool.map(partial(_make_frame, field, scene, folder), frames))
+    exposures = plan_exposures(field.settings)
+    scene = _scene(field, exposures)
+    return list(pool.map(partial(_make_exposure, field, scene, folder), exposures))
 
 
-def _scene(field: Field, frames: tuple[PlannedFrame, ...]) -> Table:
-    scene = survey_scene(field.settings, frames)
+def _scene(field: Field, exposures: tuple[PlannedExposure, ...]) -> Table:
+    scene = survey_scene(field.settings, exposures)
     if field.galaxy_magnitude is None:
         return scene
-    ra, dec = _middle(frames[0])
+    ra, dec = _middle(exposures[0])
     galaxy = {
         "id": len(scene) + 1,
         "ra": ra,
@@ -135,39 +135,39 @@ def _scene(field: Field, frames: tuple[PlannedFrame, ...]) -> Table:
     return vstack([scene, Table([galaxy | flux])], metadata_conflicts="silent")
 
 
-def _middle(frame: PlannedFrame) -> tuple[float, float]:
-    ny, nx = frame_shape(frame)
-    ra, dec = pixel_to_sky(frame, true_view(frame), np.array([nx / 2 + 60.0]), np.array([ny / 2 - 30.0]))
+def _middle(exposure: PlannedExposure) -> tuple[float, float]:
+    ny, nx = exposure_shape(exposure)
+    ra, dec = pixel_to_sky(exposure, true_view(exposure), np.array([nx / 2 + 60.0]), np.array([ny / 2 - 30.0]))
     return float(ra[0]), float(dec[0])
 
 
-def _make_frame(field: Field, scene: Table, folder: Path, frame: PlannedFrame) -> FrameTruth:
-    path = folder / f"{frame.name}_cal.fits"
+def _make_exposure(field: Field, scene: Table, folder: Path, exposure: PlannedExposure) -> ExposureTruth:
+    path = folder / f"{exposure.name}_cal.fits"
     if not _truth_path(path).exists():
-        _simulate(field, frame, scene, path)
-        print(f"{field.name}: {frame.name} made", flush=True)
+        _simulate(field, exposure, scene, path)
+        print(f"{field.name}: {exposure.name} made", flush=True)
     with np.load(_truth_path(path)) as stored:
         galaxy = tuple(stored["galaxy"]) if field.galaxy_magnitude is not None else None
-    return FrameTruth(path, frame_shape(frame), galaxy)
+    return ExposureTruth(path, exposure_shape(exposure), galaxy)
 
 
-def _simulate(field: Field, frame: PlannedFrame, scene: Table, path: Path) -> None:
+def _simulate(field: Field, exposure: PlannedExposure, scene: Table, path: Path) -> None:
     settings = field.settings
-    sources = (render_flux(frame, scene) * (MJY_PER_NJY / pixel_area_sr(frame))).astype(np.float32)
-    sky = sky_level(frame.band, settings.sky_mjy_sr)
-    emission = _emission(field, frame, sources.shape)
-    model, truth = simulate_calibrated(frame, sources + emission + np.float32(sky), settings)
+    sources = (render_flux(exposure, scene) * (MJY_PER_NJY / pixel_area_sr(exposure))).astype(np.float32)
+    sky = sky_level(exposure.band, settings.sky_mjy_sr)
+    emission = _emission(field, exposure, sources.shape)
+    model, truth = simulate_calibrated(exposure, sources + emission + np.float32(sky), settings)
     rms = float(np.nanmedian(model.err))
-    gradient = rms * _gradient(field, frame, sources.shape)
+    gradient = rms * _gradient(field, exposure, sources.shape)
     model.data += gradient
-    flat = detector_maps(frame.detector, subarray_window(frame.aperture)).flat
+    flat = detector_maps(exposure.detector, subarray_window(exposure.aperture)).flat
     additive = sky + truth.pedestal_mjy_sr / flat + truth.flicker_mjy_sr + truth.wisps_mjy_sr + gradient
     distance = ndimage.distance_transform_edt(sources < ISOPHOTE_RMS * rms) * DRAWN_SHORT_PIXEL_ARCSEC
     save_reproducibly(model, path)
     where = (np.nan, np.nan)
     if field.galaxy_magnitude is not None:
         galaxy = scene[len(scene) - 1]
-        x, y = sky_to_pixel(frame, true_view(frame), np.array([galaxy["ra"]]), np.array([galaxy["dec"]]))
+        x, y = sky_to_pixel(exposure, true_view(exposure), np.array([galaxy["ra"]]), np.array([galaxy["dec"]]))
         where = (float(x[0]), float(y[0]))
     np.savez_compressed(
         _truth_path(path),
@@ -177,11 +177,11 @@ def _simulate(field: Field, frame: PlannedFrame, scene: Table, path: Path) -> No
     )
 
 
-def _emission(field: Field, frame: PlannedFrame, shape: tuple[int, int]) -> Image:
-    """The field's emission in a frame, known every few pixels and interpolated."""
+def _emission(field: Field, exposure: PlannedExposure, shape: tuple[int, int]) -> Image:
+    """The field's emission in an exposure, known every few pixels and interpolated."""
     nodes = [np.arange(-2 * NODE_PIXELS, size + 2 * NODE_PIXELS, NODE_PIXELS, dtype=float) for size in shape]
     y, x = np.meshgrid(*nodes, indexing="ij")
-    sky = np.stack(pixel_to_sky(frame, true_view(frame), x.ravel(), y.ravel()), axis=1)
+    sky = np.stack(pixel_to_sky(exposure, true_view(exposure), x.ravel(), y.ravel()), axis=1)
     spline = RectBivariateSpline(*nodes, field.emission_at(sky).reshape(x.shape))
     return spline(*(np.arange(size) for size in shape)).astype(np.float32)
 
@@ -208,9 +208,9 @@ def large_galaxy(east: NDArray[np.floating], north: NDArray[np.floating]) -> NDA
     return 4.0 * np.exp(-radius / 14.0) * arms + 8.0 * np.exp(-radius / 2.0)
 
 
-def _gradient(field: Field, frame: PlannedFrame, shape: tuple[int, int]) -> Image:
+def _gradient(field: Field, exposure: PlannedExposure, shape: tuple[int, int]) -> Image:
     y, x = np.meshgrid(*(np.linspace(-0.5, 0.5, size, dtype=np.float32) for size in shape), indexing="ij")
-    angle = generator_of(frame, "gradient").uniform(0, 2 * np.pi)
+    angle = generator_of(exposure, "gradient").uniform(0, 2 * np.pi)
     return np.float32(field.gradient_rms_fraction) * (np.cos(angle) * x + np.sin(angle) * y).astype(np.float32)
 
 
@@ -235,7 +235,7 @@ def sparse_field(seed: int = 1) -> Field:
 
 
 def tilted_field(seed: int = 3) -> Field:
-    """As the sparse field, with a plane over each frame of 5 % of the pixel rms from edge to edge."""
+    """As the sparse field, with a plane over each exposure of 5 % of the pixel rms from edge to edge."""
     return replace(sparse_field(seed), name="tilted", gradient_rms_fraction=0.05)
 
 

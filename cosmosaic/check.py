@@ -1,6 +1,6 @@
-"""What can be told of a survey before it costs anything: errors, and what a run would need.
+"""Checks of a survey before a run: all errors, and the resources that the run would need.
 
-Nothing is written and no server is started. Every problem is told at once, each with its cure.
+Nothing is written and no server is started. All problems are reported at once, each with its remedy.
 """
 
 import shutil
@@ -28,7 +28,7 @@ from cosmosaic.storage import store
 from cosmosaic.survey import Survey
 
 PROBLEMS = (OSError, ValueError, RuntimeError)
-"""What the checks raise for a survey that cannot be run."""
+"""Exceptions of the checks for a survey that cannot be run."""
 MOSAIC_BYTES = 6 * 4
 """Of a pixel of a mosaic: science, error, weight and three variances."""
 EXPOSURE_BYTES = 7 * 4
@@ -38,19 +38,19 @@ CACHE_FACTOR = 2.5
 
 
 class Needs(NamedTuple):
-    """What a run of the exposures that were found would need and make."""
+    """Needs and products of a run with the exposures that were found."""
 
     found: FoundExposures
     windows: dict[str, Windows]
     """By filter."""
     products_gb: float
     references: NamedReferences | None
-    """None where no exposure needs any."""
+    """None if no exposure needs any."""
     warnings: tuple[str, ...]
 
 
 def find_problems(survey: Survey) -> list[str]:
-    """Tell what keeps a survey from being run, as far as it can be told without reading exposures."""
+    """List the problems that prevent a run, as far as they can be found without reading exposures."""
     problems = list(_missing_files(survey))
     problems += store_problems(survey)
     for check in (_check_raw, _check_association, _check_tiles, _check_resources):
@@ -59,12 +59,12 @@ def find_problems(survey: Survey) -> list[str]:
 
 
 def store_problems(survey: Survey) -> list[str]:
-    """Tell what keeps a survey's stores from being written to."""
+    """List the problems of writing to a survey's stores."""
     return _problem_of(_check_stores, survey)
 
 
 def look_ahead(survey: Survey) -> Needs:
-    """Read the headers of a survey's exposures and tell what a run would need.
+    """Read the headers of a survey's exposures and estimate the needs of a run.
 
     Raises
     ------
@@ -208,7 +208,7 @@ def _references(survey: Survey, exposures: tuple[Exposure, ...]) -> NamedReferen
         workers.stop_workers()
 
 
-def frames_by_filter(exposures: tuple[Exposure, ...]) -> list[tuple[str, int, int, float]]:
+def exposures_by_filter(exposures: tuple[Exposure, ...]) -> list[tuple[str, int, int, float]]:
     """Return filter, number of exposures, number of visits and exposure time in seconds, sorted by filter."""
     counts = Counter(exposure.band for exposure in exposures)
     return [

@@ -1,4 +1,4 @@
-"""Which pixels of an exposure can be used."""
+"""Usable pixels of an exposure."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,9 +11,9 @@ UNUSABLE = pixel["DO_NOT_USE"] | pixel["NON_SCIENCE"]
 """Pixels that jwst's resample step leaves out (its ``GOOD_BITS``)."""
 
 LARGEST_COUNT_DN = 65535.0
-"""What a converter of 16 bits can tell of one frame."""
+"""Largest count of a 16-bit converter in one frame, DN."""
 SHORTEST_FRAME_S, LARGEST_CONVERSION = 0.01, 100.0
-"""Less than any subarray needs, and MJy/sr per DN/s beyond any of NIRCam's filters: where a header tells none."""
+"""Defaults of headers without values: less than any subarray needs, and more MJy/sr per DN/s than any filter has."""
 BRIGHTNESS_MARGIN = 10.0
 """Room for what multiplies counts after the converter: linearity, gain and flat field."""
 SMALLEST_VARIANCE_RATIO = 1e-4
@@ -32,7 +32,7 @@ FloatImage = NDArray[np.floating]
 def is_usable(
     data: NDArray[np.floating], err: NDArray[np.floating], dq: NDArray[np.unsignedinteger]
 ) -> NDArray[np.bool_]:
-    """Tell which pixels have a value and an error, and are not flagged DO_NOT_USE or NON_SCIENCE."""
+    """Find which pixels have a value and an error, and are not flagged DO_NOT_USE or NON_SCIENCE."""
     return np.isfinite(data) & np.isfinite(err) & (err > 0) & ((dq & UNUSABLE) == 0)
 
 
@@ -51,18 +51,18 @@ def largest_brightness(frame_time_s: object, conversion: object) -> float:
     frame_time_s
         Time of one frame in seconds (TFRAME).
     conversion
-        MJy/sr per DN/s (PHOTMJSR). What is no positive number is taken for the most extreme of NIRCam's.
+        MJy/sr per DN/s (PHOTMJSR). Anything but a positive number is replaced by NIRCam's most extreme value.
     """
     frame = _positive(frame_time_s, SHORTEST_FRAME_S)
     return BRIGHTNESS_MARGIN * LARGEST_COUNT_DN / frame * _positive(conversion, LARGEST_CONVERSION)
 
 
 def implausible(sci: FloatImage, err: FloatImage, variances: Sequence[FloatImage], largest: float) -> NDArray[np.bool_]:
-    """Tell which pixels hold what no detector can give: no light, however bright, and no noise, however deep.
+    """Return the pixels with values that no detector can produce, however bright the light or deep the noise.
 
     Infinite values; brightness or errors beyond ``largest``; a value a thousand of its own errors below the faintest
     hundredth of the exposure; errors and variances of read noise that are not positive, or ten thousand times
-    smaller in the square than the exposure's read noise; negative variances. NaN tells that there is no value, and
+    smaller in the square than the exposure's read noise; negative variances. NaN means that there is no value, and
     is never implausible.
 
     Parameters
@@ -70,14 +70,14 @@ def implausible(sci: FloatImage, err: FloatImage, variances: Sequence[FloatImage
     sci, err
         Surface brightness and its error, MJy/sr, shape ``(ny, nx)``.
     variances
-        Those of read noise first, then any others, (MJy/sr)**2; none where they are not known.
+        Variance of read noise first, then any others, (MJy/sr)**2; none if they are unknown.
     largest
         From `largest_brightness`.
     """
     least = SMALLEST_VARIANCE_RATIO * _level(variances[0], 50.0, 0.0) if variances else 0.0
     floor = min(0.0, _level(sci, FAINTEST_PERCENT, -largest))
     found = np.zeros(sci.shape, dtype=bool)
-    # A few rows at a time: planes are large, and what is compared here needs no copy of them.
+    # A few rows at a time: planes are large, and this comparison needs no copy of them.
     for first in range(0, sci.shape[0], ROWS_AT_ONCE):
         rows = slice(first, first + ROWS_AT_ONCE)
         value, error = sci[rows], err[rows]
@@ -93,7 +93,7 @@ def implausible(sci: FloatImage, err: FloatImage, variances: Sequence[FloatImage
 
 
 def implausible_in(model: Any) -> NDArray[np.bool_]:
-    """Tell which pixels of a `jwst.datamodels.ImageModel` hold what no detector can give, its flags aside."""
+    """Return the pixels of a `jwst.datamodels.ImageModel` with impossible values, regardless of its flags."""
     largest = largest_brightness(model.meta.exposure.frame_time, model.meta.photometry.conversion_megajanskys)
     variances = [] if model.var_rnoise is None else [model.var_rnoise]
     return implausible(model.data, model.err, variances, largest)

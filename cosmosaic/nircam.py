@@ -1,6 +1,7 @@
-"""Facts about NIRCam: its detectors, and what the names of detectors and filters mean."""
+"""Facts about NIRCam: its detectors, and the names of detectors and filters."""
 
 import re
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,6 +21,47 @@ FILTERS = (
     "F444W", "F460M", "F466N", "F470N", "F480M",
 )  # fmt: skip
 """All filters, by wavelength."""
+
+
+class Passband(NamedTuple):
+    """A filter's wavelengths in micrometres."""
+
+    pivot_um: float
+    width_um: float
+
+
+PASSBANDS = {
+    "F070W": Passband(0.704, 0.128),
+    "F090W": Passband(0.901, 0.194),
+    "F115W": Passband(1.154, 0.225),
+    "F140M": Passband(1.404, 0.142),
+    "F150W": Passband(1.501, 0.318),
+    "F150W2": Passband(1.671, 1.227),
+    "F162M": Passband(1.627, 0.168),
+    "F164N": Passband(1.645, 0.020),
+    "F182M": Passband(1.845, 0.238),
+    "F187N": Passband(1.874, 0.024),
+    "F200W": Passband(1.990, 0.461),
+    "F210M": Passband(2.093, 0.205),
+    "F212N": Passband(2.120, 0.027),
+    "F250M": Passband(2.503, 0.181),
+    "F277W": Passband(2.786, 0.672),
+    "F300M": Passband(2.996, 0.318),
+    "F322W2": Passband(3.247, 1.339),
+    "F323N": Passband(3.237, 0.038),
+    "F335M": Passband(3.365, 0.347),
+    "F356W": Passband(3.563, 0.787),
+    "F360M": Passband(3.621, 0.372),
+    "F405N": Passband(4.053, 0.046),
+    "F410M": Passband(4.092, 0.436),
+    "F430M": Passband(4.280, 0.228),
+    "F444W": Passband(4.421, 1.024),
+    "F460M": Passband(4.624, 0.228),
+    "F466N": Passband(4.654, 0.054),
+    "F470N": Passband(4.708, 0.051),
+    "F480M": Passband(4.834, 0.303),
+}
+"""Pivot wavelengths and bandwidths of the filters in NIRCam's filter and pupil wheels (JWST User Documentation)."""
 
 TELESCOPE_DIAMETER_M = 6.5
 DETECTOR_PIXELS = 2048
@@ -46,7 +88,7 @@ def band_name(text: str) -> str:
     """Return the name that astronomers give a filter, or two that light passes one after the other.
 
     A filter in the pupil wheel names the band, whichever comes first: F470N is F444W and F470N in headers, and
-    ``f470n-f444w`` in MAST's names. Other text stays what it is, in upper case.
+    ``f470n-f444w`` in MAST's names. Other text is only changed to upper case.
     """
     names = [name for name in re.split(r"[-+/]", text.strip().upper()) if name != "CLEAR"]
     narrow = [name for name in names if BLOCKING_FILTERS.get(name) in names]
@@ -54,7 +96,7 @@ def band_name(text: str) -> str:
 
 
 def wheels_of(band: str) -> tuple[str, str]:
-    """Return what is in the filter wheel and in the pupil wheel when a band is observed."""
+    """Return the elements in the filter wheel and the pupil wheel for a band."""
     return (BLOCKING_FILTERS[band], band) if band in BLOCKING_FILTERS else (band, "CLEAR")
 
 
@@ -64,12 +106,12 @@ def wavelength_um(filter_name: str) -> float:
 
 
 def is_long_wavelength(filter_name: str) -> bool:
-    """Tell whether a filter belongs to the long-wavelength channel."""
+    """Return whether a filter belongs to the long-wavelength channel."""
     return wavelength_um(filter_name) > DICHROIC_UM
 
 
 def is_long_wavelength_detector(detector: str) -> bool:
-    """Tell whether a detector, named as headers have it, is one of the two of the long-wavelength channel."""
+    """Return whether a detector, named as headers have it, is one of the two of the long-wavelength channel."""
     return detector.endswith("LONG")
 
 

@@ -1,4 +1,4 @@
-"""What a product's headers say of its making, and nothing that differs between equal runs."""
+"""Provenance in the headers of products, without anything that differs between equal runs."""
 
 import re
 import warnings
@@ -47,8 +47,8 @@ def save_model(model: Any, path: Path) -> Path:
 def stamp(path: Path, step: str, key: str, inputs: tuple[StoredObject, ...], references: tuple[Reference, ...]) -> None:
     """Write step, key and software versions into a FITS file's primary header, its inputs into a table.
 
-    The table, extension PROVENANCE, names each input and reference file with its sha256. What differs
-    between equal runs is taken out. Files of other formats are left as they are.
+    The table, extension PROVENANCE, names each input and reference file with its sha256. Values that differ
+    between equal runs are removed. Files of other formats are not changed.
     """
     if path.suffix != ".fits":
         return
@@ -71,7 +71,7 @@ def stamp(path: Path, step: str, key: str, inputs: tuple[StoredObject, ...], ref
 
 
 def complete_wcs(header: fits.Header) -> None:
-    """Write what FITS readers would else derive.
+    """Write values that FITS readers would otherwise derive.
 
     Dates beside MJD and places in both forms, which they warn of each time; and LONPOLE, which jwst means to be 180
     everywhere, and which is 0 at the north pole where it is not said.

@@ -8,7 +8,7 @@ from cosmosaic.nircam import band_name
 
 State = Literal["not applicable", "pass", "not measurable", "warn", "fail"]
 STATES: tuple[State, ...] = ("not applicable", "pass", "not measurable", "warn", "fail")
-"""What a verdict may say, from good to bad: what could not be measured is no pass."""
+"""States of a verdict, from good to bad: a metric that could not be measured does not pass."""
 
 
 class Record(BaseModel):
@@ -35,7 +35,7 @@ class Exposure(Record):
 
     object: StoredObject
     level: str
-    """``uncal``, ``rate`` or ``cal``: the calibration level the frame enters at."""
+    """``uncal``, ``rate`` or ``cal``: the calibration level the exposure enters at."""
     program: str
     observation: str
     visit: str
@@ -126,4 +126,4 @@ class Association(Record):
     filter: str
     pupil: str
     members: tuple[str, ...]
-    """Names of the frames, sorted."""
+    """Names of the exposures, sorted."""

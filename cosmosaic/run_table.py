@@ -117,9 +117,7 @@ def run_frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
     unknown = {name for row in rows for name in row} - set(COLUMNS)
     if unknown:
         raise KeyError(f"the run table has no columns {sorted(unknown)}")
-    table = pd.DataFrame(rows, columns=list(COLUMNS))
-    types = {name: "string" if name in TEXT_COLUMNS else "float64" for name in COLUMNS}
-    return table.astype(types)
+    return _typed(pd.DataFrame(rows))
 
 
 def write_run(rows: list[dict[str, Any]], products: str, run_id: str) -> StoredObject:
@@ -132,9 +130,10 @@ def write_run(rows: list[dict[str, Any]], products: str, run_id: str) -> StoredO
 
     Raises
     ------
-    FileExistsError
-        An earlier version left a table that is a single file.
+    ValueError
+        An earlier version left a table that is a single file and cannot be read.
     """
+    _take_in_single_file(products)
     table = run_frame(rows)
     stored = _write_part(table, products, run_id)
     with tempfile.TemporaryDirectory(prefix="cosmosaic-summary-") as folder:
@@ -158,7 +157,10 @@ def mark_crashed(products: str, run_id: str) -> bool:
 
 def read_runs(products: str) -> pd.DataFrame:
     """Read the rows of all runs, in the order the runs started."""
-    tables = [_read(listed.uri) for listed in store.list_objects(store.join(products, TABLE), "*.parquet")]
+    whole = store.join(products, TABLE)
+    if store.stat(whole) is not None:
+        return _read_single_file(whole)
+    tables = [_read(listed.uri) for listed in store.list_objects(whole, "*.parquet")]
     if not tables:
         return run_frame([])
     return pd.concat(tables, ignore_index=True).sort_values(["start", "run_id"], kind="stable", ignore_index=True)
@@ -168,19 +170,38 @@ def _read(uri: str) -> pd.DataFrame:
     return pd.read_parquet(io.BytesIO(store.read_bytes(uri)))
 
 
+def _read_single_file(whole: str) -> pd.DataFrame:
+    try:
+        return _typed(_read(whole))
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{whole}: no run table, and in the place of one ({error}); move it away") from error
+
+
+def _take_in_single_file(products: str) -> None:
+    """Make the table that earlier versions wrote as a single file the first part of the folder; a copy stays."""
+    whole = store.join(products, TABLE)
+    if store.stat(whole) is None:
+        return
+    earlier = _read_single_file(whole)
+    store.publish_bytes(store.read_bytes(whole), store.join(products, "summary-earlier.parquet"))
+    store.remove(whole)
+    if not earlier.empty:
+        _write_part(earlier, products, "earlier")
+
+
+def _typed(table: pd.DataFrame) -> pd.DataFrame:
+    """Columns of the run table, in order and of their types; missing ones are empty."""
+    types = {name: "string" if name in TEXT_COLUMNS else "float64" for name in COLUMNS}
+    return table.reindex(columns=list(COLUMNS)).astype(types)
+
+
 def _write_part(table: pd.DataFrame, products: str, run_id: str) -> StoredObject:
     """Write the rows of one run; names of parts sort as the runs started, and so do the rows of all parts."""
-    whole = store.join(products, TABLE)
-    if store.stat(whole) is not None:
-        raise FileExistsError(
-            f"{whole} is the run table of an earlier version, which is one file; move it away: runs are added to a "
-            f"folder of that name from now on"
-        )
     started = "".join(filter(str.isdigit, table["start"].iloc[0]))[:SECONDS_DIGITS]
     with tempfile.TemporaryDirectory(prefix="cosmosaic-summary-") as folder:
         path = Path(folder) / "table.parquet"
         table.to_parquet(path, index=False)
-        return store.publish(path, store.join(whole, f"{started}_{run_id}.parquet"))
+        return store.publish(path, store.join(products, TABLE, f"{started}_{run_id}.parquet"))
 
 
 def main(arguments_given: list[str]) -> int:

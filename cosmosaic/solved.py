@@ -1,4 +1,4 @@
-"""What was solved for the exposures of a survey, and what of it stays when exposures are added."""
+"""Solutions for the exposures of a survey, which are kept when exposures are added."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
@@ -11,17 +11,17 @@ from cosmosaic.storage import store
 
 
 class Solved(Record):
-    """What was found for one exposure."""
+    """Solution for one exposure."""
 
     name: str
     sha256: str
-    """Of what it was found in."""
+    """Checksum of the file it was solved from."""
     kept: bool
-    """Whether this was known before, or found with the others."""
+    """Whether this was known before, or solved with the others."""
 
 
 class Moves(NamedTuple):
-    """How far what was solved before has moved."""
+    """Changes of earlier solutions."""
 
     exposures: int
     largest: float
@@ -33,38 +33,38 @@ Solution = TypeVar("Solution")
 
 
 def published(uri: str, read: Callable[[str], Solution], note: Callable[[str], None]) -> Solution | None:
-    """Return what an earlier run of the survey published in a table; None where there is none that can be read.
+    """Return the solution that an earlier run published in a table; None if there is no readable one.
 
     Parameters
     ----------
     uri
         The table.
     read
-        Reads its text; raises ValueError or KeyError where it is no such table.
+        Reads its text; raises ValueError or KeyError if it is not such a table.
     note
-        Is told of a table that cannot be read.
+        Called with a warning if the table cannot be read.
     """
     try:
         return read(store.read_bytes(uri).decode())
     except FileNotFoundError:
         return None
     except (ValueError, KeyError) as error:
-        note(f"{uri} was not written by this version ({error}): what it holds is solved again")
+        note(f"{uri} was not written by this version ({error}): its exposures are solved again")
         return None
 
 
 def staying(earlier: Sequence[Kind], missing: Sequence[str], digests: Mapping[str, str]) -> tuple[Kind, ...]:
-    """Return what stays of an earlier solution, marked as kept.
+    """Return the part of an earlier solution that is kept, marked as such.
 
-    Where the exposures are those of the earlier solution it is what that one kept: the same is done as then, and gives
-    the same bytes. Likewise where an exposure is back that was missing then.
+    If the exposures are the same as then, only that part is kept that was kept then: the work is repeated and gives the
+    same bytes. Likewise if an exposure that was missing then is back.
 
     Parameters
     ----------
     earlier
-        What was published.
+        The published solution.
     missing
-        Names of the exposures that a fault had taken then.
+        Names of the exposures that were missing then because of a failure.
     digests
         sha256 of each exposure of now by its name.
     """

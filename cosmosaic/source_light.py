@@ -1,6 +1,6 @@
 """Masks of sources for sky work: tiers of detection, from compact cores to the faint outskirts of galaxies.
 
-Each tier smooths the image, detects what stands out at that scale, and grows it. Tiered masks are common practice
+Each tier smooths the image, detects light at that scale, and grows it. Tiered masks are common practice
 in NIRCam surveys (Bagley et al. 2023, ApJL 946, L12); noise and zero of each tier come from its own image here, so
 that correlated noise does not count as sources.
 """
@@ -43,7 +43,7 @@ class Tier(NamedTuple):
 EXPOSURE_TIERS = (Tier(1.5, 3.0, 6, 5.0), Tier(5.0, 3.0, 40, 8.0), Tier(15.0, 3.0, 300, 16.0))
 """For single exposures in detector pixels."""
 COMPACT_TIERS = EXPOSURE_TIERS[:2]
-"""Leave in what is wider than about an arcsecond: light of the detector's own, as wisps and stripes are."""
+"""Light wider than about an arcsecond is not masked: it may come from the detector, like wisps and stripes."""
 CELL_TIERS = (Tier(0.0, 3.0, 1, 1.5), Tier(1.0, 2.5, 4, 1.5), Tier(3.0, 2.5, 20, 2.0))
 """For stacks on cells of eight detector pixels; deeper and wider than the exposures' by the number of pixels."""
 

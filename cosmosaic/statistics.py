@@ -22,7 +22,7 @@ def gaussian_mode(values: Floats) -> tuple[float, float]:
     """Fit a Gaussian to the core of a distribution, the bright side cut short.
 
     Maximum likelihood of a Gaussian truncated at 3 sigma below and 1 sigma above its centre, iterated until the
-    cuts stand still; in pure noise it has no bias, and sources touch little of what it sees. For a Gaussian, maximum
+    cuts converge; in pure noise it has no bias, and sources hardly affect the fitted part. For a Gaussian, maximum
     likelihood means that mean and variance between the cuts are the expected ones. The use of a Gaussian's core as a
     pedestal is that of CEERS (Bagley et al. 2023, ApJL 946, L12).
 
@@ -62,15 +62,15 @@ def gaussian_mode(values: Floats) -> tuple[float, float]:
 def scatter_about_zero(values: Floats) -> float:
     """Return the sigma of a Gaussian centred on zero from the median of absolute values.
 
-    Unlike `astropy.stats.mad_std`, which measures from the sample's own median: what is centred on zero by
-    construction, such as residuals from a background, is measured from there.
+    Unlike `astropy.stats.mad_std`, which measures from the sample's own median, this is for values centred on zero by
+    construction, such as residuals from a background.
 
     Parameters
     ----------
     values
         Sample of any shape; NaN does not count.
     """
-    return SIGMA_PER_MEDIAN_DEVIATION * np.nanmedian(np.abs(values))
+    return float(SIGMA_PER_MEDIAN_DEVIATION * np.nanmedian(np.abs(values)))
 
 
 def _half_sample_mode(ordered: Floats) -> float:

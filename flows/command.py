@@ -11,20 +11,20 @@ import cosmosaic
 
 FLOWS = {
     "run": ("mosaic", "make mosaics, catalogues and a run table of a survey"),
-    "simulate": ("simulate", "make the raw frames of a synthetic survey, and the truth"),
+    "simulate": ("simulate", "make the raw exposures of a synthetic survey, and the truth"),
     "compare-sky": ("compare_sky", "rank all sky methods on one tile of each filter"),
-    "watch": ("watch", "look for new raw frames and announce them to the Prefect server"),
+    "watch": ("watch", "look for new raw exposures and announce them to the Prefect server"),
     "cleanup": ("cleanup", "list or remove cached results that no recent run used"),
 }
 """Module of each flow, which has the flow's name, and a summary."""
 
 OTHERS = {
-    "check": ("tasks.check:main", "tell what a run would do and need, and what keeps it from being done"),
+    "check": ("tasks.check:main", "list a survey's problems, and the needs of a run"),
     "init": ("cosmosaic.survey.template:main", "write a survey file with comments, to be filled in"),
     "summary": ("cosmosaic.run_table:main", "print the run table of a survey"),
     "steps": ("tasks.steps:main", "list the steps of a run and their products"),
 }
-"""Function of each command that is no flow, and a summary."""
+"""Function and summary of each command that is not a flow."""
 
 
 def usage() -> str:

@@ -1,4 +1,4 @@
-"""The main job: raw frames in, mosaics, catalogues, previews and a run table out.
+"""The main job: raw exposures in, mosaics, catalogues, previews and a run table out.
 
 python flows/mosaic.py                    a synthetic survey, under demo/
 python flows/mosaic.py survey.toml        your survey

@@ -1,4 +1,4 @@
-"""Make the frames of a synthetic survey, their truth and the reference files that calibrate them.
+"""Make the exposures of a synthetic survey, their truth and the reference files that calibrate them.
 
 python flows/simulate.py --store mock --simulation.catalog sources.ecsv
 python flows/simulate.py --help           every setting; only those of the simulation are used
@@ -17,10 +17,11 @@ from tasks.simulate import simulate_survey
 
 @flow(name="simulate", flow_run_name="simulate {survey.name}")
 def simulate(survey: Survey = Survey()) -> State:  # noqa: B008
-    """Make the raw frames of a synthetic survey under ``<store>/raw``, the truth under ``<store>/truth``."""
+    """Make the raw exposures of a synthetic survey under ``<store>/raw``, the truth under ``<store>/truth``."""
     with open_run(survey) as run:
         simulate_survey(run)
-        run.note(f"frames in {survey.url('raw')}, truth in {survey.url('truth')}, CRDS cache in {survey.url('crds')}")
+        raw, truth, crds = survey.url("raw"), survey.url("truth"), survey.url("crds")
+        run.note(f"exposures in {raw}, truth in {truth}, CRDS cache in {crds}")
         return Completed(message=f"{len(run.ledger.executed)} steps executed, {len(run.ledger.cached)} from cache")
 
 

@@ -1,4 +1,4 @@
-"""Look for new raw frames where no bucket notifies, and announce them to the Prefect server.
+"""Look for new raw exposures where no bucket notifies, and announce them to the Prefect server.
 
 python flows/watch.py survey.toml
 python flows/watch.py --help              every setting; only raw and the store are used
@@ -16,9 +16,9 @@ from tasks.watch import tell_of_arrivals
 
 @flow(name="watch", flow_run_name="watch {survey.name}")
 def watch(survey: Survey = Survey()) -> State:  # noqa: B008
-    """Emit an event for frames that arrived under ``raw`` since the last look; it triggers the survey's run."""
+    """Emit an event for exposures that arrived under ``raw`` since the last look; it triggers the survey's run."""
     new = tell_of_arrivals(survey)
-    return Completed(message=f"{len(new)} new frames under {survey.raw}")
+    return Completed(message=f"{len(new)} new exposures under {survey.raw}")
 
 
 if __name__ == "__main__":

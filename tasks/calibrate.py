@@ -16,10 +16,10 @@ from tasks.runtime.run import Run
 
 
 def calibrated_bands(found: FoundExposures, run: Run) -> Iterator[Band]:
-    """Calibrate every frame that needs it, and yield each filter as soon as its own frames are done.
+    """Calibrate every exposure that needs it, and yield each filter as soon as its own exposures are done.
 
-    Frames that failed or cannot be combined are missing, and recorded in the ledger; a filter without any exposure is
-    left out.
+    Exposures that failed or cannot be combined are left out, and recorded in the ledger; so is a filter without any
+    exposure.
     """
     exposures = {exposure.name: exposure for exposure in found.exposures}
     associations = make_associations(found.exposures, run.survey.name)

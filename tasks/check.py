@@ -1,4 +1,4 @@
-"""``cosmosaic check``: what keeps a survey from being run, and what a run would need; no server is started."""
+"""``cosmosaic check``: the problems of a survey, and the needs of a run; no server is started."""
 
 import sys
 
@@ -6,19 +6,28 @@ from rich.console import Console
 from rich.table import Table
 
 from cosmosaic.calibrate.references import NamedReferences
-from cosmosaic.check import CACHE_FACTOR, PROBLEMS, Needs, find_problems, frames_by_filter, free_gb, look_ahead, plan_of
+from cosmosaic.check import (
+    CACHE_FACTOR,
+    PROBLEMS,
+    Needs,
+    exposures_by_filter,
+    find_problems,
+    free_gb,
+    look_ahead,
+    plan_of,
+)
 from cosmosaic.survey import Survey
 from tasks.runtime.command import SUCCESS, USAGE, settings_of
 from tasks.runtime.run import counted, expected_steps
 
 PROGRAM = "cosmosaic check"
 SHOWN = 20
-"""Refused files and reference files that are listed by name; the rest are counted."""
+"""Number of refused files and reference files that are listed by name; the rest are counted."""
 
 
 def main(arguments: list[str]) -> int:
     """Check a survey; return the exit code."""
-    survey = settings_of(arguments, PROGRAM, "Tell what a run of a survey would do and need, without running it.")
+    survey = settings_of(arguments, PROGRAM, "List a survey's problems and the needs of a run, without running it.")
     if isinstance(survey, int):
         return survey
     problems = find_problems(survey)
@@ -45,7 +54,7 @@ def _show(survey: Survey, needs: Needs) -> None:
     table = Table("filter", title=f"{survey.name}: {counted(len(found.exposures), 'exposure')}", title_justify="left")
     for heading in ("exposures", "visits", "exp. time [s]", "mosaic [pixels]", "scale [mas]"):
         table.add_column(heading, justify="right")
-    for band, number, visits, seconds in frames_by_filter(found.exposures):
+    for band, number, visits, seconds in exposures_by_filter(found.exposures):
         whole = needs.windows[band].whole
         table.add_row(
             band,

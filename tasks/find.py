@@ -1,4 +1,4 @@
-"""The frames of a survey and the reference files they need."""
+"""The exposures of a survey and the reference files they need."""
 
 from dataclasses import replace
 from typing import Any
@@ -27,7 +27,7 @@ ARTIFACT_COLUMNS = ["uri", "level", "detector", "filter", "exposure_time_s", "st
 
 
 @task(
-    name="Find frames",
+    name="Find exposures",
     retries=STORING.times,
     retry_delay_seconds=list(STORING.delays_s),
     retry_condition_fn=STORING.condition,
@@ -38,18 +38,18 @@ def find_exposures(prefix: str, filters: tuple[str, ...], memo: str) -> FoundExp
     found = search.find_exposures(prefix, filters, memo)
     table = found_table(found.exposures, found.refused, found.unasked)[ARTIFACT_COLUMNS].astype(object)
     rows: list[dict[str, Any]] = table.where(table.notna(), None).to_dict("records")  # type: ignore[assignment]
-    create_table_artifact(rows, key="frames", description="Frames found, and frames refused")
+    create_table_artifact(rows, key="exposures", description="Exposures found, and files refused")
     return found
 
 
 @task(name="Resolve references", persist_result=False)
 def resolve_references(found: tuple[Exposure, ...], work: Work) -> ResolvedReferences:
-    """Ask CRDS for the reference files of each frame; never cached, since CRDS' cache on disk may change."""
+    """Ask CRDS for the reference files of each exposure; never cached, since CRDS' cache on disk may change."""
     return workers.run(work.workers, resolve, found).result
 
 
 def survey_exposures(run: Run, tiles: tuple[MosaicGrid, ...]) -> FoundExposures:
-    """Find the frames of a run's survey that reach the tiles, and report those that were refused, and why."""
+    """Find the exposures of a run's survey that reach the tiles, and report those that were refused, and why."""
     # Imported here: matplotlib and gwcs come with it, which the start of a run does not wait for.
     from cosmosaic.exposures.regions import check_regions
 
@@ -63,7 +63,7 @@ def survey_exposures(run: Run, tiles: tuple[MosaicGrid, ...]) -> FoundExposures:
     run.name_after(found)
     left_out = len(asked.exposures) - len(found.exposures)
     if left_out:
-        run.note(f"{counted(left_out, 'frame')} left out: they reach no {'tile' if tiles else 'pixel of grid.like'}")
+        run.note(f"{counted(left_out, 'exposure')} left out: they reach no {'tile' if tiles else 'pixel of grid.like'}")
     others = f", {len(found.unasked)} of filters not asked for" if found.unasked else ""
     run.note(f"{counted(len(found.exposures), 'exposure')}, {len(found.refused)} refused{others}")
     for refused in found.refused:

@@ -1,4 +1,4 @@
-"""How far sky levels and alignment moved since the run before."""
+"""Changes of sky levels and alignment since the previous run."""
 
 from typing import Any
 

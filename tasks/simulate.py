@@ -1,16 +1,16 @@
-"""A synthetic survey: its reference files, its truth and its frames."""
+"""A synthetic survey: its reference files, its truth and its exposures."""
 
 from cosmosaic.simulate.steps import simulate
 from tasks.runtime.run import Run
 
 
 def simulate_survey(run: Run) -> None:
-    """Make the frames, truth and reference files of a synthetic survey under its store.
+    """Make the exposures, truth and reference files of a synthetic survey under its store.
 
     Raises
     ------
     RuntimeError
-        A frame could not be simulated.
+        An exposure could not be simulated.
     """
     made = simulate(run)
     if len(run.results(made)) < len(made):

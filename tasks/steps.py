@@ -11,7 +11,7 @@ from cosmosaic.exposures.steps import ListMembers, WriteAssociation
 from cosmosaic.mosaic.steps import AssembleMosaic, CombineTile, DrizzleWithJwst, ListDefects
 from cosmosaic.outliers.steps import FlagExposure, FlagWithJwst, KeepExposure, MakeReference
 from cosmosaic.preview.steps import DrawColours, DrawMosaic
-from cosmosaic.simulate.steps import SimulateFrame, SimulateReferences, SimulateTruth
+from cosmosaic.simulate.steps import SimulateExposure, SimulateReferences, SimulateTruth
 from cosmosaic.sky.steps import MeasureSky
 from cosmosaic.steps.publication import Publish, publish
 from cosmosaic.verdict.steps import GatherVerdict, JudgeExposures, JudgeTiles, WritePage
@@ -22,7 +22,7 @@ __all__ = ["TASKS", "main", "step_table"]
 
 simulate_references = step_task(SimulateReferences, COMPUTING)
 simulate_truth = step_task(SimulateTruth, COMPUTING)
-simulate_frame = step_task(SimulateFrame, COMPUTING)
+simulate_exposure = step_task(SimulateExposure, COMPUTING)
 calibrate_ramp = step_task(CalibrateRamp, COMPUTING)
 calibrate_rate = step_task(CalibrateRate, COMPUTING)
 verify_ramp = step_task(VerifyRamp, COMPUTING)

@@ -28,7 +28,7 @@ filter_pairs = [{short = "F150W", long = "F444W"}]
 subarray = "SUB160"
 groups = 3
 """
-"""A survey of three small frames."""
+"""A survey of three small exposures."""
 
 SERVER_MARKERS = ("s3", "server")
 """Tests with real servers: minutes each, so a plain `pytest` on a laptop leaves them to CI and to `pytest -m`."""
@@ -101,7 +101,7 @@ class Demo:
 
     @property
     def frames(self) -> Table:
-        return Table.read(self.store / "truth" / "frames.ecsv")
+        return Table.read(self.store / "truth" / "exposures.ecsv")
 
 
 def run_flow(

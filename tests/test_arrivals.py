@@ -1,4 +1,4 @@
-"""A frame is new once: when it arrives, and again when it is written again."""
+"""An exposure is new once: when it arrives, and again when it is written again."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Frames of one filter belong together, and the jwst package reads what is written."""
+"""Exposures of one filter belong together, and the jwst package reads what is written."""
 
 import hashlib
 import json
@@ -152,7 +152,7 @@ def test_what_is_there_is_used_and_what_is_not_is_told_with_its_reason(tmp_path:
     eighth, ninth = missing_members(FRAMES, refused, asked, str(path))
     assert (eighth.uri, ninth.uri) == tuple(file.removesuffix(".fits") for file in files[1:])
     assert f"{path}, and is not used: {exposure(8).name}_uncal.fits is truncated" in eighth.reason
-    assert "no frame of this exposure lies under raw" in ninth.reason
+    assert "there is no file of this exposure under raw" in ninth.reason
 
 
 def test_a_name_is_matched_by_whole_words(tmp_path: Path) -> None:
@@ -189,9 +189,9 @@ def document(**changes: object) -> dict[str, object]:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("products: [a]", "no JSON"),
-        ("[" * 100_000, "no JSON"),
-        ("[1]", "no JSON object"),
+        ("products: [a]", "is not JSON"),
+        ("[" * 100_000, "is not JSON"),
+        ("[1]", "not hold a JSON object"),
         ("{}", "no products"),
         (json.dumps({"products": document()["products"] * 2}), "2 products"),  # type: ignore[operator]
         (json.dumps(document(name=None)), "no name"),

@@ -16,7 +16,7 @@ LONGEST_REASON = 600
 
 
 def refusal(folder, name, content):
-    """Put a hostile file beside a good frame and return why it was refused."""
+    """Put a hostile file beside a good exposure and return why it was refused."""
     put(folder, 1)
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -69,7 +69,7 @@ def test_a_bomb_in_a_compressed_file_is_not_opened(tmp_path):
     with gzip.GzipFile(fileobj=stream, mode="wb") as bomb:
         for _ in range(64):
             bomb.write(bytes(1 << 20))
-    assert "no FITS file" in refusal(tmp_path / "a", "jw1_uncal.fits", stream.getvalue())
+    assert "not a FITS file" in refusal(tmp_path / "a", "jw1_uncal.fits", stream.getvalue())
     assert "compressed" in refusal(tmp_path / "b", "jw1_uncal.fits.gz", stream.getvalue())
 
 

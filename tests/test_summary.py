@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pandas as pd
 import pytest
 
-from cosmosaic.run_table import COLUMNS, CRASHED, RUNNING, mark_crashed, read_runs, write_run
+from cosmosaic.run_table import COLUMNS, CRASHED, RUNNING, mark_crashed, read_runs, run_frame, write_run
 
 
 def row(run_id, **values):
@@ -59,16 +59,28 @@ def test_a_dead_run_is_marked_and_the_csv_stays_that_of_the_last(tmp_path):
     assert list(pd.read_csv(tmp_path / "summary.csv")["state"]) == ["Completed"]
 
 
-def test_the_table_of_an_earlier_version_is_not_written_over(tmp_path):
-    (tmp_path / "summary.parquet").write_text("old")
-    with pytest.raises(FileExistsError, match=r"summary\.parquet is the run table of an earlier version.*move it away"):
+def test_the_table_that_earlier_versions_wrote_as_one_file_is_taken_in(tmp_path):
+    earlier = run_frame([row("1"), row("2")]).drop(columns=["stage1_engine"]).assign(members_sha256="old")
+    earlier.to_parquet(tmp_path / "summary.parquet")
+    before = (tmp_path / "summary.parquet").read_bytes()
+    assert list(read_runs(str(tmp_path))["run_id"]) == ["1", "2"]
+    write_run([row("3") | {"start": "2099-01-01T00:00:00"}], str(tmp_path), "3")
+    assert list(pd.read_parquet(tmp_path / "summary.parquet")["run_id"]) == ["1", "2", "3"]
+    assert list(read_runs(str(tmp_path))["run_id"]) == ["1", "2", "3"]
+    assert (tmp_path / "summary-earlier.parquet").read_bytes() == before
+
+
+def test_a_file_in_the_place_of_the_table_is_not_written_over(tmp_path):
+    (tmp_path / "summary.parquet").write_text("mine")
+    with pytest.raises(ValueError, match=r"summary\.parquet: no run table.*move it away"):
         write_run([row("1")], str(tmp_path), "1")
+    assert (tmp_path / "summary.parquet").read_text() == "mine"
 
 
 def test_run_that_made_nothing_is_in_the_table(tmp_path):
-    write_run([{"run_id": "1", "start": "2022", "state": "Failed", "error": "no frames"}], str(tmp_path), "1")
+    write_run([{"run_id": "1", "start": "2022", "state": "Failed", "error": "no exposures"}], str(tmp_path), "1")
     (line,) = read_runs(str(tmp_path)).to_dict("records")
-    assert line["error"] == "no frames"
+    assert line["error"] == "no exposures"
     assert pd.isna(line["product"])
 
 

@@ -44,7 +44,7 @@ def flicker_pattern(image: Floats, usable: Flags, outputs: int) -> Floats:
     Returns
     -------
     ndarray
-        The stripes, same shape and unit, with zero mean: the sky level does not change. None where light fills the
+        The stripes, same shape and unit, with zero mean: the sky level does not change. None if light fills the
         image, which cannot be distinguished from stripes in a single exposure.
     """
     data = np.where(usable, image, np.nan)
@@ -70,11 +70,11 @@ def flicker_pattern(image: Floats, usable: Flags, outputs: int) -> Floats:
 
 
 def _is_full_of_light(background: Floats, noise: float) -> bool:
-    """Tell whether the background varies within rows, unlike stripes, by more than a fraction of the noise."""
+    """Return whether the background varies within rows, unlike stripes, by more than a fraction of the noise."""
     sampled = background[::SAMPLING, ::SAMPLING]
     known = sampled[np.isfinite(sampled).any(axis=1)]
-    within = np.abs(known - np.nanmedian(known, axis=1, keepdims=True))
-    return bool(within.size and 1.4826 * np.nanmedian(within) > LARGEST_WITHIN_ROWS * noise)
+    within = known - np.nanmedian(known, axis=1, keepdims=True)
+    return bool(within.size and scatter_about_zero(within) > LARGEST_WITHIN_ROWS * noise)
 
 
 def _drift(background: Floats) -> Floats:

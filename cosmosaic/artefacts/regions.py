@@ -1,4 +1,4 @@
-"""The pixels of an exposure that lie in regions which the user drew around what is not to be used."""
+"""The pixels of an exposure inside the user's regions, which are masked."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -30,7 +30,7 @@ Flags = NDArray[np.bool_]
 
 
 class Sky(NamedTuple):
-    """Where the pixels of an exposure lie on a plane that touches the sky in its middle."""
+    """Positions of the pixels of an exposure on a plane that touches the sky in its middle."""
 
     grid: MosaicGrid
     x: NDArray[np.float64]
@@ -109,7 +109,7 @@ def mask_regions(exposure: Path, regions: tuple[Path, ...], folder: Path) -> Mad
 
 
 def _contained(region: PixelRegion, x: NDArray[np.float64], y: NDArray[np.float64]) -> Flags:
-    """Which positions lie in a region; only those within its bounds are asked for."""
+    """Return which positions lie in a region; only positions within its bounds are tested."""
     box = region.bounding_box
     near = (x >= box.ixmin - 1) & (x <= box.ixmax) & (y >= box.iymin - 1) & (y <= box.iymax)
     inside = np.zeros(x.shape, dtype=bool)

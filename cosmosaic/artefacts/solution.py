@@ -18,7 +18,7 @@ class WispSolution(Record):
     """Exposures of the survey that could not be calibrated."""
 
     def stays_for(self, exposures: Mapping[str, str]) -> bool:
-        """Tell whether these exposures use the published template.
+        """Return whether these exposures use the published template.
 
         The same exposures that made it make it again, with the same bytes; and so do all when one is back that was
         missing.

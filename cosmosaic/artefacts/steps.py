@@ -1,4 +1,4 @@
-"""What is none of the sky: the regions that the user drew, and wisps, measured per detector and subtracted."""
+"""Artefacts: the user's regions, which are flagged, and wisps, measured per detector and subtracted."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -56,7 +56,7 @@ class MeasureWisps(Step[MeasuredWisps]):
 
     @classmethod
     def is_asked_for(cls, survey: Survey) -> bool:
-        """Tell whether wisps are to be subtracted."""
+        """Return whether wisps are to be subtracted."""
         return bool(survey.sky.wisps)
 
 
@@ -81,7 +81,7 @@ class SubtractWisp(Step[Cleaned]):
 
     @classmethod
     def is_asked_for(cls, survey: Survey) -> bool:
-        """Tell whether wisps are to be subtracted."""
+        """Return whether wisps are to be subtracted."""
         return bool(survey.sky.wisps)
 
 
@@ -98,7 +98,7 @@ class MaskedExposure(Outputs):
 
 @dataclass(frozen=True, kw_only=True)
 class MaskRegions(Step[MaskedExposure]):
-    """Flag what the user has drawn regions around as not to be used."""
+    """Flag the pixels inside the user's regions as not to be used."""
 
     title = "Regions"
     version = 1
@@ -111,7 +111,7 @@ class MaskRegions(Step[MaskedExposure]):
 
     @classmethod
     def is_asked_for(cls, survey: Survey) -> bool:
-        """Tell whether the user has given regions."""
+        """Return whether the user has given regions."""
         return bool(survey.regions)
 
 

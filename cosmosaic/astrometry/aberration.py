@@ -1,7 +1,7 @@
-"""Velocity aberration about a point that all detectors of an exposure share.
+"""Velocity aberration about a point common to all detectors of an exposure group.
 
-jwst applies the differential aberration of an exposure about each detector's own reference point: what lies within a
-detector is right, but the separations of detectors stay aberrated, by ``(1 - VA_SCALE)`` times their distance. That is
+jwst applies the differential aberration about each detector's own reference point: separations within a detector are
+right, but the separations of detectors stay aberrated, by ``(1 - VA_SCALE)`` times their distance. That is
 up to 25 mas between NIRCam's modules, changes over the year, and is known from the header
 (https://github.com/spacetelescope/jwst/issues/9400).
 """
@@ -71,7 +71,7 @@ def correct_aberration(model: Any) -> tuple[float, float] | None:
     Returns
     -------
     tuple or None
-        (V2, V3) of the point in arcsec; None where the WCS stays as it is.
+        (V2, V3) of the point in arcsec; None if the WCS is not changed.
     """
     wcs = model.meta.wcs
     found = scale_and_point(wcs)
@@ -80,8 +80,8 @@ def correct_aberration(model: Any) -> tuple[float, float] | None:
     scale, point = found
     if abs(1 - scale) > LARGEST_ABERRATION:
         log.warning(
-            f"{model.meta.filename}: VA_SCALE {scale} is no velocity of JWST, so its aberration is left as it is; look"
-            " at VA_SCALE in the header"
+            f"{model.meta.filename}: VA_SCALE {scale} is not a velocity of JWST, so its aberration is not corrected;"
+            " check VA_SCALE in the header"
         )
         return None
     own = np.array([model.meta.wcsinfo.v2_ref, model.meta.wcsinfo.v3_ref], dtype=float)

@@ -97,7 +97,7 @@ def align_exposure(exposure: Path, correction: Path, folder: Path) -> Made:
 def _corrections(
     exposures: Mapping[str, Path], reference: str, request: AlignRequest, folder: Path
 ) -> dict[str, Correction]:
-    """Return the corrections of the new exposures, those that share too few stars left out."""
+    """Return the corrections of the new exposures, without exposures that share too few stars."""
     new = {name: exposures[name] for name in request.new}
     if not new:
         return {}

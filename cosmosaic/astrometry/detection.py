@@ -34,7 +34,7 @@ NARROWEST, WIDEST = 0.75, 1.3
 LARGEST_MISFIT = 0.4
 """Sum of the absolute residuals of a fit over the flux."""
 SATURATION_REACH = 3.0
-"""Saturated pixels spoil what is closer than this many widths of a star."""
+"""Saturated pixels spoil detections within this many widths of a star."""
 NEIGHBOUR_WIDTHS, NEIGHBOUR_FLUX = 3.0, 0.05
 """A neighbour closer than this many widths, with more than this part of a star's flux, makes it a blend."""
 FEWEST_FOR_WIDTH = 5
@@ -63,8 +63,8 @@ def find_exposure_stars(exposure: Path, snr: float, folder: Path) -> Made:
 def exposure_stars(model: Any, snr: float) -> QTable:
     """Find the isolated, unsaturated stars of an exposure and fit a Gaussian to each.
 
-    The Gaussian is integrated over pixels, as undersampled stars need, and its width is free: what is wider or narrower
-    than most is no star. Saturated stars, blends, and stars at edges are left out.
+    The Gaussian is integrated over pixels, as undersampled stars need, and its width is free: detections wider or
+    narrower than most are not stars. Saturated stars, blends, and stars at edges are left out.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ def exposure_stars(model: Any, snr: float) -> QTable:
 
 
 def header_facts(model: Any, band: str) -> dict[str, Any]:
-    """Return what tells a star table's exposure apart, and how its header says that it looks at the sky."""
+    """Return the identity of a star table's exposure, and its pointing by the header."""
     meta = model.meta
     observation = meta.observation
     sequence = f"{observation.visit_group}{observation.sequence_id}{observation.activity_id}"
@@ -178,7 +178,7 @@ def _fits(data: Floats, bad: Flags, error: Floats, fwhm: float, places: Floats) 
 
 
 def _is_star(fits: QTable, saturated: Flags, fwhm: float, shape: tuple[int, int]) -> Flags:
-    """Tell which fits are of single, unsaturated stars."""
+    """Find which fits are of single, unsaturated stars."""
     x, y, width = (np.asarray(fits[name], dtype=float) for name in ("x_fit", "y_fit", "fwhm_fit"))
     ny, nx = shape
     good = (x > EDGE_PIXELS) & (x < nx - 1 - EDGE_PIXELS) & (y > EDGE_PIXELS) & (y < ny - 1 - EDGE_PIXELS)
@@ -205,7 +205,7 @@ def _stellar_width(width: Floats, flux: Floats) -> float:
 
 
 def _is_blend(places: Floats, flux: Floats, radius: float) -> Flags:
-    """Tell which places have a neighbour that is not faint against them."""
+    """Find which places have a neighbour that is not faint against them."""
     pairs = KDTree(places).query_pairs(radius, output_type="ndarray")
     blended = np.zeros(len(places), dtype=bool)
     for one, other in (pairs.T, pairs.T[::-1]):

@@ -8,6 +8,7 @@ from astropy.table import QTable
 from numpy.typing import NDArray
 
 from cosmosaic.astrometry.network import Detections, Seen
+from cosmosaic.statistics import scatter_about_zero
 
 Floats = NDArray[np.floating]
 Integers = NDArray[np.integer]
@@ -20,7 +21,7 @@ LEAST_SCATTER_MAG = 0.002
 
 
 class FluxScale(NamedTuple):
-    """How much fainter stars are on a detector than on the mean of those of its filter."""
+    """Difference in magnitude of stars on a detector from the mean of the filter's detectors."""
 
     band: str
     detector: str
@@ -47,7 +48,7 @@ def detector_fluxes(exposures: Sequence[Seen], detections: Detections, stars: In
     Returns
     -------
     list of FluxScale
-        Of detectors that share stars with others of their filter; their mean is zero in each filter.
+        Offsets of detectors that share stars with others of their filter; their mean is zero in each filter.
     """
     bands = np.array([one.band for one in exposures])[detections.exposure]
     names = np.array([one.detector for one in exposures])[detections.exposure]
@@ -81,13 +82,13 @@ def _of_filter(band: str, names: NDArray[np.str_], magnitudes: Floats, stars: In
     covariance: Floats = np.eye(len(detectors))
     for _ in range(ITERATIONS):
         centred, values = (_without_star(each, star, weight) for each in (design, magnitudes[:, None]))
-        # What no star tells, the mean of all, is zero.
+        # The mean of all, which no star determines, is zero.
         normal = centred.T @ (weight[:, None] * centred) + np.ones((len(detectors),) * 2)
         covariance = np.linalg.pinv(normal)
         offsets = covariance @ (centred.T @ (weight * values[:, 0]))
-        left = np.abs(values[:, 0] - centred @ offsets)
-        scatter = max(1.4826 * float(np.median(left)), LEAST_SCATTER_MAG)
-        weight = np.minimum(1.0, HUBER_SIGMA * scatter / np.maximum(left, 1e-9))
+        left = values[:, 0] - centred @ offsets
+        scatter = max(scatter_about_zero(left), LEAST_SCATTER_MAG)
+        weight = np.minimum(1.0, HUBER_SIGMA * scatter / np.maximum(np.abs(left), 1e-9))
     errors = scatter * np.sqrt(np.maximum(np.diag(covariance) - 1 / len(detectors) ** 2, 0))
     counts = [len(np.unique(star[number == one])) for one in range(len(detectors))]
     return [
@@ -98,7 +99,7 @@ def _of_filter(band: str, names: NDArray[np.str_], magnitudes: Floats, stars: In
 
 
 def _seen_by_several(names: NDArray[np.str_], stars: Integers) -> NDArray[np.bool_]:
-    """Tell which detections are of stars that more than one detector has."""
+    """Find which detections are of stars that more than one detector has."""
     _, number = np.unique(names, return_inverse=True)
     pairs = np.unique(np.stack([stars, number], axis=1), axis=0)
     several, counts = np.unique(pairs[:, 0], return_counts=True)

@@ -1,7 +1,7 @@
-"""Which detections in several exposures are one star.
+"""Matching of detections of the same star in several exposures.
 
 Pointings are first brought together by the peaks of the histograms of all offsets between their stars, which wrong
-pairs cannot move however crowded the field is; what nearest neighbours say depends on the crowding.
+pairs cannot move however crowded the field is; the result of nearest neighbours would depend on the crowding.
 """
 
 from typing import NamedTuple
@@ -29,11 +29,11 @@ CHANCE = 1e-4
 """Largest probability of a peak that chance pairs make."""
 FEWEST_PAIRS = 3
 SHIFT_PRIOR_MAS = 300.0
-"""What no pair of stars tells of a pointing stays within this."""
+"""Uncertainty of a pointing from pairs of stars stays within this."""
 HELD_MAS = 1e-3
 ITERATIONS = 5
 ISOLATION = 3.0
-"""A detection with another one of its exposure within this many matching radii is no star that can be matched."""
+"""Detections with a neighbour in the same exposure within this many matching radii are not matched."""
 
 
 class Peak(NamedTuple):
@@ -61,7 +61,7 @@ def close_pairs(vectors: Floats, radius_mas: float) -> Integers:
 
 
 def without_neighbours(vectors: Floats, exposures: Integers, radius_mas: float) -> NDArray[np.bool_]:
-    """Tell which detections have no other one of the same exposure within a radius."""
+    """Find which detections have no other one of the same exposure within a radius."""
     pairs = close_pairs(vectors, radius_mas)
     pairs = pairs[exposures[pairs[:, 0]] == exposures[pairs[:, 1]]]
     alone = np.full(len(vectors), True)
@@ -102,7 +102,7 @@ def offset_peaks(vectors: Floats, pointings: Integers) -> list[Peak]:
 
 
 def at_peak(offsets: Floats) -> NDArray[np.bool_] | None:
-    """Tell which offsets (x, y) in mas belong to the peak of their histogram; None where chance may have made it."""
+    """Find which offsets (x, y) in mas belong to the peak of their histogram; None if chance may have made it."""
     if len(offsets) < FEWEST_PAIRS:
         return None
     bins = int(2 * SEARCH_MAS / BIN_MAS)
@@ -181,7 +181,7 @@ def same_stars(vectors: Floats, exposures: Integers, radius_mas: Floats | float)
     links = coo_array((np.ones(len(pairs)), pairs.T), shape=(len(vectors),) * 2)
     count, labels = connected_components(links, directed=False)
     members = np.bincount(labels, minlength=count)
-    # In a chain of neighbours no one can tell which are the same.
+    # In a chain of neighbours it is unknown which detections are the same star.
     twice = np.unique(np.stack([labels, exposures], axis=1), axis=0, return_counts=True)
     doubtful = np.zeros(count, dtype=bool)
     doubtful[twice[0][twice[1] > 1][:, 0]] = True

@@ -7,9 +7,9 @@ detector, the same in all exposures; a shift of each filter on each detector. Th
                 + offset of the filter,
 
 and all detections of a star must fall on one place, which no one needs to know: stars are eliminated from the normal
-equations. Every unknown has a prior about zero, of the size of what is known of JWST. The priors are the gauge, too:
-what no star determines (the mean of all pointings without a reference catalogue, a detector's place in a survey without
-dithers) stays zero on the mean, and an exposure without stars gets what its visit and its detector have.
+equations. Every unknown has a prior about zero, of the size of JWST's known errors. The priors are the gauge, too:
+unknowns that no star determines (the mean of all pointings without a reference catalogue, a detector's place in a
+survey without dithers) stay zero on the mean, and an exposure without stars gets the values of its visit and detector.
 The structure is that of plate overlap solutions (Eichhorn 1960, AN 285, 233).
 """
 
@@ -60,7 +60,7 @@ COLUMNS_AT_ONCE = 256
 
 
 class Priors(NamedTuple):
-    """What is known of JWST before the stars: rms in mas, of rotations in mas at `LEVER_ARCSEC`."""
+    """Known errors of JWST, the priors: rms in mas, of rotations in mas at `LEVER_ARCSEC`."""
 
     visit_shift: float = 300.0
     visit_roll: float = 15.0
@@ -75,7 +75,7 @@ class Priors(NamedTuple):
 
 @dataclass(frozen=True)
 class Seen:
-    """An exposure: what of it shares unknowns with others, and how it looks at the sky by its header."""
+    """An exposure: the labels by which it shares unknowns with others, and its pointing by the header."""
 
     name: str
     pointing: str
@@ -138,11 +138,11 @@ class Network:
     errors: Floats
     """Rms error per axis of the position of each exposure's reference point, relative to its group, mas."""
     systematic_mas: float
-    """What the detections' errors had to be enlarged by, in quadrature, to agree."""
+    """Systematic error added in quadrature to the detections' errors so that they agree, mas."""
 
     @property
     def aligned(self) -> Flags:
-        """Whether stars aligned each exposure; else it has its header's WCS and what its visit and detector have."""
+        """Whether each exposure was aligned by stars; the others have only the corrections of visit and detector."""
         return self.stars >= FEWEST_STARS
 
     def displaced(self, detections: Detections) -> Detections:
@@ -187,7 +187,7 @@ def solve_network(
     detections
         Their stars.
     priors
-        What is known of the unknowns.
+        Prior rms of the unknowns.
     """
     frame = frame_of(exposures, priors)
     detections = detections.select(np.argsort(-detections.fluxes, kind="stable"))
@@ -419,7 +419,7 @@ def _trust(pulls: Floats) -> Floats:
 
 
 def _systematic(size: Floats, errors: Floats, present: float) -> float:
-    """What must be added in quadrature so that the median residual is that of its errors (Rayleigh: 1.177 sigma)."""
+    """Return the error to add in quadrature so that the median residual fits its errors (Rayleigh: 1.177 sigma)."""
     if len(size) < FEWEST_STARS:
         return present
     trials = np.geomspace(0.05, 30.0, 64)
@@ -440,7 +440,7 @@ def _groups(frame: Frame, shared: Detections, stars: Integers) -> Integers:
 def _errors(frame: Frame, groups: Integers, factor: SuperLU) -> Floats:
     """Rms error per axis of each exposure's reference point, mas: the unknowns' covariance.
 
-    The shift and rotation of its whole group are not in it: no star can tell them.
+    The shift and rotation of its whole group are not included: no star can determine them.
     """
     points = _reference_points(frame)
     design = _design(frame, points)

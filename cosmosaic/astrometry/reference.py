@@ -28,7 +28,7 @@ NAMES = {
     "pmdec_error": ("pmdec_error", "e_pmde"),
     "epoch": ("ref_epoch", "epoch"),
 }
-"""What columns are called, Gaia's names first; upper and lower case are one."""
+"""Names of columns, Gaia's first; case does not matter."""
 UNITS = {"ra": u.deg, "dec": u.deg, "ra_error": u.mas, "dec_error": u.mas, "epoch": u.yr}
 UNITS |= dict.fromkeys(("pmra", "pmdec", "pmra_error", "pmdec_error"), u.mas / u.yr)
 
@@ -91,7 +91,7 @@ def read_reference(path: Path, epoch: float | None) -> Reference:
 
 
 def _column(path: Path, table: Table, what: str) -> Floats | None:
-    """A column as numbers in the unit of `UNITS`, NaN where it is masked; None where there is none."""
+    """A column as numbers in the unit of `UNITS`, NaN where it is masked; None if there is none."""
     present = {name.lower(): name for name in table.colnames}
     name = next((present[one] for one in NAMES[what] if one in present), None)
     if name is None:

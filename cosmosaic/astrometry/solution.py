@@ -20,7 +20,7 @@ from cosmosaic.survey import AlignSettings
 CORRECTION_SUFFIX = "_correction.json"
 """Ending of the files with the correction of an exposure."""
 JUDGED = ("exposure", "roll", "detector", "module", "filter", "cell", "absolute")
-"""What the verdict judges."""
+"""Kinds of errors that the verdict judges."""
 SHIFTS = ("shift_x", "shift_y")
 MATRIX = ("matrix_xx", "matrix_xy", "matrix_yx", "matrix_yy")
 
@@ -90,7 +90,7 @@ def keeping(request: AlignRequest, earlier: Alignment | None) -> AlignRequest:
     if earlier is None or earlier.asked != request.asked:
         return request
     stays = staying(earlier.exposures, earlier.missing, request.exposures)
-    # The others may share stars with what has been added.
+    # The others may share stars with the new exposures.
     return request.model_copy(update={"kept": tuple(one for one in stays if one.aligned)})
 
 

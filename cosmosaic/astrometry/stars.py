@@ -41,7 +41,7 @@ def find_stars(exposures: Mapping[str, Path], request: AlignRequest, folder: Pat
     exposures
         ``_cal`` files by the exposures' names.
     request
-        How stars are found.
+        Settings of the detection.
     folder
         For a file that names the exposures.
     """
@@ -103,7 +103,7 @@ def align_to_stars(
     Returns
     -------
     dict[str, Correction]
-        Of the exposures that could be aligned.
+        Corrections of the exposures that could be aligned.
     """
     settings = request.settings
     if len(stars) < settings.minimum_objects:

@@ -25,11 +25,11 @@ class StarTable(File, suffix="_stars.ecsv", kind="stars", folder="exposures"):
 
 
 class AstrometryTable(File, suffix="_astrometry.ecsv", kind="astrometry"):
-    """How well exposures, detectors, modules and filters agree, before and after."""
+    """Agreement of exposures, detectors, modules and filters, before and after."""
 
 
 class FluxScaleTable(File, suffix="_fluxscale.ecsv", kind="flux scale"):
-    """How much fainter the same stars are on each detector."""
+    """Flux scale of each detector, from common stars."""
 
 
 class WcsCorrection(File, suffix="_correction.json"):
@@ -65,7 +65,7 @@ class SolveAlignment(Step[SolvedAlignment]):
 
     @classmethod
     def is_asked_for(cls, survey: Survey) -> bool:
-        """Tell whether tweakreg is to align exposures."""
+        """Return whether tweakreg is to align exposures."""
         return survey.align.enabled and survey.align.method == "tweakreg"
 
 
@@ -90,13 +90,13 @@ class AlignExposure(Step[CorrectedExposure]):
 
     @classmethod
     def is_asked_for(cls, survey: Survey) -> bool:
-        """Tell whether exposures are to be aligned."""
+        """Return whether exposures are to be aligned."""
         return survey.align.enabled
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShareAberration(Step[CorrectedExposure]):
-    """Correct velocity aberration about the point that all detectors of an exposure share."""
+    """Correct velocity aberration about a point common to all detectors of an exposure group."""
 
     title = "Aberration"
     version = 1
@@ -107,7 +107,7 @@ class ShareAberration(Step[CorrectedExposure]):
 
     @classmethod
     def is_asked_for(cls, survey: Survey) -> bool:
-        """Tell whether it is to be corrected."""
+        """Return whether it is to be corrected."""
         return survey.align.aberration
 
 
@@ -133,13 +133,13 @@ class FindStars(Step[FoundStars]):
 
     @classmethod
     def is_asked_for(cls, survey: Survey) -> bool:
-        """Tell whether stars are to align exposures."""
+        """Return whether stars are to align exposures."""
         return survey.align.enabled and survey.align.method == "network"
 
 
 @dataclass(frozen=True)
 class SolvedNetwork(SolvedAlignment):
-    """The corrections of all filters, and how well stars agree before and after."""
+    """The corrections of all filters, and the agreement of stars before and after."""
 
     verdict: AstrometryTable
     fluxes: FluxScaleTable
@@ -147,10 +147,10 @@ class SolvedNetwork(SolvedAlignment):
 
 @dataclass(frozen=True, kw_only=True)
 class SolveNetwork(Step[SolvedNetwork]):
-    """Find where the exposures of all filters point and where the detectors stand, from the stars that they share."""
+    """Solve pointings and detector positions of the exposures of all filters, from their common stars."""
 
     title = "Network"
-    version = 1
+    version = 2
     function = "cosmosaic.astrometry.survey:solve_survey"
     per = "survey"
     columns: ClassVar = {f"{kind}_mas": f"astrometry_{kind}_mas" for kind in JUDGED}
@@ -162,7 +162,7 @@ class SolveNetwork(Step[SolvedNetwork]):
 
     @classmethod
     def is_asked_for(cls, survey: Survey) -> bool:
-        """Tell whether one network is to align the exposures."""
+        """Return whether one network is to align the exposures."""
         return survey.align.enabled and survey.align.method == "network"
 
 
@@ -175,7 +175,7 @@ class Aligned:
     wisps: tuple[MeasuredWisps, ...]
     stars: tuple[FoundStars, ...] = ()
     solution: SolvedAlignment | None = None
-    """None if no alignment is asked for."""
+    """None if alignment is off."""
     earlier: Alignment | None = None
     """The alignment that an earlier run published."""
 
@@ -207,7 +207,7 @@ def align_bands(bands: Iterable[Band], job: Job) -> Iterator[Aligned]:
 
 
 def _cleaned(band: Band, job: Job) -> Aligned:
-    """Submit what comes before stars are asked: wisps are taken out, and aberration."""
+    """Submit the steps before the detection of stars: wisps are subtracted, and aberration is corrected."""
     exposures, wisps = subtract_wisps(band, job)
     if job.survey.align.aberration:
         exposures = {name: job.submit(ShareAberration(exposure=cal), name).cal for name, cal in exposures.items()}

@@ -44,8 +44,8 @@ def solve_survey(
 ) -> Made:
     """Find the corrections of all exposures of a survey in one solution.
 
-    Exposures with known corrections stay, and hold the others. An exposure with too few stars gets what the network
-    knows of its visit and detector, and is named.
+    Exposures with known corrections keep them, and are the reference for the others. An exposure with too few stars
+    gets the corrections of its visit and detector, and is reported by name.
 
     Parameters
     ----------
@@ -125,7 +125,7 @@ def detections_of(tables: list[QTable]) -> Detections:
 
 
 def corrections_of(network: Network) -> list[Correction]:
-    """Return what a solution does to each exposure as a linear map about its reference point.
+    """Return the correction of each exposure as a linear map about its reference point.
 
     The map is that of the tangent plane at the reference point, which a rotation and shift are exactly.
     """
@@ -204,8 +204,8 @@ def _aligned(name: str, sha256: str, found: Mapping[str, tuple[Correction, bool]
     known, by_stars = found.get(name, (NO_CORRECTION, False))
     if not by_stars:
         log.warning(
-            f"{name}: too few stars in common with other exposures, so it has the WCS of its header and what is"
-            " known of its visit and detector; lower align.snr_threshold"
+            f"{name}: too few stars in common with other exposures, so its WCS is that of the header with the"
+            " corrections of its visit and detector; lower align.snr_threshold"
         )
     return AlignedExposure(name=name, sha256=sha256, kept=False, correction=known, aligned=by_stars)
 

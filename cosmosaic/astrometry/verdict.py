@@ -1,7 +1,7 @@
-"""How well exposures, detectors, modules and filters agree about where stars are, and whether that is good enough.
+"""Agreement of exposures, detectors, modules and filters about the positions of stars, and a verdict on it.
 
 A detection is compared with the mean of the same star's detections that have another label: another pointing, visit,
-detector, module or filter. What all detections of a label have in common, a shift and for pointings and visits a roll,
+detector, module or filter. The common part of all detections of a label, a shift and for pointings and visits a roll,
 is its error against the others.
 """
 
@@ -50,13 +50,13 @@ CELL_ARCSEC = 120.0
 CLIP_SIGMA = 4.0
 SCALE_PER_MAS = 1e-3
 WORDS = {
-    "exposure": "exposure {} is {:.1f} +- {:.1f} mas off the others",
-    "roll": "{} is rolled by {:.1f} +- {:.1f} mas at 100 arcsec against the others",
-    "detector": "detector {} stands {:.1f} +- {:.1f} mas off the others",
-    "module": "module {} stands {:.1f} +- {:.1f} mas off the other; see align.aberration",
-    "filter": "filter {} is {:.1f} +- {:.1f} mas off the others",
-    "cell": "filter {} is {:.1f} +- {:.1f} mas off the others in a cell of 2 arcmin",
-    "absolute": "{} is {:.1f} +- {:.1f} mas off the reference catalogue; has it epochs and proper motions?",
+    "exposure": "exposure {} is offset by {:.1f} +- {:.1f} mas from the others",
+    "roll": "{} is rotated by {:.1f} +- {:.1f} mas at 100 arcsec from the others",
+    "detector": "detector {} is offset by {:.1f} +- {:.1f} mas from the others",
+    "module": "module {} is offset by {:.1f} +- {:.1f} mas from the other; see align.aberration",
+    "filter": "filter {} is offset by {:.1f} +- {:.1f} mas from the others",
+    "cell": "filter {} is offset by {:.1f} +- {:.1f} mas from the others in a cell of 2 arcmin",
+    "absolute": "{} is offset by {:.1f} +- {:.1f} mas from the reference catalogue; check its epoch and proper motions",
 }
 
 
@@ -65,19 +65,19 @@ class Metric(NamedTuple):
 
     name: str
     value: float
-    """mas; NaN where nothing tells it."""
+    """mas; NaN if not measurable."""
     error: float
     rms: float
     """Rms over all of the kind, without the part of noise, mas."""
     number: int
-    """How many there are of the kind."""
+    """Number of labels of the kind."""
     where: str
     state: State
     message: str
 
 
 class Labels(NamedTuple):
-    """What detections are told apart by."""
+    """Labels of the detections."""
 
     names: NDArray[np.str_]
     numbers: Integers
@@ -85,7 +85,7 @@ class Labels(NamedTuple):
 
 
 class Offset(NamedTuple):
-    """What the detections of one label have in common against the others, mas."""
+    """Common offset of the detections of one label from the others, mas."""
 
     label: str
     shift: Floats
@@ -138,7 +138,7 @@ def judge_astrometry(
 
 
 def state_of(metrics: Sequence[Metric]) -> State:
-    """The worst state of metrics, of those that could be measured if any could."""
+    """The worst state of the measurable metrics, if there are any."""
     measured = [one.state for one in metrics if one.state != "not measurable"]
     return max(measured, key=STATES.index, default="not measurable")
 
@@ -150,7 +150,7 @@ def held_out_verdict(
 
     Returns
     -------
-    The metrics before and after. What is applied rests on all stars, and is better by the root of 4 / 5.
+    The metrics before and after. The applied solution uses all stars, and is better by the root of 4 / 5.
     """
     if not exposures:
         return (), ()
@@ -170,10 +170,10 @@ def held_out_verdict(
 def fitted_scale(exposures: Sequence[Seen], detections: Detections) -> tuple[float, float]:
     """Scale by which the distances of detectors differ from their headers', and its error.
 
-    Where aberration was left in, it is -(1 - VA_SCALE): what no rigid shift of an exposure takes out.
+    Uncorrected aberration gives -(1 - VA_SCALE), which no rigid shift of an exposure removes.
     """
     network = solve_network(exposures, detections)
-    # What all filters of a detector have in common is a shift of the detector.
+    # The common offset of all filters of a detector is a shift of the detector.
     place, of_filter = network.frame.columns[:, 2], network.frame.columns[:, 3]
     moved = np.stack([network.unknowns[place + axis] + network.unknowns[of_filter + axis] for axis in (0, 1)], axis=1)
     names = np.array([one.detector for one in exposures])
@@ -323,10 +323,10 @@ def _absolute(detections: Detections, reference: Floats, errors: Floats) -> list
 def _metric(kind: str, found: list[tuple[str, float, float]]) -> Metric:
     """Judge the worst of one kind."""
     passes, fails = LIMITS_MAS[kind]
-    # What is known badly tells nothing, unless it is off by more than that.
+    # An uncertain offset is not significant unless it exceeds its uncertainty.
     known = [one for one in found if SIGMA * one[2] < max(fails, one[1] - passes)]
     if not known or (len(known) < 2 and kind in ("exposure", "detector", "filter")):
-        return Metric(kind, np.nan, np.nan, np.nan, len(known), "", "not measurable", f"too few stars tell the {kind}")
+        return Metric(kind, np.nan, np.nan, np.nan, len(known), "", "not measurable", f"too few stars for the {kind}")
     values, errors = (np.array([one[place] for one in known]) for place in (1, 2))
     where, value, error = known[int(np.argmax(values - SIGMA * errors))]
     rms = float(np.sqrt(max(float(np.mean(values**2 - 2 * errors**2)), 0.0)))

@@ -75,7 +75,7 @@ def _refuse_bomb(path: Path) -> None:
     if begin == FITS_MAGIC:
         return
     if not begin.startswith(GZIP_MAGIC):
-        raise OSError("it is neither plain FITS nor FITS packed by gzip")
+        raise OSError("it is neither plain FITS nor gzipped FITS")
     with gzip.open(path) as unpacked:
         size = 0
         while chunk := unpacked.read(1 << 20):
@@ -83,7 +83,7 @@ def _refuse_bomb(path: Path) -> None:
             if size > LARGEST_MAP_BYTES:
                 raise GainMapError(
                     f"gain map {path} unpacks to more than {LARGEST_MAP_BYTES / 1e6:.0f} MB, more than "
-                    "any gain map holds; give the plain FITS file of the map"
+                    "a gain map can have; give the plain FITS file of the map"
                 )
 
 
@@ -108,7 +108,7 @@ def _map_of(path: Path, hdus: fits.HDUList, shape: tuple[int, int]) -> NDArray[n
         names = ", ".join(hdu.name or "unnamed" for hdu in hdus)
         raise GainMapError(
             f"gain map {path} has no readable extension SCI (it has: {names}); put the map into an image extension "
-            f"with EXTNAME = 'SCI', or fetch the file again if it was cut short"
+            f"with EXTNAME = 'SCI', or fetch the file again if it is truncated"
         )
     hdu = hdus["SCI"]
     # The shape in the header is checked before the data are read: a wrong file may be large.
@@ -116,7 +116,7 @@ def _map_of(path: Path, hdus: fits.HDUList, shape: tuple[int, int]) -> NDArray[n
     if found != shape:
         raise GainMapError(
             f"gain map {path} has shape {found} (rows, columns) in SCI where {shape} is needed; "
-            f"give the full frame, jwst cuts subarrays from it"
+            f"give the full frame, from which jwst cuts subarrays"
         )
     return np.asarray(hdu.data, dtype=np.float64)
 

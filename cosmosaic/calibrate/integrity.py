@@ -24,7 +24,7 @@ UNREADABLE = (
 
 
 def fault_of(path: Path, kind: str, detector: str) -> str:
-    """Tell what is wrong with a reference file, in words that read on from its name; empty where nothing is.
+    """Return the fault of a reference file, as the rest of a sentence that begins with its name; empty if it has none.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def _fits_facts(path: Path) -> dict[str, str]:
                 raise ValueError("it has no extension")
             last = hdus[-1].fileinfo()
             if last["datLoc"] + last["datSpan"] > size:
-                raise ValueError(f"its headers claim {last['datLoc'] + last['datSpan']} bytes, it has {size}")
+                raise ValueError(f"it has {size} bytes, its headers claim {last['datLoc'] + last['datSpan']}")
             header = hdus[0].header
             return {keyword: str(header.get(keyword, "")) for keyword in ("INSTRUME", "DETECTOR", "REFTYPE")}
 
@@ -89,9 +89,9 @@ def _unpacked(path: Path) -> Iterator[BinaryIO]:
             yield stream
             return
         if not begin.startswith(GZIP_MAGIC):
-            raise ValueError("it is neither plain FITS nor FITS packed by gzip")
+            raise ValueError("it is neither plain FITS nor gzipped FITS")
         with gzip.open(stream) as packed:
             content = packed.read(int(LARGEST_REFERENCE_BYTES))
             if packed.read(1):
-                raise ValueError("it unpacks to more than any reference file holds")
+                raise ValueError("it unpacks to more bytes than a reference file can have")
         yield io.BytesIO(content)

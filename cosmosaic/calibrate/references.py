@@ -23,7 +23,7 @@ NOT_APPLICABLE = "NOT FOUND n/a"
 
 
 class NoReferenceError(RuntimeError):
-    """CRDS has no usable reference file for a frame."""
+    """CRDS has no usable reference file for an exposure."""
 
 
 def crds_environment(survey: Survey) -> dict[str, str]:
@@ -64,21 +64,21 @@ def localise_cache(shared: Path | None) -> None:
 
 
 class ResolvedReferences(Record):
-    """The reference files with which frames will be calibrated, by the frame's URI."""
+    """The reference files with which exposures will be calibrated, by the exposure's URI."""
 
     found: dict[str, tuple[Reference, ...]]
     """Sorted by type."""
     missing: dict[str, str]
-    """The reason, for frames for which CRDS has no files."""
+    """The reason, for exposures for which CRDS has no files."""
 
 
 def resolve_references(asked: tuple[Exposure, ...], folder: Path) -> ResolvedReferences:
-    """Ask CRDS which reference files the steps ahead will use for each frame (in a child process).
+    """Ask CRDS which reference files the steps ahead will use for each exposure (in a child process).
 
     Parameters
     ----------
     asked
-        Frames; an ``uncal`` frame needs the types of Stage 1 and 2, a ``rate`` frame those of Stage 2.
+        Exposures; an ``uncal`` exposure needs the types of Stage 1 and 2, a ``rate`` exposure those of Stage 2.
     folder
         Scratch folder of this call, not used.
 
@@ -102,11 +102,11 @@ class NamedReferences(Record):
 
     context: str
     local: tuple[str, ...]
-    """Names of those that are on this machine."""
+    """Names of the files on this machine."""
     absent: tuple[str, ...]
-    """Names of those that would be fetched from the CRDS server."""
+    """Names of the files that would be fetched from the CRDS server."""
     missing: tuple[str, ...]
-    """Why CRDS has none, for exposures for which it has none."""
+    """The reason, for exposures for which CRDS has none."""
 
 
 def name_references(asked: tuple[Exposure, ...], folder: Path) -> NamedReferences:

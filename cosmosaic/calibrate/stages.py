@@ -89,7 +89,7 @@ def calibrate_rate(rate: Path, flicker_noise: FlickerCorrection, folder: Path) -
         "assign_wcs": {"skip": False},
         "flat_field": {"skip": False},
         "photom": {"skip": False},
-        # The mosaic is made from the cal frames; resampling single exposures costs more than all the rest.
+        # The mosaic is made from the cal exposures; resampling single exposures costs more than all the rest.
         "resample": {"skip": True},
     }
     with datamodels.open(str(rate)) as opened:
@@ -105,7 +105,7 @@ def _require_usable_pixels(model: Any, path: Path) -> None:
 
 
 def _facts_of_stage1(rate: Any) -> dict[str, float | None]:
-    """What users are told of Stage 1, whoever ran it: zero where all is well."""
+    """Warnings about Stage 1, whichever software ran it: zero if there are none."""
     steps, groups = rate.meta.cal_step, rate.meta.exposure.ngroups or 0
     engine = engine_of(rate)
     return {

@@ -44,7 +44,7 @@ class CalibratedRamp(Outputs):
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrateRamp(Step[CalibratedRamp]):
-    """Ramp to count rate."""
+    """Convert a ramp to a count rate."""
 
     title = "Stage 1"
     version = 6
@@ -66,7 +66,7 @@ class CalibratedRate(Outputs):
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrateRate(Step[CalibratedRate]):
-    """Count rate to surface brightness."""
+    """Convert a count rate to surface brightness."""
 
     title = "Stage 2"
     version = 6
@@ -79,13 +79,13 @@ class CalibrateRate(Step[CalibratedRate]):
 
     @classmethod
     def row(cls, facts: Mapping[str, float]) -> dict[str, Any]:
-        """Name the engine of Stage 1 beside the facts; none where the count rate was supplied."""
+        """Name the engine of Stage 1 beside the facts; none if the count rate was supplied."""
         engine = "fused" if facts.get("fused") else "jwst" if "fused" in facts else None
         return super().row(facts) | {"stage1_engine": engine}
 
 
 class Verification(File, suffix="_verification.ecsv", kind="verification", folder="exposures"):
-    """How a count rate differs from that of the jwst package, by plane."""
+    """Differences of a count rate from that of the jwst package, by plane."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class VerifyRamp(Step[VerifiedRamp]):
 
     @classmethod
     def is_asked_for(cls, survey: Any) -> bool:
-        """Tell whether exposures are compared."""
+        """Return whether exposures are compared."""
         return number_to_verify(survey.exposures) > 0
 
 
@@ -122,7 +122,7 @@ TESTED_VERSIONS = {"jwst": "3.0.0", "stcal": "1.20.0"}
 
 
 def number_to_verify(settings: ExposureSettings) -> int:
-    """Return how many exposures of a run are calibrated by both engines."""
+    """Return the number of exposures of a run that both engines calibrate."""
     if settings.engine == "jwst":
         return 0
     if settings.verify is not None:
@@ -140,7 +140,7 @@ class Calibrated(NamedTuple):
 
 
 def calibrate(exposure: Exposure, references: tuple[Reference, ...], job: Job) -> Calibrated:
-    """Submit the steps from the level of one frame to surface brightness."""
+    """Submit the steps from the level of one exposure to surface brightness."""
     stage1 = None if exposure.level == "rate" else _stage1(exposure, references, job)
     rate = Rate(exposure.object) if stage1 is None else job.submit(stage1, exposure.name).rate
     step = CalibrateRate(

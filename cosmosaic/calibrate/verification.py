@@ -25,7 +25,7 @@ def verify_ramp(
     ramp
         The ``_uncal`` file.
     rate
-        What the engine of the settings made of it.
+        Count rate made by the engine of the settings.
     gain_map, settings, detector
         As for `cosmosaic.calibrate.stages.calibrate_ramp`.
     folder

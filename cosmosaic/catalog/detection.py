@@ -44,7 +44,7 @@ COLD_SIGMA = 8.0
 COLD_PIECE_PIXELS = 9
 """Fewest pixels of a piece of a source of the cold pass."""
 COLD_RIM_ARCSEC = 0.15
-"""What peaks this close to a source of the cold pass belongs to it."""
+"""Peaks this close to a source of the cold pass belong to it."""
 COLD_CONTRAST = 0.05
 """Deblending contrast of the cold pass, at which arms and clumps of galaxies stay with them."""
 
@@ -73,7 +73,7 @@ class Detection:
     stack: NDArray[np.float32]
     """The same without smoothing, in units of ERR."""
     valid: NDArray[np.bool_]
-    """Where any filter has data."""
+    """True where any filter has data."""
     holes: NDArray[np.bool_]
     """Pixels without data inside the covered area."""
     segments: SegmentationImage | None
@@ -118,8 +118,8 @@ def detect(bands: Mapping[str, BandImage], psfs: Mapping[str, Psf], settings: Ca
     Each filter is divided by its own noise and smoothed with a Gaussian as wide as its PSF, a matched filter for faint
     stars. The sum over the filters that cover a pixel is divided by the root of their number and by its own scatter
     where there are no sources: thresholds are in sigma of this image. Bright extended sources are separated first, on a
-    wider scale and with less eagerness (the cold pass); what the narrow scale finds elsewhere is added (the hot pass;
-    Rix et al. 2004, ApJS 152, 163). Pieces that a bright star's wings explain are dropped.
+    wider scale and with less deblending (the cold pass); sources found elsewhere on the narrow scale are added (the hot
+    pass; Rix et al. 2004, ApJS 152, 163). Pieces explained by the wings of a bright star are dropped.
 
     Holes up to `LARGEST_HOLE_ARCSEC2` are bridged: a saturated star is one source, not a ring of fragments.
     """
@@ -371,7 +371,7 @@ def find_segments(
     image
         Image in units of its noise, shape ``(ny, nx)``.
     sharp
-        The same or a less smoothed image, in which peaks are told apart.
+        The same or a less smoothed image, in which peaks are separated.
     threshold
         In units of the noise of ``image``.
     least_pixels
@@ -386,7 +386,7 @@ def find_segments(
     Returns
     -------
     segments
-        Labels 1 to the number of sources; None where nothing was found.
+        Labels 1 to the number of sources; None if nothing was found.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NoDetectionsWarning)

@@ -27,12 +27,12 @@ class MosaicImage:
     wht: NDArray[np.float32]
     """Drizzle weight."""
     valid: NDArray[np.bool_]
-    """Where science, error and weight are all usable."""
+    """True where science, error and weight are all usable."""
     wcs: WCS
     pixel_area_sr: float
     """Nominal pixel area (``PIXAR_SR``), which converts surface brightness to flux."""
     exposures: NDArray[np.float32] | None = None
-    """Number of exposures that reach a pixel, where the mosaic tells."""
+    """Number of exposures that reach a pixel, if the mosaic has it."""
 
     @property
     def pixel_scale_arcsec(self) -> float:
@@ -80,7 +80,7 @@ class MosaicSet:
 
     paths: Mapping[str, Path]
     factors: Mapping[str, int]
-    """How many times larger each mosaic's pixels are than the finest."""
+    """Size of each mosaic's pixels in units of the finest."""
     shape: tuple[int, int]
     """Rows and columns of the finest grid."""
     wcs: WCS
@@ -175,5 +175,5 @@ def _pixel_area(header: Header, path: Path) -> float:
         raise ValueError(f"{path}: BUNIT is {unit!r} in SCI; only surface brightness in MJy/sr can be measured")
     area = header.get("PIXAR_SR")
     if area is None or not area > 0:
-        raise ValueError(f"{path}: PIXAR_SR is {area!r} in SCI; run resample on frames that went through photom")
+        raise ValueError(f"{path}: PIXAR_SR is {area!r} in SCI; run resample on exposures that went through photom")
     return float(area)

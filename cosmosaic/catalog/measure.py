@@ -159,7 +159,7 @@ def _target(psfs: Mapping[str, Psf], settings: CatalogSettings) -> str:
 
 
 def _classes(measured: Mapping[str, BandSums], settings: CatalogSettings) -> Columns:
-    """How concentrated the light is compared with a star's, and the probability of a star.
+    """Concentration of the light compared with that of a star, and the probability of a star.
 
     Stars scatter about 1 by their noise, galaxies are spread evenly below (the prior).
     """

@@ -57,7 +57,7 @@ class ApertureNoise:
 
 
 INDEPENDENT = ApertureNoise(np.ones(1), np.ones(1), 0.0, 1.0)
-"""Where no empty aperture can be measured."""
+"""Noise if no empty aperture can be measured."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def empty_apertures(
 
 
 def clear_places(distance: NDArray[np.floating], radius: float) -> NDArray[np.float64]:
-    """Draw places (x, y) farther than ``radius`` pixels from what is blocked, given the distance from it."""
+    """Draw places (x, y) farther than ``radius`` pixels from blocked pixels, given the distance from them."""
     rows, columns = distance.shape
     drawn = np.random.default_rng(0).random((DRAWS * EMPTY_APERTURES, 2)) * (columns - 1, rows - 1)
     nearest = np.rint(drawn).astype(int)
@@ -142,7 +142,7 @@ def measure_noise(
 
 
 def _slope(apertures: EmptyApertures) -> float | None:
-    """Power of the local noise that the scatter has beyond proportion; None where the depth is even."""
+    """Power of the local noise that the scatter has beyond proportion; None if the depth is even."""
     noisy = apertures.sky_error > np.median(apertures.sky_error)
     if min(noisy.sum(), (~noisy).sum()) < FEWEST_APERTURES:
         return None
@@ -200,7 +200,7 @@ def mosaic_statistics(band: BandImage, noise: ApertureNoise, depth: NDArray[np.f
 
 
 def measure_depth(mosaic: Path, background_box_arcsec: float, band: str, stem: str, folder: Path) -> Made:
-    """Write the map of depths of a mosaic (``_i2d``), and tell its sky, noise and median depth."""
+    """Write the map of depths of a mosaic (``_i2d``), and return its sky, noise and median depth."""
     prepared = prepare(read_mosaic(mosaic), background_box_arcsec)
     distance = distance_from(prepared.source_mask | ~prepared.image.valid)
     noise = measure_noise(prepared.residual, prepared.sky_error, distance)

@@ -40,7 +40,7 @@ WINDOW_PIXELS = (0.7, 1.0, 1.5, 2.5, 4.0, 7.0)
 """Widths of windows for which the noise of centroids is measured."""
 UPPER_LIMIT_SIGMA = 3.0
 CONCENTRATION_ARCSEC = (0.2, 0.5)
-"""Diameters whose fluxes tell point sources."""
+"""Diameters whose flux ratio identifies point sources."""
 
 
 @dataclass(frozen=True)

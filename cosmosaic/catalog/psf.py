@@ -34,7 +34,7 @@ STAR_SNR = 30.0
 ALONE = 0.05
 """Neighbours of a star within `CORE_ARCSEC` are at most this fraction of its peak."""
 CONCENTRATION = (0.1, 0.3)
-"""Radii in arcsec whose ratio of fluxes tells stars from galaxies and cosmic rays."""
+"""Radii in arcsec whose flux ratio separates stars from galaxies and cosmic rays."""
 CONCENTRATION_TOLERANCE = 0.12
 OVERSAMPLING = 2
 KERNEL_ARCSEC = 1.5
@@ -57,7 +57,7 @@ class Psf:
     def within_ellipses(self, semimajor: ArrayLike, semiminor: ArrayLike, theta: ArrayLike) -> NDArray[np.float64]:
         """Return the fraction of the light in ellipses about the centre, axes in arcsec, angle from +x in radians.
 
-        What is outside the image is not known; ellipses end there.
+        Nothing is known outside the image; ellipses end there.
         """
         axes = np.broadcast_arrays(
             *(np.minimum(np.asarray(axis, np.float64), self.reach_arcsec) for axis in (semimajor, semiminor)),
@@ -174,7 +174,7 @@ def star_psf(image: MosaicImage, background: NDArray[np.float32], model: Psf) ->
     Returns
     -------
     psf
-        None where there are fewer than `FEWEST_STARS`.
+        None if there are fewer than `FEWEST_STARS`.
     """
     stars = find_stars(image, background, model)
     if len(stars) < FEWEST_STARS:
@@ -216,7 +216,7 @@ def find_stars(image: MosaicImage, background: NDArray[np.float32], model: Psf) 
     expected = np.divide(*model.within(CONCENTRATION))
     likely = np.abs(fluxes[0] / fluxes[1] / expected - 1.0) < CONCENTRATION_TOLERANCE
     if np.count_nonzero(likely) >= FEWEST_STARS:
-        # Real PSFs differ from the model: the stars themselves tell their concentration.
+        # Real PSFs differ from the model, so the concentration is taken from the stars themselves.
         expected = np.median(fluxes[0][likely] / fluxes[1][likely])
         likely &= np.abs(fluxes[0] / fluxes[1] / expected - 1.0) < CONCENTRATION_TOLERANCE / 3
     return places[likely][:MOST_STARS]
@@ -268,7 +268,7 @@ def matching_kernel(source: Psf, target: Psf) -> NDArray[np.float64]:
 
 
 def convolved(data: NDArray[np.floating], valid: NDArray[np.bool_], kernel: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Convolve an image; gaps count as zero and stay what they are."""
+    """Convolve an image; gaps count as zero and stay gaps."""
     filled = np.where(valid, data, 0.0).astype(np.float32)
     result = signal.oaconvolve(filled, kernel.astype(np.float32), mode="same")
     return np.where(valid, result, np.nan).astype(np.float32)

@@ -19,7 +19,7 @@ Floats = NDArray[np.floating]
 def rejected_labels(segments: NDArray[np.integer], sci: Floats, wht: Floats, exposures: Floats) -> NDArray[np.integer]:
     """Return the labels of sources whose core has lost a third of an exposure or more.
 
-    Comparing exposures cannot tell a star that was brighter in one of them from a cosmic ray. What it flags is missing
+    Comparing exposures cannot distinguish a star that was brighter in one from a cosmic ray. Flagged light is missing
     from the weight of the core, while the weight around the source is whole.
 
     Parameters

@@ -25,7 +25,7 @@ class Section:
     """With the margin, clipped to the window."""
 
     def holds(self, rows: NDArray[np.float64], columns: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Tell which places, in pixels of the window, are in the own part."""
+        """Find which places, in pixels of the window, are in the own part."""
         inside = [
             (axis.start <= np.rint(place)) & (np.rint(place) < axis.stop)
             for axis, place in zip(self.own, (rows, columns), strict=True)

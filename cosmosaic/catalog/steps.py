@@ -64,7 +64,7 @@ class MeasureDepth(Step[MeasuredDepth]):
 
     @classmethod
     def is_asked_for(cls, survey: Survey) -> bool:
-        """Tell whether the mosaics have errors to measure with."""
+        """Return whether the mosaics have errors to measure with."""
         return survey.drizzle.errors != "none"
 
 
@@ -94,7 +94,7 @@ class MakePsf(Step[MadePsf]):
 
     @classmethod
     def is_asked_for(cls, survey: Survey) -> bool:
-        """Tell whether there are catalogues."""
+        """Return whether there are catalogues."""
         return survey.drizzle.errors != "none"
 
 
@@ -126,7 +126,7 @@ class MeasureSources(Step[MeasuredSources]):
 
     @classmethod
     def is_asked_for(cls, survey: Survey) -> bool:
-        """Tell whether the mosaics have errors to measure with."""
+        """Return whether the mosaics have errors to measure with."""
         return survey.drizzle.errors != "none"
 
 

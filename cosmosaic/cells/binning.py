@@ -30,7 +30,7 @@ OUTLIER_SIGMA = 5.0
 FEWEST_PIXELS = 0.5
 """A cell counts in an exposure if at least this fraction of a full cell's pixels lies in it."""
 AROUND_CELLS = 5
-"""Side of the squares of cells whose median tells what light is around one."""
+"""Side of the squares of cells whose median is the light around a cell."""
 GROW_ARCSEC = 0.1
 """Masks of sources are enlarged by this: a long-wavelength pixel reaches 0.045 arcsec beyond its centre, the rest is
 room for a rim that is fainter than the isophote a segment ends at."""
@@ -116,7 +116,7 @@ def bin_pixels(model: Any, good: Flags, grid: Lattice) -> CellExposure:
 
 
 def _group_of(model: Any) -> tuple[str, ...]:
-    """What the detectors of an exposure share, from a data model."""
+    """Identity of an exposure group, from a data model."""
     observation = model.meta.observation
     attributes = ("program_number", "observation_number", "visit_number", "visit_group", "sequence_id", "activity_id")
     known = [getattr(observation, name) for name in (*attributes, "exposure_number")]
@@ -124,7 +124,7 @@ def _group_of(model: Any) -> tuple[str, ...]:
     try:
         return group_of(keywords, model.meta.filename)
     except KeywordError:
-        # What nothing tells of belongs to no other.
+        # An exposure of an unknown group belongs to no other.
         return (exposure_name(model.meta.filename),)
 
 
@@ -163,7 +163,7 @@ def source_pixels(path: Path, wcs: Any, shape: tuple[int, int]) -> Flags:
         )
         if top >= bottom or left >= right:
             return found
-        # Of a survey's map, what lies around one exposure is read.
+        # Only the part of a survey's map around one exposure is read.
         sources = grown(mask.hdu.section[top:bottom, left:right] != 0, radius)
     inside = (row >= top) & (row < bottom) & (column >= left) & (column < right)
     found[inside] = sources[row[inside] - top, column[inside] - left]
@@ -215,6 +215,6 @@ def _without_outliers(data: Floats, error: Floats, index: NDArray[np.int64], sha
     around = ndimage.median_filter(raw, AROUND_CELLS).ravel()
     near = around[index]
     first = cell_sums(index, np.clip(data, near - 3 * noise, near + 3 * noise), shape).ravel() / count.ravel()
-    # What is not the noise about its surroundings is light of the sky, whose pixels differ by more than noise.
+    # Scatter beyond the noise is light of the sky, whose pixels differ by more than noise.
     lit = np.abs(first - around) > 2 * noise
     return lit[index] | (np.abs(data - first[index]) < OUTLIER_SIGMA * error)

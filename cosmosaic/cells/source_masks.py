@@ -1,7 +1,7 @@
-"""Masks of sources that a user gives for a second pass: segmentation maps or masks on any image with a WCS.
+"""The user's masks of sources for a second pass: segmentation maps or masks on any image with a WCS.
 
-The cells that the sky is measured on are eight pixels wide; what is too faint or too small to stand out on them stays
-in them. The segmentation map of a mosaic that was made before knows the sources pixel by pixel.
+The sky is measured on cells eight pixels wide; sources too faint or too small to stand out on them stay in them. The
+segmentation map of an earlier mosaic has the sources pixel by pixel.
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ SETTING = "sky.source_masks"
 
 
 class SourceMaskError(ValueError):
-    """A mask of sources cannot be used; the message names it, what is wrong and the cure."""
+    """A mask of sources cannot be used; the message names it, the fault and the remedy."""
 
 
 class MaskImage(NamedTuple):
@@ -42,7 +42,7 @@ def mask_image(hdus: fits.HDUList, name: str) -> MaskImage:
     Raises
     ------
     SourceMaskError
-        There is none, it has no celestial WCS, or its pixels are no whole numbers.
+        There is no image, it has no celestial WCS, or its pixels are not integers.
     """
     hdu = next((hdu for hdu in hdus if hdu.is_image and len(hdu.shape) == 2), None)
     if hdu is None:
@@ -62,21 +62,21 @@ def mask_image(hdus: fits.HDUList, name: str) -> MaskImage:
 
 
 def reached_exposures(stream: BinaryIO, name: str, footprints: Mapping[str, Footprint]) -> tuple[str, ...]:
-    """Return the names of the frames that a mask may cover; of its file no more than headers is read.
+    """Return the names of the exposures that a mask may cover; only the headers of its file are read.
 
     Parameters
     ----------
     stream
         The mask's file.
     name
-        What to call it.
+        Its name in messages.
     footprints
-        Footprint of each frame by its name.
+        Footprint of each exposure by its name.
 
     Raises
     ------
     SourceMaskError
-        It is no mask, or reaches no frame.
+        It is not a mask, or reaches no exposure.
     """
     try:
         with fits.open(stream) as hdus:
@@ -87,7 +87,7 @@ def reached_exposures(stream: BinaryIO, name: str, footprints: Mapping[str, Foot
     reached = tuple(each for each, footprint in footprints.items() if touches(mask.pixels_of(footprint), shape))
     if not reached:
         raise SourceMaskError(
-            f"{name}: reaches none of {len(footprints)} frames of its filter; check its WCS, and the filter that "
+            f"{name}: reaches none of {len(footprints)} exposures of its filter; check its WCS, and the filter that "
             f"{SETTING} gives it for"
         )
     return reached

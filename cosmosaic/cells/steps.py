@@ -25,7 +25,7 @@ class BinnedExposure(Outputs):
 
 @dataclass(frozen=True, kw_only=True)
 class BinExposure(Step[BinnedExposure]):
-    """Bring one exposure onto the survey's lattice of cells."""
+    """Bin one exposure onto the survey's lattice of cells."""
 
     title = "Cells"
     version = 3
@@ -38,7 +38,7 @@ class BinExposure(Step[BinnedExposure]):
 
 @dataclass(frozen=True, kw_only=True)
 class BinMaskedExposure(Step[BinnedExposure]):
-    """Bring what one exposure has outside of the user's mask of sources onto the survey's lattice of cells."""
+    """Bin one exposure outside of the user's mask of sources onto the survey's lattice of cells."""
 
     title = "Masked cells"
     version = 3
@@ -51,7 +51,7 @@ class BinMaskedExposure(Step[BinnedExposure]):
 
     @classmethod
     def is_asked_for(cls, survey: Survey) -> bool:
-        """Tell whether there are masks of sources."""
+        """Return whether there are masks of sources."""
         return bool(survey.sky.source_masks)
 
 
@@ -65,7 +65,7 @@ class SourceMask:
 
 
 def source_masks(exposures: Iterable[Exposure], job: Job) -> dict[str, SourceMask]:
-    """Read which exposures the masks of sources reach that the user names, by filter.
+    """Find the exposures that the user's masks of sources reach, by filter.
 
     Raises
     ------
@@ -109,7 +109,7 @@ def lattice_of(band: Band, grid: MosaicGrid) -> Lattice:
 
 
 def bin_exposures(band: Band, exposures: Exposures, grid: MosaicGrid, mask: SourceMask | None, job: Job) -> BinnedBand:
-    """Submit the binning of a filter's exposures, with all their light and outside of the mask, where there is one."""
+    """Submit the binning of a filter's exposures, with all their light and outside of the mask, if there is one."""
     lattice = lattice_of(band, grid)
     cells = {name: job.submit(BinExposure(exposure=exposures[name], grid=lattice), name).cells for name in band.members}
     reached = [name for name in band.members if mask and name in mask.exposures]

@@ -24,7 +24,7 @@ Flags = NDArray[np.bool_]
 FEWEST_CELLS = 1000
 """Of an exposure in a part of the survey: 8 by 8 arcsec in the short-wavelength channel."""
 FEWEST_FOR_LEVEL = 50
-"""Cells of an exposure, outside of sources, that tell its level."""
+"""Cells of an exposure, outside of sources, from which its level is measured."""
 FOLDS = 5
 """Parts that the blocks of cells fall into; the first is kept from every solution, to score it on."""
 BLOCK_CELLS = 16
@@ -32,7 +32,7 @@ BLOCK_CELLS = 16
 
 
 class NoSkyError(RuntimeError):
-    """An exposure has no pixel in which the sky could be measured."""
+    """An exposure has no pixel in which the sky can be measured."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class CellExposure:
     name: str
     detector: str
     group: str
-    """What all detectors of one exposure share."""
+    """Identity of the exposure group."""
     origin: tuple[int, int]
     """Row and column on the lattice of the first cell."""
     mean: Floats
@@ -96,7 +96,7 @@ class CellSurvey:
     grid: MosaicGrid
     exposures: tuple[CellExposure, ...]
     light: tuple[CellExposure, ...] = ()
-    """Where pixels of known sources are left out of the exposures: the same with all their light."""
+    """The same exposures with all their light, if pixels of known sources are left out of ``exposures``."""
 
     @property
     def with_light(self) -> "CellSurvey":
@@ -117,8 +117,8 @@ class CellSurvey:
     def folds(self) -> NDArray[np.int64]:
         """Number of the part that each cell of the lattice belongs to.
 
-        Each part has one in five blocks of each row, column and diagonal of blocks: what 1/f noise leaves runs along
-        rows, a slope of the sky in any direction, and a part that missed some of either would differ from the others.
+        Each part has one in five blocks of each row, column and diagonal of blocks: residual 1/f noise runs along rows,
+        a slope of the sky in any direction, and a part that missed some of either would differ from the others.
         """
         row, column = self._block_numbers()
         return (2 * row[:, None] + column) % FOLDS
@@ -199,7 +199,7 @@ def sums_on_detector(exposure: CellExposure, values: Floats, used: Flags, parts:
     exposure
         Tells where on the detector its cells lie.
     values
-        Of the cells, any unit, shape of the exposure.
+        Values of the cells, any unit, shape of the exposure.
     used
         Cells that count, same shape.
     parts
@@ -219,7 +219,7 @@ def sums_on_detector(exposure: CellExposure, values: Floats, used: Flags, parts:
 
 
 def without_patterns(survey: CellSurvey, patterns: Mapping[str, Sequence[Floats]]) -> CellSurvey:
-    """Subtract patterns from the exposures' cells; their mean levels stay what they were."""
+    """Subtract patterns from the exposures' cells without changing their mean levels."""
     exposures, light = (
         tuple(_without(each, patterns.get(each.name, ())) for each in some) for some in (survey.exposures, survey.light)
     )
@@ -252,7 +252,7 @@ def stack_sums(survey: CellSurvey, levels: Mapping[str, float]) -> tuple[Floats,
 
 
 class Difference(NamedTuple):
-    """What one exposure has that the others have not, MJy/sr, shape of the exposure."""
+    """Difference of one exposure from the others, MJy/sr, shape of the exposure."""
 
     exposure: CellExposure
     excess: Floats

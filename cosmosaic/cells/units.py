@@ -35,7 +35,7 @@ def bin_one_exposure(exposure: Path, grid: Lattice, folder: Path) -> Made:
 
 
 def bin_masked_exposure(exposure: Path, mask: Path, grid: Lattice, folder: Path) -> Made:
-    """Bring what one exposure has outside of known sources onto the survey's lattice of cells.
+    """Bin one exposure outside of known sources onto the survey's lattice of cells.
 
     An exposure that they fill comes with all its light, as without a mask, of which a pedestal is an upper limit.
 

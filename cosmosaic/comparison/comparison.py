@@ -18,7 +18,7 @@ from cosmosaic.verdict.pictures import draw_skies
 from cosmosaic.verdict.verdict import Verdict, rank
 
 CANDIDATES = ("overlap", "pedestal", "median")
-"""What `choose_method` chooses from: a level for each detector, and nothing that could take light from the sky."""
+"""Methods that `choose_method` compares: a level for each detector, without patterns that could remove light."""
 DIGITS = 4
 
 
@@ -30,9 +30,9 @@ def choose_method(inputs: SkyInputs) -> tuple[str, Sky, dict[str, float]]:
     method
         Its name.
     sky
-        What it found.
+        Its result.
     scores
-        Of all candidates, see `cosmosaic.verdict.verdict.Verdict.score`.
+        Scores of all candidates, see `cosmosaic.verdict.verdict.Verdict.score`.
     """
     skies = {method: measure(method, inputs) for method in CANDIDATES}
     ranking = rank(inputs.survey, skies)
@@ -113,6 +113,6 @@ def comparison_table(ranking: list[tuple[str, Verdict]]) -> Table:
 
 
 def _sky(survey: CellSurvey, sky: Sky) -> NDArray[np.floating]:
-    """What a method leaves about its median: some leave in what all exposures share, which the metric zero tells."""
+    """Residual of a method about its median, because some keep a common offset, which the metric zero measures."""
     brightness = stack(without_patterns(survey, sky.patterns), values_of(sky.levels))
     return 100.0 / survey.pixel_rms * (brightness - np.nanmedian(brightness))

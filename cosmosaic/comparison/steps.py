@@ -54,7 +54,7 @@ class CompareMethods(Step[ComparedMethods]):
 
     @classmethod
     def is_asked_for(cls, survey: Survey) -> bool:
-        """Tell whether the main job compares methods, which it does not."""
+        """Return whether the main job compares methods, which it does not."""
         return False
 
 
@@ -68,12 +68,12 @@ class ChooseSky(MeasureSky):
 
     @classmethod
     def is_asked_for(cls, survey: Survey) -> bool:
-        """Tell whether the method is to be chosen."""
+        """Return whether the method is to be chosen."""
         return survey.sky.method == "auto"
 
 
 def sky_step(settings: SkySettings) -> type[MeasureSky]:
-    """Return the step that measures the sky by the method that the settings ask for."""
+    """Return the step that measures the sky by the method in the settings."""
     return ChooseSky if settings.method == "auto" else MeasureSky
 
 

@@ -1,6 +1,6 @@
 """The square drizzle kernel for science and variances at once.
 
-The overlap of an input pixel with the output grid is the same for all planes of a frame; the drizzle package
+The overlap of an input pixel with the output grid is the same for all planes of an exposure; the drizzle package
 computes it again for each plane. Its use follows the package's C code (Fruchter & Hook 2002, PASP 114, 144), so that
 coverage, weights and values agree. For other kernels the package itself is used.
 """
@@ -165,7 +165,7 @@ def drizzle_square(
     origin: tuple[int, int],
     sums: Floats,
 ) -> None:
-    """Add a frame to the sums of a window with the square kernel.
+    """Add an exposure to the sums of a window with the square kernel.
 
     Agrees with ``do_kernel_square`` of the drizzle package (Fruchter & Hook 2002, equations 4 and 5). Of variances
     sigma is drizzled, as ``stcal.resample.Resample`` does, or the variance with squared weights, as the package does
@@ -174,7 +174,7 @@ def drizzle_square(
     Parameters
     ----------
     light
-        The frame; pixels of weight 0 are left out.
+        The exposure; pixels of weight 0 are left out.
     pixel_map
         Output pixel (x, y) of each input pixel's centre, shape ``(ny, nx)`` each; NaN where undefined.
     drop

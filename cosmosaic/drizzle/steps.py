@@ -38,7 +38,7 @@ class InspectedExposure(Outputs):
 
 @dataclass(frozen=True, kw_only=True)
 class InspectExposure(Step[InspectedExposure]):
-    """Read the planes of an exposure; exposures that cannot be combined are left out before others depend on them."""
+    """Read the planes of an exposure, so that unusable exposures are left out before others depend on them."""
 
     title = "Inspect"
     version = 1
@@ -76,7 +76,7 @@ class DrizzleExposure(Step[DrizzledExposure]):
 
     @classmethod
     def is_asked_for(cls, survey: Survey) -> bool:
-        """Tell whether the engine is the one in tiles."""
+        """Return whether the engine is the one in tiles."""
         return survey.engine == "tiles"
 
 

@@ -1,7 +1,7 @@
 """Drizzle of one exposure into sums, tile by tile.
 
-Sums are kept instead of means, so that mosaics are made by adding files in a fixed order, and a frame is drizzled once
-for both outlier detection and mosaic.
+Sums are kept instead of means, so that mosaics are made by adding files in a fixed order, and an exposure is drizzled
+once for both outlier detection and mosaic.
 """
 
 from collections.abc import Iterator, Sequence
@@ -185,7 +185,7 @@ def cropped(sums: Sums) -> Sums:
 
 
 def write_sums(sums: Sums, path: Path) -> Path:
-    """Write sums: two arrays one after the other in numpy's format, the rectangle and what is in it."""
+    """Write sums: two arrays one after the other in numpy's format, the rectangle and its content."""
     with path.open("wb") as file:
         np.save(file, np.array(sums.box, dtype=np.int64))
         header = {"descr": "<f4", "fortran_order": False, "shape": sums.planes.shape}
@@ -270,7 +270,7 @@ def weight_samples(sums: Sums, tile: Box, stride: int = 48) -> FloatImage:
 
 
 def _input_pixel_side(pixel_map: PixelMap) -> float:
-    """Side of an input pixel in output pixels, from the middle of the frame."""
+    """Side of an input pixel in output pixels, from the middle of the exposure."""
     rows, columns = (n // 2 for n in pixel_map.x.shape)
     corner = np.s_[rows : rows + 2, columns : columns + 2]
     x, y = pixel_map.x[corner], pixel_map.y[corner]
@@ -284,7 +284,7 @@ def _strips(planes: FloatImage, height: int = 64) -> Iterator[FloatImage]:
 
 
 def _blocks_that_reach(pixel_map: PixelMap, box: Box, reach: float) -> NDArray[np.bool_]:
-    """Tell which blocks of input pixels may reach a rectangle."""
+    """Find which blocks of input pixels may reach a rectangle."""
     low_x, high_x, low_y, high_y = pixel_map.bounds
     inside: NDArray[np.bool_] = (
         (low_x < box.x + box.width + reach)

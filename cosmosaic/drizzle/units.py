@@ -121,7 +121,7 @@ def _check_reach(exposure: ExposurePlanes, box: Box, tiles: Sequence[MosaicGrid]
     """Check by an exposure's middle and size that its WCS and its footprint agree, before memory is allocated."""
     middle = Box(box.x + box.width // 2, box.y + box.height // 2, 1, 1)
     covered = sum(box_of(tile).pixels for tile in tiles)
-    # A frame is not much larger than its tiles; one that is has an implausible WCS.
+    # An exposure is not much larger than its tiles; one that is has an implausible WCS.
     absurd = box.pixels > LARGEST_OVERHANG * covered
     if absurd or not any(box_of(tile).intersection(middle).pixels for tile in tiles):
         raise FootprintError(

@@ -1,1 +1,1 @@
-"""What lies under the raw prefix: headers, exposures, tables, associations."""
+"""The files under the raw prefix: headers, exposures, tables, associations."""

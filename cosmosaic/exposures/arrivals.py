@@ -1,4 +1,4 @@
-"""New raw frames: what lies under a prefix now and did not when it was looked at last."""
+"""New raw exposures: files that have appeared under a prefix, or changed, since the last look."""
 
 import hashlib
 import json
@@ -8,23 +8,23 @@ from cosmosaic.storage import store
 
 
 class Arrivals(NamedTuple):
-    """What one look at a prefix found."""
+    """Result of one look at a prefix."""
 
     new: tuple[str, ...]
-    """URIs of the frames that are new or were written again since the last look, sorted."""
+    """URIs of the exposures that are new, or were written again, since the last look, sorted."""
     seen: dict[str, str]
-    """Version of every frame under the prefix, by URI."""
+    """Version of every exposure under the prefix, by URI."""
 
 
 def find_arrivals(prefix: str, memory: str) -> Arrivals:
-    """Look for new frames.
+    """Look for new exposures.
 
     Parameters
     ----------
     prefix
-        Where raw frames arrive, at any depth.
+        Folder or URL under which raw exposures arrive, at any depth.
     memory
-        URI under which `remember` keeps what was seen; without it every frame is new.
+        URI of the record that `remember` writes; if it does not exist, every exposure is new.
     """
     seen = {found.uri: found.version for found in store.list_objects(prefix, "*.fits")}
     known = _recall(memory)
@@ -32,12 +32,12 @@ def find_arrivals(prefix: str, memory: str) -> Arrivals:
 
 
 def remember(arrivals: Arrivals, memory: str) -> None:
-    """Keep what was seen, so that the next look does not tell of it again."""
+    """Record the exposures that were seen, so that the next look does not report them again."""
     store.publish_bytes(json.dumps(arrivals.seen, sort_keys=True).encode(), memory)
 
 
 def memory_uri(cache: str, prefix: str) -> str:
-    """Where what was seen under a prefix is kept."""
+    """URI of the record of the exposures seen under a prefix."""
     return store.join(cache, "arrivals", f"{hashlib.sha256(prefix.encode()).hexdigest()[:16]}.json")
 
 

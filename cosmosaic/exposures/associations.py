@@ -1,4 +1,4 @@
-"""Which frames belong together: one association per filter, in the format that ``strun calwebb_image3`` takes."""
+"""Associations: one per filter, in the format that ``strun calwebb_image3`` takes."""
 
 import json
 from collections import Counter, defaultdict
@@ -18,11 +18,11 @@ SHOWN_MEMBERS = 5
 
 
 class AssociationError(ValueError):
-    """An association cannot be used; the message names the file, what is wrong and the cure."""
+    """An association cannot be used; the message names the file, the fault and the remedy."""
 
 
 class AssociationFile(Record):
-    """What an association file asks for."""
+    """Product and members of an association file."""
 
     product_name: str
     members: tuple[str, ...]
@@ -30,15 +30,15 @@ class AssociationFile(Record):
 
 
 def make_associations(exposures: Iterable[Exposure], survey_name: str) -> list[Association]:
-    """Group frames by band, one association each, sorted by band.
+    """Group exposures by band, one association each, sorted by band.
 
-    Product names are ``<survey>_<band>`` with the band in lower case, as ``cosmos_f470n``. The order of the frames does
-    not matter.
+    Product names are ``<survey>_<band>`` with the band in lower case, e.g. ``cosmos_f470n``. The order of the
+    exposures does not matter.
 
     Raises
     ------
     AssociationError
-        Two frames of a band have the same name.
+        Two exposures of a band have the same name.
     """
     bands: dict[str, list[Exposure]] = defaultdict(list)
     for exposure in exposures:
@@ -103,24 +103,24 @@ def write_association(cals: Mapping[str, Path], association: Association, folder
 
 
 def read_association(uri: str) -> AssociationFile:
-    """Read which frames an association file (of ``asn_from_list``, MAST, or your own) asks for.
+    """Read the members of an association file (of ``asn_from_list``, MAST, or your own).
 
-    Members that are no science (``exptype``) are left out, and the folders of the members' names are dropped.
+    Members whose ``exptype`` is not science are left out, and folders are removed from the members' names.
 
     Raises
     ------
     AssociationError
-        It is no level-3 association in JSON with one product and science members.
+        It is not a level-3 association in JSON with one product and science members.
     FileNotFoundError
         There is no such file.
     """
     document = _json_object(uri)
     products = document.get("products")
     if not isinstance(products, list) or not products:
-        raise AssociationError(f"{uri} has no products: it is no association; make one with asn_from_list")
+        raise AssociationError(f"{uri} is not an association: it has no products; make one with asn_from_list")
     if len(products) > 1:
         raise AssociationError(
-            f"{uri} has {len(products)} products, as level-2 associations have; give one with a single product "
+            f"{uri} has {len(products)} products, like a level-2 association; give one with a single product "
             f"(asn_from_list -r DMS_Level3_Base)"
         )
     product = products[0]
@@ -135,21 +135,21 @@ def read_association(uri: str) -> AssociationFile:
         raise AssociationError(f"{uri}: product {product_name} has no member with exptype 'science'")
     repeated = sorted(name for name, count in Counter(names).items() if count > 1)
     if repeated:
-        raise AssociationError(f"{uri}: member {', '.join(repeated)} is there more than once")
+        raise AssociationError(f"{uri}: member {', '.join(repeated)} is listed more than once")
     return AssociationFile(product_name=product_name, members=tuple(names))
 
 
 def select_exposures(exposures: Iterable[Exposure], asked: AssociationFile, uri: str) -> list[Exposure]:
-    """Choose the frames that an association file asks for, in its order, each once.
+    """Choose the members of an association file, in its order, each once.
 
-    A member is the exposure that its name begins with, whatever follows: ``_cal``, ``_tweakreg``, ``_a3001_crf`` or
-    what a team adds, so that an association of any level selects the frames of the same exposures. Members that are
-    not among the frames are left out; `missing_members` tells which, and why.
+    A member is matched by the exposure at the beginning of its name, whatever follows: ``_cal``, ``_tweakreg``,
+    ``_a3001_crf`` or a team's own suffix. So an association of any level selects the same exposures. Members that
+    were not found are left out; `missing_members` lists them with the reason.
 
     Raises
     ------
     AssociationError
-        No member is among the frames, or the members are of several filters.
+        None of the members was found, or the members are of several filters.
     """
     by_name = {exposure.name: exposure for exposure in exposures}
     found = (_exposure_of(member, by_name) for member in asked.members)
@@ -157,15 +157,15 @@ def select_exposures(exposures: Iterable[Exposure], asked: AssociationFile, uri:
     if not chosen:
         shown = ", ".join(asked.members[:SHOWN_MEMBERS])
         raise AssociationError(
-            f"{uri}: none of its {len(asked.members)} members ({shown}, ...) is among the {len(by_name)} frames; check "
-            f"raw, or why they were refused"
+            f"{uri}: none of its {len(asked.members)} members ({shown}, ...) is among the {len(by_name)} exposures; "
+            f"check raw, or why they were refused"
         )
     check_same_band([by_name[name] for name in chosen])
     return [by_name[name] for name in chosen]
 
 
 def asked_exposures(found: FoundExposures, association: str | None) -> FoundExposures:
-    """Keep only the members of the user's association file; all frames if there is none.
+    """Keep only the members of the user's association file; all exposures if there is none.
 
     Raises
     ------
@@ -183,12 +183,12 @@ def asked_exposures(found: FoundExposures, association: str | None) -> FoundExpo
 def missing_members(
     exposures: Iterable[Exposure], refused: Iterable[RefusedFile], asked: AssociationFile, uri: str
 ) -> tuple[RefusedFile, ...]:
-    """Tell which members of an association file are not among the frames, and why, in its order.
+    """List the members of an association file that were not found, with the reason, in its order.
 
     Parameters
     ----------
-    frames, refused
-        The frames of the survey, and the files that cannot take part.
+    exposures, refused
+        The exposures of the survey, and the files that cannot take part.
     asked, uri
         The association file, and its name.
     """
@@ -199,18 +199,18 @@ def missing_members(
         if _exposure_of(member, by_name) is not None:
             continue
         file = next((stem for stem in reasons if _exposure_name(stem) == _exposure_name(member)), None)
-        why = f"{file}.fits {reasons[file]}" if file else "no frame of this exposure lies under raw"
+        why = f"{file}.fits {reasons[file]}" if file else "there is no file of this exposure under raw"
         missing.append(RefusedFile(uri=member, reason=f"is a member of {uri}, and is not used: {why}"))
     return tuple(missing)
 
 
 def check_same_band(exposures: Sequence[Exposure]) -> None:
-    """Refuse a group of frames of several filters.
+    """Refuse exposures of several filters.
 
     Raises
     ------
     AssociationError
-        The frames have more than one band; every file is named under its own.
+        The exposures have more than one band; the message lists the files of each.
     """
     files: dict[str, list[str]] = defaultdict(list)
     for exposure in exposures:
@@ -248,13 +248,13 @@ def _json_object(uri: str) -> dict[str, object]:
     with open_object(uri) as stream:
         content = stream.read(LARGEST_FILE_BYTES + 1)
     if len(content) > LARGEST_FILE_BYTES:
-        raise AssociationError(f"{uri} has more than {LARGEST_FILE_BYTES} bytes: it is no association")
+        raise AssociationError(f"{uri} is not an association: it has more than {LARGEST_FILE_BYTES} bytes")
     try:
         document = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise AssociationError(f"{uri} is no JSON: {error}; associations in YAML need to be converted") from error
+        raise AssociationError(f"{uri} is not JSON: {error}; convert associations in YAML") from error
     if not isinstance(document, dict):
-        raise AssociationError(f"{uri} is no association: it holds no JSON object")
+        raise AssociationError(f"{uri} is not an association: it does not hold a JSON object")
     return document
 
 
@@ -277,13 +277,13 @@ def _file_stem(file: str) -> str:
 
 
 def _exposure_of(member: str, by_name: Mapping[str, Exposure]) -> str | None:
-    """Return the frame whose name, whole words of it, a member's name begins with; the longest of several."""
+    """Return the longest name of an exposure with which a member's name begins, in whole words."""
     parts = member.split("_")
     names = ("_".join(parts[:count]) for count in range(len(parts), 0, -1))
     return next((name for name in names if name in by_name), None)
 
 
 def _exposure_name(stem: str) -> str:
-    """Exposure and detector of a JWST name, or what stands before the last word of another."""
+    """Exposure and detector of a JWST name; any other name without its last word."""
     found = NAME_PATTERN.match(stem)
     return found.group() if found else stem.rsplit("_", 1)[0]

@@ -1,4 +1,4 @@
-"""The exposures of one filter, and what holds their files."""
+"""The exposures of one filter, and their files."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from cosmosaic.geometry.sphere import Footprint
 from cosmosaic.records import Association, Exposure
 
 Exposures = Mapping[str, Cal]
-"""The calibrated file of each exposure by its name, as it was or as a step makes it."""
+"""The calibrated file of each exposure by its name: supplied, or the output of a step."""
 
 
 @dataclass(frozen=True)
@@ -18,9 +18,9 @@ class Band:
 
     association: Association
     exposures: Mapping[str, Exposure]
-    """All frames of the filter by name, those that failed too."""
+    """All exposures of the filter by name, including those that failed."""
     cals: Exposures
-    """Of each member of the association."""
+    """Calibrated file of each member of the association."""
 
     @property
     def name(self) -> str:
@@ -34,7 +34,7 @@ class Band:
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """Names of the filter's frames that could not be calibrated."""
+        """Names of the filter's exposures that could not be calibrated."""
         return tuple(name for name in sorted(self.exposures) if name not in self.cals)
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Settings that can be met and give mosaics that are of no use, told before the work."""
+"""Warnings, before the work, of valid settings that give useless mosaics."""
 
 from collections.abc import Sequence
 
@@ -10,23 +10,23 @@ from cosmosaic.records import Exposure
 from cosmosaic.survey import DrizzleSettings, Survey
 
 LARGEST_HOLES = 0.01
-"""Fraction of empty pixels that is told."""
+"""Fraction of empty pixels above which a warning is given."""
 LARGEST_PIXELS = 2.0
-"""Pixels larger than this many of the detector's lose resolution that a single exposure has."""
+"""Pixels larger than this, in the detector's pixels, lose the resolution of a single exposure."""
 SAMPLED_PLACES = 30
 """Places at which depth is counted: enough for a median, and quick for a thousand exposures."""
 POINT_ARCSEC = 0.01
 
 
 def doubtful_settings(survey: Survey, exposures: Sequence[Exposure]) -> tuple[str, ...]:
-    """Tell which settings will leave holes in mosaics, or make pixels too large for what is measured on them.
+    """Warn of settings that will leave holes in mosaics, or of pixels too large for stars and apertures.
 
     Parameters
     ----------
     survey
         The settings.
     exposures
-        All that take part.
+        All exposures that take part.
     """
     told = []
     for band in sorted({exposure.band for exposure in exposures}):
@@ -40,12 +40,12 @@ def doubtful_settings(survey: Survey, exposures: Sequence[Exposure]) -> tuple[st
 
 
 def empty_fraction(drop_arcsec: float, pixel_arcsec: float, detector_arcsec: float, depth: int) -> float:
-    """Return the fraction of pixels that no drop reaches, for exposures whose offsets are no whole pixels.
+    """Return the fraction of pixels that no drop reaches, for exposures with subpixel offsets.
 
     Parameters
     ----------
     drop_arcsec, pixel_arcsec, detector_arcsec
-        Sides of a drop (pixfrac times the detector's pixel), of the mosaic's pixels and of the detector's.
+        Sides of a drop (pixfrac times the detector's pixel), of the mosaic's pixels and of the detector's pixels.
     depth
         Number of exposures.
     """
@@ -75,14 +75,14 @@ def _large_pixels(survey: Survey, detector: float, pixel: float, band: str) -> l
     if pixel > LARGEST_PIXELS * detector:
         told.append(
             f"{band}: pixels of {1000 * pixel:g} mas are {pixel / detector:.1f} times those of the detector; stars, "
-            f"cosmic rays and defects will not be told apart; lower grid.pixel_scale_mas or grid.long_wavelength_factor"
+            f"cosmic rays and defects cannot be told apart; lower grid.pixel_scale_mas or grid.long_wavelength_factor"
         )
     small = [diameter for diameter in survey.catalog.aperture_diameters_arcsec if diameter < 2 * pixel]
     if small and survey.drizzle.errors != "none":
         diameters = ", ".join(f"{diameter:g}" for diameter in small)
         told.append(
             f"{band}: catalog.aperture_diameters_arcsec {diameters} are below two pixels of {1000 * pixel:g} mas; "
-            f"their fluxes will be of no use"
+            f"their fluxes will be meaningless"
         )
     return told
 

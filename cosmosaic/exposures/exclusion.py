@@ -1,4 +1,4 @@
-"""Exposures that the user leaves out by name, each with a reason."""
+"""Exposures excluded by the user, by name and with a reason."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -10,7 +10,7 @@ from cosmosaic.records import Exposure, RefusedFile
 
 
 class Excluded(NamedTuple):
-    """What is left after the exclusion, and what was excluded."""
+    """The exposures that are left, and those that were excluded."""
 
     found: FoundExposures
     reasons: dict[str, str]
@@ -25,19 +25,19 @@ def exclude(found: FoundExposures, patterns: Mapping[str, str]) -> Excluded:
     Parameters
     ----------
     found
-        The frames of a survey.
+        The exposures of a survey.
     patterns
         Reason by pattern, as in a shell: ``jw01727001001_02101_00001_nrcb1``, ``*_nrca3``, or a whole file name.
 
     Raises
     ------
     ValueError
-        No frame is left.
+        No exposure is left.
     """
     matches = {exposure.name: pattern for exposure in found.exposures if (pattern := _matching(exposure, patterns))}
     kept = tuple(exposure for exposure in found.exposures if exposure.name not in matches)
     if found.exposures and not kept:
-        raise ValueError(f"exclude leaves none of {len(found.exposures)} frames; narrow its patterns {list(patterns)}")
+        raise ValueError(f"exclude matches all {len(found.exposures)} exposures; narrow its patterns {list(patterns)}")
     refused = tuple(
         RefusedFile(uri=exposure.object.uri, reason=f"is excluded: {patterns[matches[exposure.name]]}")
         for exposure in found.exposures
@@ -49,7 +49,7 @@ def exclude(found: FoundExposures, patterns: Mapping[str, str]) -> Excluded:
 
 
 def is_named(exposure: Exposure, pattern: str) -> bool:
-    """Tell whether a pattern, as in a shell, matches an exposure's name or that of its file."""
+    """Return whether a pattern, as in a shell, matches an exposure's name or that of its file."""
     return any(fnmatch(name, pattern) for name in (exposure.name, exposure.object.name))
 
 

@@ -1,4 +1,4 @@
-"""What one raw frame is, by its headers: level, filter, detector, time and footprint."""
+"""Description of one raw exposure from its headers: level, filter, detector, time and footprint."""
 
 import re
 from typing import Any
@@ -23,7 +23,7 @@ from cosmosaic.records import Exposure, StoredObject
 from cosmosaic.storage.store import LONGEST_NAME, ListedObject, checksum, is_plain_name, open_object, stat
 
 LEVELS = ("uncal", "rate", "cal")
-"""Levels a frame may enter at, lowest first."""
+"""Levels at which an exposure may enter, lowest first."""
 OTHER_PRODUCTS = {
     "ramp": "an intermediate Stage 1 product",
     "rateints": "the Stage 1 product of single integrations",
@@ -48,7 +48,7 @@ EXTENSIONS_OF_LEVEL = {
     "rate": ("ERR", "DQ", "VAR_POISSON", "VAR_RNOISE"),
     "cal": ("ERR", "DQ", "VAR_POISSON", "VAR_RNOISE", "ASDF"),
 }
-"""Extensions without which a frame cannot be processed: a file cut between two of them looks whole otherwise."""
+"""Required extensions: without this check, a file that is truncated between two of them would look complete."""
 AXES_OF_LEVEL = {"uncal": 4, "rate": 2, "cal": 2}
 UNIT_OF_LEVEL = {"uncal": "DN", "rate": "DN/S", "cal": "MJY/SR"}
 DETECTOR_PATTERN = re.compile(r"NRC([AB][1-4]|[AB]LONG)")
@@ -68,7 +68,7 @@ def describe_exposure(uri: str) -> Exposure:
     """
     listed = stat(uri)
     if listed is None:
-        raise FileNotFoundError(f"there is no frame {uri}")
+        raise FileNotFoundError(f"there is no file {uri}")
     try:
         exposure = describe(listed)
     except RefusalError as error:
@@ -77,7 +77,7 @@ def describe_exposure(uri: str) -> Exposure:
 
 
 def describe(listed: ListedObject) -> Exposure:
-    """Describe a frame without its checksum, so that files that are refused need not be read whole."""
+    """Describe an exposure without its checksum, so that refused files are not read completely."""
     suffix = _suffix(listed.name)
     with open_object(listed.uri, listed.size) as stream:
         headers = read_header(stream)
@@ -91,7 +91,7 @@ def describe(listed: ListedObject) -> Exposure:
     return Exposure(
         object=StoredObject(uri=listed.uri, sha256="", size=listed.size),
         level=level,
-        filter=_matched("FILTER", text_of(primary, "FILTER"), FILTER_PATTERN, "a filter to make images with"),
+        filter=_matched("FILTER", text_of(primary, "FILTER"), FILTER_PATTERN, "an imaging filter"),
         pupil=_pupil(primary),
         subarray=text_of(primary, "SUBARRAY"),
         footprint=outline.corners,
@@ -103,21 +103,21 @@ def describe(listed: ListedObject) -> Exposure:
 
 
 def _suffix(name: str) -> str:
-    """Return what a file's name tells of its level, where it can be a frame's."""
+    """Return the last word of a file's name, which gives its level; refuse names that no exposure can have."""
     if not is_plain_name(name):
         raise RefusalError(
-            "has a name that cannot be used in headers and tables: rename the object to letters, digits, '_', '-', '.' "
+            "has a name that cannot be used in headers and tables: rename it, with letters, digits, '_', '-', '.' "
             f"and at most {LONGEST_NAME} characters"
         )
     if COMPRESSED_NAME.fullmatch(name):
         raise RefusalError(
-            "is compressed as a whole, so that no part of it can be read alone; unpack it, e.g. by gunzip"
+            "is compressed as a whole, so that its headers cannot be read alone; unpack it, e.g. with gunzip"
         )
     if not name.endswith(".fits"):
-        raise RefusalError("has a name that ends in other letters than .fits; rename it")
+        raise RefusalError("has a name that does not end in .fits in lower case; rename it")
     suffix = name.removesuffix(".fits").rsplit("_", 1)[-1].lower()
     if suffix in OTHER_PRODUCTS:
-        raise RefusalError(f"is no uncal, rate or cal frame but {OTHER_PRODUCTS[suffix]} (_{suffix})")
+        raise RefusalError(f"is not an uncal, rate or cal file but {OTHER_PRODUCTS[suffix]} (_{suffix})")
     return suffix
 
 
@@ -126,19 +126,19 @@ def _check_instrument(primary: fits.Header) -> None:
         found = text_of(primary, keyword)
         if found.upper() != expected:
             what = f"{keyword} = {shown(found)}" if found else f"no keyword {keyword}"
-            raise RefusalError(f"is no JWST NIRCam frame: it has {what}, not '{expected}'")
+            raise RefusalError(f"is not a JWST NIRCam exposure: it has {what}, not '{expected}'")
     exposure_type = text_of(primary, "EXP_TYPE")
     if exposure_type != "NRC_IMAGE":
         what = f"EXP_TYPE = {shown(exposure_type)}" if exposure_type else "no keyword EXP_TYPE"
-        raise RefusalError(f"is no image for a mosaic: it has {what}, not 'NRC_IMAGE'")
+        raise RefusalError(f"is not an image for a mosaic: it has {what}, not 'NRC_IMAGE'")
     if text_of(primary, "TARGTYPE").upper() == "MOVING":
-        raise RefusalError("follows a moving target (TARGTYPE = 'MOVING'); a mosaic is of the fixed sky")
+        raise RefusalError("follows a moving target (TARGTYPE = 'MOVING'); mosaics are of the fixed sky")
 
 
 def _facts(headers: FileHeaders, level: str, name: str) -> dict[str, Any]:
-    """Tell which exposure it is, and when and how long it was; all that is missing is named at once."""
+    """Return identity, detector, start and exposure time; one error names all missing keywords."""
     values, missing = values_of(headers.primary, headers.sci), []
-    # References are chosen by detector, subarray and date of the header; a frame that is calibrated needs none.
+    # References are chosen by detector, subarray and date of the header; a calibrated exposure needs none.
     needed = ("FILTER", "PUPIL") if level == "cal" else ("DETECTOR", "FILTER", "PUPIL", "SUBARRAY")
     missing += [keyword for keyword in needed if not text_of(headers.primary, keyword)]
     facts: dict[str, Any] = {"start": start_of(values), "detector": detector_of(values, name)}
@@ -158,29 +158,28 @@ def _facts(headers: FileHeaders, level: str, name: str) -> dict[str, Any]:
         missing += error.missing
     if missing:
         raise RefusalError(
-            f"lacks {', '.join(missing)} in its primary header, and no other keyword implies what is missing; download "
-            f"it again, or set it"
+            f"lacks {', '.join(missing)} in its primary header, and no other keyword can replace it; download the file "
+            f"again, or set the keyword"
         )
     _matched("DETECTOR", facts["detector"], DETECTOR_PATTERN, "a NIRCam detector")
     return facts
 
 
 def _guiding_warnings(primary: fits.Header) -> list[str]:
-    """Refuse frames that were exposed without fine guiding; warn of a visit that failed and of a planned pointing.
+    """Refuse exposures without fine guiding; warn of a visit that failed and of a planned pointing.
 
-    VISITSTA is the status of the visit: one that was cut short (PARTIAL, UNSUCCESSFUL) has whole exposures too.
-    PCS_MODE is the mode of the pointing control system during the exposure and ENGQLPTG tells whether the pointing in
-    the header was measured (CALCULATED...) or only PLANNED, which may be off by an arcsecond and is usual in
-    simulations.
+    VISITSTA is the status of the visit: one that was cut short (PARTIAL, UNSUCCESSFUL) has complete exposures too.
+    PCS_MODE is the mode of the pointing control system during the exposure. ENGQLPTG tells whether the pointing in the
+    header was measured (CALCULATED...) or only PLANNED, which may be off by an arcsecond and is usual in simulations.
     """
     status, mode = text_of(primary, "VISITSTA").upper(), text_of(primary, "PCS_MODE").upper()
     if mode in ("COARSE", "NONE"):
-        raise RefusalError(f"was exposed without fine guiding: PCS_MODE = '{mode}', its stars are smeared")
+        raise RefusalError(f"was exposed without fine guiding (PCS_MODE = '{mode}'): its stars are smeared")
     warnings = []
     if status not in ("", "SUCCESSFUL"):
-        warnings.append(f"its visit was not a success (VISITSTA = {shown(status)}); look at the exposure")
+        warnings.append(f"its visit was not successful (VISITSTA = {shown(status)}); look at the exposure")
     if text_of(primary, "ENGQLPTG").upper() == "PLANNED":
-        warnings.append("the pointing is the planned one, not measured (ENGQLPTG = 'PLANNED'); consider align.enabled")
+        warnings.append("the pointing is planned, not measured (ENGQLPTG = 'PLANNED'); consider align.enabled")
     if text_of(primary, "ENG_QUAL").upper() == "SUSPECT":
         warnings.append("engineering data are suspect (ENG_QUAL = 'SUSPECT')")
     return warnings
@@ -190,27 +189,27 @@ def _extension_warnings(headers: FileHeaders, level: str) -> list[str]:
     warnings = []
     science = headers.extensions.count("SCI")
     if science > 1:
-        warnings.append(f"it has {science} extensions SCI; the first is used, as jwst does")
+        warnings.append(f"it has {science} extensions SCI; the first is used, as in jwst")
     if level == "cal" and "VAR_FLAT" not in headers.extensions:
-        warnings.append("it lacks the extension VAR_FLAT; errors of the flat field are taken as zero")
+        warnings.append("it lacks the extension VAR_FLAT; errors of the flat field are set to zero")
     return warnings
 
 
 def _pointing_warnings(sci: fits.Header, level: str) -> list[str]:
-    """Refuse a frame that cannot be given a WCS; one that has a WCS needs the pointing for its alignment alone."""
+    """Refuse an exposure without the pointing for its WCS; a calibrated one needs it only for its alignment."""
     missing = [keyword for keyword in POINTING_KEYWORDS if value_of(sci, keyword) is None]
     for keyword in POINTING_KEYWORDS:
         if keyword not in missing:
             number_of(sci, keyword)
     if missing and level != "cal":
-        raise RefusalError(f"lacks {', '.join(missing)} in its SCI header; download it again, or set what is missing")
+        raise RefusalError(f"lacks {', '.join(missing)} in its SCI header; download the file again, or set the keyword")
     return [f"it lacks {', '.join(missing)} in its SCI header, which its alignment needs"] if missing else []
 
 
 def _level(name: str, suffix: str, headers: FileHeaders) -> str:
-    """Level by the file's name, which the header must bear out."""
+    """Return the level by the file's name, which the header must confirm."""
     if suffix not in LEVELS or not name.endswith(f"_{suffix}.fits"):
-        raise RefusalError("does not tell its level by name; names end in _uncal.fits, _rate.fits or _cal.fits")
+        raise RefusalError("has a name without a level; names end in _uncal.fits, _rate.fits or _cal.fits")
     axes, unit = integer_of(headers.sci, "NAXIS", None), text_of(headers.sci, "BUNIT").upper()
     if axes != AXES_OF_LEVEL[suffix]:
         raise RefusalError(f"is {suffix} by name, but SCI has NAXIS = {axes}, not {AXES_OF_LEVEL[suffix]}")
@@ -229,15 +228,15 @@ def _matched(keyword: str, value: str, pattern: re.Pattern[str], what: str) -> s
 
 
 def _pupil(primary: fits.Header) -> str:
-    """Return what is in the pupil wheel, where images can be made with it and with what is in the filter wheel."""
+    """Return the element in the pupil wheel; refuse it if it takes no images with the one in the filter wheel."""
     name, blocking = text_of(primary, "FILTER").upper(), text_of(primary, "PUPIL").upper()
     if blocking == "CLEAR" or BLOCKING_FILTERS.get(name) == blocking:
         return blocking
     if blocking not in BLOCKING_FILTERS:
-        raise RefusalError(f"has PUPIL = {shown(blocking)}, which is not CLEAR or a filter to make images with")
+        raise RefusalError(f"has PUPIL = {shown(blocking)}, which is neither CLEAR nor an imaging filter")
     if BLOCKING_FILTERS[blocking] != name:
         raise RefusalError(
-            f"has PUPIL = '{blocking}' with FILTER = {shown(name)}, not '{BLOCKING_FILTERS[blocking]}', which NIRCam "
-            f"observes it with; no calibration is for such a pair"
+            f"has PUPIL = '{blocking}' with FILTER = {shown(name)}, not with '{BLOCKING_FILTERS[blocking]}' as NIRCam "
+            f"observes; there is no calibration for such a pair"
         )
     return blocking

@@ -1,4 +1,4 @@
-"""Where on the sky an exposure lies."""
+"""Footprints of exposures on the sky."""
 
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -31,7 +31,7 @@ PIXEL_ARCSEC_SHORT, PIXEL_ARCSEC_LONG = 0.0312, 0.0630
 LARGEST_FOOTPRINT_DEG = 0.2
 LARGEST_TREE_BYTES = 1 << 24
 STATED_ERROR_ARCSEC = PADDING_ARCSEC
-"""What the archive's own statements differ by, and what the plan of a mosaic allows for."""
+"""Differences between the archive's own keywords; the plan of a mosaic allows for them."""
 NOMINAL_ERROR_ARCSEC = 1.5
 """Corners without distortion are off by up to 1.24 arcsec."""
 
@@ -40,12 +40,12 @@ Corners = tuple[tuple[float, float], ...]
 
 
 def region_corners(region: str) -> Corners:
-    """Take the corners out of the value of S_REGION.
+    """Read the corners from the value of S_REGION.
 
     Raises
     ------
     RefusalError
-        It is no polygon in ICRS.
+        It is not a polygon in ICRS.
     """
     words = region.split()
     try:
@@ -54,36 +54,36 @@ def region_corners(region: str) -> Corners:
         numbers = []
     is_polygon = [word.upper() for word in words[:2]] == ["POLYGON", "ICRS"] and np.isfinite(numbers).all()
     if not is_polygon or len(numbers) < 6 or len(numbers) % 2:
-        raise RefusalError(f"has S_REGION = {shown(region)}, which is no 'POLYGON ICRS  ra dec ra dec ra dec ...'")
+        raise RefusalError(f"has S_REGION = {shown(region)}, which is not 'POLYGON ICRS  ra dec ra dec ra dec ...'")
     return tuple((ra % 360.0, dec) for ra, dec in zip(numbers[::2], numbers[1::2], strict=True))
 
 
 class Outline(NamedTuple):
-    """Where an exposure lies."""
+    """Footprint of an exposure."""
 
     corners: Corners
     warnings: tuple[str, ...] = ()
-    """What contradicts it in the file's headers."""
+    """Contradictions in the file's headers."""
 
 
 def outline_of(headers: FileHeaders, stream: BinaryIO, level: str) -> Outline:
-    """Find where an exposure lies: by its WCS (gwcs) where it has one, else by what its WCS will be made of.
+    """Find the footprint of an exposure: from its WCS (gwcs) if it has one, else from S_REGION or the pointing.
 
-    FITS WCS, S_REGION, NAXIS and SUBSIZE state the same once more. What decides where pixels fall counts, and a
-    statement that lies more than 0.5 arcsec beside it is told.
+    FITS WCS, S_REGION, NAXIS and SUBSIZE repeat the same information. The gwcs, or the pointing from which it will be
+    made, decides; other statements that differ by more than 0.5 arcsec give a warning.
 
     Parameters
     ----------
     headers, stream
-        Headers of the file, and the file, of which the ASDF extension is read where the exposure is calibrated.
+        Headers of the file, and the file itself; the ASDF extension of calibrated exposures is read from it.
     level
         ``uncal``, ``rate`` or ``cal``.
 
     Raises
     ------
     RefusalError
-        Its WCS cannot be read or is of an array of another size, S_REGION is no polygon, or what is stated lies
-        degrees apart.
+        Its WCS cannot be read or belongs to an array of another size, S_REGION is not a polygon, or S_REGION and
+        pointing are degrees apart.
     """
     return _calibrated(headers, stream) if level == "cal" else _uncalibrated(headers)
 
@@ -114,7 +114,7 @@ def _calibrated(headers: FileHeaders, stream: BinaryIO) -> Outline:
     from cosmosaic.exposures.wcs import WcsError, read_geometry
 
     if headers.asdf is None or headers.asdf[1] > LARGEST_TREE_BYTES:
-        raise RefusalError("has no WCS: no ASDF extension of a sensible size; run assign_wcs again (Stage 2)")
+        raise RefusalError("has no WCS (no ASDF extension of a plausible size); run assign_wcs again (Stage 2)")
     sci, (start, length) = headers.sci, headers.asdf
     size = size_of(sci, "NAXIS1", None), size_of(sci, "NAXIS2", None)
     stream.seek(start)
@@ -126,29 +126,29 @@ def _calibrated(headers: FileHeaders, stream: BinaryIO) -> Outline:
     corners = tuple((float(ra), float(dec)) for ra, dec in found.corners)
     spread = separations_deg(unit_vectors(corners), footprint_centre(corners)).max()
     if spread > LARGEST_FOOTPRINT_DEG:
-        raise RefusalError(f"has a WCS that spreads it over {spread:.3f} deg; run assign_wcs again (Stage 2)")
+        raise RefusalError(f"has an implausible WCS, {spread:.3f} deg across; run assign_wcs again (Stage 2)")
     warnings = []
     if found.fits_error_arcsec > STATED_ERROR_ARCSEC:
         warnings.append(
-            f"the FITS WCS of its header lies {found.fits_error_arcsec:.1f} arcsec beside its gwcs, which is used"
+            f"the FITS WCS of its header differs by {found.fits_error_arcsec:.1f} arcsec from its gwcs, which is used"
         )
     return Outline(corners, (*warnings, *_region_warnings(sci, corners)))
 
 
 def _check_size(size: tuple[int, int], of_wcs: tuple[int, int] | None, of_subarray: tuple[int, int] | None) -> None:
-    """Refuse a window that was cut out of an exposure whose WCS is still that of the whole."""
+    """Refuse a cutout of an exposure that still has the WCS of the whole."""
     stated = of_wcs or of_subarray
     if stated is None or max(abs(one - other) for one, other in zip(stated, size, strict=True)) < 1:
         return
     what = "its WCS (gwcs) is" if of_wcs else "its SUBSIZE1, SUBSIZE2 are"
     raise RefusalError(
-        f"has {size[0]} x {size[1]} pixels, but {what} of {stated[0]} x {stated[1]}: nothing tells which part of the "
-        f"detector it is; use the whole exposure, and flag what is not to be used"
+        f"has {size[0]} x {size[1]} pixels, but {what} for {stated[0]} x {stated[1]}: it is an unknown part of the "
+        f"detector; use the whole exposure, and flag pixels that are not to be used"
     )
 
 
 def _region_warnings(sci: fits.Header, corners: Corners) -> list[str]:
-    """Tell of an S_REGION that somebody's alignment has left behind, and of one that is none."""
+    """Warn of an S_REGION that was not updated with the WCS."""
     try:
         stated = region_corners(text_of(sci, "S_REGION"))
     except RefusalError:
@@ -156,18 +156,18 @@ def _region_warnings(sci: fits.Header, corners: Corners) -> list[str]:
     beside = max(outside_arcsec(stated, corners), outside_arcsec(corners, stated))
     if beside <= STATED_ERROR_ARCSEC:
         return []
-    return [f"its S_REGION lies {beside:.1f} arcsec beside its WCS (gwcs), which is used"]
+    return [f"its S_REGION differs by {beside:.1f} arcsec from its WCS (gwcs), which is used"]
 
 
 def _uncalibrated(headers: FileHeaders) -> Outline:
-    """Take S_REGION where the pointing, of which the WCS will be made, bears it out."""
+    """Use S_REGION if it agrees with the pointing, from which the WCS will be made."""
     primary, sci = headers.primary, headers.sci
     stated = _subarray_size(primary)
     size = size_of(sci, "NAXIS1", None), size_of(sci, "NAXIS2", None)
     if stated is not None and stated != size:
         raise RefusalError(
             f"has {size[0]} x {size[1]} pixels, but SUBSIZE1, SUBSIZE2 = {stated[0]}, {stated[1]}: reference files "
-            f"will not fit; use the exposure as it came from the archive"
+            f"will not fit; use the exposure as delivered by the archive"
         )
     nominal = _nominal_corners(primary, sci, NOMINAL_ERROR_ARCSEC)
     region = text_of(sci, "S_REGION")
@@ -177,7 +177,7 @@ def _uncalibrated(headers: FileHeaders) -> Outline:
     if beside <= NOMINAL_ERROR_ARCSEC + STATED_ERROR_ARCSEC:
         return Outline(corners)
     return Outline(
-        nominal, (f"its S_REGION lies {beside:.1f} arcsec beside its pointing (RA_REF, DEC_REF), which is used",)
+        nominal, (f"its S_REGION differs by {beside:.1f} arcsec from its pointing (RA_REF, DEC_REF), which is used",)
     )
 
 
@@ -196,7 +196,7 @@ def _check_apart(sci: fits.Header, corners: Corners) -> None:
 
 
 def outside_arcsec(polygon: Corners, points: Corners) -> float:
-    """Return how far the farthest of some points lies outside of a convex polygon; 0 where all are inside."""
+    """Return the largest distance of points outside of a convex polygon; 0 if all are inside."""
     centre = directions(footprint_centre(polygon))[0]
     tangent = (float(centre[0]), float(centre[1]))
     edges, places = sky_to_plane(tangent, polygon), sky_to_plane(tangent, points)
@@ -214,9 +214,9 @@ def _subarray_size(primary: fits.Header) -> tuple[int, int] | None:
 
 
 def _nominal_corners(primary: fits.Header, sci: fits.Header, padding: float) -> Corners:
-    """Corners from pointing and nominal pixel size, without distortion, with so many arcsec around them.
+    """Corners from pointing and nominal pixel size, without distortion, with a padding in arcsec.
 
-    Offsets (x, y) on the ideal frame turn to (east, north) by the angle ROLL_REF + V3I_YANG and the parity
+    Offsets (x, y) in the ideal frame turn to (east, north) by the angle ROLL_REF + V3I_YANG and the parity
     (JWST-STScI-001550, "Description and use of the JWST science instrument aperture file").
     """
     pixel = PIXEL_ARCSEC_LONG if text_of(primary, "DETECTOR").endswith("LONG") else PIXEL_ARCSEC_SHORT

@@ -1,6 +1,6 @@
-"""Headers of FITS files read by byte range, and values taken from them; nothing in a file is believed.
+"""Headers of FITS files, read by byte range, and their values; every value is checked.
 
-The data are never read: the headers of a frame move some kilobytes.
+The data are never read: the headers of an exposure move some kilobytes.
 """
 
 import os
@@ -19,7 +19,7 @@ BITPIX_VALUES = (8, 16, 32, 64, -32, -64)
 
 
 class RefusalError(ValueError):
-    """A file that cannot take part; the reason reads on from the file's name."""
+    """A file that cannot take part; the reason continues a sentence that begins with the file's name."""
 
     def __init__(self, reason: str, uri: str = "") -> None:
         super().__init__(f"{uri} {reason}".strip())
@@ -28,31 +28,30 @@ class RefusalError(ValueError):
 
 @dataclass(frozen=True)
 class FileHeaders:
-    """The headers of one frame's file."""
+    """The headers of one exposure's file."""
 
     primary: fits.Header
     sci: fits.Header
     extensions: tuple[str, ...]
     """Names of all extensions, in their order."""
     asdf: tuple[int, int] | None = None
-    """First byte and length of the data of extension ASDF, where there is one."""
+    """First byte and length of the data of extension ASDF, if there is one."""
 
 
 def read_header(stream: BinaryIO) -> FileHeaders:
     """Read the primary and the first SCI header of a FITS file, header blocks only.
 
-    The data are stepped over by the sizes that the headers claim; nothing is allocated on a header's word.
+    The data are skipped by the sizes in the headers, which are never used to allocate memory.
 
     Parameters
     ----------
     stream
-        Seekable; on an object store only the bytes around each header move.
+        Seekable; from an object store only the bytes around each header are read.
 
     Raises
     ------
     RefusalError
-        It is not FITS, shorter than its headers claim, damaged, without SCI, or its headers are larger than any
-        frame's.
+        It is not FITS, shorter than its headers claim, damaged, without SCI, or has implausibly large headers.
     """
     size = stream.seek(0, os.SEEK_END)
     if size == 0:
@@ -79,7 +78,7 @@ def read_header(stream: BinaryIO) -> FileHeaders:
 
 
 def values_of(*headers: fits.Header) -> dict[str, bool | int | float | str]:
-    """Return the values in headers by keyword; where several have it, the first header's.
+    """Return the values in headers by keyword; the first header has precedence.
 
     Raises
     ------
@@ -101,7 +100,7 @@ def values_of(*headers: fits.Header) -> dict[str, bool | int | float | str]:
 
 
 def value_of(header: fits.Header, keyword: str) -> object:
-    """Value of a keyword; None where it is missing or has no value."""
+    """Value of a keyword; None if it is missing or has no value."""
     try:
         value = header[keyword]
     except KeyError:
@@ -120,7 +119,7 @@ def integer_of(header: fits.Header, keyword: str, default: int | None) -> int:
     value = value_of(header, keyword)
     value = default if value is None else value
     if type(value) is not int:
-        raise RefusalError(f"is damaged: {keyword} is {shown(value)}, which is no integer")
+        raise RefusalError(f"is damaged: {keyword} is {shown(value)}, which is not an integer")
     return value
 
 
@@ -134,7 +133,7 @@ def size_of(header: fits.Header, keyword: str, default: int | None) -> int:
 def number_of(header: fits.Header, keyword: str) -> float:
     value = value_of(header, keyword)
     if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(float(value)):
-        raise RefusalError(f"has {keyword} = {shown(value)}, which is no finite number")
+        raise RefusalError(f"has {keyword} = {shown(value)}, which is not a finite number")
     return float(value)
 
 
@@ -175,9 +174,9 @@ def _header_at(stream: BinaryIO, position: int) -> tuple[fits.Header, int]:
 
 def _check_magic(block: bytes, position: int) -> None:
     if position == 0 and not block.startswith(b"SIMPLE  ="):
-        raise RefusalError("is no FITS file: it does not begin with SIMPLE")
+        raise RefusalError("is not a FITS file: it does not begin with SIMPLE")
     if position > 0 and not block.startswith(b"XTENSION="[: max(1, len(block))]):
-        raise RefusalError(f"is damaged: no FITS extension begins at byte {position}, where the headers claim one")
+        raise RefusalError(f"is damaged: by its headers a FITS extension begins at byte {position}, but there is none")
 
 
 def _parsed(text: bytes, position: int) -> fits.Header:

@@ -1,7 +1,7 @@
-"""What the headers of an exposure tell, also where a keyword is missing that others imply.
+"""Values from the headers of an exposure; missing keywords are derived from others.
 
-The archive's files carry all keywords; Mirage's and users' do not. What can be had from others is taken from them,
-here and nowhere else, so that every step has the same.
+The archive's files have all keywords; files of Mirage and of users do not. Missing ones are derived here and nowhere
+else, so that every step uses the same values.
 """
 
 import math
@@ -11,11 +11,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 GROUP_KEYWORDS = ("PROGRAM", "OBSERVTN", "VISIT", "VISITGRP", "SEQ_ID", "ACT_ID", "EXPOSURE")
-"""What the detectors of one exposure share: jwst's ``group_id``."""
+"""Keywords that the detectors of one exposure group share: jwst's ``group_id``."""
 WIDTHS = (5, 3, 3, 2, 1, 2, 5)
-"""Digits or letters of each."""
+"""Number of digits or letters of each."""
 NAME_PATTERN = re.compile(r"jw(\d{5})(\d{3})(\d{3})_(\d{2})(\w)(\w{2})_(\d{5})_(nrc(?:[ab][1-4]|[ab]long))", re.ASCII)
-"""Names of exposures hold all of them, and the detector."""
+"""Names of exposures contain all of them, and the detector."""
 VISIT_PATTERN = re.compile(r"(\d{5})(\d{3})(\d{3})", re.ASCII)
 EXPOSURE_SECONDS = ("EFFEXPTM", "XPOSURE", "TMEASURE", "DURATION", "TELAPSE")
 DURATION_SECONDS = ("DURATION", "TELAPSE", "EFFEXPTM", "XPOSURE", "TMEASURE")
@@ -28,41 +28,41 @@ Keywords = Mapping[str, Any]
 
 
 class Times(NamedTuple):
-    """When and how long an exposure was."""
+    """Start, end and exposure time of an exposure."""
 
     exposure: float
     """Effective exposure time in seconds."""
     measurement: float | None
-    """Time between the first and the last read in seconds, where it is known."""
+    """Time between the first and the last read in seconds, if known."""
     duration: float
     """From start to end in seconds."""
     start: float | None
     end: float | None
-    """MJD, UTC; none where no keyword tells."""
+    """MJD, UTC; None if no keyword gives it."""
 
 
 class KeywordError(ValueError):
-    """Keywords are missing that no others imply."""
+    """Keywords are missing and cannot be derived from others."""
 
     def __init__(self, missing: tuple[str, ...]) -> None:
-        super().__init__(f"lacks {', '.join(missing)}, and no other keyword implies what is missing")
+        super().__init__(f"lacks {', '.join(missing)}, and no other keyword can replace it")
         self.missing = missing
 
 
 def group_of(keywords: Keywords, name: str) -> tuple[str, ...]:
-    """Return `GROUP_KEYWORDS` of an exposure: as the header has them, or as VISIT_ID or the file's name implies.
+    """Return `GROUP_KEYWORDS` of an exposure, from the header or else from VISIT_ID or the file's name.
 
     Parameters
     ----------
     keywords
-        Of the primary header.
+        Keywords of the primary header.
     name
         The file's name.
 
     Raises
     ------
     KeywordError
-        Neither tells.
+        None of them gives all values.
     """
     implied = dict(zip(GROUP_KEYWORDS, _parts(NAME_PATTERN, name), strict=False))
     implied |= dict(zip(GROUP_KEYWORDS, _parts(VISIT_PATTERN, _text(keywords, "VISIT_ID")), strict=False))
@@ -74,13 +74,13 @@ def group_of(keywords: Keywords, name: str) -> tuple[str, ...]:
 
 
 def detector_of(keywords: Keywords, name: str) -> str:
-    """Return the detector, as the header or the file's name has it; empty where neither tells."""
+    """Return the detector from the header or the file's name; empty if neither gives it."""
     named = NAME_PATTERN.match(name)
     return _text(keywords, "DETECTOR").upper() or (named.group(8).upper() if named else "")
 
 
 def start_of(keywords: Keywords) -> str:
-    """Return when the exposure began, UTC, ISO 8601; empty where no keyword tells."""
+    """Return the start of the exposure, UTC, ISO 8601; empty if no keyword gives it."""
     date, time = _text(keywords, "DATE-OBS"), _text(keywords, "TIME-OBS")
     observed = f"{date}T{time}" if date and time and "T" not in date else date
     written = _text(keywords, "DATE-BEG") or observed
@@ -93,7 +93,7 @@ def start_of(keywords: Keywords) -> str:
 
 
 def iso_date(mjd: float) -> str:
-    """Write a time in MJD, UTC, as FITS has dates: ISO 8601 to the millisecond."""
+    """Write a time in MJD, UTC, as a FITS date: ISO 8601 to the millisecond."""
     return (MJD_EPOCH + timedelta(days=mjd)).replace(tzinfo=None).isoformat(timespec="milliseconds")
 
 
@@ -103,12 +103,12 @@ def times_of(keywords: Keywords) -> Times:
     Parameters
     ----------
     keywords
-        Of the primary and the SCI header.
+        Keywords of the primary and the SCI header.
 
     Raises
     ------
     KeywordError
-        Nothing tells how long it was.
+        No keyword gives the exposure time.
     """
     start = _first_number(keywords, ("EXPSTART", "MJD-BEG")) or _instant(start_of(keywords))
     end = _first_number(keywords, ("EXPEND", "MJD-END")) or _instant(_text(keywords, "DATE-END"))

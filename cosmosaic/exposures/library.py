@@ -21,9 +21,9 @@ def open_exposures(paths: list[Path], folder: Path) -> "ModelLibrary":
     paths
         Files of level ``cal`` or ``crf``.
     folder
-        Where the association that names them is written.
+        Folder of the association that names them.
     """
-    # Seconds to import, and names of exposures are asked for where no exposure is opened.
+    # It takes seconds to import, and names of exposures are also needed where no exposure is opened.
     from jwst.datamodels import ModelLibrary
 
     members = [{"expname": str(path), "exptype": "science"} for path in paths]

@@ -1,4 +1,4 @@
-"""The exposures that a mosaic is made of, as a table."""
+"""Table of the exposures in a mosaic."""
 
 from collections.abc import Iterable
 from hashlib import sha256
@@ -19,7 +19,7 @@ class Member(Record):
     file: str
     """Name of the file in which it entered the survey."""
     sha256: str
-    """Of that file."""
+    """Checksum of that file."""
     detector: str
     start: str
     """UTC, ISO 8601."""
@@ -45,7 +45,7 @@ def digest_of(exposures: Iterable[Exposure]) -> str:
 
 
 def list_members(members: tuple[Member, ...], stem: str, folder: Path) -> Made:
-    """Write the exposures that a mosaic is made of to ``_members.parquet``, a row for each, in their order."""
+    """Write the exposures of a mosaic to ``_members.parquet``, a row for each, in their order."""
     path = folder / f"{stem}_members.parquet"
     pd.DataFrame([member.model_dump() for member in members]).to_parquet(path, index=False)
     return Made(members=path)

@@ -1,4 +1,4 @@
-"""Which software and reference files exposures were calibrated with: ours, or those of who supplied them."""
+"""Software and reference files with which exposures were calibrated, here or by their supplier."""
 
 from collections.abc import Iterable
 
@@ -15,7 +15,7 @@ def calibration_columns(exposures: Iterable[Exposure], jwst_version: str, crds_c
     exposures
         At the level at which they enter: ramps are calibrated by this run, count rates partly so, calibrated ones not.
     jwst_version, crds_context
-        Of this run.
+        Version of jwst and CRDS context of this run.
     """
     versions, contexts = set[str](), set[str]()
     for exposure in exposures:

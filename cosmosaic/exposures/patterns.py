@@ -40,7 +40,7 @@ def pattern_at(nodes: Floats, x: Floats, y: Floats) -> Floats:
 
 
 def pattern_image(patterns: Sequence[Floats], usable: Flags) -> NDArray[np.float32]:
-    """Spread patterns over an exposure's pixels, with zero mean over the usable ones: levels stay what they were."""
+    """Spread patterns over an exposure's pixels, with zero mean over the usable ones, so that levels do not change."""
     image = np.zeros(usable.shape)
     for nodes in patterns:
         rows, columns = (_weights(size, pixels) for size, pixels in zip(nodes.shape, usable.shape, strict=True))
@@ -49,7 +49,7 @@ def pattern_image(patterns: Sequence[Floats], usable: Flags) -> NDArray[np.float
 
 
 def _weights(size: int, pixels: int) -> Floats:
-    """What each of some nodes along one side of the detector gives to each pixel, shape ``(size, pixels)``."""
+    """Weight of each node along one side of the detector for each pixel, shape ``(size, pixels)``."""
     position = (np.arange(pixels) + 0.5) / pixels - 0.5
     return np.stack([pattern_at(node[:, None], np.zeros(pixels), position) for node in np.eye(size)])
 
@@ -60,22 +60,22 @@ def patterns_text(patterns: Sequence[Floats]) -> str:
 
 
 class ExposureSky(NamedTuple):
-    """What is taken out of one exposure."""
+    """Sky level and patterns of one exposure."""
 
     level: float = 0.0
     """MJy/sr."""
     patterns: Sequence[Floats] = ()
-    """What varies over it, MJy/sr."""
+    """Variation over the exposure, MJy/sr."""
 
 
 def write_exposure_sky(level: float, patterns: str, path: Path) -> Path:
-    """Write the level of an exposure (MJy/sr) and what `patterns_text` gave, which may be empty."""
+    """Write the level of an exposure (MJy/sr) and the result of `patterns_text`, which may be empty."""
     path.write_text(f'{{"level": {json.dumps(level)}, "patterns": {patterns or "[]"}}}')
     return path
 
 
 def read_exposure_sky(path: Path | None) -> ExposureSky:
-    """Read what `write_exposure_sky` wrote; no file is no sky."""
+    """Read the file of `write_exposure_sky`; without a file the sky is zero."""
     if path is None:
         return ExposureSky()
     sky = json.loads(path.read_text())

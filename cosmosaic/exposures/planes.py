@@ -26,7 +26,7 @@ FLAG_PLANES = ("DQ",)
 
 FloatRows = NDArray[np.floating[Any]]
 Change = Callable[[slice, FloatRows], NDArray[Any]]
-"""Takes which rows, and what stands there in single precision, to what shall stand there; flags are ``uint32``."""
+"""Function of a range of rows and their values in single precision that returns the new ones; flags are ``uint32``."""
 
 
 class PlaneError(ValueError):
@@ -34,7 +34,7 @@ class PlaneError(ValueError):
 
 
 class Plane(NamedTuple):
-    """Where the single-precision numbers of an image extension lie in its file."""
+    """Place of the single-precision numbers of an image extension in its file."""
 
     path: Path
     name: str
@@ -54,7 +54,7 @@ class Plane(NamedTuple):
 def find_planes(path: Path) -> dict[str, Plane]:
     """Find the two-dimensional image extensions of a FITS file whose numbers lie there plainly, 4 bytes a pixel.
 
-    Of several extensions of one name the first counts, as it does for jwst.
+    If several extensions have the same name, the first is used, as in jwst.
     """
     planes: dict[str, Plane] = {}
     with fits.open(path, memmap=False) as hdus:
@@ -68,7 +68,7 @@ def find_planes(path: Path) -> dict[str, Plane]:
 def read_plane(hdus: fits.HDUList, name: str) -> NDArray[Any]:
     """Read a plane in the machine's own byte order, whatever way the file holds it.
 
-    What was read of the file is let go before the next plane is asked for.
+    The memory of a plane is freed before the next one is read.
 
     Parameters
     ----------
@@ -80,14 +80,14 @@ def read_plane(hdus: fits.HDUList, name: str) -> NDArray[Any]:
     Raises
     ------
     PlaneError
-        It is no image of two axes, or flags are no whole numbers.
+        It is not a two-dimensional image, or flags are not integers.
     """
     hdu = hdus[name]
     if not hdu.is_image or hdu.data is None or hdu.data.ndim != 2:
-        raise PlaneError(f"extension {name} is no image of two axes")
+        raise PlaneError(f"extension {name} is not a two-dimensional image")
     if name in FLAG_PLANES:
         return _flags(hdu)
-    # What cannot be held in single precision becomes infinite, and infinite pixels are not used.
+    # Numbers beyond single precision become infinite, and infinite pixels are not used.
     with np.errstate(over="ignore"):
         plane = np.ascontiguousarray(hdu.data, dtype=np.float32)
     del hdu.data
@@ -103,11 +103,11 @@ def copy_changed(source: Path, target: Path, headers: Mapping[str, fits.Header],
     Parameters
     ----------
     source, target
-        What is read, without data in its primary HDU, and what is written.
+        The file to read, without data in its primary HDU, and the file to write.
     headers
         Take the place of those of the primary HDU (``PRIMARY``) and of planes that are changed.
     changes
-        What to make of a plane, by the extension's name; those that the file lacks are passed by.
+        Function of a plane, by the extension's name; missing extensions are ignored.
     """
     if not _is_plain_file(source, changes):
         return _write_anew(source, target, headers, changes)
@@ -162,7 +162,7 @@ def _flags(hdu: fits.ImageHDU) -> NDArray[np.uint32]:
         with np.errstate(invalid="ignore"):
             whole = np.isfinite(flags) & (flags == np.round(flags)) & (np.abs(flags) < 1 << 32)
         if not whole.all():
-            raise PlaneError(f"extension {hdu.name} holds numbers that are no flags; write them as 32-bit integers")
+            raise PlaneError(f"extension {hdu.name} holds numbers that are not flags; write them as 32-bit integers")
         flags = flags.astype(np.int64)
     taken = np.ascontiguousarray(flags).astype(FLAGS)
     del hdu.data
@@ -170,7 +170,7 @@ def _flags(hdu: fits.ImageHDU) -> NDArray[np.uint32]:
 
 
 def _is_plain_file(path: Path, names: Mapping[str, Change]) -> bool:
-    """Tell whether none of the planes of some names is there twice, and all are plain."""
+    """Return whether none of the planes of some names is there twice, and all are plain."""
     with fits.open(path, memmap=False) as hdus:
         found = [hdu for hdu in hdus[1:] if hdu.name in names]
         are_single = len({hdu.name for hdu in found}) == len(found)
@@ -186,7 +186,7 @@ def _is_plain(hdu: fits.hdu.base.ExtensionHDU) -> bool:
 
 
 def _without_scale(header: fits.Header) -> fits.Header:
-    """Leave out what tells how numbers were held."""
+    """Leave out the keywords of the encoding of numbers."""
     kept = header.copy()
     for keyword in ("BSCALE", "BZERO", "BLANK"):
         kept.remove(keyword, ignore_missing=True)

@@ -1,7 +1,7 @@
-"""Regions that a user draws around what is not to be used: satellites, claws, ghosts.
+"""Regions that the user masks: satellites, claws, ghosts.
 
 A ds9 region file, read by the ``regions`` package of the Astropy project. Regions on the sky hold for all exposures
-that they are given for; regions in image pixels are those of the exposure's own array, counted from 1 as in ds9.
+named with them; regions in image pixels refer to the exposure's own array, counted from 1 as in ds9.
 """
 
 import warnings
@@ -35,11 +35,11 @@ WITHOUT_AREA = (
     PointPixelRegion, PointSkyRegion, TextPixelRegion, TextSkyRegion, LinePixelRegion, LineSkyRegion,
 )  # fmt: skip
 PLANE_PIXEL_MAS = 30.0
-"""Pixels of the planes on which regions on the sky are compared with exposures."""
+"""Pixel size of the planes on which regions on the sky are compared with exposures."""
 
 
 class RegionError(ValueError):
-    """A region file cannot be used; the message names it, what is wrong and the cure."""
+    """A region file cannot be used; the message names it, the fault and the remedy."""
 
 
 def read_regions(text: str, name: str) -> tuple[Region, ...]:
@@ -50,12 +50,12 @@ def read_regions(text: str, name: str) -> tuple[Region, ...]:
     text
         Its content.
     name
-        Of the file, for messages.
+        Name of the file, for messages.
 
     Raises
     ------
     RegionError
-        It cannot be read, has a shape that ``regions`` does not know or without area, or has no region.
+        It cannot be read, has no region, or has a shape without area or unknown to ``regions``.
     """
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
@@ -79,7 +79,7 @@ def read_regions(text: str, name: str) -> tuple[Region, ...]:
 
 
 def check_regions(survey: Survey, exposures: Iterable[Exposure]) -> tuple[str, ...]:
-    """Read all region files before the work; tell which of them change nothing, one sentence each.
+    """Read all region files before the work; warn of regions that change nothing, in one sentence each.
 
     Raises
     ------
@@ -93,7 +93,7 @@ def check_regions(survey: Survey, exposures: Iterable[Exposure]) -> tuple[str, .
         drawn = read_regions(store.read_bytes(uri).decode(errors="replace"), uri)
         named = [exposure for exposure in exposures if is_named(exposure, pattern)]
         if not named:
-            told.append(f"{SETTING}: {pattern} matches no exposure, and {uri} is not used")
+            told.append(f"{SETTING}: {pattern} matches no exposure, so {uri} is not used")
         for region in drawn if named else ():
             if isinstance(region, SkyRegion) and not any(_reaches(region, each.footprint) for each in named):
                 told.append(f"{SETTING}: {uri}: the {_kind(region)} at {_place(region)} lies outside of all exposures")

@@ -1,4 +1,4 @@
-"""Descriptions of frames, remembered: reading a WCS costs a twelfth of a second, and raw objects do not change."""
+"""Remembered descriptions of exposures: reading a WCS costs a twelfth of a second, and raw objects do not change."""
 
 import hashlib
 import json
@@ -18,15 +18,15 @@ LIBRARIES = ("asdf", "astropy", "gwcs")
 
 
 def describe_once(listed: ListedObject, memo: str) -> Exposure | RefusedFile:
-    """Describe a frame, or tell why it is refused, once per URI, size and version of the object.
+    """Describe an exposure, or give the reason of its refusal, once per URI, size and version of the object.
 
     Parameters
     ----------
     listed
         The object.
     memo
-        Prefix under which descriptions are remembered; they are read anew where it is empty, and where the rules by
-        which frames are described have changed.
+        Prefix under which descriptions are remembered. If it is empty, or the code that describes exposures has
+        changed, the exposure is described anew.
     """
     if not memo:
         return _described(listed)
@@ -56,12 +56,12 @@ def _recalled(record: str) -> Exposure | RefusedFile | None:
 def _record(listed: ListedObject, memo: str) -> str:
     identity = json.dumps([listed.uri, listed.size, listed.version, rules()])
     digest = hashlib.sha256(identity.encode()).hexdigest()
-    return join(memo, "frames", digest[:2], f"{digest}.json")
+    return join(memo, "exposures", digest[:2], f"{digest}.json")
 
 
 @cache
 def rules() -> str:
-    """Return a digest of the code that describes frames: a record of other code is none."""
+    """Return a digest of the code that describes exposures: records of other code are not used."""
     folder = Path(__file__).parent
     sources = [*sorted(folder.glob("*.py")), *sorted((folder.parent / "geometry").glob("*.py"))]
     digest = hashlib.sha256(" ".join(version(name) for name in LIBRARIES).encode())

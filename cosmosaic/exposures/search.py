@@ -1,6 +1,6 @@
-"""Which files under a prefix take part: each exposure once, of the filters asked for, near the others.
+"""Search for exposures under a prefix: each once, of the requested filters, near the others.
 
-The sha256 of a frame that takes part comes from the store, which keeps it or reads the object once.
+The sha256 of an exposure that takes part comes from the store, which keeps it or reads the object once.
 """
 
 from collections import Counter
@@ -17,32 +17,32 @@ from cosmosaic.records import Exposure, RefusedFile
 from cosmosaic.storage.store import checksum, list_objects
 
 FITS_NAMES = "*.[fF][iI][tT]*"
-"""Files that are FITS by name, also those that are refused for it (compressed, in capitals)."""
+"""Files that are FITS by name, including those refused for their name (compressed, in capitals)."""
 FAR_DEG = 1.0
-"""A frame farther than this from the median of all frames has a wrong pointing or belongs to another survey."""
-FEWEST_FRAMES_FOR_FAR = 3
+"""An exposure farther than this from the median of all exposures has a wrong pointing or belongs to another survey."""
+FEWEST_EXPOSURES_FOR_FAR = 3
 READING_THREADS = 16
 SHOWN_REASONS = 5
 
 
 @dataclass(frozen=True)
 class FoundExposures:
-    """The frames of a survey, the files that cannot take part, and those of other filters, all sorted by URI."""
+    """The exposures of a survey, the files that cannot take part, and those of other filters, all sorted by URI."""
 
     exposures: tuple[Exposure, ...]
     refused: tuple[RefusedFile, ...]
     unasked: tuple[RefusedFile, ...] = ()
-    """Frames of filters that were not asked for."""
+    """Exposures of filters that were not asked for."""
 
 
 def find_exposures(prefix: str, filters: Sequence[str] = (), memo: str = "") -> FoundExposures:
-    """Describe every FITS file under a prefix, at any depth, and choose those that take part.
+    """Describe every FITS file under a prefix, at any depth, and choose the exposures that take part.
 
-    An exposure that is there at several levels enters at the lowest: the raw ramps are what all settings of
-    Stage 1 and 2 act on, while a calibrated copy would pass them by in silence. To use the calibrated frames,
-    keep them under a prefix without the ramps.
+    An exposure that is present at several levels enters at the lowest, since all settings of Stage 1 and 2 act on raw
+    ramps and a calibrated copy would silently bypass them. To use the calibrated exposures, keep them under a prefix
+    without the ramps.
 
-    A frame more than 1 deg from the median of all frames is refused while most of three or more frames are
+    An exposure more than 1 deg from the median of all exposures is refused while most of three or more exposures are
     nearer. Fields that are all far apart are left to the grid, which refuses absurd sizes.
 
     Parameters
@@ -50,10 +50,10 @@ def find_exposures(prefix: str, filters: Sequence[str] = (), memo: str = "") -> 
     prefix
         Folder or URL.
     filters
-        Filters to work on, by the element that limits the band: a frame with F470N in the pupil wheel
-        is F470N, whatever the filter wheel holds. Empty for all.
+        Filters to work on, by the element that limits the band: an exposure with F470N in the pupil wheel
+        is F470N, whatever is in the filter wheel. Empty for all.
     memo
-        Prefix under which descriptions and checksums of the frames are remembered, see
+        Prefix under which descriptions and checksums of the exposures are remembered, see
         `cosmosaic.exposures.remembered` and `cosmosaic.storage.store.checksum`.
 
     Raises
@@ -61,7 +61,7 @@ def find_exposures(prefix: str, filters: Sequence[str] = (), memo: str = "") -> 
     FileNotFoundError
         No FITS file lies under the prefix.
     ValueError
-        A filter that was asked for is in no frame, or no file can take part.
+        A requested filter was not observed, or no file can take part.
     OSError
         The store cannot be read.
     """
@@ -72,7 +72,7 @@ def find_exposures(prefix: str, filters: Sequence[str] = (), memo: str = "") -> 
 
 
 def choose_exposures(prefix: str, filters: Sequence[str] = (), memo: str = "") -> FoundExposures:
-    """Find the exposures as `find_exposures` does, from headers alone: without the sha256 of those that take part."""
+    """Find the exposures as `find_exposures` does, but from headers alone: their sha256 are left empty."""
     require_files(prefix)
     listed = list(list_objects(prefix, FITS_NAMES))
     with ThreadPoolExecutor(READING_THREADS) as pool:
@@ -99,12 +99,12 @@ def require_files(prefix: str) -> None:
     Raises
     ------
     FileNotFoundError
-        There is none.
+        There is no such file.
     """
     if next(iter(list_objects(prefix, FITS_NAMES)), None) is None:
         raise FileNotFoundError(
-            f"looked for raw frames (*_uncal.fits, *_rate.fits, *_cal.fits) at any depth under {prefix} and found "
-            f"no FITS file; check raw (and the store's credentials, where it is on S3)"
+            f"found no FITS file under {prefix}, where raw exposures (*_uncal.fits, *_rate.fits, *_cal.fits) are "
+            f"searched at any depth; check raw (and the store's credentials, if it is on S3)"
         )
 
 
@@ -112,8 +112,8 @@ def _check_filters(exposures: Sequence[Exposure], filters: Sequence[str], prefix
     observed = Counter(exposure.band for exposure in exposures)
     absent = sorted(set(filters) - set(observed))
     if absent:
-        there = ", ".join(f"{name} ({count} frames)" for name, count in sorted(observed.items())) or "none"
-        raise ValueError(f"filters: {', '.join(absent)} is in no frame under {prefix}; observed are: {there}")
+        there = ", ".join(f"{name} ({count} exposures)" for name, count in sorted(observed.items())) or "none"
+        raise ValueError(f"filters: there is no exposure in {', '.join(absent)} under {prefix}; observed are: {there}")
 
 
 def _of_filters(exposures: list[Exposure], filters: Sequence[str]) -> tuple[list[Exposure], list[RefusedFile]]:
@@ -143,20 +143,20 @@ def _identity(exposure: Exposure) -> tuple[str, ...]:
 
 def _repetition(exposure: Exposure, earlier: Exposure, memo: str) -> str:
     if _identity(exposure) != _identity(earlier):
-        return f"has the same name as {earlier.object.uri}, but is another exposure; rename one of them"
+        return f"has the same name as {earlier.object.uri}, but is a different exposure; rename one of them"
     if exposure.level != earlier.level:
         return (
-            f"is the same exposure as {earlier.object.uri}, which is taken because it is {earlier.level} and all "
+            f"is the same exposure as {earlier.object.uri}, which is used because it is {earlier.level} and all "
             f"settings act on it; to use this {exposure.level} file, keep it under a prefix without the other"
         )
     same_size = exposure.object.size == earlier.object.size
     if same_size and checksum(exposure.object.uri, memo).sha256 == checksum(earlier.object.uri, memo).sha256:
         return f"is a duplicate of {earlier.object.uri} (the same bytes)"
-    return f"is the same exposure as {earlier.object.uri}, in other bytes; keep one of them"
+    return f"is the same exposure as {earlier.object.uri}, with different bytes; keep one of them"
 
 
 def _near_the_others(exposures: list[Exposure]) -> tuple[list[Exposure], list[RefusedFile]]:
-    if len(exposures) < FEWEST_FRAMES_FOR_FAR:
+    if len(exposures) < FEWEST_EXPOSURES_FOR_FAR:
         return exposures, []
     centres = np.array([footprint_centre(exposure.footprint) for exposure in exposures])
     distances = separations_deg(centres, median_direction(centres))
@@ -174,7 +174,7 @@ def _near_the_others(exposures: list[Exposure]) -> tuple[list[Exposure], list[Re
 def _parted(
     exposures: list[Exposure], reason_against: Callable[[Exposure], str | None]
 ) -> tuple[list[Exposure], list[RefusedFile]]:
-    """Part the frames into those without and those with a reason against them."""
+    """Split the exposures into accepted and refused ones."""
     kept, refused = [], []
     for exposure in exposures:
         reason = reason_against(exposure)
@@ -196,7 +196,7 @@ def _with_checksum(exposure: Exposure, memo: str) -> Exposure:
 
 
 def _with_version_warnings(exposures: Iterable[Exposure]) -> list[Exposure]:
-    """Warn of calibrated frames whose software or references differ from those of most others at their level."""
+    """Warn of calibrated exposures whose software or CRDS context differs from that of most others at their level."""
     exposures = list(exposures)
     usual: dict[str, tuple[str, str]] = {}
     for level in ("rate", "cal"):
@@ -221,7 +221,7 @@ def _warned(exposure: Exposure, usual_version: str, usual_context: str) -> Expos
     ):
         if found != usual:
             warnings.append(
-                f"{exposure.object.name} has {keyword} = '{found}', most {exposure.level} frames have '{usual}'; "
-                f"calibrate all frames alike, best from uncal"
+                f"{exposure.object.name} has {keyword} = '{found}', most {exposure.level} exposures have '{usual}'; "
+                f"calibrate all exposures alike, best from uncal"
             )
     return exposure.model_copy(update={"warnings": tuple(warnings)})

@@ -1,4 +1,4 @@
-"""Which exposures make a mosaic, as steps."""
+"""Steps that list the exposures of a mosaic."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from cosmosaic.steps.files import File
 
 
 class AssociationFile(File, suffix="_asn.json", kind="asn", folder="exposures"):
-    """Which exposures make a mosaic, as the jwst package reads it."""
+    """The exposures of a mosaic, as a JWST association."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class WrittenAssociation(Outputs):
 
 @dataclass(frozen=True, kw_only=True)
 class WriteAssociation(Step[WrittenAssociation]):
-    """Write which exposures make a mosaic, as the jwst package reads it."""
+    """Write the exposures of a filter as a JWST association."""
 
     title = "Association"
     version = 3

@@ -1,4 +1,4 @@
-"""The table of frames: one row for each file under the raw prefix."""
+"""The table of exposures: one row for each file under the raw prefix."""
 
 from collections.abc import Iterable
 
@@ -35,7 +35,7 @@ def found_table(
 ) -> pd.DataFrame:
     """Tabulate all files under the raw prefix, one row each, sorted by URI.
 
-    ``ra`` and ``dec`` are the middle of the footprint in degrees, ICRS. What is not known of a refused file is missing.
+    ``ra`` and ``dec`` are the middle of the footprint in degrees, ICRS. Unknown values of refused files are missing.
     """
     rows = [_accepted_row(exposure) for exposure in exposures]
     rows += [{"uri": entry.uri, "status": "refused", "reason": entry.reason} for entry in refused]

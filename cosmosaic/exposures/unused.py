@@ -1,4 +1,4 @@
-"""Settings that name what was not observed."""
+"""Settings for detectors or filters that were not observed."""
 
 from collections.abc import Iterable
 
@@ -7,14 +7,14 @@ from cosmosaic.survey import Survey
 
 
 def unused_settings(survey: Survey, exposures: Iterable[Exposure]) -> tuple[str, ...]:
-    """Tell which files of the user's are for a detector or a filter that no frame is of, one sentence each.
+    """List the user's files for detectors or filters that were not observed, in one sentence each.
 
     Parameters
     ----------
     survey
         The settings.
-    frames
-        All frames that take part.
+    exposures
+        All exposures that take part.
     """
     exposures = list(exposures)
     detectors, bands = {exposure.detector for exposure in exposures}, {exposure.band for exposure in exposures}
@@ -29,6 +29,6 @@ def unused_settings(survey: Survey, exposures: Iterable[Exposure]) -> tuple[str,
 def _unused(setting: str, names: Iterable[str], observed: set[str]) -> list[str]:
     there = ", ".join(sorted(observed)) or "nothing"
     return [
-        f"{setting}: {name} is in no frame, and its file is not used; observed are {there}"
+        f"{setting}: no exposure is of {name}, so its file is not used; observed are {there}"
         for name in sorted(set(names) - observed)
     ]

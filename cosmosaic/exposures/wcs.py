@@ -27,11 +27,11 @@ Points = NDArray[np.float64]
 
 
 class WcsError(ValueError):
-    """An exposure has no WCS that can be used; the reason reads on from the file's name."""
+    """An exposure has no usable WCS; the reason continues a sentence that begins with the file's name."""
 
 
 class Geometry(NamedTuple):
-    """What an exposure's WCS says of its place on the sky."""
+    """Position of an exposure on the sky by its WCS."""
 
     corners: Points
     """(RA, Dec) in degrees of the array's outer corners, shape ``(4, 2)``."""
@@ -49,9 +49,9 @@ def read_wcs(tree: bytes) -> Any:
     WcsError
         The tree cannot be read, or holds no WCS.
     """
-    # Looked for on the disk once for the process, and not for each exposure: half of what reading a tree costs.
+    # Searched on the disk once for the process, and not for each exposure: half of the cost of reading a tree.
     _ = asdf.get_config().extensions, asdf.get_config().resource_manager
-    # The planes are outside this tree and must not be looked for; what the WCS holds is read before it is closed.
+    # The planes are outside this tree and must not be searched; the content of the WCS is read before it is closed.
     try:
         with asdf.config_context() as config:
             config.validate_on_read = False
@@ -62,12 +62,12 @@ def read_wcs(tree: bytes) -> Any:
         reason = "holds none" if isinstance(error, KeyError) else f"cannot be read ({type(error).__name__})"
         raise WcsError(f"has no WCS: its ASDF extension {reason}; run assign_wcs again (Stage 2)") from error
     if not callable(wcs):
-        raise WcsError("has no WCS: what its ASDF extension holds is none; run assign_wcs again (Stage 2)")
+        raise WcsError("has no WCS: the one in its ASDF extension is not a gwcs; run assign_wcs again (Stage 2)")
     return wcs
 
 
 def read_geometry(tree: bytes, sci: fits.Header) -> Geometry:
-    """Tell where an exposure lies, by its gwcs over the array that it has.
+    """Return the position of an exposure, by its gwcs over its own array.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ def read_geometry(tree: bytes, sci: fits.Header) -> Geometry:
     Raises
     ------
     WcsError
-        It has no WCS, or one that leads nowhere.
+        It has no WCS, or one without positions on the sky.
     """
     wcs = read_wcs(tree)
     corners = wcs_corners(wcs, (sci["NAXIS2"], sci["NAXIS1"]))
@@ -125,7 +125,7 @@ def _fits_error_arcsec(wcs: Any, sci: fits.Header) -> float:
 
 
 def _reference_pixel(sci: fits.Header) -> tuple[float, float] | None:
-    """The reference pixel (x, y), from 0, of a header's WCS; none where the header has no numbers for it."""
+    """The reference pixel (x, y), from 0, of a header's WCS; none if the header does not give it."""
     try:
         x, y = float(sci["CRPIX1"]) - 1.0, float(sci["CRPIX2"]) - 1.0
     except (KeyError, ValueError, TypeError, fits.VerifyError):
@@ -134,7 +134,7 @@ def _reference_pixel(sci: fits.Header) -> tuple[float, float] | None:
 
 
 def _is_near(reference: tuple[float, float], shape: tuple[int, int]) -> bool:
-    """Tell whether a reference pixel lies on a detector that an array of so many rows and columns is of."""
+    """Return whether a reference pixel lies on a detector that an array of so many rows and columns is of."""
     return max(abs(value) for value in reference) <= DETECTOR_PIXELS + max(shape)
 
 

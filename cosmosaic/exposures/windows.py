@@ -1,4 +1,4 @@
-"""The windows of a survey: the whole of it, and the tiles that the user names, in the pixels of each filter."""
+"""The windows of a survey: the whole survey and the user's tiles, in the pixels of each filter."""
 
 from collections.abc import Iterable
 from typing import BinaryIO
@@ -16,12 +16,12 @@ from cosmosaic.survey import Survey
 
 
 def named_tiles(survey: Survey) -> tuple[MosaicGrid, ...]:
-    """Read the tiles that the user names, if any.
+    """Read the user's tiles, if any.
 
     Raises
     ------
     cosmosaic.geometry.sphere.GridError
-        The table is not fit for use.
+        The table cannot be used.
     """
     source = survey.grid.tiles
     if not source:
@@ -32,12 +32,12 @@ def named_tiles(survey: Survey) -> tuple[MosaicGrid, ...]:
 
 
 def on_grid_of_image(survey: Survey) -> Survey:
-    """Set the grid of a survey to that of the image that the user names, if any.
+    """Set the grid of a survey to that of the user's image (``grid.like``), if any.
 
     Raises
     ------
     cosmosaic.geometry.sphere.GridError
-        Its grid cannot be met.
+        The grid of the image cannot be used.
     """
     window = window_like(survey)
     if window is None:
@@ -47,12 +47,12 @@ def on_grid_of_image(survey: Survey) -> Survey:
 
 
 def window_like(survey: Survey) -> MosaicGrid | None:
-    """Return the window of the image whose grid is asked for.
+    """Return the window of the user's image (``grid.like``), if any.
 
     Raises
     ------
     cosmosaic.geometry.sphere.GridError
-        The image has none that can be met, or has more pixels than allowed.
+        The grid of the image cannot be used, or the image has more pixels than allowed.
     """
     source = survey.grid.like
     if source is None:
@@ -80,7 +80,7 @@ def image_header(stream: BinaryIO, name: str) -> fits.Header:
     Raises
     ------
     cosmosaic.geometry.sphere.GridError
-        It is no FITS file, or has no such image.
+        The file is not FITS, or has no such image.
     """
     try:
         with fits.open(stream, memmap=False) as hdus:
@@ -89,16 +89,16 @@ def image_header(stream: BinaryIO, name: str) -> fits.Header:
                     return hdu.header.copy()
     except (OSError, ValueError, fits.VerifyError) as error:
         raise GridError(f"grid.like: {name} cannot be read as FITS: {error}") from error
-    raise GridError(f"grid.like: {name} has no image of two axes")
+    raise GridError(f"grid.like: {name} has no two-dimensional image")
 
 
 def exposures_in_tiles(exposures: tuple[Exposure, ...], tiles: tuple[MosaicGrid, ...]) -> tuple[Exposure, ...]:
-    """Keep the frames that reach a window that the user named, a tile or an image's; all frames where none is named.
+    """Keep the exposures that reach the given windows (the user's tiles or image); all exposures without windows.
 
     Raises
     ------
     cosmosaic.geometry.sphere.GridError
-        No frame reaches any.
+        No exposure reaches a window.
     """
     if not tiles:
         return exposures
@@ -107,17 +107,17 @@ def exposures_in_tiles(exposures: tuple[Exposure, ...], tiles: tuple[MosaicGrid,
     if exposures and not inside:
         is_image = tiles[0].tile == WHOLE
         where = "the image of grid.like" if is_image else f"any of the {len(tiles)} tiles of grid.tiles"
-        check = "that it is of this field" if is_image else "the tiles' crpix, grid.tangent_ra, grid.tangent_dec and "
+        check = "that it shows this field" if is_image else "the tiles' crpix, grid.tangent_ra, grid.tangent_dec and "
         raise GridError(
-            f"none of {len(exposures)} frames reaches {where}; check {check}{'' if is_image else 'grid.rotation'}"
+            f"none of {len(exposures)} exposures reaches {where}; check {check}{'' if is_image else 'grid.rotation'}"
         )
     return inside
 
 
 def survey_windows(exposures: Iterable[Exposure], survey: Survey, tiles: tuple[MosaicGrid, ...]) -> dict[str, Windows]:
-    """Return the windows of each filter: the same sky for all, in larger pixels at long wavelengths where asked.
+    """Return the windows of each filter: the same sky for all, with larger pixels at long wavelengths if set.
 
-    A frame that could not be calibrated counts too, so that its repair does not move the grid.
+    Exposures that could not be calibrated count too, so that their repair does not move the grid.
     """
     exposures = list(exposures)
     footprints = {exposure.name: exposure.footprint for exposure in exposures}

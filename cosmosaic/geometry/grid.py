@@ -30,10 +30,10 @@ from cosmosaic.survey import GridSettings
 WINDOW_BLOCK_PIXELS = 8
 """Windows are whole multiples of this many of the largest pixels."""
 PADDING_ARCSEC = 0.5
-"""Room around the footprints: a detector's edges bow outward between its corners, and alignment shifts frames."""
+"""Room around the footprints: a detector's edges bow outward between its corners, and alignment shifts exposures."""
 TANGENT_DECIMALS = 2
 LARGEST_GRID_ANGLE_DEG = 5.0
-"""Frames farther from the tangent point are refused: the scale there is 0.8 % off."""
+"""Exposures farther from the tangent point are refused: the scale there is 0.8 % off."""
 
 
 def sky_to_pixel(grid: Lattice, sky: ArrayLike) -> FloatArray:
@@ -55,9 +55,9 @@ def survey_grid(settings: GridSettings, footprints: Mapping[str, Footprint], sca
     ----------
     settings
         Tangent point, rotation and pixel scale. Without a tangent point it is the middle of the footprints,
-        rounded to 0.01 deg so that a few more frames seldom move it; a survey that grows should fix it.
+        rounded to 0.01 deg so that a few more exposures seldom move it; a survey that grows should fix it.
     footprints
-        Footprint of *every* frame of the survey, in all filters, by the frame's name.
+        Footprint of *every* exposure of the survey, in all filters, by the exposure's name.
     scale_factor
         Pixels are this many times larger than ``settings.pixel_scale_mas``; 0-based reference pixels relate
         as ``(c + 0.5) / scale_factor - 0.5``, shapes as ``1 / scale_factor``.
@@ -66,7 +66,7 @@ def survey_grid(settings: GridSettings, footprints: Mapping[str, Footprint], sca
     ------
     GridError
         There is no footprint, one is not finite, they reach more than 5 deg from the tangent point, or the window
-        has more than ``settings.largest_mpix`` megapixels; the frame that lies farthest out is named.
+        has more than ``settings.largest_mpix`` megapixels; the exposure that lies farthest out is named.
     ValueError
         The scale factor does not divide the window.
     """
@@ -90,9 +90,9 @@ def survey_grid(settings: GridSettings, footprints: Mapping[str, Footprint], sca
 
 
 def overlaps(grid: MosaicGrid, footprint: Footprint) -> bool:
-    """Tell whether a frame can contribute to a window.
+    """Return whether an exposure can contribute to a window.
 
-    With a margin of `PADDING_ARCSEC`: a frame for which it is false certainly misses the window.
+    With a margin of `PADDING_ARCSEC`: an exposure for which it is false certainly misses the window.
     """
     return touches(sky_to_pixel(grid, footprint), grid.shape, margin_pixels(grid))
 
@@ -130,7 +130,7 @@ def _plane_to_pixels(grid: Lattice, plane: FloatArray) -> FloatArray:
 
 def _check_footprints(footprints: Mapping[str, Footprint]) -> None:
     if not footprints:
-        raise GridError("there are no frames to define a pixel grid")
+        raise GridError("there are no exposures to define a pixel grid")
     for name, footprint in footprints.items():
         corners = np.asarray(footprint, dtype=np.float64)
         if corners.ndim != 2 or corners.shape[1] != 2 or len(corners) < 3 or not np.isfinite(corners).all():
@@ -155,9 +155,9 @@ def _window_edges(
     if angle > LARGEST_GRID_ANGLE_DEG:
         name, distance = _farthest(footprints)
         raise GridError(
-            f"the frames reach {angle:.2f} deg from the tangent point RA {tangent[0]}, Dec {tangent[1]} deg, more than "
-            f"{LARGEST_GRID_ANGLE_DEG:g}; farthest out is {name}, {distance:.2f} deg from the median of all frames: "
-            f"check its pointing, and grid.tangent_ra and grid.tangent_dec where they are given"
+            f"the exposures reach {angle:.2f} deg from the tangent point RA {tangent[0]}, Dec {tangent[1]} deg, more "
+            f"than {LARGEST_GRID_ANGLE_DEG:g}; farthest out is {name}, {distance:.2f} deg from the median of all "
+            f"exposures: check its pointing, and grid.tangent_ra and grid.tangent_dec if they are set"
         )
     corners = sky_to_plane(tangent, sky)
     pixels = corners @ pc_matrix(settings.rotation).T * (1000.0 / settings.pixel_scale_mas)
@@ -175,12 +175,12 @@ def _check_size(settings: GridSettings, footprints: Mapping[str, Footprint], siz
     raise GridError(
         f"the mosaic would have {size[0]:.0f} x {size[1]:.0f} pixels, {megapixels:.0f} megapixels, more than "
         f"grid.largest_mpix = {settings.largest_mpix:g}; farthest out is {name}, {distance:.3f} deg from the median of "
-        f"all frames: remove it if its pointing is wrong, or raise grid.largest_mpix or grid.pixel_scale_mas"
+        f"all exposures: remove it if its pointing is wrong, or raise grid.largest_mpix or grid.pixel_scale_mas"
     )
 
 
 def _farthest(footprints: Mapping[str, Footprint]) -> tuple[str, float]:
-    """Return the frame farthest from the median of all, and its distance in degrees."""
+    """Return the exposure farthest from the median of all, and its distance in degrees."""
     names = sorted(footprints)
     centres = np.array([footprint_centre(footprints[name]) for name in names])
     distances = separations_deg(centres, median_direction(centres))

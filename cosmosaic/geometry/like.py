@@ -19,14 +19,14 @@ SETTING = "grid.like"
 
 
 def grid_like(header: fits.Header, name: str) -> MosaicGrid:
-    """Take the pixel grid of an image out of its header.
+    """Read the pixel grid of an image from its header.
 
     Parameters
     ----------
     header
-        Of an image of two axes.
+        Header of a two-dimensional image.
     name
-        Of the image, for messages.
+        Name of the image, for messages.
 
     Raises
     ------

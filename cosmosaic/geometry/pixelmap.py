@@ -1,4 +1,4 @@
-"""Where the pixels of a frame fall on the survey's pixel lattice: interpolated where that is accurate enough."""
+"""Positions of an exposure's pixels on the survey's pixel lattice, interpolated where that is accurate enough."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -35,19 +35,19 @@ class PixelMap:
 
 
 def sampled_map(wcs: Any, grid: Lattice, shape: tuple[int, int]) -> FloatArray:
-    """Map a lattice of a frame's pixels, from which cubic splines give all others to `TOLERANCE_PIXELS`.
+    """Map a lattice of an exposure's pixels, from which cubic splines give all others to `TOLERANCE_PIXELS`.
 
-    Between the lattice's points the splines are checked against the WCS itself; where they miss it, or the frame is
+    Between the lattice's points the splines are checked against the WCS itself; where they miss it, or the exposure is
     small, all pixels are mapped.
 
     Parameters
     ----------
     wcs
-        The frame's gwcs: 0-based pixels (x, y) to (RA, Dec) in degrees.
+        The exposure's gwcs: 0-based pixels (x, y) to (RA, Dec) in degrees.
     grid
         The output pixels.
     shape
-        Rows and columns of the frame.
+        Rows and columns of the exposure.
 
     Returns
     -------
@@ -64,13 +64,13 @@ def sampled_map(wcs: Any, grid: Lattice, shape: tuple[int, int]) -> FloatArray:
 
 
 def exact_map(wcs: Any, grid: Lattice, shape: tuple[int, int]) -> FloatArray:
-    """Map every pixel of a frame through its WCS, as `stcal.resample.utils.calc_pixmap` does; x, then y."""
+    """Map every pixel of an exposure through its WCS, as `stcal.resample.utils.calc_pixmap` does; x, then y."""
     rows, columns = np.indices(shape, dtype=np.float64)
     return _mapped(wcs, grid, columns, rows)
 
 
 def whole_map(samples: FloatArray, shape: tuple[int, int]) -> PixelMap:
-    """Make the map of all pixels of a frame from what `sampled_map` gave."""
+    """Make the map of all pixels of an exposure from the result of `sampled_map`."""
     if samples.shape[1:] == shape:
         return PixelMap(*samples)
     return PixelMap(*_splines(samples, shape)(*map(np.arange, shape)))

@@ -17,7 +17,7 @@ LARGEST_TANGENT_ANGLE_DEG = 80.0
 
 
 class GridError(ValueError):
-    """No sensible pixel grid covers the frames."""
+    """No sensible pixel grid covers the exposures."""
 
 
 def unit_vectors(sky: ArrayLike) -> FloatArray:
@@ -84,7 +84,7 @@ def plane_to_sky(tangent: tuple[float, float], plane: ArrayLike) -> FloatArray:
 
 
 def touches(corners: FloatArray, shape: tuple[int, int], padding: float = 0.0) -> bool:
-    """Tell whether a convex polygon reaches an image, by the separating-axis test.
+    """Return whether a convex polygon reaches an image, by the separating-axis test.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ def touches(corners: FloatArray, shape: tuple[int, int], padding: float = 0.0) -
 
 
 def footprints_overlap(first: Footprint, second: Footprint) -> bool:
-    """Tell whether the convex footprints of two frames overlap."""
+    """Return whether the convex footprints of two exposures overlap."""
     tangent = first[0]
     return _have_common_points(sky_to_plane(tangent, first), sky_to_plane(tangent, second))
 
@@ -121,7 +121,7 @@ def _normalised(vector: FloatArray) -> FloatArray:
     length = np.linalg.norm(vector)
     if length < 1e-6:
         raise GridError(
-            "the frames are spread over the whole sky and have no centre; give grid.tangent_ra and grid.tangent_dec"
+            "the exposures are spread over the whole sky and have no centre; give grid.tangent_ra and grid.tangent_dec"
         )
     return vector / length
 

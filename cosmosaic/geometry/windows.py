@@ -1,7 +1,8 @@
 """Tiles: square windows of the survey's pixel lattice, the units of memory, of work and of caching.
 
 Lattice pixels are counted from the tangent point: pixel (0, 0) is the first one that begins at or beyond it in both
-axes. The tiles are anchored there too, the central one centred on it, so that they stay the same when frames are added.
+axes. The tiles are anchored there too, the central one centred on it, so that they stay the same when exposures are
+added.
 """
 
 import math
@@ -25,7 +26,7 @@ CORNER = (-0.5, -0.5)
 """0-based reference pixel of a window that begins at the tangent point."""
 TILE_COLUMNS = ("name", "crpix_x", "crpix_y", "nx", "ny")
 TILE_SIZES = ("nx", "ny")
-"""Columns of a user's table of tiles, and those of them that are sizes."""
+"""Columns of a user's table of tiles, and the columns with sizes."""
 TILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*")
 """A name that can be part of a product's name."""
 WHOLE = "full"
@@ -152,7 +153,7 @@ def touched_tiles(
     if not tiles:
         return dict.fromkeys(footprints, ())
     edges = np.array([(box.x, box.y, box.x + box.width, box.y + box.height) for box in map(box_of, tiles)])
-    # Pixels of the lattice are counted from the tangent point; what is near enough is compared corner by corner.
+    # Pixels of the lattice are counted from the tangent point; windows near enough are compared corner by corner.
     index, grid, near = shapely.STRtree(shapely.box(*edges.T)), lattice(tiles[0]), margin_pixels(tiles[0]) + 1.0
 
     def touched(footprint: Footprint) -> tuple[MosaicGrid, ...]:
@@ -198,8 +199,8 @@ def read_tiles(
     Raises
     ------
     cosmosaic.geometry.sphere.GridError
-        The table cannot be read, lacks a column or has no row; a name occurs twice or cannot be part of a file's; a
-        tile does not begin on a pixel's edge, or a size is no positive number; a tile has more pixels than
+        The table cannot be read, lacks a column or has no row; a name occurs twice or cannot be part of a file name; a
+        tile does not begin on a pixel's edge, or a size is not positive; a tile has more pixels than
         ``settings.largest_mpix`` allows, or does not nest in pixels ``settings.long_wavelength_factor`` times larger.
     """
     if settings.tangent_ra is None or settings.tangent_dec is None:
@@ -253,7 +254,7 @@ def clipped_to(window: MosaicGrid, tiles: Sequence[MosaicGrid]) -> MosaicGrid:
 
 
 class Plan(NamedTuple):
-    """Which exposures go into which tiles."""
+    """Tiles that each exposure reaches."""
 
     tiles: tuple[MosaicGrid, ...]
     """Tiles that an exposure reaches, row by row."""

@@ -44,7 +44,7 @@ def make_mosaic(
     folder
         Gets the files of each step.
     executor
-        Where the steps run.
+        Executor of the steps.
 
     Returns
     -------

@@ -99,9 +99,9 @@ def combine(
     files, patches
         ``<exposure>_<tile>_sums.npy``, and the replacements in ``<exposure>_<tile>_patch.npy``, by exposure.
     summaries
-        Of at least these exposures.
+        Summaries of at least these exposures.
     tile
-        What to fill.
+        Tile to fill.
     settings
         Weights and kind of errors.
     pixel_scale_ratio
@@ -179,11 +179,11 @@ def write_mosaic(
     tiles
         ``<tile>_mosaic.npy`` files; other parts of the window stay empty.
     window
-        What to write.
+        Window to write.
     template
         The first exposure's ``_cal`` file, whose metadata the mosaic inherits.
     summaries
-        Of all exposures.
+        Summaries of all exposures.
     settings
         Settings that the mosaic was made with.
     path

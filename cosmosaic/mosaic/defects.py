@@ -38,7 +38,7 @@ def list_defects(
     window
         The mosaic's window.
     footprints
-        Of its exposures.
+        Footprints of its exposures.
     stem
         Name of the table without ending.
     folder
@@ -63,11 +63,11 @@ def hole_table(seen: Flags, grid: MosaicGrid, footprints: Mapping[str, Footprint
     Parameters
     ----------
     seen
-        Where there are data, shape of the window.
+        True where there are data, shape of the window.
     grid
         The window.
     footprints
-        Of the exposures: a hole outside all of them is a gap between exposures, others are bad pixels.
+        Footprints of the exposures: a hole outside all of them is a gap between exposures, others are bad pixels.
     """
     polygons = [Polygon(sky_to_pixel(grid, corners)) for corners in footprints.values()]
     # Holes are connected over corners, but not with the outside.

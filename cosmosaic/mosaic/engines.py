@@ -101,7 +101,7 @@ class TiledEngine:
 
     @cached_property
     def plan(self) -> Plan:
-        """Which exposures reach which tiles."""
+        """The exposures that reach each tile."""
         windows, pixel = self.given.windows, detector_pixel_arcsec(self.given.band.name)
         side = side_of_tiles(windows, pixel, self.worker_gb, self.job.survey.resources.tile_pixels)
         return make_plan(self.given.band.footprints, windows.whole, side)

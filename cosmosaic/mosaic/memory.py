@@ -83,14 +83,14 @@ def peak_mb(shape: tuple[int, int], tile_pixels: int, input_over_output_scale: f
     input_over_output_scale
         Side of a detector pixel in mosaic pixels.
     """
-    frame = shape[0] * shape[1]
-    # The bounding box of a frame rotated by 45 degrees has twice its area.
-    box = 2 * frame * input_over_output_scale**2
+    pixels = shape[0] * shape[1]
+    # The bounding box of an exposure rotated by 45 degrees has twice its area.
+    box = 2 * pixels * input_over_output_scale**2
     sums = min(tile_pixels**2, box) * SUM_BYTES
     # Planes and weight, errors, flags and pattern, pixel map; then without errors, flags and pattern, and what is left
     # out.
-    drizzling = frame * (5 * 4 + 3 * 4 + 2 * 8) + 2 * sums
-    flagging = max(frame * (8 * 4 + 2 * 8 + 8) + box * 5, frame * (6 * 4 + 2 * 8 + 6) + 2 * sums)
+    drizzling = pixels * (5 * 4 + 3 * 4 + 2 * 8) + 2 * sums
+    flagging = max(pixels * (8 * 4 + 2 * 8 + 8) + box * 5, pixels * (6 * 4 + 2 * 8 + 6) + 2 * sums)
     combining = tile_pixels**2 * (MOSAIC_BYTES + SUM_BYTES)
     return BASE_MB + max(drizzling, flagging, combining) / 1e6
 

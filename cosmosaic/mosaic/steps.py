@@ -51,7 +51,7 @@ class CombineTile(Step[CombinedTile]):
 
     @classmethod
     def is_asked_for(cls, survey: Survey) -> bool:
-        """Tell whether the engine is the one in tiles."""
+        """Return whether the engine is the one in tiles."""
         return survey.engine == "tiles"
 
 
@@ -81,7 +81,7 @@ class AssembleMosaic(Step[AssembledMosaic]):
 
     @classmethod
     def is_asked_for(cls, survey: Survey) -> bool:
-        """Tell whether the engine is the one in tiles."""
+        """Return whether the engine is the one in tiles."""
         return survey.engine == "tiles"
 
 
@@ -102,7 +102,7 @@ class DrizzleWithJwst(Step[AssembledMosaic]):
 
     @classmethod
     def is_asked_for(cls, survey: Survey) -> bool:
-        """Tell whether the engine is jwst."""
+        """Return whether the engine is jwst."""
         return survey.engine == "jwst"
 
 

@@ -72,13 +72,13 @@ def assemble_mosaic(  # noqa: PLR0913
     verdict
         The ``_verdict.ecsv`` on its sky, if its header should record it.
     window
-        What to write.
+        Window to write.
     settings
         Settings that it was made with.
     product_name
         Name of the mosaic without ``_i2d.fits``.
     folder
-        Where the mosaic (MJy/sr, NaN where nothing was observed) goes.
+        Gets the mosaic (MJy/sr, NaN where nothing was observed).
     """
     target = folder / f"{product_name}_i2d.fits"
     write_mosaic(tiles, window, first, read_summaries(summaries.values()), settings, target)

@@ -38,7 +38,7 @@ def drizzle_mosaic(
     product_name
         Name of the mosaic without ``_i2d.fits``.
     folder
-        Where the mosaic (MJy/sr, NaN where nothing was observed) goes.
+        Gets the mosaic (MJy/sr, NaN where nothing was observed).
     """
     mosaic = ResampleStep.call(
         open_exposures(list(crfs.values()), folder.parent),

@@ -23,7 +23,7 @@ from cosmosaic.geometry.windows import Box
 
 OUTLIER = np.uint32(pixel["DO_NOT_USE"] | pixel["OUTLIER"])
 NOISE_OF_TWO = math.sqrt(2.0)
-"""Where two exposures overlap, one is compared with the other, whose noise is not reduced by averaging."""
+"""If only two exposures overlap, one is compared with the other, whose noise is not reduced by averaging."""
 
 Floats = NDArray[np.floating[Any]]
 FloatImage = NDArray[np.float32]
@@ -52,7 +52,7 @@ class TileReference(NamedTuple):
 
 
 class LitBox:
-    """Which pixels of a rectangle an exposure's light reaches, a bit for each; filled strip by strip, from below."""
+    """Pixels of a rectangle that an exposure's light reaches, a bit for each; filled strip by strip, from below."""
 
     def __init__(self, box: Box) -> None:
         self.box = box
@@ -91,7 +91,7 @@ def lowest_weight(samples: Sequence[FloatImage], fraction: float) -> float:
     samples
         Drizzled weights of all detectors of the exposure (the whole group, anywhere on the sky).
     fraction
-        Of the clipped mean weight (jwst's ``maskpt``).
+        Fraction of the clipped mean weight (jwst's ``maskpt``).
     """
     weights = np.concatenate([np.zeros(0, np.float32), *samples])
     return float(compute_weight_threshold(weights, fraction)) if weights.size else 0.0
@@ -206,7 +206,7 @@ def _steepness(image: Floats, j: int, i: int) -> np.floating[Any]:
 def _exceeds(
     sci: Floats, err: Floats, blotted: Floats, depths: DepthImage, snr: tuple[float, float], scale: tuple[float, float]
 ) -> NDArray[np.uint8]:
-    """Tell which of the two thresholds each pixel exceeds: 1 for the first, 2 for the second, 3 for both."""
+    """Find which of the two thresholds each pixel exceeds: 1 for the first, 2 for the second, 3 for both."""
     rows, columns = sci.shape
     passed = np.zeros((rows, columns), dtype=np.uint8)
     for j in range(rows):
@@ -262,7 +262,7 @@ def flag_outliers(
     sci, err
         The exposure without its sky, MJy/sr, shape ``(ny, nx)``.
     blotted, depths
-        What `blot` gives.
+        Result of `blot`.
     snr, scale
         First and second threshold each.
     """

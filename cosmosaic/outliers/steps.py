@@ -38,7 +38,7 @@ class References(Outputs):
 
 @dataclass(frozen=True, kw_only=True)
 class MakeReference(Step[References]):
-    """Make the references that the exposures of a tile are compared with."""
+    """Make the reference images with which the exposures of a tile are compared."""
 
     title = "Reference"
     version = 3
@@ -54,7 +54,7 @@ class MakeReference(Step[References]):
 
     @classmethod
     def is_asked_for(cls, survey: Survey) -> bool:
-        """Tell whether exposures are compared in tiles."""
+        """Return whether exposures are compared in tiles."""
         return survey.engine == "tiles" and survey.outliers.enabled
 
 
@@ -91,7 +91,7 @@ class FlagExposure(Step[FlaggedExposure]):
 
     @classmethod
     def is_asked_for(cls, survey: Survey) -> bool:
-        """Tell whether exposures are compared in tiles."""
+        """Return whether exposures are compared in tiles."""
         return survey.engine == "tiles" and survey.outliers.enabled
 
 
@@ -112,7 +112,7 @@ class KeepExposure(Step[FlaggedExposure]):
 
     @classmethod
     def is_asked_for(cls, survey: Survey) -> bool:
-        """Tell whether exposures are not compared."""
+        """Return whether exposures are not compared."""
         return survey.engine == "tiles" and not survey.outliers.enabled
 
 
@@ -142,7 +142,7 @@ class FlagWithJwst(Step[FlaggedTogether]):
 
     @classmethod
     def is_asked_for(cls, survey: Survey) -> bool:
-        """Tell whether the engine is jwst."""
+        """Return whether the engine is jwst."""
         return survey.engine == "jwst"
 
 

@@ -1,6 +1,6 @@
 """The units of work that find outliers: a reference for each tile, flags for each exposure.
 
-Every file depends only on the exposures that reach it, so that a new exposure affects only what it touches.
+Every file depends only on the exposures that reach it, so that a new exposure affects only the tiles it touches.
 """
 
 from collections.abc import Mapping, Sequence

@@ -34,7 +34,7 @@ def write_page(package: str, template: str, path: Path, **facts: object) -> Path
     path
         The page; written in UTF-8.
     **facts
-        What the template shows; all text is escaped.
+        Values for the template; all text is escaped.
 
     Raises
     ------

@@ -117,7 +117,7 @@ def _coarser(zoom: Zoom, factor: int) -> Zoom:
 
 
 def _nesting(mosaic: Mosaic, finest: Mosaic) -> int:
-    """How many times larger the pixels are than the finest mosaic's, in which they nest."""
+    """Size of the pixels in units of the finest mosaic's, which nest in them."""
     factor = round(mosaic.pixel_scale / finest.pixel_scale)
     corner = mosaic.wcs.pixel_to_world(-0.5, -0.5)
     offset = corner.separation(finest.wcs.pixel_to_world(-0.5, -0.5)).arcsec / finest.pixel_scale

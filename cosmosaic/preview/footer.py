@@ -28,7 +28,7 @@ SCALE_LEFT = 362
 COMPASS = (330.0, 28.0)
 COMPASS_ROOM = 44
 RIGHT_HALF = 520
-"""Where text may begin right of the scale bar."""
+"""Left edge of text right of the scale bar."""
 HEADING_SIZE, SMALL_SIZES = 15.0, (9.0, 8.0, 7.0, 6.0)
 LOWEST_LINE = 6.0
 SCALE_BARS_ARCSEC = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0)
@@ -98,7 +98,7 @@ def write_text(figure: Figure, x: float, y: float, words: str, colour: Any, size
 
 
 def fits_in_heading(figure: Figure, words: Sequence[str]) -> bool:
-    """Tell whether words fit side by side left of the compass."""
+    """Return whether words fit side by side left of the compass."""
     width = sum(_width(figure, word, HEADING_SIZE) + HEADING_SIZE for word in words)
     return TEXT_LEFT + width < COMPASS[0] - COMPASS_ROOM
 

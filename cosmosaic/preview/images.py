@@ -44,7 +44,7 @@ class Mosaic:
 
 @dataclass(frozen=True)
 class Zoom:
-    """How mosaic pixels become picture pixels: averaged in blocks, then repeated."""
+    """Scaling of mosaic pixels to picture pixels: averaged in blocks, then repeated."""
 
     block: int
     repeat: int

@@ -1,4 +1,4 @@
-"""What happens in a child process: its preparation, and each call with scratch folder, log and costs."""
+"""The side of the child process: its preparation, and each call with scratch folder, log and costs."""
 
 import gc
 import logging
@@ -21,12 +21,12 @@ LOG_LINES_IN_ERROR = 12
 
 
 class WorkerError(RuntimeError):
-    """The work in a child process failed; the message says why and what to do."""
+    """The work in a child process failed; the message gives the reason and the remedy."""
 
 
 @dataclass(frozen=True)
 class Outcome(Generic[Result]):
-    """What a child process returned, and what it cost."""
+    """Result of a child process, and its cost."""
 
     result: Result
     cpu_s: float
@@ -79,7 +79,7 @@ def do_nothing(folder: Path) -> None:
 
 
 def call(function: Callable[..., Result], arguments: tuple, scratch: str | None) -> Outcome[Result]:
-    """Run ``function(*arguments, folder)`` in an empty scratch folder and measure what it costs.
+    """Run ``function(*arguments, folder)`` in an empty scratch folder and measure its cost.
 
     Raises
     ------

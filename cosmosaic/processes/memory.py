@@ -1,4 +1,4 @@
-"""Memory of a child process: what happens to freed memory, and the peak."""
+"""Memory of a child process: treatment of freed memory, and the peak."""
 
 import contextlib
 import ctypes

@@ -1,4 +1,4 @@
-"""How many child processes a run uses, and what each of them may use."""
+"""Number of child processes of a run, and their limits."""
 
 import os
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class ResourceError(RuntimeError):
 
 @dataclass(frozen=True)
 class WorkerPlan:
-    """How many child processes there are and what each may use."""
+    """Number of child processes, and the limits of each."""
 
     processes: int
     memory_gb: float

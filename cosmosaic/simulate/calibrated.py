@@ -1,4 +1,4 @@
-"""Calibrated frames made directly, without ramps: equivalent to the output of Stages 1 and 2, in seconds."""
+"""Calibrated exposures made directly, without ramps: equivalent to the output of Stages 1 and 2, in seconds."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from stdatamodels.jwst.datamodels import DistortionModel, ImageModel, dqflags
 
 from cosmosaic.simulate.geometry import SR_PER_ARCSEC2, subarray_window
-from cosmosaic.simulate.headers import describe_frame, save_reproducibly
+from cosmosaic.simulate.headers import save_reproducibly, set_metadata
 from cosmosaic.simulate.instrument import (
     FRAME_TIME_S,
     READOUT_PATTERNS,
@@ -19,7 +19,7 @@ from cosmosaic.simulate.instrument import (
     flux_conversion,
     group_mid_times,
 )
-from cosmosaic.simulate.plan import PlannedFrame
+from cosmosaic.simulate.plan import PlannedExposure
 from cosmosaic.simulate.ramps import (
     Hits,
     draw_cosmic_rays,
@@ -35,12 +35,12 @@ from cosmosaic.simulate.references import (
     nominal_pixel_area_arcsec2,
     pixel_area_map,
 )
-from cosmosaic.simulate.truth import FrameTruth, draw_pedestal, generator_of
+from cosmosaic.simulate.truth import ExposureTruth, draw_pedestal, generator_of
 from cosmosaic.simulate.wisps import draw_wisps
 from cosmosaic.survey import SimulationSettings
 
 MISSED_COSMIC_RAYS = 0.03
-"""Fraction of cosmic-ray pixels that remain in a calibrated frame, as if missed by the jump step."""
+"""Fraction of cosmic-ray pixels that remain in a calibrated exposure, as if missed by the jump step."""
 
 _STEPS = (
     *("dq_init", "saturation", "superbias", "refpix", "linearity", "dark_sub", "jump", "ramp_fit"),
@@ -50,16 +50,16 @@ _FLAGS = dqflags.pixel
 
 
 def write_calibrated(
-    frame: PlannedFrame, surface_brightness: NDArray[np.float32], settings: SimulationSettings, path: Path
-) -> FrameTruth:
+    exposure: PlannedExposure, surface_brightness: NDArray[np.float32], settings: SimulationSettings, path: Path
+) -> ExposureTruth:
     """Simulate a calibrated exposure and write it as a ``_cal`` file.
 
     Parameters
     ----------
-    frame
-        What is exposed.
+    exposure
+        The planned exposure.
     surface_brightness
-        The sky in MJy/sr, shape ``(ny, nx)`` of the frame's subarray.
+        The sky in MJy/sr, shape ``(ny, nx)`` of the exposure's subarray.
     settings
         Readout, noise and cosmic rays.
     path
@@ -67,17 +67,17 @@ def write_calibrated(
 
     Returns
     -------
-    FrameTruth
+    ExposureTruth
         The noise and artefacts that were added to the sky.
     """
-    model, truth = simulate_calibrated(frame, surface_brightness, settings)
+    model, truth = simulate_calibrated(exposure, surface_brightness, settings)
     save_reproducibly(model, path)
     return truth
 
 
 def simulate_calibrated(
-    frame: PlannedFrame, surface_brightness: NDArray[np.float32], settings: SimulationSettings
-) -> tuple[ImageModel, FrameTruth]:
+    exposure: PlannedExposure, surface_brightness: NDArray[np.float32], settings: SimulationSettings
+) -> tuple[ImageModel, ExposureTruth]:
     """Make the image of an unweighted fit to the ramps, with its errors and flags.
 
     Returns
@@ -87,19 +87,19 @@ def simulate_calibrated(
     truth
         The noise and artefacts that were added to the sky.
     """
-    window = subarray_window(frame.aperture)
-    maps = detector_maps(frame.detector, window)
-    conversion = flux_conversion(frame.detector, frame.band)
-    pedestal = draw_pedestal(frame, settings)
-    flicker = least_squares_slope(draw_flicker(frame, settings), settings) * conversion / maps.flat
-    hits = draw_cosmic_rays(frame, settings, maps)
+    window = subarray_window(exposure.aperture)
+    maps = detector_maps(exposure.detector, window)
+    conversion = flux_conversion(exposure.detector, exposure.band)
+    pedestal = draw_pedestal(exposure, settings)
+    flicker = least_squares_slope(draw_flicker(exposure, settings), settings) * conversion / maps.flat
+    hits = draw_cosmic_rays(exposure, settings, maps)
     first_hit = first_hit_group(hits, settings, maps.gain.shape)
 
-    wisps = draw_wisps(frame, maps.gain.shape, settings)
+    wisps = draw_wisps(exposure, maps.gain.shape, settings)
     electrons = photon_rate(surface_brightness + wisps, maps, conversion)
     groups = _groups_before_saturation(electrons, maps, settings)
     poisson, read = _slope_variances(electrons, groups, maps, settings)
-    generator = generator_of(frame, "calibrated noise")
+    generator = generator_of(exposure, "calibrated noise")
     slope = _noisy_slope(generator, electrons, poisson, read, maps) - maps.dark_rate
     missed = _missed_cosmic_rays(generator, hits, first_hit, maps, settings)
     unit = conversion / maps.flat
@@ -107,12 +107,12 @@ def simulate_calibrated(
     data = (slope + missed) * unit + pedestal / maps.flat + flicker
 
     model = _image_model(data, poisson * unit**2, read * unit**2, dq)
-    describe_frame(model, frame, settings)
-    _describe_calibration(model, frame, conversion)
-    model.area = pixel_area_map(frame)
-    load_wcs(model, {"distortion": _distortion_reference(frame), "filteroffset": None})
+    set_metadata(model, exposure, settings)
+    _describe_calibration(model, exposure, conversion)
+    model.area = pixel_area_map(exposure)
+    load_wcs(model, {"distortion": _distortion_reference(exposure), "filteroffset": None})
     update_fits_wcsinfo(model, max_pix_error=0.01, degree=None, max_inv_pix_error=0.01, inv_degree=None, npoints=12)
-    return model, FrameTruth(pedestal, flicker.astype(np.float32), wisps, first_hit)
+    return model, ExposureTruth(pedestal, flicker.astype(np.float32), wisps, first_hit)
 
 
 def _groups_before_saturation(
@@ -197,8 +197,8 @@ def _image_model(
     return ImageModel(dq=dq, **{name: plane.astype(np.float32) for name, plane in planes.items()})
 
 
-def _describe_calibration(model: ImageModel, frame: PlannedFrame, conversion: float) -> None:
-    area = nominal_pixel_area_arcsec2(frame.detector)
+def _describe_calibration(model: ImageModel, exposure: PlannedExposure, conversion: float) -> None:
+    area = nominal_pixel_area_arcsec2(exposure.detector)
     model.meta.bunit_data = model.meta.bunit_err = "MJy/sr"
     model.meta.photometry.conversion_megajanskys = conversion
     model.meta.photometry.conversion_microjanskys = conversion * 1e12 * SR_PER_ARCSEC2
@@ -210,5 +210,5 @@ def _describe_calibration(model: ImageModel, frame: PlannedFrame, conversion: fl
         setattr(model.meta.cal_step, step, "COMPLETE")
 
 
-def _distortion_reference(frame: PlannedFrame) -> DistortionModel:
-    return DistortionModel(model=distortion_model(frame.detector))
+def _distortion_reference(exposure: PlannedExposure) -> DistortionModel:
+    return DistortionModel(model=distortion_model(exposure.detector))

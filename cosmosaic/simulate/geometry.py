@@ -17,7 +17,7 @@ from cosmosaic.geometry.attitude import attitude_matrix, rotation
 from cosmosaic.geometry.siaf import aperture_name, nircam_apertures
 from cosmosaic.nircam import DETECTOR_PIXELS
 from cosmosaic.simulate.instrument import Window
-from cosmosaic.simulate.plan import PlannedFrame
+from cosmosaic.simulate.plan import PlannedExposure
 
 Floats = NDArray[np.floating]
 
@@ -37,7 +37,7 @@ class DetectorGeometry(NamedTuple):
 
 
 class View(NamedTuple):
-    """How a frame sees the sky: where the directions at its pixels point."""
+    """An exposure's view of the sky: the directions at its pixels."""
 
     attitude: Floats
     """Rotation from the telescope's axes to the sky, shape (3, 3)."""
@@ -86,70 +86,70 @@ def detector_geometry(detector: str) -> DetectorGeometry:
     return DetectorGeometry(float(aperture.XSciRef) - 1, float(aperture.YSciRef) - 1, v2, v3)
 
 
-def frame_shape(frame: PlannedFrame) -> tuple[int, int]:
-    """Rows and columns (ny, nx) that the frame reads out."""
-    window = subarray_window(frame.aperture)
+def exposure_shape(exposure: PlannedExposure) -> tuple[int, int]:
+    """Rows and columns (ny, nx) that the exposure reads out."""
+    window = subarray_window(exposure.aperture)
     return window.ny, window.nx
 
 
-def nominal_view(frame: PlannedFrame) -> View:
-    """What the frame's header says: velocity aberration is applied about the reference point of its own aperture."""
-    attitude = attitude_matrix(frame.v2, frame.v3, frame.ra, frame.dec, frame.roll)
-    aperture = nircam_apertures()[frame.aperture]
+def nominal_view(exposure: PlannedExposure) -> View:
+    """The view by the header: velocity aberration is about the reference point of the exposure's own aperture."""
+    attitude = attitude_matrix(exposure.v2, exposure.v3, exposure.ra, exposure.dec, exposure.roll)
+    aperture = nircam_apertures()[exposure.aperture]
     own_point = np.array([aperture.V2Ref, aperture.V3Ref])
-    return View(attitude, frame.va_scale * np.eye(2), (1 - frame.va_scale) * own_point)
+    return View(attitude, exposure.va_scale * np.eye(2), (1 - exposure.va_scale) * own_point)
 
 
-def true_view(frame: PlannedFrame) -> View:
-    """What the frame sees: with errors of pointing, roll, placement and filter, and separations as photons have them.
+def true_view(exposure: PlannedExposure) -> View:
+    """The true view: with errors of pointing, roll, placement and filter, and aberrated separations.
 
     Velocity aberration widens all separations from the target's point of the focal plane by 1 / VA_SCALE.
     """
-    dec = frame.dec + frame.dec_error_mas / 3.6e6
-    ra = frame.ra + frame.ra_error_mas / 3.6e6 / np.cos(np.radians(frame.dec))
-    attitude = attitude_matrix(frame.v2, frame.v3, ra, dec, frame.roll + frame.roll_error_arcsec / 3600)
-    geometry = detector_geometry(frame.detector)
+    dec = exposure.dec + exposure.dec_error_mas / 3.6e6
+    ra = exposure.ra + exposure.ra_error_mas / 3.6e6 / np.cos(np.radians(exposure.dec))
+    attitude = attitude_matrix(exposure.v2, exposure.v3, ra, dec, exposure.roll + exposure.roll_error_arcsec / 3600)
+    geometry = detector_geometry(exposure.detector)
     own_point = np.array([geometry.v2[0, 0], geometry.v3[0, 0]])
-    turned = rotation(2, -frame.placement_rotation_arcsec / 3600)[:2, :2]
-    shift = np.add(frame.placement_mas, frame.filter_offset_mas) / 1000
+    turned = rotation(2, -exposure.placement_rotation_arcsec / 3600)[:2, :2]
+    shift = np.add(exposure.placement_mas, exposure.filter_offset_mas) / 1000
     placed = own_point - turned @ own_point + shift
-    target = np.array([frame.v2, frame.v3])
-    return View(attitude, frame.va_scale * turned, target + frame.va_scale * (placed - target))
+    target = np.array([exposure.v2, exposure.v3])
+    return View(attitude, exposure.va_scale * turned, target + exposure.va_scale * (placed - target))
 
 
-def header_error_mas(frame: PlannedFrame) -> tuple[float, float]:
-    """True minus nominal position (east, north) in mas of the middle of a frame, from all causes."""
-    ny, nx = frame_shape(frame)
+def header_error_mas(exposure: PlannedExposure) -> tuple[float, float]:
+    """True minus nominal position (east, north) in mas of the middle of an exposure, from all causes."""
+    ny, nx = exposure_shape(exposure)
     middle = (nx - 1) / 2, (ny - 1) / 2
-    (ra, dec), (true_ra, true_dec) = (pixel_to_sky(frame, of(frame), *middle) for of in (nominal_view, true_view))
+    (ra, dec), (true_ra, true_dec) = (pixel_to_sky(exposure, of(exposure), *middle) for of in (nominal_view, true_view))
     east = ((true_ra - ra + 180) % 360 - 180) * np.cos(np.radians(dec))
     return float(3.6e6 * east), float(3.6e6 * (true_dec - dec))
 
 
-def pixel_to_telescope(frame: PlannedFrame, x: ArrayLike, y: ArrayLike) -> tuple[Floats, Floats]:
+def pixel_to_telescope(exposure: PlannedExposure, x: ArrayLike, y: ArrayLike) -> tuple[Floats, Floats]:
     """(V2, V3) in arcsec of pixel positions.
 
     Parameters
     ----------
-    frame
-        The frame; its detector and subarray are used.
+    exposure
+        The exposure; its detector and subarray are used.
     x, y
         Pixel positions, 0-based in the subarray, any shape.
     """
-    geometry = detector_geometry(frame.detector)
-    dx, dy = _from_reference(frame, geometry, x, y)
+    geometry = detector_geometry(exposure.detector)
+    dx, dy = _from_reference(exposure, geometry, x, y)
     return polynomial.polyval2d(dx, dy, geometry.v2), polynomial.polyval2d(dx, dy, geometry.v3)
 
 
-def pixel_to_sky(frame: PlannedFrame, view: View, x: ArrayLike, y: ArrayLike) -> tuple[Floats, Floats]:
+def pixel_to_sky(exposure: PlannedExposure, view: View, x: ArrayLike, y: ArrayLike) -> tuple[Floats, Floats]:
     """Sky positions of pixels.
 
     Parameters
     ----------
-    frame
-        The frame; its detector and subarray are used.
+    exposure
+        The exposure; its detector and subarray are used.
     view
-        `true_view` or `nominal_view` of the frame.
+        `true_view` or `nominal_view` of the exposure.
     x, y
         Pixel positions, 0-based in the subarray, any shape.
 
@@ -158,19 +158,19 @@ def pixel_to_sky(frame: PlannedFrame, view: View, x: ArrayLike, y: ArrayLike) ->
     ra, dec
         Degrees, ICRS, of the inputs' shape.
     """
-    v2, v3 = np.tensordot(view.matrix, pixel_to_telescope(frame, x, y), axes=1)
+    v2, v3 = np.tensordot(view.matrix, pixel_to_telescope(exposure, x, y), axes=1)
     return _to_angles(view.attitude, (v2 + view.offset[0]) / 3600, (v3 + view.offset[1]) / 3600)
 
 
-def sky_to_pixel(frame: PlannedFrame, view: View, ra: ArrayLike, dec: ArrayLike) -> tuple[Floats, Floats]:
+def sky_to_pixel(exposure: PlannedExposure, view: View, ra: ArrayLike, dec: ArrayLike) -> tuple[Floats, Floats]:
     """Pixel positions of points on the sky, the inverse of `pixel_to_sky` by Newton's method.
 
     Parameters
     ----------
-    frame
-        The frame; its detector and subarray are used.
+    exposure
+        The exposure; its detector and subarray are used.
     view
-        `true_view` or `nominal_view` of the frame.
+        `true_view` or `nominal_view` of the exposure.
     ra, dec
         Degrees, ICRS, any shape.
 
@@ -180,7 +180,7 @@ def sky_to_pixel(frame: PlannedFrame, view: View, ra: ArrayLike, dec: ArrayLike)
         0-based positions in the subarray; NaN more than half a detector's width outside the full frame, where the
         distortion polynomials are not valid.
     """
-    geometry = detector_geometry(frame.detector)
+    geometry = detector_geometry(exposure.detector)
     v2, v3 = (np.asarray(angle * 3600) for angle in _to_angles(view.attitude.T, np.asarray(ra), np.asarray(dec)))
     seen = [(v2 + 648000) % 1296000 - 648000 - view.offset[0], v3 - view.offset[1]]
     v2, v3 = np.tensordot(np.linalg.inv(view.matrix), seen, axes=1)
@@ -196,13 +196,13 @@ def sky_to_pixel(frame: PlannedFrame, view: View, ra: ArrayLike, dec: ArrayLike)
         dx = dx - (d * error_2 - b * error_3) / determinant
         dy = dy - (a * error_3 - c * error_2) / determinant
         dx, dy = np.where(outside, 0, dx), np.where(outside, 0, dy)
-    window = subarray_window(frame.aperture)
+    window = subarray_window(exposure.aperture)
     x = np.where(outside, np.nan, dx + geometry.x_reference + 1 - window.xstart)
     y = np.where(outside, np.nan, dy + geometry.y_reference + 1 - window.ystart)
     return x, y
 
 
-def local_jacobian(frame: PlannedFrame, x: ArrayLike, y: ArrayLike) -> Floats:
+def local_jacobian(exposure: PlannedExposure, x: ArrayLike, y: ArrayLike) -> Floats:
     """Derivatives of sky offsets with respect to pixels.
 
     The offsets (u, v) point along -V2 and +V3, so that they form a picture of the sky as it is usually shown,
@@ -213,26 +213,26 @@ def local_jacobian(frame: PlannedFrame, x: ArrayLike, y: ArrayLike) -> Floats:
     ndarray
         ``[[du/dx, du/dy], [dv/dx, dv/dy]]`` in arcsec per pixel, with shape ``(2, 2) + x.shape``.
     """
-    geometry = detector_geometry(frame.detector)
-    dx, dy = _from_reference(frame, geometry, x, y)
+    geometry = detector_geometry(exposure.detector)
+    dx, dy = _from_reference(exposure, geometry, x, y)
     jacobian = np.array(_derivatives(geometry, dx, dy))
     v3 = polynomial.polyval2d(dx, dy, geometry.v3)
     jacobian[0] *= -np.cos(v3 / ARCSEC_PER_RADIAN)
     return jacobian
 
 
-def pixel_area_sr(frame: PlannedFrame) -> Floats:
+def pixel_area_sr(exposure: PlannedExposure) -> Floats:
     """Solid angle of every pixel.
 
     Returns
     -------
     ndarray
-        Steradians, with the frame's shape (ny, nx).
+        Steradians, with the exposure's shape (ny, nx).
     """
-    geometry = detector_geometry(frame.detector)
-    ny, nx = frame_shape(frame)
-    dx, _ = _from_reference(frame, geometry, np.arange(nx), 0.0)
-    _, dy = _from_reference(frame, geometry, 0.0, np.arange(ny))
+    geometry = detector_geometry(exposure.detector)
+    ny, nx = exposure_shape(exposure)
+    dx, _ = _from_reference(exposure, geometry, np.arange(nx), 0.0)
+    _, dy = _from_reference(exposure, geometry, 0.0, np.arange(ny))
 
     def on_grid(coefficients: Floats) -> Floats:
         return polynomial.polygrid2d(dx, dy, coefficients).T
@@ -244,10 +244,10 @@ def pixel_area_sr(frame: PlannedFrame) -> Floats:
     return abs(a * d - b * c) * np.cos(on_grid(geometry.v3) / ARCSEC_PER_RADIAN) * SR_PER_ARCSEC2
 
 
-def footprint(frame: PlannedFrame, view: View) -> tuple[Floats, Floats]:
-    """Sky positions (ra, dec) in degrees of the outer corners of the frame's four window pixels."""
-    ny, nx = frame_shape(frame)
-    return pixel_to_sky(frame, view, np.array([0, nx, nx, 0]) - 0.5, np.array([0, 0, ny, ny]) - 0.5)
+def footprint(exposure: PlannedExposure, view: View) -> tuple[Floats, Floats]:
+    """Sky positions (ra, dec) in degrees of the outer corners of the exposure's four window pixels."""
+    ny, nx = exposure_shape(exposure)
+    return pixel_to_sky(exposure, view, np.array([0, nx, nx, 0]) - 0.5, np.array([0, 0, ny, ny]) - 0.5)
 
 
 def v3_position_angle(attitude: Floats, ra: ArrayLike, dec: ArrayLike) -> Floats:
@@ -260,22 +260,22 @@ def v3_position_angle(attitude: Floats, ra: ArrayLike, dec: ArrayLike) -> Floats
     return np.asarray(np.degrees(np.arctan2(east, north)) % 360)
 
 
-def nominal_wcs_keywords(frame: PlannedFrame) -> dict[str, float | int]:
-    """The keywords of the frame's pointing and subarray.
+def nominal_wcs_keywords(exposure: PlannedExposure) -> dict[str, float | int]:
+    """The keywords of the exposure's pointing and subarray.
 
     Returns
     -------
     dict
         Keywords by their names in lower case: ``ra_ref``, ``dec_ref``, ``roll_ref``, ``v2_ref``, ``v3_ref``,
-        ``v3i_yang`` and ``vparity`` belong to the reference point of the frame's own aperture; ``ra_v1``,
+        ``v3i_yang`` and ``vparity`` belong to the reference point of the exposure's own aperture; ``ra_v1``,
         ``dec_v1`` and ``pa_v3`` to the telescope's axis V1. Angles in degrees, ``v2_ref`` and ``v3_ref`` in
         arcsec. ``substrt1``, ``substrt2``, ``subsize1``, ``subsize2`` are 1-based pixels in DMS orientation.
     """
-    aperture = nircam_apertures()[frame.aperture]
-    attitude = nominal_view(frame).attitude
+    aperture = nircam_apertures()[exposure.aperture]
+    attitude = nominal_view(exposure).attitude
     ra_ref, dec_ref = (float(angle) for angle in _to_angles(attitude, aperture.V2Ref / 3600, aperture.V3Ref / 3600))
     ra_v1, dec_v1 = (float(angle) for angle in _to_angles(attitude, 0.0, 0.0))
-    window = subarray_window(frame.aperture)
+    window = subarray_window(exposure.aperture)
     return {
         "ra_ref": ra_ref,
         "dec_ref": dec_ref,
@@ -295,10 +295,10 @@ def nominal_wcs_keywords(frame: PlannedFrame) -> dict[str, float | int]:
 
 
 def _from_reference(
-    frame: PlannedFrame, geometry: DetectorGeometry, x: ArrayLike, y: ArrayLike
+    exposure: PlannedExposure, geometry: DetectorGeometry, x: ArrayLike, y: ArrayLike
 ) -> tuple[Floats, Floats]:
     """Full-frame offsets from the polynomials' reference pixel."""
-    window = subarray_window(frame.aperture)
+    window = subarray_window(exposure.aperture)
     dx = np.asarray(x, dtype=float) + (window.xstart - 1 - geometry.x_reference)
     dy = np.asarray(y, dtype=float) + (window.ystart - 1 - geometry.y_reference)
     return dx, dy

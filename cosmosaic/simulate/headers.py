@@ -1,4 +1,4 @@
-"""Headers of simulated frames, and files that do not depend on when and where they were written."""
+"""Headers of simulated exposures, and files that do not depend on when and where they were written."""
 
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -17,11 +17,11 @@ from cosmosaic.simulate.instrument import (
     number_of_outputs,
     scan_directions,
 )
-from cosmosaic.simulate.plan import PlannedFrame, exposure_duration_s
+from cosmosaic.simulate.plan import PlannedExposure, exposure_duration_s
 from cosmosaic.survey import SimulationSettings
 
 
-def describe_frame(model: JwstDataModel, frame: PlannedFrame, settings: SimulationSettings) -> None:
+def set_metadata(model: JwstDataModel, exposure: PlannedExposure, settings: SimulationSettings) -> None:
     """Fill a data model's metadata with the keywords of a raw NIRCam image.
 
     The pointing is the nominal one, without the pointing error.
@@ -30,44 +30,44 @@ def describe_frame(model: JwstDataModel, frame: PlannedFrame, settings: Simulati
     ----------
     model
         Changed in place.
-    frame
+    exposure
         The exposure and detector.
     settings
         Settings of the readout.
     """
     sections = {
         "program": {"title": "Simulated survey", "pi_name": "None", "category": "GO", "sub_category": "NONE"},
-        "observation": _observation(frame, settings),
+        "observation": _observation(exposure, settings),
         "visit": {
             "engineering_quality": "OK",
             "engdb_pointing_quality": "CALCULATED_TR_202105",
             "type": "PRIME_TARGETED_FIXED",
             "status": "SUCCESSFUL",
-            "start_time": frame.start,
+            "start_time": exposure.start,
             "tsovisit": False,
         },
         "target": {
             "proposer_name": "FIELD",
             "catalog_name": "FIELD",
             "type": "FIXED",
-            "ra": frame.ra,
-            "dec": frame.dec,
-            "proposer_ra": frame.ra,
-            "proposer_dec": frame.dec,
+            "ra": exposure.ra,
+            "dec": exposure.dec,
+            "proposer_ra": exposure.ra,
+            "proposer_dec": exposure.dec,
         },
         "instrument": {
             "name": "NIRCAM",
-            "detector": frame.detector,
-            "module": frame.detector[3],
-            "channel": "LONG" if is_long_wavelength_detector(frame.detector) else "SHORT",
-            "filter": frame.filter,
-            "pupil": frame.pupil,
+            "detector": exposure.detector,
+            "module": exposure.detector[3],
+            "channel": "LONG" if is_long_wavelength_detector(exposure.detector) else "SHORT",
+            "filter": exposure.filter,
+            "pupil": exposure.pupil,
         },
-        "exposure": _exposure(frame, settings),
-        "dither": {"primary_type": "NONE", "position_number": int(frame.exposure)},
+        "exposure": _exposure(exposure, settings),
+        "dither": {"primary_type": "NONE", "position_number": int(exposure.exposure)},
         "guidestar": {"gs_pcs_mode": "FINEGUIDE"},
-        "aperture": {"name": frame.aperture, "pps_name": frame.pointed_aperture},
-        **_pointing(frame),
+        "aperture": {"name": exposure.aperture, "pps_name": exposure.pointed_aperture},
+        **_pointing(exposure),
     }
     model.meta.telescope = "JWST"
     for section, values in sections.items():
@@ -89,33 +89,33 @@ def save_reproducibly(model: JwstDataModel, path: Path) -> None:
     save_model(model, path)
 
 
-def _observation(frame: PlannedFrame, settings: SimulationSettings) -> dict[str, Any]:
-    start = datetime.fromisoformat(frame.start)
+def _observation(exposure: PlannedExposure, settings: SimulationSettings) -> dict[str, Any]:
+    start = datetime.fromisoformat(exposure.start)
     end = start + timedelta(seconds=exposure_duration_s(settings))
-    visit_id = f"{frame.program}{frame.observation}{frame.visit}"
+    visit_id = f"{exposure.program}{exposure.observation}{exposure.visit}"
     return {
         "date": start.date().isoformat(),
         "time": start.time().isoformat(timespec="milliseconds"),
         "date_beg": start.isoformat(timespec="milliseconds"),
         "date_end": end.isoformat(timespec="milliseconds"),
-        "obs_id": f"V{visit_id}P0000000{frame.visit_group}{frame.parallel_sequence}{frame.activity}",
+        "obs_id": f"V{visit_id}P0000000{exposure.visit_group}{exposure.parallel_sequence}{exposure.activity}",
         "visit_id": visit_id,
-        "program_number": frame.program,
-        "observation_number": frame.observation,
-        "visit_number": frame.visit,
-        "visit_group": frame.visit_group,
-        "sequence_id": frame.parallel_sequence,
-        "activity_id": frame.activity,
-        "exposure_number": frame.exposure,
+        "program_number": exposure.program,
+        "observation_number": exposure.observation,
+        "visit_number": exposure.visit,
+        "visit_group": exposure.visit_group,
+        "sequence_id": exposure.parallel_sequence,
+        "activity_id": exposure.activity,
+        "exposure_number": exposure.exposure,
         "template": "NIRCam Imaging",
     }
 
 
-def _exposure(frame: PlannedFrame, settings: SimulationSettings) -> dict[str, Any]:
+def _exposure(exposure: PlannedExposure, settings: SimulationSettings) -> dict[str, Any]:
     pattern = READOUT_PATTERNS[settings.readout_pattern]
     frame_time = FRAME_TIME_S[settings.subarray]
     duration = exposure_duration_s(settings)
-    start = float(Time(frame.start, scale="utc").mjd)
+    start = float(Time(exposure.start, scale="utc").mjd)
     days = duration / 86400
     return {
         "count": 1,
@@ -152,16 +152,16 @@ def _exposure(frame: PlannedFrame, settings: SimulationSettings) -> dict[str, An
     }
 
 
-def _pointing(frame: PlannedFrame) -> dict[str, dict[str, Any]]:
-    keywords = nominal_wcs_keywords(frame)
-    fast, slow = scan_directions(frame.detector)
-    corners = np.column_stack(footprint(frame, nominal_view(frame))).ravel()
+def _pointing(exposure: PlannedExposure) -> dict[str, dict[str, Any]]:
+    keywords = nominal_wcs_keywords(exposure)
+    fast, slow = scan_directions(exposure.detector)
+    corners = np.column_stack(footprint(exposure, nominal_view(exposure))).ravel()
     return {
         "coordinates": {"reference_frame": "ICRS"},
         "pointing": {name: keywords[name] for name in ("ra_v1", "dec_v1", "pa_v3")},
-        "velocity_aberration": {"scale_factor": frame.va_scale},
+        "velocity_aberration": {"scale_factor": exposure.va_scale},
         "subarray": {
-            "name": frame.subarray,
+            "name": exposure.subarray,
             "xstart": keywords["substrt1"],
             "ystart": keywords["substrt2"],
             "xsize": keywords["subsize1"],

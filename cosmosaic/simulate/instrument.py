@@ -207,7 +207,7 @@ def distort_linearity(signal: NDArray[np.float32], maps: DetectorMaps) -> NDArra
 
 @lru_cache(maxsize=3)
 def detector_maps(detector: str, window: Window) -> DetectorMaps:
-    """Properties of a detector's pixels, drawn for the full frame and cut to what is read out.
+    """Properties of a detector's pixels, drawn for the full frame and cut to the subarray.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The observations of a synthetic survey: one record per frame, made from the settings alone."""
+"""The observations of a synthetic survey: one record per exposure (detector), made from the settings alone."""
 
 from datetime import datetime, timedelta
 from itertools import product
@@ -7,10 +7,9 @@ from zlib import crc32
 import numpy as np
 
 from cosmosaic.geometry.siaf import aperture_name, nircam_apertures
-from cosmosaic.nircam import DICHROIC_UM, band_name, is_long_wavelength_detector, wheels_of
+from cosmosaic.nircam import DICHROIC_UM, PASSBANDS, band_name, is_long_wavelength_detector, wheels_of
 from cosmosaic.records import Record
 from cosmosaic.simulate.instrument import FRAME_TIME_S, READOUT_PATTERNS
-from cosmosaic.simulate.psf import PASSBANDS
 from cosmosaic.survey import FilterPair, Pointing, SimulationSettings
 
 PROGRAM = "01727"
@@ -23,15 +22,15 @@ DITHER_OVERHEAD_S = 60.0
 """From the end of an exposure to the start of the next."""
 
 _PLACEMENT_LEVER_ARCSEC = 60.0
-"""A detector's rotation moves this far from its reference point as much as its shift does."""
+"""At this distance from its reference point, a detector's rotation moves a star as much as its shift."""
 _PLACEMENT, _FILTER_OFFSET, _ROLL = 1, 2, 3
 """Keys of random draws that exposures share."""
 _MOST_OBSERVATIONS = 999
 _MOST_FILTER_PAIRS = 99
 
 
-class PlannedFrame(Record):
-    """One exposure of one detector to be simulated.
+class PlannedExposure(Record):
+    """One exposure of one detector that will be simulated.
 
     An attitude ties the sky to the telescope: the direction (``ra``, ``dec``) falls on the point
     (``v2``, ``v3``) and the local position angle of V3 there is ``roll``, as in
@@ -55,7 +54,7 @@ class PlannedFrame(Record):
     aperture: str
     """SIAF aperture, e.g. ``NRCB1_SUB640`` or ``NRCA1_FULL``."""
     pointed_aperture: str
-    """SIAF aperture whose reference point the dithers are about, PPS_APER."""
+    """SIAF aperture about whose reference point the dithers are made, PPS_APER."""
     subarray: str
     start: str
     """UTC, ISO 8601."""
@@ -78,18 +77,18 @@ class PlannedFrame(Record):
     placement_rotation_arcsec: float
     """Error of the detector's rotation about its reference point, from V3 to V2."""
     filter_offset_mas: tuple[float, float]
-    """(V2, V3) offset of the filter on this detector, which the filteroffset reference does not have."""
+    """(V2, V3) offset of the filter on this detector, which the filteroffset reference does not include."""
     seed: int
-    """Seed of every random draw of this frame."""
+    """Seed of every random draw of this exposure."""
 
     @property
     def band(self) -> str:
-        """The filter as astronomers name it, in whichever wheel it is."""
+        """The astronomers' name of the filter, in either wheel."""
         return band_name(f"{self.filter}-{self.pupil}")
 
 
-class _Exposure(Record):
-    """Properties shared by all detectors of one exposure."""
+class _ExposureGroup(Record):
+    """Properties shared by the detectors that are read together."""
 
     observation: int
     pointing: Pointing
@@ -101,33 +100,33 @@ class _Exposure(Record):
     start: datetime
 
 
-def plan_frames(settings: SimulationSettings) -> tuple[PlannedFrame, ...]:
-    """Frames of a synthetic survey: every pointing, filter pair and dither is an exposure of all its detectors.
+def plan_exposures(settings: SimulationSettings) -> tuple[PlannedExposure, ...]:
+    """Exposures of a synthetic survey: every pointing, filter pair and dither has an exposure of each detector.
 
     The pointing falls on the reference point of the pointed aperture: the module's long-wavelength detector, or
-    NRCALL_FULL where both modules are read. A dither moves it by its offset along that aperture's ideal axes.
+    NRCALL_FULL if both modules are read. A dither moves it by its offset along that aperture's ideal axes.
 
     Parameters
     ----------
     settings
-        What to observe.
+        The synthetic survey.
 
     Returns
     -------
-    tuple of PlannedFrame
-        In the order of observation. Equal settings give equal frames, and the random numbers of a frame do not depend
-        on the other frames.
+    tuple of PlannedExposure
+        In the order of observation. Equal settings give equal exposures, and the random numbers of an exposure do not
+        depend on the others.
 
     Raises
     ------
     ValueError
-        A detector is named twice or has no such subarray, a filter is not in the wheel of its channel, or there
-        are more pointings or filter pairs than JWST's names can count.
+        A detector is named twice or does not have the subarray, a filter is not in its channel, or there are more
+        pointings or filter pairs than JWST's file names can number.
     """
     _check(settings)
     return tuple(
-        _plan_frame(settings, exposure, detector)
-        for exposure in _exposures(settings)
+        _plan_exposure(settings, together, detector)
+        for together in _exposure_groups(settings)
         for detector in settings.detectors
     )
 
@@ -139,7 +138,7 @@ def exposure_duration_s(settings: SimulationSettings) -> float:
     return frames * FRAME_TIME_S[settings.subarray]
 
 
-def _exposures(settings: SimulationSettings) -> list[_Exposure]:
+def _exposure_groups(settings: SimulationSettings) -> list[_ExposureGroup]:
     v2, v3 = nircam_apertures()[_pointed_aperture(settings)].idl_to_tel(*np.transpose(settings.dithers_arcsec))
     steps = product(
         enumerate(settings.pointings, start=1),
@@ -148,7 +147,7 @@ def _exposures(settings: SimulationSettings) -> list[_Exposure]:
     )
     period = timedelta(seconds=round(exposure_duration_s(settings) + DITHER_OVERHEAD_S, 3))
     return [
-        _Exposure(
+        _ExposureGroup(
             observation=observation,
             pointing=pointing,
             pair_number=pair_number,
@@ -161,17 +160,17 @@ def _exposures(settings: SimulationSettings) -> list[_Exposure]:
     ]
 
 
-def _plan_frame(settings: SimulationSettings, exposure: _Exposure, detector: str) -> PlannedFrame:
-    place = (exposure.observation, exposure.pair_number, exposure.dither_number)
+def _plan_exposure(settings: SimulationSettings, together: _ExposureGroup, detector: str) -> PlannedExposure:
+    place = (together.observation, together.pair_number, together.dither_number)
     ra_error, dec_error = settings.pointing_error_mas * _generator(settings.seed, *place).standard_normal(2)
-    visit_id = f"{PROGRAM}{exposure.observation:03d}001"
-    visit_group, parallel_sequence, activity = f"{exposure.pair_number + 1:02d}", "1", "01"
-    exposure_number = f"{exposure.dither_number:05d}"
+    visit_id = f"{PROGRAM}{together.observation:03d}001"
+    visit_group, parallel_sequence, activity = f"{together.pair_number + 1:02d}", "1", "01"
+    exposure_number = f"{together.dither_number:05d}"
     is_long = is_long_wavelength_detector(detector)
-    band = exposure.filters.long if is_long else exposure.filters.short
+    band = together.filters.long if is_long else together.filters.short
     shift, rotation = _placement_error(settings, detector)
     filter_name, pupil = wheels_of(band)
-    return PlannedFrame(
+    return PlannedExposure(
         name=f"jw{visit_id}_{visit_group}{parallel_sequence}{activity}_{exposure_number}_{detector.lower()}",
         program=PROGRAM,
         observation=visit_id[5:8],
@@ -186,15 +185,15 @@ def _plan_frame(settings: SimulationSettings, exposure: _Exposure, detector: str
         aperture=aperture_name(detector, settings.subarray),
         pointed_aperture=_pointed_aperture(settings),
         subarray=settings.subarray,
-        start=exposure.start.isoformat(timespec="milliseconds"),
-        v2=exposure.target[0],
-        v3=exposure.target[1],
-        ra=exposure.pointing.ra,
-        dec=exposure.pointing.dec,
-        roll=exposure.pointing.position_angle,
+        start=together.start.isoformat(timespec="milliseconds"),
+        v2=together.target[0],
+        v3=together.target[1],
+        ra=together.pointing.ra,
+        dec=together.pointing.dec,
+        roll=together.pointing.position_angle,
         ra_error_mas=float(ra_error),
         dec_error_mas=float(dec_error),
-        roll_error_arcsec=settings.roll_error_arcsec * _standard_normals(settings, 1, _ROLL, exposure.observation)[0],
+        roll_error_arcsec=settings.roll_error_arcsec * _standard_normals(settings, 1, _ROLL, together.observation)[0],
         va_scale=1 - settings.aberration,
         placement_mas=shift,
         placement_rotation_arcsec=rotation,
@@ -215,7 +214,7 @@ def _filter_offset(settings: SimulationSettings, detector: str, band: str) -> tu
 
 
 def _standard_normals(settings: SimulationSettings, number: int, *key: int | str) -> list[float]:
-    """Draw what exposures share; no observation has the number 0, so the draws of exposures are others."""
+    """Draw numbers that exposures share; no observation has the number 0, so they differ from those of exposures."""
     words = [one if isinstance(one, int) else crc32(one.encode()) for one in key]
     return [float(one) for one in _generator(settings.seed, 0, *words).standard_normal(number)]
 
@@ -237,13 +236,13 @@ def _check(settings: SimulationSettings) -> None:
     module_a = [detector for detector in settings.detectors if detector.startswith("NRCA")]
     if settings.subarray != "FULL" and module_a:
         raise ValueError(
-            f"simulation.subarray {settings.subarray} exists on module B alone, and simulation.detectors names"
+            f"simulation.subarray {settings.subarray} exists only on module B, but simulation.detectors names"
             f" {', '.join(module_a)}; use subarray FULL or detectors of module B"
         )
     if len(settings.pointings) > _MOST_OBSERVATIONS or len(settings.filter_pairs) >= _MOST_FILTER_PAIRS:
         raise ValueError(
             f"simulation has {len(settings.pointings)} pointings and {len(settings.filter_pairs)} filter pairs; JWST's"
-            f" file names count {_MOST_OBSERVATIONS} and {_MOST_FILTER_PAIRS - 1}"
+            f" file names allow {_MOST_OBSERVATIONS} and {_MOST_FILTER_PAIRS - 1}"
         )
     short, long = (
         {name for name, band in PASSBANDS.items() if (band.pivot_um < DICHROIC_UM) is is_short}

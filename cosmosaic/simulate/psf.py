@@ -10,48 +10,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import fft, ndimage, special
 
+from cosmosaic.nircam import PASSBANDS
+
 Floats = NDArray[np.floating]
-
-
-class Passband(NamedTuple):
-    """A filter's wavelengths in micrometres."""
-
-    pivot_um: float
-    width_um: float
-
-
-PASSBANDS = {
-    "F070W": Passband(0.704, 0.128),
-    "F090W": Passband(0.901, 0.194),
-    "F115W": Passband(1.154, 0.225),
-    "F140M": Passband(1.404, 0.142),
-    "F150W": Passband(1.501, 0.318),
-    "F150W2": Passband(1.671, 1.227),
-    "F162M": Passband(1.627, 0.168),
-    "F164N": Passband(1.645, 0.020),
-    "F182M": Passband(1.845, 0.238),
-    "F187N": Passband(1.874, 0.024),
-    "F200W": Passband(1.990, 0.461),
-    "F210M": Passband(2.093, 0.205),
-    "F212N": Passband(2.120, 0.027),
-    "F250M": Passband(2.503, 0.181),
-    "F277W": Passband(2.786, 0.672),
-    "F300M": Passband(2.996, 0.318),
-    "F322W2": Passband(3.247, 1.339),
-    "F323N": Passband(3.237, 0.038),
-    "F335M": Passband(3.365, 0.347),
-    "F356W": Passband(3.563, 0.787),
-    "F360M": Passband(3.621, 0.372),
-    "F405N": Passband(4.053, 0.046),
-    "F410M": Passband(4.092, 0.436),
-    "F430M": Passband(4.280, 0.228),
-    "F444W": Passband(4.421, 1.024),
-    "F460M": Passband(4.624, 0.228),
-    "F466N": Passband(4.654, 0.054),
-    "F470N": Passband(4.708, 0.051),
-    "F480M": Passband(4.834, 0.303),
-}
-"""Pivot wavelengths and bandwidths of the filters in NIRCam's filter and pupil wheels (JWST User Documentation)."""
 
 PRIMARY_DIAMETER_M = 6.6
 SAMPLES_PER_FRINGE = 6

@@ -10,7 +10,7 @@ from scipy import fft
 from stdatamodels.jwst.datamodels import Level1bModel
 
 from cosmosaic.simulate.geometry import subarray_window
-from cosmosaic.simulate.headers import describe_frame, save_reproducibly
+from cosmosaic.simulate.headers import save_reproducibly, set_metadata
 from cosmosaic.simulate.instrument import (
     ADC_LIMIT_DN,
     FRAME_TIME_S,
@@ -27,8 +27,8 @@ from cosmosaic.simulate.instrument import (
     number_of_outputs,
     scan_directions,
 )
-from cosmosaic.simulate.plan import PlannedFrame
-from cosmosaic.simulate.truth import FrameTruth, draw_pedestal, generator_of
+from cosmosaic.simulate.plan import PlannedExposure
+from cosmosaic.simulate.truth import ExposureTruth, draw_pedestal, generator_of
 from cosmosaic.simulate.wisps import draw_wisps
 from cosmosaic.survey import SimulationSettings
 
@@ -56,16 +56,16 @@ class Hits:
 
 
 def write_ramp(
-    frame: PlannedFrame, surface_brightness: NDArray[np.float32], settings: SimulationSettings, path: Path
-) -> FrameTruth:
+    exposure: PlannedExposure, surface_brightness: NDArray[np.float32], settings: SimulationSettings, path: Path
+) -> ExposureTruth:
     """Simulate a raw exposure and write it as an ``_uncal`` file.
 
     Parameters
     ----------
-    frame
-        What is exposed.
+    exposure
+        The planned exposure.
     surface_brightness
-        The sky in MJy/sr, shape ``(ny, nx)`` of the frame's subarray.
+        The sky in MJy/sr, shape ``(ny, nx)`` of the exposure's subarray.
     settings
         Readout, noise and cosmic rays.
     path
@@ -73,20 +73,20 @@ def write_ramp(
 
     Returns
     -------
-    FrameTruth
+    ExposureTruth
         The noise and artefacts that were added to the sky.
     """
-    ramp, truth = simulate_ramp(frame, surface_brightness, settings)
+    ramp, truth = simulate_ramp(exposure, surface_brightness, settings)
     model = Level1bModel(data=ramp[None])
-    describe_frame(model, frame, settings)
+    set_metadata(model, exposure, settings)
     model.meta.bunit_data = "DN"
     save_reproducibly(model, path)
     return truth
 
 
 def simulate_ramp(
-    frame: PlannedFrame, surface_brightness: NDArray[np.float32], settings: SimulationSettings
-) -> tuple[NDArray[np.uint16], FrameTruth]:
+    exposure: PlannedExposure, surface_brightness: NDArray[np.float32], settings: SimulationSettings
+) -> tuple[NDArray[np.uint16], ExposureTruth]:
     """Read out a detector group by group.
 
     Light, dark current and cosmic rays collect as electrons with Poisson noise; the pedestal is a ramp of the
@@ -100,24 +100,24 @@ def simulate_ramp(
     truth
         The noise and artefacts that were added to the sky.
     """
-    window = subarray_window(frame.aperture)
+    window = subarray_window(exposure.aperture)
     if surface_brightness.shape != (window.ny, window.nx):
         raise ValueError(
-            f"{frame.name}: sky has shape {surface_brightness.shape}, {frame.aperture} {window.ny, window.nx}"
+            f"{exposure.name}: sky has shape {surface_brightness.shape}, {exposure.aperture} {window.ny, window.nx}"
         )
-    maps = detector_maps(frame.detector, window)
-    conversion = flux_conversion(frame.detector, frame.band)
-    pedestal = draw_pedestal(frame, settings)
-    hits = draw_cosmic_rays(frame, settings, maps)
-    flicker = draw_flicker(frame, settings)
-    wisps = draw_wisps(frame, surface_brightness.shape, settings)
+    maps = detector_maps(exposure.detector, window)
+    conversion = flux_conversion(exposure.detector, exposure.band)
+    pedestal = draw_pedestal(exposure, settings)
+    hits = draw_cosmic_rays(exposure, settings, maps)
+    flicker = draw_flicker(exposure, settings)
+    wisps = draw_wisps(exposure, surface_brightness.shape, settings)
     rate = photon_rate(surface_brightness + wisps, maps, conversion)
 
     ramp = np.empty((settings.groups, *rate.shape), dtype=np.uint16)
-    for group, signal in enumerate(_groups(frame, settings, maps, rate, hits, pedestal / conversion)):
+    for group, signal in enumerate(_groups(exposure, settings, maps, rate, hits, pedestal / conversion)):
         ramp[group] = np.clip(np.rint(signal + flicker[group]), 0, ADC_LIMIT_DN)
     slope = least_squares_slope(flicker, settings) * conversion / maps.flat
-    return ramp, FrameTruth(
+    return ramp, ExposureTruth(
         pedestal_mjy_sr=pedestal,
         flicker_mjy_sr=slope.astype(np.float32),
         wisps_mjy_sr=wisps,
@@ -147,7 +147,7 @@ def full_well_dn(maps: DetectorMaps) -> NDArray[np.float32]:
     return linearise(maps.saturation - maps.superbias, maps)
 
 
-def draw_cosmic_rays(frame: PlannedFrame, settings: SimulationSettings, maps: DetectorMaps) -> Hits:
+def draw_cosmic_rays(exposure: PlannedExposure, settings: SimulationSettings, maps: DetectorMaps) -> Hits:
     """Draw the tracks of the cosmic rays that hit the detector during an exposure.
 
     Hits fall at random in place, time and direction; their charge is log-normal and spread evenly along a straight
@@ -155,14 +155,14 @@ def draw_cosmic_rays(frame: PlannedFrame, settings: SimulationSettings, maps: De
 
     Parameters
     ----------
-    frame
+    exposure
         Its seed is used.
     settings
         Rate and readout.
     maps
         The detector.
     """
-    generator = generator_of(frame, "cosmic rays")
+    generator = generator_of(exposure, "cosmic rays")
     ny, nx = maps.gain.shape
     reads = int(frame_numbers(settings)[-1, -1])
     duration = reads * FRAME_TIME_S[settings.subarray]
@@ -194,7 +194,7 @@ def first_hit_group(hits: Hits, settings: SimulationSettings, shape: tuple[int, 
     return first
 
 
-def draw_flicker(frame: PlannedFrame, settings: SimulationSettings) -> NDArray[np.float32]:
+def draw_flicker(exposure: PlannedExposure, settings: SimulationSettings) -> NDArray[np.float32]:
     """Draw the 1/f noise of the readout electronics, averaged over the reads of each group.
 
     Its power falls as one over frequency along the true order of readout, including gaps and line overheads. Drifts
@@ -203,7 +203,7 @@ def draw_flicker(frame: PlannedFrame, settings: SimulationSettings) -> NDArray[n
 
     Parameters
     ----------
-    frame
+    exposure
         Its seed, detector and subarray are used.
     settings
         Readout; without ``flicker_noise`` there is none.
@@ -213,10 +213,10 @@ def draw_flicker(frame: PlannedFrame, settings: SimulationSettings) -> NDArray[n
     NDArray
         DN, shape ``(groups, ny, nx)``.
     """
-    window = subarray_window(frame.aperture)
+    window = subarray_window(exposure.aperture)
     if not settings.flicker_noise:
         return np.zeros((settings.groups, window.ny, window.nx), dtype=np.float32)
-    generator = generator_of(frame, "flicker noise")
+    generator = generator_of(exposure, "flicker noise")
     outputs = number_of_outputs(settings.subarray)
     columns = window.nx // outputs
     shared = _flicker_in_time(generator, window.ny, columns, settings)
@@ -228,7 +228,7 @@ def draw_flicker(frame: PlannedFrame, settings: SimulationSettings) -> NDArray[n
             strip = np.sqrt(_SHARED_FLICKER) * shared + np.sqrt(1 - _SHARED_FLICKER) * own
         strips.append(strip if output % 2 == 0 else strip[:, :, ::-1])
     read_order = np.repeat(np.concatenate(strips, axis=2), _FLICKER_STEP_PIXELS, axis=2)
-    fast, slow = scan_directions(frame.detector)
+    fast, slow = scan_directions(exposure.detector)
     return read_order[:, :: int(np.sign(slow)), :: int(np.sign(fast))].astype(np.float32)
 
 
@@ -261,7 +261,7 @@ def _flicker_in_time(
 
 
 def _groups(
-    frame: PlannedFrame,
+    exposure: PlannedExposure,
     settings: SimulationSettings,
     maps: DetectorMaps,
     rate: NDArray[np.float32],
@@ -269,7 +269,7 @@ def _groups(
     pedestal_rate: float,
 ) -> Iterator[NDArray[np.float32]]:
     """Yield each group's mean read in DN, without 1/f noise."""
-    generator = generator_of(frame, "photons and reads")
+    generator = generator_of(exposure, "photons and reads")
     frame_time = FRAME_TIME_S[settings.subarray]
     nframes = READOUT_PATTERNS[settings.readout_pattern].nframes
     offset = np.where(maps.is_reference, np.float32(0), np.float32(pedestal_rate))

@@ -18,7 +18,7 @@ from numpy.polynomial import polynomial
 from numpy.typing import NDArray
 
 from cosmosaic.geometry.siaf import aperture_name
-from cosmosaic.nircam import DETECTOR_PIXELS, DICHROIC_UM, is_long_wavelength_detector, wheels_of
+from cosmosaic.nircam import DETECTOR_PIXELS, DICHROIC_UM, PASSBANDS, is_long_wavelength_detector, wheels_of
 from cosmosaic.provenance import order_asdf_history
 from cosmosaic.simulate.geometry import (
     ARCSEC_PER_RADIAN,
@@ -37,8 +37,8 @@ from cosmosaic.simulate.instrument import (
     group_mid_times,
     scan_directions,
 )
-from cosmosaic.simulate.plan import PlannedFrame, plan_frames
-from cosmosaic.simulate.psf import PASSBANDS, encircled_energy
+from cosmosaic.simulate.plan import PlannedExposure, plan_exposures
+from cosmosaic.simulate.psf import encircled_energy
 from cosmosaic.survey import SimulationSettings
 
 CRDS_CONTEXT = "jwst_0001.pmap"
@@ -57,7 +57,7 @@ UNUSED_TYPES = (
     *("pars-resamplestep", "pars-resetstep", "pars-rscdstep", "pars-saturationstep", "pars-skymatchstep"),
     *("pars-sourcecatalogstep", "pars-superbiasstep", "pars-tweakregstep"),
 )
-"""Reference types that the pipelines ask for and that simulated frames do not need; CRDS refuses unknown types."""
+"""Reference types that the pipelines ask for and that simulated exposures do not need; CRDS refuses unknown types."""
 
 _USE_AFTER = "2020-01-01T00:00:00"
 _GZIP_ABOVE_BYTES = 8_000_000
@@ -92,9 +92,9 @@ def write_crds_cache(settings: SimulationSettings, folder: Path) -> None:
     folder
         The cache; made if it does not exist.
     """
-    frames = plan_frames(settings)
-    first = {frame.detector: frame for frame in reversed(frames)}
-    filters = sorted({frame.band for frame in frames})
+    exposures = plan_exposures(settings)
+    first = {exposure.detector: exposure for exposure in reversed(exposures)}
+    filters = sorted({exposure.band for exposure in exposures})
     files = [file for detector in sorted(first) for file in _detector_files(first[detector], filters, settings)]
     files += _instrument_files(filters)
     references = folder / "references/jwst/nircam"
@@ -123,11 +123,11 @@ def nominal_pixel_area_arcsec2(detector: str) -> float:
     return float(abs(np.linalg.det(matrix)) * np.cos(geometry.v3[0, 0] / ARCSEC_PER_RADIAN))
 
 
-def pixel_area_map(frame: PlannedFrame) -> NDArray[np.float32]:
-    """Solid angle of each pixel in units of the nominal one, to 1e-5, with the frame's shape (ny, nx)."""
-    nominal = nominal_pixel_area_arcsec2(frame.detector) * SR_PER_ARCSEC2
+def pixel_area_map(exposure: PlannedExposure) -> NDArray[np.float32]:
+    """Solid angle of each pixel in units of the nominal one, to 1e-5, with the exposure's shape (ny, nx)."""
+    nominal = nominal_pixel_area_arcsec2(exposure.detector) * SR_PER_ARCSEC2
     # In steps of 2**-16 the map compresses well.
-    return np.ascontiguousarray(np.round(pixel_area_sr(frame) / nominal * 2**16) / 2**16, dtype=np.float32)
+    return np.ascontiguousarray(np.round(pixel_area_sr(exposure) / nominal * 2**16) / 2**16, dtype=np.float32)
 
 
 def _fitted_inverse(geometry: DetectorGeometry) -> Model:
@@ -160,24 +160,26 @@ def _about(x: float, y: float, first: NDArray[np.floating], second: NDArray[np.f
     return shift | models.Mapping((0, 1, 0, 1)) | (polynomials[0] & polynomials[1])
 
 
-def _detector_files(frame: PlannedFrame, filters: Sequence[str], settings: SimulationSettings) -> list[_ReferenceFile]:
+def _detector_files(
+    exposure: PlannedExposure, filters: Sequence[str], settings: SimulationSettings
+) -> list[_ReferenceFile]:
     """All reference files of one detector."""
-    detector, window = frame.detector, subarray_window(frame.aperture)
+    detector, window = exposure.detector, subarray_window(exposure.aperture)
     maps = detector_maps(detector, window)
     images = _pixel_references(maps, settings)
-    header = _header(detector) | _readout_keywords(frame, window, settings)
+    header = _header(detector) | _readout_keywords(exposure, window, settings)
     cut = [
         _ReferenceFile(
             kind,
-            f"simulated_nircam_{detector.lower()}_{frame.subarray.lower()}_{kind}.fits",
+            f"simulated_nircam_{detector.lower()}_{exposure.subarray.lower()}_{kind}.fits",
             (_DETECTOR, _SUBARRAY),
-            (detector, frame.subarray),
+            (detector, exposure.subarray),
             _fits_bytes(header | {"REFTYPE": kind.upper()}, images[kind]),
         )
         for kind in sorted(images)
     ]
     whole = {
-        "area": _area_reference(frame),
+        "area": _area_reference(exposure),
         "photom": _photom_reference(detector, filters),
         "distortion": _distortion_reference(detector),
     }
@@ -213,11 +215,11 @@ def _pixel_references(maps: DetectorMaps, settings: SimulationSettings) -> dict[
     }
 
 
-def _area_reference(frame: PlannedFrame) -> bytes:
+def _area_reference(exposure: PlannedExposure) -> bytes:
     # The photom step itself cuts the subarray out of the full frame.
-    full = frame.model_copy(update={"aperture": aperture_name(frame.detector, "FULL"), "subarray": "FULL"})
-    area = nominal_pixel_area_arcsec2(frame.detector)
-    header = _header(frame.detector) | {"REFTYPE": "AREA", "PIXAR_SR": area * SR_PER_ARCSEC2, "PIXAR_A2": area}
+    full = exposure.model_copy(update={"aperture": aperture_name(exposure.detector, "FULL"), "subarray": "FULL"})
+    area = nominal_pixel_area_arcsec2(exposure.detector)
+    header = _header(exposure.detector) | {"REFTYPE": "AREA", "PIXAR_SR": area * SR_PER_ARCSEC2, "PIXAR_A2": area}
     return _fits_bytes(header, [fits.ImageHDU(pixel_area_map(full), name="SCI")])
 
 
@@ -300,11 +302,11 @@ def _header(detector: str) -> dict[str, Any]:
     }
 
 
-def _readout_keywords(frame: PlannedFrame, window: Window, settings: SimulationSettings) -> dict[str, Any]:
+def _readout_keywords(exposure: PlannedExposure, window: Window, settings: SimulationSettings) -> dict[str, Any]:
     pattern = READOUT_PATTERNS[settings.readout_pattern]
-    fast, slow = scan_directions(frame.detector)
+    fast, slow = scan_directions(exposure.detector)
     return {
-        "SUBARRAY": frame.subarray,
+        "SUBARRAY": exposure.subarray,
         "SUBSTRT1": window.xstart,
         "SUBSTRT2": window.ystart,
         "SUBSIZE1": window.nx,

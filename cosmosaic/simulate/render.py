@@ -1,4 +1,4 @@
-"""The sky in a frame: sources, sky level and a user's image on the pixels of one detector."""
+"""The sky in an exposure: sources, sky level and a user's image on the pixels of one detector."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from scipy import ndimage, special
 
 from cosmosaic.geometry.interpolation import LATTICE_STEP_PIXELS, LatticeSplines
-from cosmosaic.nircam import DRAWN_LONG_PIXEL_ARCSEC, DRAWN_SHORT_PIXEL_ARCSEC, is_long_wavelength_detector
+from cosmosaic.nircam import DRAWN_LONG_PIXEL_ARCSEC, DRAWN_SHORT_PIXEL_ARCSEC, PASSBANDS, is_long_wavelength_detector
 from cosmosaic.simulate.geometry import (
-    frame_shape,
+    exposure_shape,
     local_jacobian,
     pixel_area_sr,
     pixel_to_sky,
@@ -25,8 +25,8 @@ from cosmosaic.simulate.geometry import (
     true_view,
     v3_position_angle,
 )
-from cosmosaic.simulate.plan import PlannedFrame
-from cosmosaic.simulate.psf import PASSBANDS, effective_psf
+from cosmosaic.simulate.plan import PlannedExposure
+from cosmosaic.simulate.psf import effective_psf
 from cosmosaic.simulate.scene import TRUNCATION_RADII, positions_at
 
 """Mean pixel scales of NIRCam's channels."""
@@ -54,18 +54,18 @@ class _Stamp(NamedTuple):
 
 
 def surface_brightness(
-    frame: PlannedFrame, scene: Table, sky_mjy_sr: float = 0.0, image: Path | None = None
+    exposure: PlannedExposure, scene: Table, sky_mjy_sr: float = 0.0, image: Path | None = None
 ) -> NDArray[np.float32]:
-    """Surface brightness in every pixel of a frame.
+    """Surface brightness in every pixel of an exposure.
 
     Parameters
     ----------
-    frame
-        The frame, with its true view of the sky.
+    exposure
+        The exposure, with its true view of the sky.
     scene
         Sources, as `cosmosaic.simulate.scene` describes them.
     sky_mjy_sr
-        Uniform sky in the frame's filter, MJy/sr; see `sky_level`.
+        Uniform sky in the exposure's filter, MJy/sr; see `sky_level`.
     image
         FITS image added to the sources, see `sample_image`.
 
@@ -74,9 +74,9 @@ def surface_brightness(
     ndarray
         MJy/sr with shape (ny, nx).
     """
-    brightness = render_flux(frame, scene) * (MJY_PER_NJY / pixel_area_sr(frame)) + sky_mjy_sr
+    brightness = render_flux(exposure, scene) * (MJY_PER_NJY / pixel_area_sr(exposure)) + sky_mjy_sr
     if image is not None:
-        brightness += sample_image(frame, image)
+        brightness += sample_image(exposure, image)
     return brightness.astype(np.float32)
 
 
@@ -93,27 +93,27 @@ def sky_level(filter_name: str, sky_mjy_sr: float) -> float:
     return sky_mjy_sr * float(np.interp(PASSBANDS[filter_name].pivot_um, _SKY_SPECTRUM_UM, _SKY_SPECTRUM))
 
 
-def render_flux(frame: PlannedFrame, scene: Table) -> NDArray[np.float32]:
-    """Flux of the scene's sources in every pixel of a frame.
+def render_flux(exposure: PlannedExposure, scene: Table) -> NDArray[np.float32]:
+    """Flux of the scene's sources in every pixel of an exposure.
 
     Sersic profiles and stars, convolved with the PSF and the pixel, under the local scale and shear of the
     distorted detector. Sources beyond the edges contribute the wings that reach in, from up to half a detector away.
 
     Parameters
     ----------
-    frame
-        The frame, with its true view of the sky.
+    exposure
+        The exposure, with its true view of the sky.
     scene
-        Sources, as `cosmosaic.simulate.scene` describes them, with a flux in the frame's filter.
+        Sources, as `cosmosaic.simulate.scene` describes them, with a flux in the exposure's filter.
 
     Returns
     -------
     ndarray
         nJy with shape (ny, nx).
     """
-    ny, nx = frame_shape(frame)
+    ny, nx = exposure_shape(exposure)
     flux = galsim.ImageF(nx, ny, xmin=0, ymin=0)
-    for stamp in _stamps(frame, scene):
+    for stamp in _stamps(exposure, scene):
         reach = stamp.reach_pixels
         bounds = flux.bounds & galsim.BoundsI(
             xmin=int(np.floor(stamp.x - reach)),
@@ -133,8 +133,8 @@ def render_flux(frame: PlannedFrame, scene: Table) -> NDArray[np.float32]:
     return np.asarray(flux.array)
 
 
-def sample_image(frame: PlannedFrame, path: Path) -> NDArray[np.float32]:
-    """Surface brightness of a FITS image at a frame's pixels.
+def sample_image(exposure: PlannedExposure, path: Path) -> NDArray[np.float32]:
+    """Surface brightness of a FITS image at an exposure's pixels.
 
     The image is taken as the sky with the telescope's PSF; no PSF is applied. Where its pixels are finer than
     the detector's, several points in each detector pixel are averaged. Sky outside of the image, and its NaN
@@ -142,8 +142,8 @@ def sample_image(frame: PlannedFrame, path: Path) -> NDArray[np.float32]:
 
     Parameters
     ----------
-    frame
-        The frame, with its true view of the sky.
+    exposure
+        The exposure, with its true view of the sky.
     path
         FITS file; the first extension with a two-dimensional image counts.
 
@@ -156,17 +156,17 @@ def sample_image(frame: PlannedFrame, path: Path) -> NDArray[np.float32]:
     ------
     ValueError
         The file has no image, no celestial WCS or a distorted one, a unit other than MJy/sr, or does not cover any of
-        the frame.
+        the exposure.
     """
-    ny, nx = frame_shape(frame)
+    ny, nx = exposure_shape(exposure)
     with fits.open(path) as hdus:
         hdu = _image_hdu(hdus, path)
-        lattice = _ImageLattice(frame, _undistorted_wcs(hdu, path))
+        lattice = _ImageLattice(exposure, _undistorted_wcs(hdu, path))
         window = lattice.window(hdu.shape)
         if window is None:
             raise ValueError(
-                f"{path}: the image does not cover any of frame {frame.name} at RA {frame.ra:.5f}, Dec {frame.dec:.5f};"
-                " set simulation.pointings to its sky, or leave simulation.image out"
+                f"{path}: the image does not overlap with exposure {exposure.name} at RA {exposure.ra:.5f}, "
+                f"Dec {exposure.dec:.5f}; set simulation.pointings to its sky, or leave simulation.image out"
             )
         data = np.nan_to_num(np.asarray(hdu.data[window], dtype=float), nan=0.0, posinf=0.0, neginf=0.0)
     coefficients = ndimage.spline_filter(data, order=3)
@@ -182,13 +182,13 @@ def sample_image(frame: PlannedFrame, path: Path) -> NDArray[np.float32]:
 
 
 class _ImageLattice:
-    """Positions of a frame's pixels on an image, computed on a lattice and interpolated with splines."""
+    """Positions of an exposure's pixels on an image, computed on a lattice and interpolated with splines."""
 
-    def __init__(self, frame: PlannedFrame, wcs: WCS) -> None:
-        ny, nx = frame_shape(frame)
+    def __init__(self, exposure: PlannedExposure, wcs: WCS) -> None:
+        ny, nx = exposure_shape(exposure)
         step = LATTICE_STEP_PIXELS
         self._y, self._x = (np.arange(-step, size + step, step, dtype=float) for size in (ny, nx))
-        sky = pixel_to_sky(frame, true_view(frame), *np.meshgrid(self._x, self._y))
+        sky = pixel_to_sky(exposure, true_view(exposure), *np.meshgrid(self._x, self._y))
         self._column, self._row = wcs.wcs_world2pix(*sky, 0)
         self._splines = LatticeSplines(self._y, self._x, (self._row, self._column))
 
@@ -199,7 +199,7 @@ class _ImageLattice:
         return int(np.clip(np.ceil(max(steps) / LATTICE_STEP_PIXELS), 1, _MOST_POINTS_PER_PIXEL))
 
     def window(self, shape: tuple[int, int]) -> tuple[slice, slice] | None:
-        """Rows and columns of the image that are needed; None if the frame is outside."""
+        """Rows and columns of the image that are needed; None if the exposure is outside."""
         low = [max(0, int(p.min()) - _SPLINE_MARGIN_PIXELS) for p in (self._row, self._column)]
         high = [
             min(size, int(p.max()) + 1 + _SPLINE_MARGIN_PIXELS)
@@ -237,25 +237,27 @@ def _undistorted_wcs(hdu: Any, path: Path) -> WCS:
     return wcs
 
 
-def _stamps(frame: PlannedFrame, scene: Table) -> Iterator[_Stamp]:
-    """Sources whose light reaches the frame, prepared for drawing."""
-    ny, nx = frame_shape(frame)
-    view = true_view(frame)
-    ra, dec = positions_at(scene, datetime.fromisoformat(frame.start))
-    x, y = sky_to_pixel(frame, view, ra, dec)
+def _stamps(exposure: PlannedExposure, scene: Table) -> Iterator[_Stamp]:
+    """Sources whose light reaches the exposure, prepared for drawing."""
+    ny, nx = exposure_shape(exposure)
+    view = true_view(exposure)
+    ra, dec = positions_at(scene, datetime.fromisoformat(exposure.start))
+    x, y = sky_to_pixel(exposure, view, ra, dec)
     outside = np.hypot(np.maximum(0, np.maximum(-x, x - nx + 1)), np.maximum(0, np.maximum(-y, y - ny + 1)))
     position_angle = v3_position_angle(view.attitude, ra, dec)
-    pixel_scale = DRAWN_LONG_PIXEL_ARCSEC if is_long_wavelength_detector(frame.detector) else DRAWN_SHORT_PIXEL_ARCSEC
+    pixel_scale = (
+        DRAWN_LONG_PIXEL_ARCSEC if is_long_wavelength_detector(exposure.detector) else DRAWN_SHORT_PIXEL_ARCSEC
+    )
     for index in np.flatnonzero(np.isfinite(x)):
         row = scene[int(index)]
-        flux = float(row[f"flux_{frame.band}"])
+        flux = float(row[f"flux_{exposure.band}"])
         if not flux > 0:
             continue
-        reach = _psf_reach_arcsec(frame.band, pixel_scale, flux) + _profile_reach_arcsec(row, flux, pixel_scale)
+        reach = _psf_reach_arcsec(exposure.band, pixel_scale, flux) + _profile_reach_arcsec(row, flux, pixel_scale)
         if outside[index] * pixel_scale > reach:
             continue
-        profile = _profile(row, position_angle[index], frame.band, pixel_scale) * flux
-        yield _Stamp(profile, x[index], y[index], reach / pixel_scale, local_jacobian(frame, x[index], y[index]))
+        profile = _profile(row, position_angle[index], exposure.band, pixel_scale) * flux
+        yield _Stamp(profile, x[index], y[index], reach / pixel_scale, local_jacobian(exposure, x[index], y[index]))
 
 
 def _profile(row: Row, v3_position_angle_deg: float, filter_name: str, pixel_scale: float) -> galsim.GSObject:

@@ -28,9 +28,9 @@ from astropy import units as u
 from astropy.table import Column, Table
 from numpy.typing import NDArray
 
+from cosmosaic.nircam import PASSBANDS
 from cosmosaic.simulate.geometry import footprint, nominal_view
-from cosmosaic.simulate.plan import JULIAN_YEAR, SIMULATED_START, PlannedFrame
-from cosmosaic.simulate.psf import PASSBANDS
+from cosmosaic.simulate.plan import JULIAN_YEAR, SIMULATED_START, PlannedExposure
 from cosmosaic.survey import SimulationSettings
 
 Floats = NDArray[np.floating]
@@ -47,7 +47,7 @@ SHAPE_RANGES = {
 """Columns that describe a galaxy's shape, and their bounds."""
 
 MARGIN_ARCSEC = 6.0
-"""A drawn scene is complete to this distance from the frames."""
+"""A drawn scene is complete to this distance from the exposures."""
 
 _FORMATS = {".csv": "ascii.csv", ".ecsv": "ascii.ecsv", ".fits": "fits", ".parquet": "parquet"}
 _MOTIONS = ("pmra", "pmdec")
@@ -64,28 +64,28 @@ _BALMER_BREAK_UM = 0.4
 _LYMAN_ALPHA_UM = 0.1216
 
 
-def draw_scene(settings: SimulationSettings, frames: Sequence[PlannedFrame]) -> Table:
-    """Draw galaxies and stars over the sky that the frames cover, with fluxes in all their filters.
+def draw_scene(settings: SimulationSettings, exposures: Sequence[PlannedExposure]) -> Table:
+    """Draw galaxies and stars over the sky that the exposures cover, with fluxes in all their filters.
 
     Galaxies follow deep-field number counts, 0.33 dex per magnitude, to AB 28 at 2 micrometres. Their sizes are
     lognormal and shrink towards faint magnitudes; their spectra are power laws with a Balmer break and nothing
     shortward of Lyman alpha, at redshifts that grow towards faint magnitudes. Stars are spread evenly over
-    magnitudes 19 to 26. A source does not depend on the frames, detectors or filters that observe it.
+    magnitudes 19 to 26. A source does not depend on the exposures, detectors or filters that observe it.
 
     Parameters
     ----------
     settings
         Seed and surface densities.
-    frames
-        Frames to cover, as `cosmosaic.simulate.plan.plan_frames` gives them.
+    exposures
+        Exposures to cover, as `cosmosaic.simulate.plan.plan_exposures` gives them.
 
     Returns
     -------
     Table
-        The scene, complete to `MARGIN_ARCSEC` around the frames.
+        The scene, complete to `MARGIN_ARCSEC` around the exposures.
     """
-    circles = np.unique([_enclosing_circle(frame) for frame in frames], axis=0)
-    filters = sorted({frame.band for frame in frames})
+    circles = np.unique([_enclosing_circle(exposure) for exposure in exposures], axis=0)
+    filters = sorted({exposure.band for exposure in exposures})
     cells = sorted({cell for circle in circles for cell in _cells(circle)})
     pieces = [_draw_cell(settings, band, column, filters) for band, column in cells]
     columns = {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
@@ -227,9 +227,9 @@ def _with_units(scene: Table) -> Table:
     return scene
 
 
-def _enclosing_circle(frame: PlannedFrame) -> tuple[float, float, float, float]:
-    """Unit vector to the middle of a frame, and a radius in radians that contains it and the margin."""
-    corners = _unit_vectors(*footprint(frame, nominal_view(frame)))
+def _enclosing_circle(exposure: PlannedExposure) -> tuple[float, float, float, float]:
+    """Unit vector to the middle of an exposure, and a radius in radians that contains it and the margin."""
+    corners = _unit_vectors(*footprint(exposure, nominal_view(exposure)))
     centre = corners.mean(axis=0) / np.linalg.norm(corners.mean(axis=0))
     radius = np.linalg.norm(corners - centre, axis=1).max() + np.radians(MARGIN_ARCSEC / 3600)
     x, y, z = (float(value) for value in centre)

@@ -1,8 +1,8 @@
-"""A synthetic survey: its reference files, its truth and its frames, as steps."""
+"""Steps that make a synthetic survey: its reference files, its truth and its exposures."""
 
 from dataclasses import dataclass
 
-from cosmosaic.simulate.plan import PlannedFrame, plan_frames
+from cosmosaic.simulate.plan import PlannedExposure, plan_exposures
 from cosmosaic.steps.declaration import Job, Outputs, Step
 from cosmosaic.steps.files import File, Many
 from cosmosaic.storage.store import absolute_uri, checksum
@@ -10,7 +10,7 @@ from cosmosaic.survey import SimulationSettings, Survey
 
 
 class SimulatedFile(File):
-    """A frame, its truth, or a reference file."""
+    """An exposure, its truth, or a reference file."""
 
 
 class SkyInput(File):
@@ -26,7 +26,7 @@ class Simulated(Outputs):
 
 @dataclass(frozen=True, kw_only=True)
 class SimulateReferences(Step[Simulated]):
-    """Make the CRDS cache that calibrates the frames."""
+    """Make the CRDS cache that calibrates the exposures."""
 
     title = "Simulate references"
     version = 3
@@ -37,16 +37,16 @@ class SimulateReferences(Step[Simulated]):
 
     @classmethod
     def is_asked_for(cls, survey: Survey) -> bool:
-        """Tell whether the survey is synthetic."""
+        """Return whether the survey is synthetic."""
         return survey.is_synthetic
 
 
 @dataclass(frozen=True, kw_only=True)
 class SimulateTruth(Step[Simulated]):
-    """Write the true sources, a reference catalogue, and the levels and astrometric errors of each frame."""
+    """Write the true sources, a reference catalogue, and the levels and astrometric errors of each exposure."""
 
     title = "Simulate truth"
-    version = 3
+    version = 4
     function = "cosmosaic.simulate.survey:make_truth"
     per = "survey"
 
@@ -55,39 +55,39 @@ class SimulateTruth(Step[Simulated]):
 
     @classmethod
     def is_asked_for(cls, survey: Survey) -> bool:
-        """Tell whether the survey is synthetic."""
+        """Return whether the survey is synthetic."""
         return survey.is_synthetic
 
 
 @dataclass(frozen=True, kw_only=True)
-class SimulateFrame(Step[Simulated]):
+class SimulateExposure(Step[Simulated]):
     """Observe the scene with one detector."""
 
     title = "Simulate"
     version = 3
-    function = "cosmosaic.simulate.survey:make_frame"
+    function = "cosmosaic.simulate.survey:make_exposure"
     per = "exposure"
 
     catalog: SkyInput | None
     image: SkyInput | None
-    frame: PlannedFrame
+    exposure: PlannedExposure
     settings: SimulationSettings
 
     @classmethod
     def is_asked_for(cls, survey: Survey) -> bool:
-        """Tell whether the survey is synthetic."""
+        """Return whether the survey is synthetic."""
         return survey.is_synthetic
 
 
 def simulate(job: Job) -> dict[str, Simulated]:
-    """Submit the frames, truth and reference files of a synthetic survey, which go under its store."""
+    """Submit the steps that make the exposures, truth and reference files of a synthetic survey under its store."""
     settings, target = job.survey.simulation, absolute_uri(job.survey.store)
     catalog, image = (
         SkyInput(checksum(uri, job.checksums)) if uri else None for uri in (settings.catalog, settings.image)
     )
     made = {"references": job.submit(SimulateReferences(settings=settings, target=target), "CRDS cache")}
-    for frame in plan_frames(settings):
-        step = SimulateFrame(catalog=catalog, image=image, frame=frame, settings=settings, target=target)
-        made[frame.name] = job.submit(step, frame.name)
+    for exposure in plan_exposures(settings):
+        step = SimulateExposure(catalog=catalog, image=image, exposure=exposure, settings=settings, target=target)
+        made[exposure.name] = job.submit(step, exposure.name)
     truth = SimulateTruth(catalog=catalog, settings=settings, target=target)
-    return made | {"truth": job.submit(truth, "sources and frames")}
+    return made | {"truth": job.submit(truth, "sources and exposures")}

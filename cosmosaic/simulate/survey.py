@@ -1,4 +1,4 @@
-"""A whole synthetic survey: reference files, frames and truth."""
+"""A whole synthetic survey: reference files, exposures and truth."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -6,12 +6,12 @@ from pathlib import Path
 from astropy.table import Table
 
 from cosmosaic.simulate.calibrated import write_calibrated
-from cosmosaic.simulate.plan import PlannedFrame, plan_frames
+from cosmosaic.simulate.plan import PlannedExposure, plan_exposures
 from cosmosaic.simulate.ramps import write_ramp
 from cosmosaic.simulate.references import write_crds_cache
 from cosmosaic.simulate.render import sky_level, surface_brightness
 from cosmosaic.simulate.scene import draw_scene, read_scene
-from cosmosaic.simulate.truth import write_frame_truth, write_survey_truth
+from cosmosaic.simulate.truth import write_exposure_truth, write_survey_truth
 from cosmosaic.steps.result import Made
 from cosmosaic.survey import SimulationSettings
 
@@ -21,30 +21,32 @@ _WRITERS = {"uncal": write_ramp, "cal": write_calibrated}
 def simulate_survey(
     settings: SimulationSettings, folder: Path, catalog: Path | None = None, image: Path | None = None
 ) -> list[Path]:
-    """Make a synthetic survey, one frame after another.
+    """Make a synthetic survey, one exposure after another.
 
     Parameters
     ----------
     settings
         The settings; equal settings make equal files, byte for byte.
     folder
-        Gets ``raw/`` (frames), ``truth/`` and ``crds/``.
+        Gets ``raw/`` (exposures), ``truth/`` and ``crds/``.
     catalog, image
         Local copies of ``settings.catalog`` and ``settings.image``.
 
     Returns
     -------
     list of Path
-        The frames.
+        The exposures.
     """
-    frames = plan_frames(settings)
-    scene = survey_scene(settings, frames, catalog)
+    exposures = plan_exposures(settings)
+    scene = survey_scene(settings, exposures, catalog)
     write_crds_cache(settings, folder / "crds")
-    write_survey_truth(scene, frames, settings, folder / "truth")
-    return [simulate_frame(frame, scene, settings, folder, image)[0] for frame in frames]
+    write_survey_truth(scene, exposures, settings, folder / "truth")
+    return [simulate_exposure(exposure, scene, settings, folder, image)[0] for exposure in exposures]
 
 
-def survey_scene(settings: SimulationSettings, frames: Sequence[PlannedFrame], catalog: Path | None = None) -> Table:
+def survey_scene(
+    settings: SimulationSettings, exposures: Sequence[PlannedExposure], catalog: Path | None = None
+) -> Table:
     """The sources of a survey: from a catalogue, or drawn.
 
     Raises
@@ -53,21 +55,21 @@ def survey_scene(settings: SimulationSettings, frames: Sequence[PlannedFrame], c
         The settings name a catalogue without a local copy, or it cannot be used.
     """
     if catalog is not None:
-        return read_scene(catalog, sorted({frame.band for frame in frames}))
+        return read_scene(catalog, sorted({exposure.band for exposure in exposures}))
     if settings.catalog is not None:
         raise ValueError(f"simulation.catalog {settings.catalog} needs a local copy; pass it as catalog")
-    return draw_scene(settings, frames)
+    return draw_scene(settings, exposures)
 
 
-def simulate_frame(
-    frame: PlannedFrame, scene: Table, settings: SimulationSettings, folder: Path, image: Path | None = None
+def simulate_exposure(
+    exposure: PlannedExposure, scene: Table, settings: SimulationSettings, folder: Path, image: Path | None = None
 ) -> tuple[Path, Path]:
-    """Make one frame of a synthetic survey and its truth.
+    """Make one exposure of a synthetic survey and its truth.
 
     Parameters
     ----------
-    frame
-        What is exposed.
+    exposure
+        The planned exposure.
     scene
         Sources; a table with the columns of `cosmosaic.simulate.scene`.
     settings
@@ -80,7 +82,7 @@ def simulate_frame(
     Returns
     -------
     tuple of Path
-        The frame and its truth.
+        The exposure and its truth.
 
     Raises
     ------
@@ -92,9 +94,9 @@ def simulate_frame(
     raw, truth = folder / "raw", folder / "truth"
     for part in (raw, truth):
         part.mkdir(parents=True, exist_ok=True)
-    sky = surface_brightness(frame, scene, sky_level(frame.band, settings.sky_mjy_sr), image)
-    path, truth_path = raw / f"{frame.name}_{settings.level}.fits", truth / f"{frame.name}_truth.fits"
-    write_frame_truth(_WRITERS[settings.level](frame, sky, settings, path), truth_path)
+    sky = surface_brightness(exposure, scene, sky_level(exposure.band, settings.sky_mjy_sr), image)
+    path, truth_path = raw / f"{exposure.name}_{settings.level}.fits", truth / f"{exposure.name}_truth.fits"
+    write_exposure_truth(_WRITERS[settings.level](exposure, sky, settings, path), truth_path)
     return path, truth_path
 
 
@@ -105,7 +107,7 @@ def make_references(settings: SimulationSettings, folder: Path) -> Made:
 
 
 def make_truth(settings: SimulationSettings, folder: Path, catalog: Path | None = None) -> Made:
-    """Write the survey's sources and the true properties of its frames under ``truth/``.
+    """Write the survey's sources and the true properties of its exposures under ``truth/``.
 
     Parameters
     ----------
@@ -116,21 +118,21 @@ def make_truth(settings: SimulationSettings, folder: Path, catalog: Path | None 
     catalog
         The user's catalogue, if the settings name one.
     """
-    frames = plan_frames(settings)
-    write_survey_truth(survey_scene(settings, frames, catalog), frames, settings, folder / "truth")
+    exposures = plan_exposures(settings)
+    write_survey_truth(survey_scene(settings, exposures, catalog), exposures, settings, folder / "truth")
     return Made(files=_by_place(sorted((folder / "truth").iterdir()), folder))
 
 
-def make_frame(
-    frame: PlannedFrame,
+def make_exposure(
+    exposure: PlannedExposure,
     settings: SimulationSettings,
     folder: Path,
     catalog: Path | None = None,
     image: Path | None = None,
 ) -> Made:
-    """Make one frame under ``raw/`` and its truth under ``truth/``; parameters as for `simulate_frame`."""
-    scene = survey_scene(settings, plan_frames(settings), catalog)
-    return Made(files=_by_place(simulate_frame(frame, scene, settings, folder, image), folder))
+    """Make one exposure under ``raw/`` and its truth under ``truth/``; parameters as for `simulate_exposure`."""
+    scene = survey_scene(settings, plan_exposures(settings), catalog)
+    return Made(files=_by_place(simulate_exposure(exposure, scene, settings, folder, image), folder))
 
 
 def _by_place(paths: Iterable[Path], folder: Path) -> dict[str, Path]:

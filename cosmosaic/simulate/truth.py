@@ -14,7 +14,7 @@ from astropy.time import Time
 from numpy.typing import NDArray
 
 from cosmosaic.simulate.geometry import header_error_mas
-from cosmosaic.simulate.plan import JULIAN_YEAR, SIMULATED_START, PlannedFrame
+from cosmosaic.simulate.plan import JULIAN_YEAR, SIMULATED_START, PlannedExposure
 from cosmosaic.simulate.psf import encircled_energy
 from cosmosaic.simulate.references import nominal_pixel_area_arcsec2
 from cosmosaic.simulate.render import sky_level
@@ -30,8 +30,8 @@ PSF_RADII_ARCSEC = np.round(np.concatenate([np.arange(0.02, 0.5, 0.02), np.geoms
 
 
 @dataclass(frozen=True)
-class FrameTruth:
-    """Noise and artefacts added to the sky in one frame; images have the frame's shape ``(ny, nx)``."""
+class ExposureTruth:
+    """Noise and artefacts added to the sky in one exposure; images have the exposure's shape ``(ny, nx)``."""
 
     pedestal_mjy_sr: float
     """Additive level; in the calibrated image it is divided by the flat."""
@@ -43,18 +43,18 @@ class FrameTruth:
     """Group, counted from 1, of the first hit; 0 where no cosmic ray fell."""
 
 
-def generator_of(frame: PlannedFrame, purpose: str) -> np.random.Generator:
-    """Random numbers of a frame for one purpose, independent of other purposes."""
-    return np.random.default_rng([frame.seed, crc32(purpose.encode())])
+def generator_of(exposure: PlannedExposure, purpose: str) -> np.random.Generator:
+    """Random numbers of an exposure for one purpose, independent of other purposes."""
+    return np.random.default_rng([exposure.seed, crc32(purpose.encode())])
 
 
-def draw_pedestal(frame: PlannedFrame, settings: SimulationSettings) -> float:
+def draw_pedestal(exposure: PlannedExposure, settings: SimulationSettings) -> float:
     """Draw the additive level of a detector in an exposure, MJy/sr."""
-    return float(settings.pedestal_rms * generator_of(frame, "pedestal").standard_normal())
+    return float(settings.pedestal_rms * generator_of(exposure, "pedestal").standard_normal())
 
 
-def write_frame_truth(truth: FrameTruth, path: Path) -> None:
-    """Write a frame's truth: FLICKER and WISPS in MJy/sr and COSMICRAYS, gzip bytes as `astropy.io.fits` reads them."""
+def write_exposure_truth(truth: ExposureTruth, path: Path) -> None:
+    """Write the truth of an exposure as gzipped FITS: FLICKER and WISPS in MJy/sr, and COSMICRAYS."""
     images = [
         fits.ImageHDU(image, fits.Header({"BUNIT": "MJy/sr"}), name=name)
         for name, image in (("FLICKER", truth.flicker_mjy_sr), ("WISPS", truth.wisps_mjy_sr))
@@ -68,11 +68,11 @@ def write_frame_truth(truth: FrameTruth, path: Path) -> None:
 
 
 def write_survey_truth(
-    scene: Table, frames: Sequence[PlannedFrame], settings: SimulationSettings, folder: Path
+    scene: Table, exposures: Sequence[PlannedExposure], settings: SimulationSettings, folder: Path
 ) -> None:
-    """Write the true sources and the true properties of the frames, as tables in ECSV.
+    """Write the true sources and the true properties of the exposures, as tables in ECSV.
 
-    ``sources.ecsv`` is the scene, ``frames.ecsv`` has each frame's sky level, pedestal and astrometric errors,
+    ``sources.ecsv`` is the scene, ``exposures.ecsv`` has each exposure's sky level, pedestal and astrometric errors,
     ``psf.ecsv`` the fraction of a star's light within circles, for each filter's native pixels, and
     ``reference.ecsv`` is an astrometric catalogue of the bright stars, with errors and at an epoch of its own.
 
@@ -80,42 +80,42 @@ def write_survey_truth(
     ----------
     scene
         Sources.
-    frames
-        All frames of the survey.
+    exposures
+        All exposures of the survey.
     settings
         The survey.
     folder
         Made if it does not exist.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    tables = {"sources": scene, "frames": frames_table(frames, settings), "psf": psf_table(frames)}
+    tables = {"sources": scene, "exposures": exposures_table(exposures, settings), "psf": psf_table(exposures)}
     tables["reference"] = reference_catalogue(scene, settings)
     for name, table in tables.items():
         table.write(folder / f"{name}.ecsv", format="ascii.ecsv", overwrite=True)
 
 
-def frames_table(frames: Sequence[PlannedFrame], settings: SimulationSettings) -> Table:
-    """Table of the sky level, pedestal and astrometric errors, a row per frame.
+def exposures_table(exposures: Sequence[PlannedExposure], settings: SimulationSettings) -> Table:
+    """Table of the sky level, pedestal and astrometric errors, a row per exposure.
 
-    ``header_east`` and ``header_north`` are what all errors together, velocity aberration too, move the middle of the
-    frame by: true minus nominal position.
+    ``header_east`` and ``header_north`` are the offset of the middle of the exposure from all errors together, with
+    velocity aberration: true minus nominal position.
     """
     rows = [
         (
-            frame.name,
-            frame.detector,
-            frame.band,
-            sky_level(frame.band, settings.sky_mjy_sr),
-            draw_pedestal(frame, settings),
-            frame.ra_error_mas,
-            frame.dec_error_mas,
-            frame.roll_error_arcsec,
-            *frame.placement_mas,
-            frame.placement_rotation_arcsec,
-            *frame.filter_offset_mas,
-            *header_error_mas(frame),
+            exposure.name,
+            exposure.detector,
+            exposure.band,
+            sky_level(exposure.band, settings.sky_mjy_sr),
+            draw_pedestal(exposure, settings),
+            exposure.ra_error_mas,
+            exposure.dec_error_mas,
+            exposure.roll_error_arcsec,
+            *exposure.placement_mas,
+            exposure.placement_rotation_arcsec,
+            *exposure.filter_offset_mas,
+            *header_error_mas(exposure),
         )
-        for frame in frames
+        for exposure in exposures
     ]
     columns = {
         "name": None,
@@ -138,7 +138,7 @@ def frames_table(frames: Sequence[PlannedFrame], settings: SimulationSettings) -
 
 
 def reference_catalogue(scene: Table, settings: SimulationSettings) -> Table:
-    """An astrometric catalogue like Gaia's: its bright stars at its epoch, with errors drawn of both.
+    """An astrometric catalogue like Gaia's: the bright stars at its epoch, with random errors.
 
     Columns have Gaia's names and units: degrees, mas and mas a year, the motion in RA times cos dec.
     """
@@ -166,10 +166,10 @@ def reference_catalogue(scene: Table, settings: SimulationSettings) -> Table:
     )
 
 
-def psf_table(frames: Sequence[PlannedFrame]) -> Table:
+def psf_table(exposures: Sequence[PlannedExposure]) -> Table:
     """Encircled energy of each filter, on its detectors' native pixels."""
     rows = []
-    for filter_name, detector in sorted({frame.band: frame.detector for frame in frames}.items()):
+    for filter_name, detector in sorted({exposure.band: exposure.detector for exposure in exposures}.items()):
         pixel_scale = float(np.sqrt(nominal_pixel_area_arcsec2(detector)))
         energies = encircled_energy(filter_name, PSF_RADII_ARCSEC, pixel_scale)
         rows += [(filter_name, pixel_scale, *pair) for pair in zip(PSF_RADII_ARCSEC, energies, strict=True)]

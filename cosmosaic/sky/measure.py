@@ -42,18 +42,18 @@ def measure_sky(
     cells
         ``_cells.npz`` files of all exposures by their names.
     masked
-        ``_masked.npz`` files of those that a mask of sources reaches.
+        ``_masked.npz`` files of the exposures that a mask of sources reaches.
     exposures
-        ``_cal`` files, for the methods that look at pixels.
+        ``_cal`` files, for methods that need pixels.
     levels
         The user's table of levels, for ``user``.
     request
-        How, and what is known already.
+        Method, and the kept part of an earlier solution.
     stem
         Name of the table without extension.
     folder
-        Where the table goes (ECSV; columns ``exposure``, ``level`` and ``error`` in MJy/sr, the error NaN where the
-        method gives none, ``kept`` where the level is an earlier solution's, and what to recognise it by), and
+        Gets the table (ECSV; columns ``exposure``, ``level`` and ``error`` in MJy/sr, the error NaN if the method
+        gives none, ``kept`` if the level is from an earlier solution, and the checksum of the cells), and
         ``<exposure>_sky.json`` of each exposure.
 
     Raises
@@ -68,7 +68,7 @@ def measure_sky(
 
 
 class Measured(NamedTuple):
-    """What was found, how, and for what the method was chosen where there was a choice."""
+    """The measured sky with its method, and the scores if the method was chosen."""
 
     method: str
     sky: Sky
@@ -83,7 +83,7 @@ def sky_inputs(
     request: SkyRequest,
     scratch: Path,
 ) -> SkyInputs:
-    """Read what the sky of a filter is measured on; parameters as for `measure_sky`."""
+    """Read the data from which the sky of a filter is measured; parameters as for `measure_sky`."""
     measured = {**cells, **masked}
     survey = read_cells(list(measured.values()), request.grid)
     if masked:
@@ -92,7 +92,7 @@ def sky_inputs(
 
 
 def write_sky(inputs: SkyInputs, measured: Measured, request: SkyRequest, stem: str, folder: Path) -> Made:
-    """Add slow stripes and what stays of an earlier solution, and write the sky of each exposure."""
+    """Add slow stripes and the kept part of an earlier solution, and write the sky of each exposure."""
     sky = measured.sky
     patterns = _with_stripes(inputs, sky) if request.slow_stripes else sky.patterns
     texts = {name: patterns_text(nodes) for name, nodes in patterns.items()}

@@ -29,34 +29,34 @@ Levels = dict[str, Level]
 MASK_PASSES = 2
 """Stacks made to find sources in: the second is free of the steps that the first guess of the levels left."""
 WEAK_PEDESTAL = 10.0
-"""Error of a mode while sources are looked for, in units of the pixel rms: overlaps alone tell the steps, whatever
-fills the exposures."""
+"""Error of a mode during the search for sources, in units of the pixel rms: steps are measured from overlaps alone,
+whatever fills the exposures."""
 DEPTHS = (1.5, 4.0)
-"""Thresholds of the masks that pedestals are measured outside of, in units of the sources': at the sources' own, what
-is left is chosen by its noise, and too faint."""
+"""Thresholds of the masks for pedestals, in units of that for sources: with the sources' own, the remaining cells are
+selected by their noise, and too faint."""
 CORE_SIGMA = 5.0
 """Cells brighter than all around them by this, in units of one cell's noise in one exposure, do not cancel in
 differences."""
 AROUND_CELLS = 8
-"""Side of the boxes whose means tell what is around a cell: 2 arcsec in the short-wavelength channel."""
+"""Side of the boxes whose means are the surroundings of a cell: 2 arcsec in the short-wavelength channel."""
 LEAST_ERROR = 0.0003
-"""Of a level that overlaps tell, in units of the pixel rms."""
+"""Smallest error of a level from overlaps, in units of the pixel rms."""
 SKYMATCH_METHODS = ("local", "global", "match", "global+match")
 PER_DETECTOR = "-per-detector"
 
 
 class SkyInputs(NamedTuple):
-    """What the exposures of one filter can be measured on."""
+    """Data from which the sky of one filter's exposures is measured."""
 
     survey: CellSurvey
     exposures: list[Path]
-    """Their ``_cal`` files, for the methods that look at pixels (`cosmosaic.survey.PixelMethod`)."""
+    """Their ``_cal`` files, for methods that need pixels (`cosmosaic.survey.PixelMethod`)."""
     table: Path | None
-    """Levels that the user gives."""
+    """The user's levels."""
     scratch: Path
     """Folder for temporary files."""
     zero: SkyZero = "faintest"
-    """What sets the absolute level where there is no empty sky."""
+    """Zero point of a field without empty sky."""
     files: Mapping[str, Path] = {}
     """The file of each exposure's cells."""
 
@@ -66,9 +66,9 @@ class Sky(NamedTuple):
 
     levels: Levels
     patterns: Patterns = {}  # noqa: RUF012
-    """What varies over an exposure, where the method is for more than constants."""
+    """Variations over an exposure, if the method fits more than constants."""
     zero: str = ""
-    """What is taken for zero, where the method knows of empty sky."""
+    """Zero point, if the method searches for empty sky."""
 
 
 class Method(NamedTuple):
@@ -76,7 +76,7 @@ class Method(NamedTuple):
 
     measure: Callable[[SkyInputs], Sky]
     source: str
-    """Where the method is described."""
+    """Reference for the method."""
 
 
 class UnknownMethodError(ValueError):
@@ -94,17 +94,17 @@ def measure(method: str, inputs: SkyInputs) -> Sky:
         An exposure has no sky to measure.
     """
     if method not in METHODS:
-        raise UnknownMethodError(f"sky.method {method!r} is none of {', '.join(METHODS)}")
+        raise UnknownMethodError(f"there is no sky.method {method!r}; choose one of {', '.join(METHODS)}")
     return METHODS[method].measure(inputs)
 
 
 class EmptySky(NamedTuple):
-    """What passes for empty sky, and what light is left in it."""
+    """Apparently empty sky, and the residual light in it."""
 
     deep: Flags
-    """Cells that hold sources or noise that passes for them, shape of the lattice."""
+    """Cells with sources, or noise that looks like them, shape of the lattice."""
     shallow: Flags
-    """The same of brighter sources."""
+    """The same for brighter sources."""
     left: Mapping[str, Unseen]
     """Light of each exposure outside of the deep mask."""
     more: Mapping[str, Unseen]
@@ -112,7 +112,7 @@ class EmptySky(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What a first look at the exposures of one filter tells."""
+    """Result of the first search in the exposures of one filter."""
 
     sources: Flags
     """Cells that hold sources, shape of the lattice."""
@@ -164,21 +164,21 @@ def honest_pedestals(survey: CellSurvey, empty: EmptySky) -> Levels:
 
 
 class Cleaned(NamedTuple):
-    """Exposures without what makes the mean of an overlap differ from that of its detector."""
+    """Exposures without the patterns that make the mean of an overlap differ from that of its detector."""
 
     survey: CellSurvey
     sources: Flags
     cells: Flags
     """Cells that a solution may use, shape of the lattice."""
     empty: EmptySky
-    """As it was found before: what stripes and planes are shared out to other exposures is none of the sky's light."""
+    """As found before: light that the corrections of stripes and planes transfer to other exposures is not sky."""
 
 
 def clean(survey: CellSurvey) -> Cleaned:
-    """Take slow stripes and planes out of exposures; their mean levels stay."""
+    """Subtract slow stripes and planes from exposures without changing their mean levels."""
     found = find_sources(survey)
     cells = ~bright_cells(survey.with_light, found.levels) & ~survey.held_out
-    # Stripes first: what runs along rows alone is none of a plane's, which would carry it on where nothing overlaps.
+    # Stripes first: a plane fitted to a stripe along rows would be extrapolated to parts without overlaps.
     destriped, _ = destripe(survey, values_of(found.levels), cells)
     flat, _ = detilt(destriped, found.pedestals, cells)
     return Cleaned(flat, found.sources, cells, found.empty)
@@ -187,15 +187,15 @@ def clean(survey: CellSurvey) -> Cleaned:
 def solve_overlaps(cleaned: Cleaned) -> Solution:
     """Combine pedestals and overlaps.
 
-    A mask of sources is for pedestals. In differences sources cancel, and what a mask hides of an overlap is missed:
-    rows differ by more than their errors where 1/f noise is left in them.
+    A mask of sources is only for pedestals. In differences sources cancel, and masked parts of an overlap would be
+    missed: rows with residual 1/f noise differ by more than their errors.
     """
     steps = measure_steps(cleaned.survey.with_light, cleaned.cells)
     return solve_levels(steps, honest_pedestals(cleaned.survey, cleaned.empty))
 
 
 def bright_cells(survey: CellSurvey, levels: Levels) -> Flags:
-    """Cells whose light does not cancel in differences, shape of the lattice: brighter than all around them.
+    """Cells whose light does not cancel in differences, shape of the lattice: brighter than their surroundings.
 
     Light that varies over some arcseconds cancels, however bright it is.
     """
@@ -239,7 +239,7 @@ def _overlap(inputs: SkyInputs) -> Sky:
 def _overlap_planes(inputs: SkyInputs) -> Sky:
     cleaned = clean(inputs.survey)
     solution = solve_overlaps(cleaned)
-    # What is not known of the zero is no freedom of single exposures to lie higher, and to slope for it.
+    # The uncertainty of the zero point must not let single exposures move up and slope instead.
     floor = LEAST_ERROR * inputs.survey.pixel_rms
     held = {name: Level(level.value, max(solution.deviations[name], floor)) for name, level in solution.levels.items()}
     _, planes = detilt(inputs.survey, held, cleaned.cells)
@@ -250,7 +250,7 @@ def _surface(inputs: SkyInputs) -> Sky:
     cleaned = clean(inputs.survey)
     sky = _with_zero(inputs, cleaned, solve_overlaps(cleaned))
     if NO_EMPTY_SKY in sky.zero:
-        # A background is what is left between sources; here it would be the light itself.
+        # A background is the light between sources; here it would be the emission itself.
         return sky
     shifts, patterns = mosaic_surface(inputs.survey, values_of(sky.levels), cleaned.sources)
     raised = {name: Level(level.value + shifts[name], level.error) for name, level in sky.levels.items()}
@@ -279,10 +279,10 @@ def _table_of(path: Path | None) -> dict[str, float]:
     Raises
     ------
     ValueError
-        There is no table, or it is none of levels.
+        There is no table, or it is not a table of levels.
     """
     if path is None:
-        raise ValueError("sky.method 'user' and sky.zero 'table' need a table of levels: name it in sky.levels")
+        raise ValueError("sky.method 'user' and sky.zero 'table' need a table of levels; set sky.levels")
     table = Table.read(path, format="ascii.csv" if path.suffix == ".csv" else "ascii.ecsv")
     if not {"exposure", "level"} <= set(table.colnames):
         raise ValueError(f"{path.name}: columns {table.colnames}; a table of levels has exposure and level in MJy/sr")

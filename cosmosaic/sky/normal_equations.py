@@ -13,7 +13,7 @@ Indices = NDArray[np.int32]
 
 
 class Structure(NamedTuple):
-    """Where the factor ``L`` of a symmetric sparse matrix may differ from zero, by columns, and their order."""
+    """Places where the factor ``L`` of a symmetric sparse matrix may be nonzero, by columns, and their order."""
 
     order: Indices
     start: Indices

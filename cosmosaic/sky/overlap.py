@@ -1,7 +1,7 @@
-"""Levels from overlaps: what two detectors see of the same sky differs by their levels alone.
+"""Levels from overlaps: two exposures of the same sky differ only by their levels.
 
-Sources cancel in the differences, so no mask has to find them all; the absolute zero, which no difference knows,
-and detectors that overlap with nothing come from the pedestals. Both kinds of measurement enter one least-squares
+Sources cancel in the differences, so no mask has to find them all. The absolute zero, which differences do not
+contain, and levels of exposures without overlaps come from the pedestals. Both measurements enter one least-squares
 solution with their real errors. The idea is Montage's and SWarp's; see also the MIRI and NIRCam mosaics of
 PHANGS (Williams et al. 2024, ApJS 273, 13).
 """
@@ -58,14 +58,14 @@ class Solution(NamedTuple):
     groups: list[list[str]]
     """Sets of exposures that overlaps connect."""
     pedestal_scale: float
-    """By how much the pedestals' own errors had to be enlarged to agree with the overlaps."""
+    """Factor by which the pedestals' errors were enlarged to agree with the overlaps."""
     deviations: dict[str, float]
     """Error of each level against the mean of its group, MJy/sr."""
     zeros: list[float]
     """Error of the mean level of each group, MJy/sr."""
     structure: float
-    """Rms of the light of single exposures (1/f noise, wisps) that a level is no model for, MJy/sr, such that an
-    overlap's mean differs from its detector's by ``structure * sqrt(1 / fraction - 1)``."""
+    """Rms of the structure within single exposures (1/f noise, wisps), which a level does not model, MJy/sr: an
+    overlap's mean differs from its exposure's by ``structure * sqrt(1 / fraction - 1)``."""
 
 
 def measure_steps(survey: CellSurvey, cells: Flags) -> list[OverlapStep]:
@@ -85,11 +85,11 @@ def solve_levels(steps: list[OverlapStep], pedestals: Mapping[str, Level]) -> So
     """Find the levels that fit all steps and pedestals best.
 
     The level of an exposure is the mean over all of it, and an overlap's mean differs from that by the plane of the
-    exposure at the overlap's middle, wherever the light comes from: without it all overlaps of a dither pattern agree
-    on levels that grow with the dither. Two things are found with the levels, such that residuals have the size that
-    their errors say (variance components): by how much the pedestals' errors fall short, which cannot know what light
-    hides below the noise, and the structure within detectors beyond planes.
-    Single measurements that disagree with the rest lose weight (Huber).
+    exposure at the overlap's middle, whatever its origin: without it all overlaps of a dither pattern agree on levels
+    that grow with the dither. Two quantities are fitted with the levels so that residuals match their errors (variance
+    components): the factor by which the pedestals' errors are too small, since light hidden below the noise is not in
+    them, and the structure within detectors beyond planes.
+    Single measurements that disagree with the others lose weight (Huber).
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ def solve_levels(steps: list[OverlapStep], pedestals: Mapping[str, Level]) -> So
     partial = np.array([2.0 * (1.0 / step.fraction - 1.0) for step in steps] + [0.0] * len(names))
     is_pedestal = np.arange(len(observed)) >= len(steps)
 
-    # Overlaps are believed first: what both pedestals and structure could explain is the pedestals' fault.
+    # Overlaps have precedence: a disagreement that pedestals or structure could explain is attributed to pedestals.
     scale, structure = 1.0, min(float(np.median(errors[kind])) for kind in (is_pedestal, ~is_pedestal) if kind.any())
     places = Structure.of(design.T @ design)
     for _ in range(ITERATIONS):
@@ -154,7 +154,7 @@ def _errors_in_groups(
     for group in groups:
         to_mean = np.array([row_sum[name] for name in group]) / len(group)
         mean = float(to_mean.mean())
-        # The exposures of a group share the error of its zero, which is none of their steps.
+        # The exposures of a group share the error of its zero, which is not part of their steps.
         deviation = np.sqrt(np.maximum(np.array([variance[name] for name in group]) - 2 * to_mean + mean, 0.0))
         deviations |= dict(zip(group, deviation.tolist(), strict=True))
         zeros.append(float(np.sqrt(mean)))
@@ -165,7 +165,7 @@ def planes_of(pedestals: Mapping[str, Level]) -> dict[str, tuple[Floats, Floats]
     """Slopes of exposures and their variances, held by the slopes' own spread over the survey (empirical Bayes)."""
     slopes = np.array([level.slopes for level in pedestals.values()])
     variance = np.array([level.slope_errors for level in pedestals.values()]) ** 2
-    # What hardly knows its slopes has no say in how large they are.
+    # Exposures with uncertain slopes get little weight in the spread of the slopes.
     weight = (1.0 + variance / (np.median(variance) or 1.0)) ** -2.0
     spread = max(float(np.average(slopes**2 - variance, weights=weight)), 0.0)
     part = spread / np.maximum(spread + variance, np.finfo(float).tiny)
@@ -206,7 +206,7 @@ def _weighted_fit(design: csr_array, observed: Floats, sigma: Floats, places: St
 
 
 def _agreement(pull: Floats, freedom: float, lowest: float) -> float:
-    """Factor on an error at which the residuals would have the size that their degrees of freedom tell."""
+    """Factor on an error at which the residuals match their degrees of freedom."""
     if freedom < 1:
         return 1.0
     excess = float(np.sum(np.minimum(pull**2, LARGEST_PULL**2))) / freedom
@@ -238,7 +238,7 @@ def common_window(first: CellExposure, second: CellExposure) -> Iterator[tuple[W
 
 
 def tied(levels: Mapping[str, Level], kept: SkySolution, survey: CellSurvey) -> dict[str, Level]:
-    """Put levels of a new solution on the zero of those that are kept.
+    """Shift the levels of a new solution to the zero of the kept levels.
 
     A new exposure's level is shifted by the mean difference between kept and new levels of the exposures that it
     overlaps with, weighted by their common cells; of all kept exposures where it overlaps with none.
@@ -246,9 +246,9 @@ def tied(levels: Mapping[str, Level], kept: SkySolution, survey: CellSurvey) -> 
     Parameters
     ----------
     levels
-        Of all exposures, solved together.
+        Levels of all exposures, solved together.
     kept
-        What stays as it was.
+        The part of the earlier solution that is kept.
     survey
         The exposures' cells.
     """
@@ -263,7 +263,7 @@ def tied(levels: Mapping[str, Level], kept: SkySolution, survey: CellSurvey) -> 
 
     def shifted(name: str) -> Level:
         cells = {other: number for other, number in common[name].items() if number}
-        # Where nothing overlaps all count the same.
+        # Without overlaps all count the same.
         shift = np.average([shifts[other] for other in cells], weights=list(cells.values())) if cells else everywhere
         return Level(levels[name].value + float(shift), levels[name].error)
 
@@ -292,7 +292,7 @@ def _step(survey: CellSurvey, cells: Flags, first: CellExposure, second: CellExp
     value, error = float(np.mean(difference)), _block_error(difference, variance, blocks)
     pixels = min(int(first.pixels[a][used][near].sum()), int(second.pixels[b][used][near].sum()))
     smaller = min(int(first.usable.sum()), int(second.usable.sum()))
-    # What is masked within the overlap does not make it narrower.
+    # Masked cells within the overlap do not make it narrower.
     shared = int(np.count_nonzero(first.usable[a] & second.usable[b]))
     middles = _middle(first, a, used, near), _middle(second, b, used, near)
     return OverlapStep(first.name, second.name, value, error, pixels, shared / smaller, middles)

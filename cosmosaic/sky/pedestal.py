@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
+from astropy.stats import mad_std
 from numpy.typing import NDArray
 
 from cosmosaic.cells.survey import FEWEST_FOR_LEVEL, CellExposure, CellSurvey, NoSkyError
@@ -62,7 +63,7 @@ def pedestal(exposure: CellExposure, used: Flags, blocks: NDArray[np.int64]) -> 
     flat = values - slopes[0] * x - slopes[1] * y
     centre, sigma = gaussian_mode(flat)
     error = _block_error(flat, blocks[used], centre, sigma)
-    # A narrow strip tells nothing of a slope across it.
+    # A slope across a narrow strip is not measurable.
     slope_errors = error / np.maximum([x.std(), y.std()], LEAST_SPREAD)
     # The plane is zero in the middle of the exposure's cells, which is where their mean lies.
     return Level(centre, error, _pair(slopes), _pair(slope_errors))
@@ -76,7 +77,7 @@ def pedestals(survey: CellSurvey, sources: Flags) -> dict[str, Level]:
     survey
         Exposures on the lattice.
     sources
-        Cells that are no empty sky, shape of the lattice.
+        Cells that are not empty sky, shape of the lattice.
     """
     free = ~sources & ~survey.held_out
     return {
@@ -94,7 +95,7 @@ def plane_of(values: Floats, x: Floats, y: Floats) -> Floats:
         solution = np.linalg.lstsq(design[kept], values[kept], rcond=None)[0]
         residual = values - design @ solution
         centre = np.median(residual[kept])
-        spread = 1.4826 * np.median(np.abs(residual[kept] - centre))
+        spread = mad_std(residual[kept])
         kept = np.abs(residual - centre) < 2.5 * spread
     return solution[:2]
 
@@ -113,5 +114,5 @@ def _block_error(values: Floats, blocks: NDArray[np.int64], centre: float, sigma
     formal = sigma / np.sqrt(max(int(near.sum()), 1))
     if np.count_nonzero(full) < 4:
         return 2 * formal
-    scatter = 1.4826 * np.median(np.abs(total[full] / number[full] - np.median(total[full] / number[full])))
+    scatter = mad_std(total[full] / number[full])
     return float(max(scatter / np.sqrt(np.count_nonzero(full)), formal))

@@ -1,10 +1,10 @@
-"""Planes of single exposures, from what differs between exposures that see the same sky.
+"""Planes of single exposures, from the differences between exposures of the same sky.
 
 Light on the sky cancels in the differences, and a gradient that all exposures share stays. SWarp's and Montage's
-matching of planes over overlaps is the same least-squares problem. A plane that was fitted to a part of a detector
-would be carried on over the rest, where nothing checks it: so levels and slopes are solved together, the levels held
-by the pedestals and the slopes by their own spread over the survey, which the data tell (empirical Bayes, maximum
-likelihood by expectation maximisation; Dempster, Laird & Rubin 1977, J. R. Stat. Soc. B 39, 1).
+matching of planes over overlaps is the same least-squares problem. A plane fitted to a part of a detector would be
+extrapolated over the rest, where nothing constrains it. So levels and slopes are solved together, the levels
+constrained by the pedestals and the slopes by their own spread over the survey, which is fitted as well (empirical
+Bayes, maximum likelihood by expectation maximisation; Dempster, Laird & Rubin 1977, J. R. Stat. Soc. B 39, 1).
 """
 
 from collections.abc import Mapping
@@ -27,19 +27,19 @@ PASSES = 3
 ITERATIONS = 20
 CLIP_SIGMA = 6.0
 LEVEL_SIGMA = 3.0
-"""Pedestals hold the levels at so many of their errors: a glow or a gradient of an exposure's own moves its mode by
+"""Pedestals constrain the levels with their errors times this: a glow or a gradient of an exposure moves its mode by
 more than its error."""
 LEAST_OVERLAP = 0.25
-"""Part of the smaller exposure's cells: at a narrow rim a wisp's rest would pass for a slope of the whole detector."""
+"""Smallest overlap in parts of the smaller exposure's cells: at an edge, residual wisps look like a slope."""
 FIRST_SPREAD = 0.05
-"""Of the slopes, in units of the pixel rms, before the data have told it."""
+"""First guess of the slopes' spread, in units of the pixel rms."""
 ALL = (slice(None), slice(None))
 TERMS = 3
 """Unknowns of an exposure: level in the middle of its cells, slopes along x and y over a detector's width."""
 
 
 def detilt(survey: CellSurvey, levels: Mapping[str, Level], cells: Flags) -> tuple[CellSurvey, Patterns]:
-    """Take planes out of the exposures' cells.
+    """Subtract planes from the exposures' cells.
 
     Parameters
     ----------
@@ -53,9 +53,9 @@ def detilt(survey: CellSurvey, levels: Mapping[str, Level], cells: Flags) -> tup
     Returns
     -------
     survey
-        The exposures without planes; their mean levels are what they were.
+        The exposures without planes, with the same mean levels.
     planes
-        What was taken out of each exposure, MJy/sr.
+        Plane subtracted from each exposure, MJy/sr.
     """
     used = {exposure.name: exposure.usable & cells[exposure.window] for exposure in survey.exposures}
     spread = FIRST_SPREAD * survey.pixel_rms
@@ -134,7 +134,7 @@ def most_likely(matrix: csc_array, right: Floats, levels: list[Level], spread: f
     matrix, right
         Normal equations of the overlaps, three unknowns for each exposure.
     levels
-        What holds the level of each.
+        Constraint on the level of each.
     spread
         First guess.
     """

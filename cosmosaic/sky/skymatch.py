@@ -18,7 +18,7 @@ def measure_with_skymatch(paths: list[Path], method: str, folder: Path, *, per_d
     method
         ``local``, ``global``, ``match`` or ``global+match``.
     folder
-        Where the association is written.
+        Folder for the association.
     per_detector
         Give every detector a group of its own, as skymatch alone sees it: the same ids would steer outlier
         detection and exposure times. Without it skymatch finds one value for all detectors of an exposure.

@@ -1,9 +1,9 @@
-"""The sky that was found for a survey's exposures, and how it stays when exposures are added.
+"""The solved sky of a survey's exposures, and how it is kept when exposures are added.
 
-Levels that are solved together all move a little when one is added, and all that was made of their exposures would be
-made again. So an exposure that was solved keeps its level and patterns for as long as it is the same, and a new one
-is fitted to those it overlaps with. The table of levels that a survey publishes is what is remembered. What was first
-solved without an exposure that a fault took is solved again when that one is back.
+Levels that are solved together all move a little when an exposure is added, and all products of their exposures would
+be made again. So a solved exposure keeps its level and patterns as long as it does not change, and a new one is fitted
+to its neighbours. The survey's published table of levels is the memory. Levels first solved while an exposure was
+missing because of a failure are solved again when it is back.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from cosmosaic.survey import SkyZero
 
 SURFACE_BRIGHTNESS = units.MJy / units.sr
 USERS_LEVELS = "user"
-"""The method whose levels are remembered by the user."""
+"""The method whose levels are the user's own."""
 
 
 class SolvedExposure(Solved):
@@ -27,61 +27,61 @@ class SolvedExposure(Solved):
     level: float
     """MJy/sr."""
     error: float | None
-    """None where the method gives none."""
+    """None if the method gives none."""
     patterns: str
-    """Text of its ``_patterns.json``; empty where it has none."""
+    """Text of its ``_patterns.json``; empty if it has none."""
 
 
 class SkySolution(Record):
     """The sky of the exposures of one filter."""
 
     asked: str
-    """What was asked for: method and patterns."""
+    """The request: method and patterns."""
     method: str
-    """The method that was taken."""
+    """The method that was used."""
     exposures: tuple[SolvedExposure, ...]
     missing: tuple[str, ...] = ()
-    """Exposures of the survey that a fault took."""
+    """Exposures of the survey that were missing because of a failure."""
 
 
 class SkyRequest(Record):
-    """What a solution is asked for."""
+    """Request for a solution."""
 
     method: str
-    """A key of `cosmosaic.sky.methods.METHODS`, or ``auto``: the one that the verdict ranks first, and why is told in
-    the table's metadata."""
+    """A key of `cosmosaic.sky.methods.METHODS`, or ``auto``: the method that the verdict ranks first; the table's
+    metadata have the scores."""
     slow_stripes: bool
     """Find slow stripes along rows as well."""
     grid: Lattice
-    """The lattice that the cells lie on."""
+    """The lattice of the cells."""
     missing: tuple[str, ...] = ()
-    """Names of exposures of the survey that a fault took."""
+    """Names of exposures of the survey that are missing because of a failure."""
     kept: SkySolution | None = None
-    """What of an earlier solution stays as it was."""
+    """The part of an earlier solution that is kept."""
     zero: SkyZero = "faintest"
-    """What sets the absolute level where there is no empty sky."""
+    """Zero point of a field without empty sky."""
 
     @property
     def asked(self) -> str:
-        """What is asked for in words: a solution that was asked for something else is no earlier one of the same."""
+        """The request in words: solutions of another request are not kept."""
         asked = f"{self.method}, {'with' if self.slow_stripes else 'without'} slow stripes"
         return asked if self.zero == "faintest" else f"{asked}, zero by {self.zero}"
 
 
 class MaskedSkyRequest(SkyRequest):
-    """What is asked for where the user gives a mask of sources: by another one, levels are solved anew."""
+    """Request with the user's mask of sources: with a different mask, levels are solved anew."""
 
     mask: str
     """Its sha256."""
 
     @property
     def asked(self) -> str:
-        """What is asked for in words."""
+        """The request in words."""
         return f"{super().asked}, outside of mask {self.mask[:16]}"
 
 
 def solution_table(solution: SkySolution, source: str) -> QTable:
-    """Return a solution as the table that is published; ``source`` tells where the method is described."""
+    """Return a solution as the table that is published; ``source`` is the reference for the method."""
     exposures = solution.exposures
     errors = np.array([np.nan if one.error is None else one.error for one in exposures])
     table = QTable(
@@ -105,7 +105,7 @@ def read_solution(text: str) -> SkySolution:
     Raises
     ------
     ValueError, KeyError
-        It is no such table.
+        It is not a table of levels.
     """
     table = QTable.read(text.splitlines(), format="ascii.ecsv")
     # An empty text is masked in ECSV.
@@ -130,14 +130,14 @@ def read_solution(text: str) -> SkySolution:
 
 
 def keeping(request: SkyRequest, earlier: SkySolution | None, cells: Mapping[str, str]) -> SkyRequest:
-    """Add to a request what stays of an earlier solution.
+    """Add the kept part of an earlier solution to a request.
 
     Parameters
     ----------
     request
-        What is asked for now.
+        The new request.
     earlier
-        What was published.
+        The published solution.
     cells
         sha256 of the cells of each exposure by its name.
     """
@@ -150,6 +150,6 @@ def keeping(request: SkyRequest, earlier: SkySolution | None, cells: Mapping[str
 
 
 def moves(earlier: SkySolution, now: SkySolution) -> Moves:
-    """Tell how far levels have moved since an earlier solution, MJy/sr."""
+    """Return the changes of levels since an earlier solution, MJy/sr."""
     levels = {one.name: one.level for one in now.exposures}
     return moves_of([levels[one.name] - one.level for one in earlier.exposures if one.name in levels])

@@ -22,7 +22,7 @@ class SkyTable(File, suffix="_sky.ecsv", kind="sky"):
 
 
 class ExposureSkyFile(File, suffix="_sky.json"):
-    """What is taken out of one exposure."""
+    """Sky level and patterns of one exposure."""
 
 
 class LevelTable(File):
@@ -39,7 +39,7 @@ class MeasuredSky(Outputs):
 
 @dataclass(frozen=True, kw_only=True)
 class MeasureSky(Step[MeasuredSky]):
-    """Measure the sky of each exposure that no earlier solution holds."""
+    """Measure the sky of each exposure that is not in an earlier solution."""
 
     title = "Sky"
     version = 12
@@ -49,34 +49,34 @@ class MeasureSky(Step[MeasuredSky]):
     cells: Mapping[str, Cells]
     masked: Mapping[str, Cells]
     exposures: Mapping[str, Cal]
-    """For methods that look at pixels."""
+    """For methods that need pixels."""
     levels: LevelTable | None
     request: SkyRequest
     stem: str
     earlier: SkySolution | None = consulted()  # noqa: RUF009
 
     def prepared(self) -> Self:
-        """Keep what stays of an earlier solution, which the checksums of the cells decide."""
+        """Keep the part of an earlier solution whose cells have the same checksums."""
         digests = {name: cells.stored.sha256 for name, cells in {**self.cells, **self.masked}.items()}
         return dataclasses.replace(self, request=keeping(self.request, self.earlier, digests), earlier=None)
 
     @classmethod
     def is_asked_for(cls, survey: Survey) -> bool:
-        """Tell whether the method is not to be chosen."""
+        """Return whether the method is given, not chosen by the run."""
         return survey.sky.method != "auto"
 
 
 @dataclass(frozen=True)
 class BandSky:
-    """The sky of one filter, as it is being measured."""
+    """The sky of one filter, as promises."""
 
     measured: MeasuredSky | None = None
-    """None where no sky is to be measured."""
+    """None if no sky is measured."""
     earlier: SkySolution | None = None
-    """What an earlier run published."""
+    """Solution published by an earlier run."""
 
     def of(self, name: str) -> ExposureSkyFile | None:
-        """What is taken out of one exposure."""
+        """Sky level and patterns of one exposure."""
         return self.measured.exposures[name] if self.measured else None
 
     @property
@@ -88,7 +88,7 @@ class BandSky:
 def measure_sky(
     band: Band, exposures: Exposures, binned: BinnedBand, mask: SourceMask | None, step: type[MeasureSky], job: Job
 ) -> BandSky:
-    """Submit what finds the sky of each exposure.
+    """Submit the step that measures the sky of each exposure.
 
     Parameters
     ----------
@@ -97,16 +97,16 @@ def measure_sky(
     mask
         The user's mask of sources.
     step
-        What measures.
+        The step.
     job
-        Submits it.
+        The run.
     """
     settings = job.survey.sky
     if settings.method == "none" and not settings.slow_stripes:
         return BandSky()
     stem = band.stem("sky")
     earlier = published(store.join(job.products, f"{stem}.ecsv"), read_solution, job.note)
-    # Whether the level is subtracted or only recorded does not change what is measured.
+    # Whether the level is subtracted or only recorded does not change the measurement.
     request = SkyRequest(
         method=settings.method,
         slow_stripes=settings.slow_stripes,

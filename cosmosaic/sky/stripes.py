@@ -1,9 +1,8 @@
-"""Slow stripes of single exposures, from what differs between an exposure and the stack of all others.
+"""Slow stripes of single exposures, from the difference between an exposure and the stack of all others.
 
-Light on the sky cancels in that difference, so what is taken out of an exposure cannot be a galaxy's halo; what all
-exposures have in common stays. The alternation of stacking and correcting is the destriping of microwave maps
-(Delabrouille 1998, A&AS 127, 555). It sees the drifts that are too slow for `cosmosaic.artefacts.flicker`, where they
-cannot be told from the sky.
+Light on the sky cancels in that difference, so the halo of a galaxy is never subtracted; light common to all exposures
+stays. The alternation of stacking and correcting is the destriping of microwave maps (Delabrouille 1998, A&AS 127,
+555). It finds drifts that are too slow for `cosmosaic.artefacts.flicker`, which cannot distinguish them from sky.
 """
 
 import numpy as np
@@ -23,7 +22,7 @@ FEWEST_CELLS = 10
 
 
 def destripe(survey: CellSurvey, levels: dict[str, float], cells: Flags) -> tuple[CellSurvey, Patterns]:
-    """Take stripes along rows out of the exposures' cells.
+    """Subtract stripes along rows from the exposures' cells.
 
     Parameters
     ----------
@@ -37,9 +36,9 @@ def destripe(survey: CellSurvey, levels: dict[str, float], cells: Flags) -> tupl
     Returns
     -------
     survey
-        The exposures without stripes; their mean levels are what they were.
+        The exposures without stripes, with the same mean levels.
     stripes
-        What was taken out of each exposure, MJy/sr, in bins of 32 rows.
+        Stripes subtracted from each exposure, MJy/sr, in bins of 32 rows.
     """
     rows = {exposure.name: _row_bins(exposure) for exposure in survey.exposures}
     stripes: dict[str, Floats] = {each.name: np.zeros(_number_of_bins(each)) for each in survey.exposures}

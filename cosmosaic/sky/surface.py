@@ -44,7 +44,7 @@ def mosaic_surface(survey: CellSurvey, levels: dict[str, float], sources: Flags)
     shifts
         Mean of the background over each exposure, to be added to its level, MJy/sr.
     patterns
-        How it varies over each exposure.
+        Its variation over each exposure.
     """
     brightness = stack(survey, levels)
     surface = smooth_background(brightness, sources | grown(_large(sources), PROTECT_CELLS), BOX_CELLS)

@@ -1,10 +1,9 @@
-"""Light in what passes for empty sky, found by what exposures have in common there.
+"""Residual light in apparently empty sky, found because exposures have it in common.
 
 Noise, stripes and planes differ from exposure to exposure; faint sources, outskirts of galaxies and nebulae do not. So
 the mean product of an exposure and the stack of all others, about their means, is the variance of the sky itself: zero
-where the sky is empty, whatever is known of the noise. Such light is positive, so a level that was measured in it is
-too high. By how much is told by a shallower mask of sources: with it level and rms are higher, and the level is carried
-on to where there would be no light.
+if the sky is empty, whatever the noise. Such light is positive, so a level measured in it is too high. A shallower mask
+of sources shows by how much: with it level and rms are higher, and the level is extrapolated to zero light.
 """
 
 from collections.abc import Mapping
@@ -21,26 +20,26 @@ Floats = NDArray[np.floating]
 Flags = NDArray[np.bool_]
 
 SIGNIFICANT_SIGMA = 3.0
-"""A variance of the sky below this many of its errors is none."""
+"""A variance of the sky below this many of its errors counts as zero."""
 LARGEST_RMS = 0.1
-"""In units of the pixel rms: where the sky's own light scatters by more, no cell is known to be empty."""
+"""In units of the pixel rms: if the sky's own light scatters by more, no cell is known to be empty."""
 GROWTH = 0.9
 """A level grows with this power of the rms of the light in it: between counts of faint galaxies, which give 0.7 in
-simulated deep fields, and what is left of wisps and stripes, which hardly moves it."""
+simulated deep fields, and residual wisps and stripes, which hardly move it."""
 LARGEST_SLOPE = 0.04
-"""From edge to edge, in units of the pixel rms: a steeper slope that several exposures see is none of a detector's."""
+"""From edge to edge, in units of the pixel rms: a steeper slope seen by several exposures belongs to the sky."""
 
 
 class Unseen(NamedTuple):
-    """The sky's own light in the cells of an exposure that pass for empty."""
+    """The sky's own light in the apparently empty cells of an exposure."""
 
     variance: float
     """(MJy/sr)**2."""
     error: float
     """Of the variance."""
     slope: float
-    """The steeper one of those along the detector's x and y from edge to edge, MJy/sr, as far as this exposure and the
-    others have it in common: a detector's own is none of the sky's."""
+    """The steeper slope of those along the detector's x and y from edge to edge, MJy/sr, as far as this exposure and
+    the others have it in common: a slope of a single detector does not belong to the sky."""
 
     @property
     def rms(self) -> float:
@@ -68,7 +67,7 @@ def unseen_light(survey: CellSurvey, levels: Mapping[str, float], sources: Flags
 
 
 def allow_for(deep: Level, shallow: Level, left: Unseen, more: Unseen, pixel_rms: float) -> Level:
-    """Correct a pedestal for the light that is left in its sky, and tell in its errors that this is half a guess.
+    """Correct a pedestal for the residual light in its sky, with half of the correction as an error.
 
     Parameters
     ----------
@@ -77,7 +76,7 @@ def allow_for(deep: Level, shallow: Level, left: Unseen, more: Unseen, pixel_rms
     left, more
         Light outside of the same masks.
     pixel_rms
-        Of the survey, MJy/sr.
+        Pixel rms of the survey, MJy/sr.
     """
     steep = left.slope if left.slope > LARGEST_SLOPE * pixel_rms else 0.0
     rms = max(left.rms, EVEN_SPREAD * steep)
@@ -102,13 +101,13 @@ def _with_errors(level: Level, error: float, slope_error: float) -> Level:
 
 
 def shows_empty_sky(unseen: Unseen, pixel_rms: float) -> bool:
-    """Tell whether the cells of an exposure that pass for empty surely are, but for faint sources."""
+    """Return whether the cells of an exposure that pass for empty surely are, but for faint sources."""
     largest = np.sqrt(max(unseen.variance, 0.0) + SIGNIFICANT_SIGMA * unseen.error)
     return bool(max(largest, EVEN_SPREAD * unseen.slope) < LARGEST_RMS * pixel_rms)
 
 
 def is_full_of_light(unseen: Unseen, pixel_rms: float) -> bool:
-    """Tell whether light surely fills the cells of an exposure that pass for empty.
+    """Return whether light surely fills the cells of an exposure that pass for empty.
 
     A small exposure may be neither surely empty nor surely lit: its pedestal is then its best zero, because the
     faintest place of a few cells is that of their noise.

@@ -1,4 +1,4 @@
-"""The absolute level: what no overlap tells, and no exposure either where light fills the field."""
+"""The absolute level, which overlaps do not contain, nor exposures of a field that is filled with light."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -24,11 +24,11 @@ ANCHORS: dict[SkyZero, str] = {
     "pedestal": "the modes of the exposures are taken for zero",
     "table": "zero is that of the table of levels",
 }
-"""What is done where a field has no empty sky, in words."""
+"""Descriptions of the zero points of fields without empty sky."""
 
 
 class Zero(NamedTuple):
-    """Levels with their zero set, and how it was."""
+    """Levels with their zero point, and its description."""
 
     levels: dict[str, Level]
     message: str
@@ -37,7 +37,7 @@ class Zero(NamedTuple):
 def set_zero(
     survey: CellSurvey, solution: Solution, empty: Mapping[str, bool], asked: SkyZero, table: Mapping[str, float]
 ) -> Zero:
-    """Put the levels of each set of connected exposures on a zero.
+    """Set the zero point of each set of connected exposures.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ def set_zero(
     empty
         Whether an exposure may show empty sky, by name: it is not surely full of light.
     asked
-        What to do where none of a set does.
+        Choice of the zero point for a set of exposures without empty sky.
     table
         The user's levels in MJy/sr, of some exposures; they count before all else.
     """
@@ -71,7 +71,7 @@ def _shift(
     asked: SkyZero,
     table: Mapping[str, float],
 ) -> tuple[float, str]:
-    """What to add to the levels of a group, and why."""
+    """Shift of the levels of a group, and its reason."""
     known = [table[name] - levels[name].value for name in group if name in table]
     if known:
         return float(np.median(known)), ANCHORS["table"]

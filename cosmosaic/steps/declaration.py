@@ -1,4 +1,4 @@
-"""What a step is: a function from files to files, declared beside its science with named inputs and outputs.
+"""Steps: functions from files to files, declared beside their science with named inputs and outputs.
 
 A declaration names the function by its module, which is imported only in the child process that runs it: the jwst
 package takes seconds to import. Publication, run table, links and cache follow from the declarations.
@@ -154,7 +154,7 @@ class Step(Generic[Made]):
 
     @classmethod
     def is_asked_for(cls, survey: Any) -> bool:
-        """Tell whether a survey's settings ask for such steps, to estimate their number for the progress bar."""
+        """Return whether a survey's settings ask for such steps, to estimate their number for the progress bar."""
         return True
 
     @classmethod

@@ -77,7 +77,7 @@ def execute(step: Step, cache: str, plan: workers.WorkerPlan) -> StepResult:
 
 
 def is_intact(result: StepResult) -> bool:
-    """Tell whether all files of the step are still stored, unaltered."""
+    """Return whether all files of the step are still stored, unaltered."""
     return store.all_intact(result.objects)
 
 

@@ -15,7 +15,7 @@ class Promise(NamedTuple):
     output: str
     """Name of the output."""
     name: str | None = None
-    """Which of an output's files, if it has many."""
+    """Name of the file, if the output has many."""
     is_required: bool = True
     """Whether the step that takes it fails if the file was not made; otherwise it gets None."""
 
@@ -99,7 +99,7 @@ def promises_of(value: Any) -> Iterator[Promise]:
 
 
 def is_input(value: Any) -> bool:
-    """Tell whether a step's field holds files."""
+    """Return whether a step's field holds files."""
     if isinstance(value, tuple):
         return bool(value) and is_input(value[0])
     if isinstance(value, Mapping):

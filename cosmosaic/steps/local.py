@@ -22,7 +22,7 @@ class LocalJob:
     folder
         Gets a folder for each step.
     executor
-        Where the steps run.
+        Executor of the steps.
     """
 
     checksums = ""

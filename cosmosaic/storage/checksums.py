@@ -37,7 +37,7 @@ def checksum(uri: str, memo: str = "") -> StoredObject:
 
 
 def is_intact(stored: StoredObject) -> bool:
-    """Tell whether an object is still there with the size and checksum that were recorded."""
+    """Return whether an object is still there with the size and checksum that were recorded."""
     listed = stat(stored.uri)
     if listed is None or listed.size != stored.size:
         return False
@@ -45,7 +45,7 @@ def is_intact(stored: StoredObject) -> bool:
 
 
 def check_unaltered(stored: StoredObject) -> None:
-    """Check that an object is what was recorded.
+    """Check that an object still has its recorded checksum.
 
     Raises
     ------
@@ -54,13 +54,13 @@ def check_unaltered(stored: StoredObject) -> None:
     """
     if not is_intact(stored):
         raise AlteredObjectError(
-            f"{stored.uri} no longer has the sha256 {stored.sha256[:16]}... that was recorded; it was rewritten or "
-            "removed meanwhile, and the next run will use it as it finds it"
+            f"{stored.uri} no longer has the recorded sha256 {stored.sha256[:16]}...; it was rewritten or removed "
+            "meanwhile, and the next run will use the current file"
         )
 
 
 def all_intact(objects: Iterable[StoredObject]) -> bool:
-    """Tell whether objects are all still there, unaltered."""
+    """Return whether objects are all still there, unaltered."""
     with ThreadPoolExecutor(CHECKING_THREADS) as pool:
         return all(pool.map(is_intact, objects))
 

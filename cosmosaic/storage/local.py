@@ -58,7 +58,7 @@ def check_access(folder: Path) -> None:
     """
     nearest = next(place for place in (folder, *folder.parents) if place.exists())
     if not nearest.is_dir():
-        raise NotADirectoryError(f"{nearest} is a file, and a store is a folder; choose another store")
+        raise NotADirectoryError(f"{nearest} is a file, but a store must be a folder; choose another store")
     if not os.access(nearest, os.W_OK):
         raise PermissionError(f"{nearest} is not writable; choose another store")
 

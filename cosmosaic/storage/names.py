@@ -1,4 +1,4 @@
-"""Names of objects: URIs, file names, and what a store lists."""
+"""Names of objects: URIs, file names, and listings."""
 
 import re
 from pathlib import Path
@@ -16,7 +16,7 @@ class ListedObject(Record):
     uri: str
     size: int
     version: str
-    """What changes when the object is written again: times of modification or ETag."""
+    """Changes when the object is written again: times of modification or ETag."""
     sha256: str = ""
     """The checksum kept beside the object; empty if there is none or it was not requested."""
 
@@ -27,7 +27,7 @@ class ListedObject(Record):
 
 
 class AlteredObjectError(OSError):
-    """An object's bytes are not those that were recorded."""
+    """An object's bytes differ from the recorded ones."""
 
 
 def absolute_uri(uri: str) -> str:
@@ -43,12 +43,12 @@ def join(uri: str, *parts: str) -> str:
 
 
 def is_remote(uri: str) -> bool:
-    """Tell whether a URI names an object on a remote store."""
+    """Return whether a URI names an object on a remote store."""
     return URL.match(absolute_uri(uri)) is not None
 
 
 def is_plain_name(name: str) -> bool:
-    """Tell whether a file name is safe in headers, tables, folders and messages."""
+    """Return whether a file name is safe in headers, tables, folders and messages."""
     return len(name) <= LONGEST_NAME and PLAIN_NAME.fullmatch(name) is not None
 
 
@@ -61,5 +61,5 @@ def file_name(name: str) -> str:
         It is not valid.
     """
     if name in ("", ".", "..") or len(name.encode()) > LONGEST_NAME or not name.isprintable():
-        raise ValueError(f"the name {name[:LONGEST_NAME]!r} of an object cannot be a file's; rename the object")
+        raise ValueError(f"the name {name[:LONGEST_NAME]!r} of an object cannot be a file name; rename the object")
     return name

@@ -17,7 +17,7 @@ LONGEST_UPLOAD_S = 86_400.0
 
 
 def check_access(uri: str) -> None:
-    """Send one request to a store, and say within seconds what is wrong.
+    """Send one request to a store, and report problems within seconds.
 
     Raises
     ------
@@ -60,7 +60,7 @@ def stat(uri: str) -> ListedObject | None:
 
 
 def open_object(uri: str, size: int | None = None) -> BinaryIO:
-    """Open an object for reading; seeking moves only the bytes around what is read.
+    """Open an object for reading; only the bytes around each read are fetched.
 
     Giving the size, if it is known, saves a request to a remote store.
 

@@ -1,4 +1,4 @@
-"""What a store answers when it refuses, said in words that tell what to change."""
+"""Errors of a store, translated into messages that name the remedy."""
 
 import os
 from collections.abc import Iterator
@@ -21,14 +21,14 @@ WITHOUT_REASON = {"400", "403"}
 
 @contextmanager
 def told(uri: str) -> Iterator[None]:
-    """Turn the many errors of the libraries below into the three that matter to a user.
+    """Translate the many errors of the libraries into the three that matter to a user.
 
     Raises
     ------
     FileNotFoundError
         There is no such object or bucket.
     PermissionError
-        The store refuses: the keys, their session token, the region or this machine's clock; asking again is no help.
+        The store refuses access: keys, session token, region or this machine's clock are wrong; retries do not help.
     ConnectionError
         The store does not answer.
     """
@@ -39,7 +39,7 @@ def told(uri: str) -> Iterator[None]:
     except (HTTPClientError, HttpError, FSTimeoutError) as error:
         raise ConnectionError(f"the store of {uri} does not answer ({error}); check AWS_ENDPOINT_URL") from error
     except RecursionError as error:
-        # botocore follows a redirect that names no region by asking the same again.
+        # botocore follows a redirect without a region by repeating the request.
         raise PermissionError(_other_region(uri, {}, "the store redirects without end")) from error
     except (OSError, ClientError, BotoCoreError) as error:
         explained = _explained(error, uri)
@@ -49,7 +49,7 @@ def told(uri: str) -> Iterator[None]:
 
 
 def _explained(error: Exception, uri: str) -> OSError | None:
-    """Return an error that says what to change; None for one that a repetition may cure, or that is known as it is."""
+    """Return an error with a remedy; None for errors that a retry may solve, or that are clear already."""
     answer = _answer(error)
     code, said = str(answer.get("Code", "")), str(answer.get("Message", "") or error).rstrip(".")
     if code in OTHER_REGION:
@@ -88,8 +88,8 @@ def _other_region(uri: str, answer: dict[str, Any], said: str) -> str:
     cure = f"set AWS_DEFAULT_REGION={right}" if right else "set AWS_DEFAULT_REGION to the bucket's region"
     there = f" (the store names {answer['Endpoint']})" if answer.get("Endpoint") else ""
     return (
-        f"the bucket {bucket} is in another region than it was asked for in: {said}. {asked}, {_address()}: {cure}, "
-        f"and AWS_ENDPOINT_URL, where you give it, to that region's address{there}"
+        f"the bucket {bucket} is in another region than the one requested: {said}. {asked}, {_address()}: {cure}, "
+        f"and AWS_ENDPOINT_URL, if you use it, to that region's address{there}"
     )
 
 
@@ -99,7 +99,7 @@ def _address() -> str:
 
 
 def _answer(error: BaseException) -> dict[str, Any]:
-    """The store's own statement of an error, which s3fs keeps as the cause of its."""
+    """The store's own description of an error, which s3fs keeps as the cause of its exception."""
     found: BaseException | None = error
     while found is not None:
         response = getattr(found, "response", None)

@@ -212,7 +212,7 @@ def upload(path: Path, uri: str, sha256: str, *, new: bool = False) -> None:
 
 
 def copy(source: str, target: str, size: int) -> bool:
-    """Copy an object within one S3 store without moving its bytes here; tell whether that was possible."""
+    """Copy an object within one S3 store without fetching its bytes; tell whether that was possible."""
     if not source.startswith("s3://") or not target.startswith("s3://") or size > LARGEST_COPY_BYTES:
         return False
     if options(source) != options(target):
@@ -295,7 +295,7 @@ def _described(info: dict[str, Any]) -> RemoteObject:
 
 
 def _is_failed_precondition(error: OSError) -> bool:
-    """Tell whether a conditional write failed: s3fs raises one of two errors, depending on the server's message."""
+    """Return whether a conditional write failed: s3fs raises one of two errors, depending on the server's message."""
     if isinstance(error, FileExistsError):
         return True
     return error.errno == errno.EINVAL and "precondition" in str(error).lower()

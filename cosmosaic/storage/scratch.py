@@ -20,7 +20,7 @@ UNLOCKED_GRACE_S = 60.0
 
 
 class ScratchError(OSError):
-    """The scratch folder cannot be used; the message says how much is missing and what to do."""
+    """The scratch folder cannot be used; the message gives the missing space and the remedy."""
 
 
 def scratch_root(scratch: str | None) -> Path:
@@ -72,7 +72,7 @@ def require_space(folder: Path, needed_bytes: float, purpose: str) -> None:
     """
     nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     if not os.access(nearest, os.W_OK):
-        raise ScratchError(f"the scratch folder {folder} cannot be written to; set resources.scratch to one that can")
+        raise ScratchError(f"the scratch folder {folder} is not writable; set resources.scratch to another folder")
     free = shutil.disk_usage(nearest).free
     if free < needed_bytes:
         raise ScratchError(

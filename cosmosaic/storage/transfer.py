@@ -26,7 +26,7 @@ def fetch(stored: StoredObject, folder: Path, shared: Path | None = None) -> Pat
     stored
         The object.
     folder
-        Where the copy goes, under the object's own name.
+        Folder for the copy, which has the object's name.
     shared
         Folder of limited size that the processes of one machine share, so that each object is fetched once.
 

@@ -21,14 +21,14 @@ from cosmosaic.survey.settings import RENAMED, Survey, renamed
 
 ENVIRONMENT_PREFIX = "COSMOSAIC_"
 
-HOW_TO_WRITE = """Settings: in the survey file, in the environment, as flags; later ones win.
+HOW_TO_WRITE = """Settings: in the survey file, in the environment, as flags; later ones have precedence.
   number, word:  --grid.pixel_scale_mas 60             COSMOSAIC_GRID__PIXEL_SCALE_MAS=60
   list:          --filters F115W,F150W                 COSMOSAIC_FILTERS='["F115W", "F150W"]'
                  --outliers.snr 5,4                    in the file: snr = [5.0, 4.0]
   table:         --references.gain_maps NRCB1=a.fits   COSMOSAIC_REFERENCES__GAIN_MAPS='{"NRCB1": "a.fits"}'
 
-Exit codes: 0 everything was made, 1 nothing was, 2 the settings cannot be used, 3 some steps failed and the
-rest was made, 130 and 143 stopped by Ctrl-C and SIGTERM; the same command goes on from there.
+Exit codes: 0 success, 1 failure, 2 the settings cannot be used, 3 some steps failed and the other products were
+made, 130 and 143 stopped by Ctrl-C and SIGTERM; the same command continues from there.
 
 --verbose prints each step as it ends."""
 
@@ -44,19 +44,19 @@ def load_survey(
         Command-line arguments without the program's name: an optional survey file (TOML), then flags as
         ``--grid.pixel_scale_mas 60``. The environment's names are ``COSMOSAIC_GRID__PIXEL_SCALE_MAS``.
     program, description
-        How the command is called and what it does, for ``--help``.
+        Name and description of the command, for ``--help``.
 
     Raises
     ------
     pydantic.ValidationError
         A key is unknown or a value out of bounds.
     ValueError
-        A flag or an environment variable is no setting or has a name of an earlier version, or the survey file is no
-        TOML; the message says what was probably meant, or the line.
+        A flag or an environment variable is not a setting or has its earlier name, or the survey file is not
+        TOML; the message gives the setting that was probably meant, or the line.
     FileNotFoundError
         The survey file does not exist.
     SystemExit
-        ``--help`` was asked for.
+        ``--help`` was given.
     """
     file = survey_file(arguments)
     if file is not None and not file.is_file():
@@ -102,7 +102,7 @@ def survey_file(arguments: list[str]) -> Path | None:
 
 
 def overridden(file: Path) -> list[str]:
-    """Tell which settings of a survey file the environment overrides, one sentence each."""
+    """Find which settings of a survey file the environment overrides, one sentence each."""
     lines = []
     for path in setting_paths():
         variable = ENVIRONMENT_PREFIX + "__".join(path).upper()
@@ -119,7 +119,7 @@ def _read_toml(file: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(file.read_text())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file} is no TOML: {error}") from error
+        raise ValueError(f"{file} is not TOML: {error}") from error
 
 
 def _refuse_old_names(arguments: list[str]) -> None:

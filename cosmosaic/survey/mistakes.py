@@ -1,4 +1,4 @@
-"""What is wrong with a user's settings, in words: where it stands, and what was probably meant."""
+"""Mistakes in a user's settings, in words: their line, and the setting that was probably meant."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -11,16 +11,16 @@ from pydantic import BaseModel, ValidationError
 from cosmosaic.survey.settings import Survey
 
 LIKENESS = 0.6
-"""Of a name to the one that was probably meant, as difflib counts it."""
+"""Similarity of a name to the one that was probably meant, by difflib."""
 
 
 def explain(error: ValidationError, file: Path | None = None) -> str:
-    """Describe all mistakes, one line each: the setting, its line in the survey file, what is wrong, what was meant.
+    """Describe all mistakes, one line each: the setting, its line in the survey file, the fault, the probable meaning.
 
     Parameters
     ----------
     error
-        Of the validation of a survey.
+        Error from the validation of a survey.
     file
         The survey file, if there is one.
     """
@@ -35,7 +35,7 @@ def explain(error: ValidationError, file: Path | None = None) -> str:
 
 
 def unknown_setting(path: Sequence[str]) -> str:
-    """Say that there is no such setting, and which was probably meant."""
+    """Return the message for an unknown setting, with the one that was probably meant."""
     *sections, name = path
     model = _model_at(sections)
     elsewhere = [".".join(path) for path in setting_paths() if path[-1] == name]
@@ -69,37 +69,37 @@ def line_of(lines: Sequence[str], path: Sequence[str]) -> int | None:
 
 
 def check_flags(flags: Iterable[str]) -> None:
-    """Refuse flags that name no setting.
+    """Refuse flags that are not settings.
 
     Raises
     ------
     ValueError
-        A flag is unknown; the message says what was probably meant.
+        A flag is unknown; the message gives the one that was probably meant.
     """
     leaves = set(setting_paths())
     sections = {path[:depth] for path in leaves for depth in range(1, len(path))}
     for flag in flags:
         path = tuple(flag.removeprefix("--").split("=", 1)[0].split("."))
-        # What follows the name of a table is a key of the user's.
+        # The name of a table is followed by a key of the user's.
         is_setting = path in sections or any(path[:depth] in leaves for depth in range(1, len(path) + 1))
         if flag.startswith("--") and not is_setting and path != ("help",):
             raise ValueError(f"--{'.'.join(path)}: {unknown_setting(path)}")
 
 
 def check_variables(names: Iterable[str], prefix: str) -> None:
-    """Refuse environment variables that resemble a setting and are none; others are somebody else's.
+    """Refuse environment variables that resemble a setting but are none; others belong to other software.
 
     Raises
     ------
     ValueError
-        A variable is misspelt; the message says what was probably meant.
+        A variable is misspelt; the message gives the one that was probably meant.
     """
     fields = {name.upper(): name for name in Survey.model_fields}
     for variable in names:
         first = variable.upper().removeprefix(prefix).split("__")[0]
         close = get_close_matches(first, fields, 1, 0.8)
         if variable.upper().startswith(prefix) and first not in fields and close:
-            raise ValueError(f"the environment variable {variable} names no setting; did you mean {prefix}{close[0]}?")
+            raise ValueError(f"the environment variable {variable} is not a setting; did you mean {prefix}{close[0]}?")
 
 
 def _wrong(path: Sequence[str], fault: Any) -> str:

@@ -10,7 +10,7 @@ from cosmosaic.nircam import DETECTOR_PATTERN, FILTERS, band_name
 
 
 def _named_as_astronomers_do(value: Any) -> Any:
-    """Take a filter, also after a detector's name, for what astronomers call it."""
+    """Return the astronomers' name of a filter, also behind a detector's name."""
     if not isinstance(value, str):
         return value
     detector, underscore, name = value.rpartition("_")
@@ -18,7 +18,7 @@ def _named_as_astronomers_do(value: Any) -> Any:
 
 
 def _as_filter(value: Any) -> Any:
-    """Take a filter for what astronomers call it.
+    """Return the astronomers' name of a filter.
 
     Raises
     ------
@@ -35,7 +35,7 @@ def _as_filter(value: Any) -> Any:
 
 
 def _as_detector(value: Any) -> Any:
-    """Take a detector by its name.
+    """Check the name of a detector.
 
     Raises
     ------
@@ -49,7 +49,7 @@ def _as_detector(value: Any) -> Any:
 
 _ALL_FILTERS = f"its filters are {', '.join(FILTERS)}"
 FilterName = Annotated[str, BeforeValidator(_as_filter), Field(pattern=r"^F\d{3}[WMN]2?$")]
-"""F150W, or F470N, also where it is written as F444W-F470N or, as MAST has it, f470n-f444w."""
+"""F150W, or F470N, which may be written F444W-F470N or, as in MAST, f470n-f444w."""
 DetectorName = Annotated[str, BeforeValidator(_as_detector), Field(pattern=f"^{DETECTOR_PATTERN}$")]
 PixelMethod = Literal[
     "median",
@@ -64,17 +64,17 @@ PixelMethod = Literal[
 ]
 """Sky methods that need pixels."""
 CellMethod = Literal["none", "pedestal", "overlap", "overlap-planes", "surface", "user"]
-"""Sky methods that need only the means of cells, or nothing."""
+"""Sky methods that need no pixels, at most the means of cells."""
 SkyMethod = Literal[CellMethod, PixelMethod, "auto"]
 SkyZero = Literal["faintest", "pedestal", "table"]
-"""What sets the absolute level of a field without empty sky."""
+"""Choices of the zero point of a field without empty sky."""
 FlickerCorrection = Literal["none", "jwst", "fast"]
 CalibrationEngine = Literal["fused", "jwst"]
 WispTemplate = Annotated[str, BeforeValidator(_named_as_astronomers_do), Field(pattern=r"^NRC[AB][34]_F\d{3}[WMN]2?$")]
 
 
 def _number_fields(schema: dict[str, Any]) -> None:
-    """Number the fields: a form keeps their order, which a database may lose."""
+    """Number the fields, so that a form keeps their order even if a database loses it."""
     for position, field in enumerate(schema["properties"].values()):
         field["position"] = position
 
@@ -88,7 +88,7 @@ class Settings(BaseModel):
 
 
 class Pointing(Settings):
-    """Where the telescope points."""
+    """A pointing of the telescope."""
 
     ra: float = Field(ge=0, lt=360)
     """Right ascension of the module's reference point in degrees, ICRS."""
@@ -110,14 +110,14 @@ class FilterPair(Settings):
 
 
 class SimulationSettings(Settings):
-    """The synthetic survey, made when no raw frames are given."""
+    """The synthetic survey, made when no raw exposures are given."""
 
     seed: int = Field(default=20220830, ge=0)
-    """Seed of every random draw: the same settings make the same frames, byte for byte."""
+    """Seed of every random draw: the same settings make the same exposures, byte for byte."""
     level: Literal["uncal", "cal"] = "uncal"
-    """Raw ramps (uncal) or calibrated frames (cal); large sets of the latter are much faster to make."""
+    """Raw ramps (uncal) or calibrated exposures (cal); large sets of the latter are much faster to make."""
     pointings: tuple[Pointing, ...] = Field(default=(Pointing(ra=150.1163213, dec=2.200973097),), min_length=1)
-    """Where the telescope points; every filter pair and dither is observed at each."""
+    """Pointings of the telescope; every filter pair and dither is observed at each."""
     dithers_arcsec: tuple[tuple[float, float], ...] = Field(
         default=((-4.1, -3.2), (0.4, 0.3), (3.9, 3.1)), min_length=1
     )
@@ -153,22 +153,22 @@ class SimulationSettings(Settings):
     cosmic_rays_per_s_cm2: float = Field(default=5.0, ge=0, le=100)
     """Rate of cosmic-ray hits per second and square centimetre of detector."""
     pointing_error_mas: float = Field(default=3.0, ge=0, le=1000)
-    """Rms error per axis of each exposure's pointing, which its headers do not include."""
+    """Rms error per axis of the pointing of each exposure group, in mas, which its headers do not include."""
     roll_error_arcsec: float = Field(default=2.0, ge=0, le=600)
-    """Rms error of each visit's roll, about its target, which the headers do not include."""
+    """Rms error of each visit's roll about its target, in arcsec, which the headers do not include."""
     aberration: float = Field(default=5e-5, ge=-2e-4, le=2e-4)
-    """Velocity aberration, 1 - VA_SCALE: by this fraction separations on the sky are smaller than those the
+    """Velocity aberration, 1 - VA_SCALE: separations on the sky are smaller by this fraction than those that the
     telescope sees. JWST's is within 1e-4 of zero and changes over the year."""
     placement_error_mas: float = Field(default=2.0, ge=0, le=1000)
-    """Rms error per axis of each detector's place in the focal plane, the same in all exposures."""
+    """Rms error per axis of each detector's position in the focal plane, in mas, the same in all exposures."""
     filter_offset_mas: float = Field(default=1.0, ge=0, le=1000)
-    """Rms offset per axis of each filter on each detector, which the reference files do not include."""
+    """Rms offset per axis of each filter on each detector, in mas, which the reference files do not include."""
     proper_motion_mas_yr: float = Field(default=3.0, ge=0, le=1000)
     """Rms proper motion per axis of drawn stars, in mas a year."""
     reference_epoch: float = Field(default=2016.0, ge=1950, le=2100)
     """Epoch, as a Julian year, of the reference catalogue that is written beside the truth."""
     reference_error_mas: float = Field(default=0.5, ge=0, le=1000)
-    """Rms error per axis of the positions in that catalogue, at its epoch."""
+    """Rms error per axis of the positions in that catalogue at its epoch, in mas."""
 
 
 class ReferenceSettings(Settings):
@@ -188,15 +188,15 @@ class ExposureSettings(Settings):
     """Stage 1 and 2, one exposure at a time."""
 
     engine: CalibrationEngine = "fused"
-    """What makes count rates of raw ramps. fused: this project's compiled functions, which give the values of the jwst
-    package's steps at a fraction of the cost; rare modes are left to those steps. jwst: the steps of the package."""
+    """Software that turns raw ramps into count rates. fused: this project's compiled functions, with the results of the
+    jwst package at a fraction of the cost; rare modes are left to the package. jwst: the package's own steps."""
     verify: int | None = Field(default=None, ge=0)
-    """Number of exposures, drawn at random in each run, that both engines calibrate, to compare every plane; by
-    default, one where the installed jwst package is of another version than fused was tested with, else none."""
+    """Number of exposures, drawn at random in each run, that both engines calibrate and whose planes are compared; by
+    default, one if fused was tested with another version of the jwst package than the one installed, else none."""
     flicker_noise: FlickerCorrection = "fast"
     """Correction of 1/f noise in the count rate: fast: means of rows and columns outside sources; jwst: the package's
-    clean_flicker_noise step, which removes light from extended galaxies; none. Frames that are supplied as cal, or are
-    corrected already, are left unchanged."""
+    clean_flicker_noise step, which removes light from extended galaxies; none. Exposures supplied as cal, or already
+    corrected, are left unchanged."""
     jump_rejection_sigma: float = Field(default=4.0, gt=0, le=100)
     """Threshold of the jump step, which finds cosmic rays, in sigma."""
     expand_large_events: bool = False
@@ -209,11 +209,11 @@ class AlignSettings(Settings):
     enabled: bool = False
     """Align the exposures with each other; off by default, because corrections from few stars blur good pointings."""
     method: Literal["network", "tweakreg"] = "tweakreg"
-    """network: one solution for pointings, detectors and filters from the stars that exposures of all filters share;
-    tweakreg: jwst's, filter by filter."""
+    """network: one solution for pointings, detectors and filters from stars shared by exposures of all filters;
+    tweakreg: the jwst package's step, filter by filter."""
     aberration: bool = False
-    """Correct velocity aberration about a point that all detectors of an exposure share, by the header alone: jwst
-    leaves detectors up to 13 mas, and modules 25, from each other."""
+    """Correct velocity aberration about a point that all detectors of an exposure group share, from the header alone:
+    jwst leaves detectors offset from each other by up to 13 mas, and modules by up to 25."""
     snr_threshold: float = Field(default=10.0, gt=0)
     """Detection threshold for alignment stars, in sigma."""
     minimum_objects: int = Field(default=10, ge=3)
@@ -221,12 +221,12 @@ class AlignSettings(Settings):
     tolerance_arcsec: float = Field(default=0.3, gt=0, le=10)
     """Maximum distance between a star and its match (tweakreg)."""
     fit: Literal["shift", "rshift", "rscale", "general"] = "shift"
-    """What tweakreg fits: shift: offsets; rshift: offsets and rotation; rscale: scale as well; general: any linear
-    map."""
+    """Model that tweakreg fits: shift: offsets; rshift: offsets and rotation; rscale: scale as well; general: any
+    linear map."""
     reference_catalog: str | None = None
     """Absolute reference: GAIADR3 or another catalogue known to jwst, or a file with columns RA and DEC in degrees.
-    Exposures added later are aligned with the stars of those that were aligned with it. The network takes a file, and
-    uses errors, proper motions and epochs where it has them."""
+    Exposures added later are aligned with the stars of the exposures already aligned. The network needs a file, and
+    uses its errors, proper motions and epochs if present."""
 
     @model_validator(mode="after")
     def _file_for_network(self) -> Self:
@@ -242,7 +242,7 @@ class SkyTreatment(Settings):
     """The sky settings that affect an exposure as it enters the mosaic."""
 
     method: str
-    """How the level was measured."""
+    """Method by which the level was measured."""
     subtract: bool
     """Whether the level is subtracted, or only recorded."""
     trim_pixels: int
@@ -253,18 +253,18 @@ class SkySettings(Settings):
     """The sky background of each exposure."""
 
     method: SkyMethod = "overlap"
-    """overlap: least squares of overlaps and pedestals, a level for each detector; overlap-planes: a plane as well;
+    """overlap: least squares of overlaps and pedestals, a level for each exposure; overlap-planes: a plane as well;
     surface: a smooth background of the whole mosaic as well; pedestal: mode outside sources; median: sigma-clipped
     median; user: levels from your table; auto: overlap, pedestal or median, whichever the verdict ranks first; none:
-    the sky stays in. The other methods are those of jwst's skymatch, with one value for all detectors of an exposure
-    or, where the name says so, one for each detector."""
+    the sky stays in. The other methods are those of jwst's skymatch, with one value for an exposure group or, if the
+    name says so, one for each detector."""
     levels: str | None = None
     """Table of levels for the method user and for the zero table (URL of an .ecsv or .csv file): columns exposure and
     level in MJy/sr."""
     zero: SkyZero = "faintest"
-    """What sets the absolute level of a field without empty sky, which no exposure of it can tell. faintest: its
-    faintest place is zero; pedestal: the modes of the exposures are, whatever fills them; table: the levels of your
-    table, which may lack exposures, set the zero of every field."""
+    """Zero point of a field without empty sky, which cannot be measured from its exposures. faintest: the faintest
+    place of the field is zero; pedestal: the modes of the exposures are zero, whatever fills them; table: your table
+    of levels, which need not have all exposures, sets the zero point of every field."""
     wisps: bool = True
     """Fit and subtract the wisps of detectors A3, A4, B3 and B4: with your template or, where a detector has three or
     more exposures in a filter, with one made from them."""
@@ -278,7 +278,7 @@ class SkySettings(Settings):
     trim_pixels: int = Field(default=0, ge=0, le=200)
     """Width in pixels of the unused border of each detector."""
     subtract: bool = True
-    """Subtract the level from the crf frames; if off, it is recorded in them and subtracted when the mosaic is made."""
+    """Subtract the level from the _crf files; if off, it is recorded in them and subtracted when the mosaic is made."""
 
     @property
     def treatment(self) -> SkyTreatment:
@@ -301,13 +301,13 @@ class OutlierSettings(Settings):
     """Detection of cosmic rays that Stage 1 missed, by comparing exposures."""
 
     enabled: bool = True
-    """Compare the exposures. Where two overlap, the fainter one counts as the sky; a single exposure is not searched.
-    The jwst engine searches filters with three or more exposures."""
+    """Compare the exposures. Where only two overlap, the fainter one counts as the sky; single exposures are not
+    searched. The jwst engine searches only filters with three or more exposures."""
     snr: tuple[float, float] = (5.0, 4.0)
     """Thresholds in sigma of the first and second pass."""
     scale: tuple[float, float] = (3.0, 2.0)
-    """Multiples of the local gradient that are tolerated in the first and second pass; jwst's defaults, 1.2 and 0.7,
-    mistake the undersampled cores of stars for cosmic rays."""
+    """Tolerated multiples of the local gradient in the first and second pass; jwst's defaults, 1.2 and 0.7, mistake the
+    undersampled cores of stars for cosmic rays."""
     weight_threshold: float = Field(default=0.7, gt=0, le=1)
     """Pixels whose weight is below this fraction of the mean do not enter the median."""
 
@@ -316,7 +316,7 @@ class GridSettings(Settings):
     """The tangent-plane pixel grid that all mosaics share."""
 
     tangent_ra: float | None = Field(default=None, ge=0, lt=360)
-    """Right ascension of the tangent point in degrees, ICRS; by default, the frames' centre rounded to 0.01 deg."""
+    """Right ascension of the tangent point in degrees, ICRS; by default, the exposures' centre rounded to 0.01 deg."""
     tangent_dec: float | None = Field(default=None, ge=-90, le=90)
     """Declination of the tangent point in degrees, ICRS."""
     rotation: float = Field(default=0.0, ge=-180, le=360)
@@ -326,14 +326,14 @@ class GridSettings(Settings):
     long_wavelength_factor: int = Field(default=1, ge=1, le=8)
     """Long-wavelength mosaics have pixels larger by this factor, which nest exactly: 2 makes 60 mas from 30."""
     like: str | None = None
-    """An image whose pixels to use (URL of a FITS file, e.g. an HST mosaic): tangent point, rotation, pixel scale and
-    window of its header, in place of the settings above. Exposures outside of it are not used."""
+    """Image whose pixel grid is used (URL of a FITS file, e.g. an HST mosaic): tangent point, rotation, pixel scale and
+    window are taken from its header instead of the settings above. Exposures outside of it are not used."""
     largest_mpix: float = Field(default=2500.0, gt=0)
-    """Largest mosaic allowed, in megapixels: one frame with a wrong pointing would need terabytes."""
+    """Largest mosaic allowed, in megapixels: one exposure with a wrong pointing would need terabytes."""
     tiles: str | None = None
     """Table of the tiles to make (URL of an .ecsv or .csv file): columns name; crpix_x and crpix_y, the 0-based pixel
     of the tangent point (CRPIX of a FITS header minus 1); nx and ny, size in pixels. Each becomes a mosaic with its
-    own catalogue, in addition to the full mosaic; frames outside all tiles are not used. By default, only the full
+    own catalogue, in addition to the full mosaic; exposures outside all tiles are not used. By default, only the full
     mosaic is made."""
 
     @model_validator(mode="after")
@@ -341,7 +341,7 @@ class GridSettings(Settings):
         if self.like is not None:
             given = sorted({"tangent_ra", "tangent_dec", "rotation", "pixel_scale_mas"} & self._changed())
             if given:
-                raise ValueError(f"give either grid.like or {', '.join(given)}: the image tells them")
+                raise ValueError(f"give either grid.like or {', '.join(given)}: the image defines them")
             return self
         if (self.tangent_ra is None) != (self.tangent_dec is None):
             raise ValueError("give tangent_ra and tangent_dec together, or neither")
@@ -376,20 +376,20 @@ class CatalogSettings(Settings):
     """Detection and photometry of sources on the mosaics: one catalogue of all filters."""
 
     filters: tuple[FilterName, ...] = ()
-    """Filters whose sum the sources are detected in; by default, all. Fluxes are measured in every filter."""
+    """Filters in whose sum sources are detected; by default, all. Fluxes are measured in every filter."""
     threshold_sigma: float = Field(default=4.0, gt=0, le=100)
     """Detection threshold in sigma of the sum of the filters, each smoothed by its PSF."""
     minimum_pixels: int = Field(default=3, ge=1)
     """Minimum number of connected pixels of a source."""
     deblend_contrast: float = Field(default=0.005, ge=0, le=1)
-    """Fraction of the flux that a peak needs to count as a separate source."""
+    """Fraction of the total flux above which a peak counts as a separate source."""
     background_box_arcsec: float = Field(default=6.0, gt=0)
-    """Side of the boxes in which the remaining background is measured."""
+    """Side in arcsec of the boxes in which the residual background is measured."""
     aperture_diameters_arcsec: tuple[float, ...] = Field(default=(0.2, 0.3, 0.5, 0.7, 1.0), min_length=1)
-    """Diameters of the circular apertures."""
+    """Diameters in arcsec of the circular apertures."""
     psfs: dict[FilterName, str] = Field(default_factory=dict)
     """PSFs of the mosaics by filter (URL of a FITS image with odd sides and the keyword PIXSCALE in arcsec, oriented as
-    the mosaics); by default, they are made from the stars of the field or, where these are too few, computed."""
+    the mosaics); by default, they are made from the stars of the field or, if these are too few, computed."""
     match_to: FilterName | None = None
     """Filter to whose PSF the others' images are matched for colours; by default, that with the widest PSF."""
 
@@ -406,14 +406,14 @@ RENAMED_OF_CATALOG = {
     "aperture_radii_arcsec": "aperture_diameters_arcsec (twice the radii)",
     "smoothing_fwhm_arcsec": "the PSF of each filter; remove it",
 }
-"""Settings of the catalogue that earlier versions had, and what replaced them."""
+"""Replacements of the catalogue's settings, by the name in earlier versions."""
 
 
 class ResourceSettings(Settings):
-    """What the run may use of the machine's resources."""
+    """Limits on the machine's resources."""
 
     runner: Literal["local", "dask"] = "local"
-    """Where the steps run: on this machine, or on the workers of a Dask cluster, which share only the store."""
+    """Place where the steps run: this machine, or the workers of a Dask cluster, which share only the store."""
     scheduler: str | None = Field(default=None, pattern=r"^(tcp|tls|ucx|ws|wss)://.+$")
     """Address of the Dask scheduler, e.g. tcp://10.0.0.5:8786; by default, a cluster is started on this machine."""
     processes: int | None = Field(default=None, ge=1, le=1024)
@@ -425,13 +425,13 @@ class ResourceSettings(Settings):
     """Side of the tiles in which mosaics are made; by default, 1024, or less if memory is short, or 4096 if one such
     tile holds the whole mosaic. Pixel values do not depend on it."""
     time_limit_s: float = Field(default=7200.0, gt=0)
-    """A step that takes longer is killed and fails."""
+    """Time limit of a step in seconds; a step that takes longer is killed and fails."""
     scratch: str | None = None
     """Folder for temporary files; by default, the system's."""
 
 
 class CleanupSettings(Settings):
-    """What `flows/cleanup.py` removes from the cache."""
+    """Removal of unused files from the cache (`cosmosaic cleanup`)."""
 
     older_than_days: float = Field(default=30.0, ge=0)
     """Remove files that no run has used for this many days; those of the last run of a survey are kept."""
@@ -440,46 +440,46 @@ class CleanupSettings(Settings):
 
 
 RENAMED = {"solve_anew": "resolve"}
-"""Settings of the survey by the name that earlier versions had."""
+"""New names of the survey's settings, by the name in earlier versions."""
 
 
 def renamed(old: str, new: str) -> str:
-    """Say that a setting has another name now."""
+    """Return the error for a setting that was renamed."""
     return f"{old} is now called {new}; use the new name"
 
 
 class Survey(Settings):
-    """Everything that decides what a run makes. Without arguments: a synthetic survey under ``demo/``."""
+    """All settings of a run. Without arguments: a synthetic survey under ``demo/``."""
 
     name: str = Field(default="cosmos-demo", pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]{0,63}$")
     """Name of the survey; products begin with it."""
     store: str = Field(default="demo", min_length=1)
     """Folder or URL (s3://bucket/prefix) under which raw/, products/ and cache/ lie."""
     raw: str | None = Field(default=None, min_length=1)
-    """Folder or URL of the raw frames, at any depth; by default, a synthetic survey is made under `<store>/raw`."""
+    """Folder or URL of the raw exposures, at any depth; by default, a synthetic survey is made under `<store>/raw`."""
     products: str | None = None
-    """Where products go; by default, `<store>/products`."""
+    """Folder or URL of the products; by default, `<store>/products`."""
     cache: str | None = None
-    """Where intermediate files go, which may be deleted at any time; by default, `<store>/cache`."""
+    """Folder or URL of intermediate files, which may be deleted between runs; by default, `<store>/cache`."""
     filters: tuple[FilterName, ...] = ()
-    """Filters to process; by default, all that were observed."""
+    """Filters to process; by default, all observed filters."""
     exclude: dict[str, str] = Field(default_factory=dict)
-    """Exposures to leave out: the reason by name, which may be a pattern as in a shell, e.g. jw*_nrca3."""
+    """Exposures to leave out: a reason for each name, which may be a shell pattern, e.g. jw*_nrca3."""
     regions: dict[str, str] = Field(default_factory=dict)
-    """What not to use, drawn around in ds9 (URL of a region file), by exposure: its name, which may be a pattern as in
-    a shell, * for all. Regions are on the sky, or in image pixels of the exposure."""
+    """Areas to mask (URL of a ds9 region file) by the name of the exposure, which may be a shell pattern, * for all.
+    Regions are on the sky, or in image pixels of the exposure."""
     association: str | None = None
-    """Association file (JSON) whose members are combined; by default, all frames are, in one association per filter."""
+    """Association file (JSON) whose members are combined; by default, all exposures, in one association per filter."""
     references: ReferenceSettings = ReferenceSettings()
     exposures: ExposureSettings = ExposureSettings()
     align: AlignSettings = AlignSettings()
     sky: SkySettings = SkySettings()
     resolve: bool = False
     """Solve the sky levels and the alignment of all exposures again, and report how far they moved. If off, exposures
-    that are solved already keep their levels, stripes and WCS, and new ones are fitted to them, so that a new frame
-    costs only what it touches."""
+    that are already solved keep their levels, stripes and WCS, and new ones are fitted to them, so that a new exposure
+    affects only the tiles it touches."""
     engine: Literal["tiles", "jwst"] = "tiles"
-    """What flags outliers and combines exposures: this project's engine of tiles, or the steps of the jwst package."""
+    """Software that flags outliers and combines exposures. tiles: this project's engine; jwst: the package's steps."""
     outliers: OutlierSettings = OutlierSettings()
     grid: GridSettings = GridSettings()
     drizzle: DrizzleSettings = DrizzleSettings()
@@ -498,7 +498,7 @@ class Survey(Settings):
 
     @property
     def is_synthetic(self) -> bool:
-        """Whether the frames are simulated, because no raw frames are given."""
+        """Whether the exposures are simulated, because no raw exposures are given."""
         return self.raw is None
 
     def url(self, part: Literal["raw", "products", "cache", "crds", "truth"]) -> str:
@@ -509,7 +509,7 @@ class Survey(Settings):
     def _simulation_only_without_raw(self) -> Self:
         # A form sends every setting, including those left unchanged.
         if self.raw is not None and self.simulation != SimulationSettings():
-            raise ValueError("give either raw (existing frames) or simulation (frames to make), not both")
+            raise ValueError("give either raw (existing exposures) or simulation (exposures to make), not both")
         return self
 
     @model_validator(mode="after")

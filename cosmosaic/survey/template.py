@@ -22,7 +22,7 @@ def main(arguments_given: list[str]) -> int:
         with file.open("x") as stream:
             stream.write(template())
     except FileExistsError:
-        print(f"{file} exists already and is left as it is; give another name", file=sys.stderr)
+        print(f"{file} exists already and is not changed; give another name", file=sys.stderr)
         return 2
     except OSError as error:
         print(f"{file} cannot be written: {error.strerror}", file=sys.stderr)

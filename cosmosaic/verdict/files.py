@@ -18,7 +18,7 @@ _VERDICT = TypeAdapter(Verdict)
 
 
 class Judgement(NamedTuple):
-    """What all exposures of a filter show together."""
+    """Joint measurements of all exposures of a filter."""
 
     grid: MosaicGrid
     """The window of the arrays."""

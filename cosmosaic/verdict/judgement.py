@@ -1,4 +1,4 @@
-"""The steps that judge the sky of one filter, before and after it was taken out, and what they leave for the page."""
+"""The steps that judge the sky of one filter, before and after its subtraction, and their tables for the page."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -121,9 +121,9 @@ def _together(parts: list[Table]) -> Table:
 
 
 def _subtracted(judge: Judge, when: When) -> dict[str, float]:
-    """Level that is taken out of each exposure before it is judged, MJy/sr."""
+    """Level subtracted from each exposure before it is judged, MJy/sr."""
     if when == "before":
-        # The same for all: what is left shows every difference between them.
+        # The same for all, so that every difference between them remains.
         return dict.fromkeys(judge.survey.names, float(np.median(list(values_of(judge.reference).values()))))
     if when == "after":
         return dict.fromkeys(judge.survey.names, 0.0)
@@ -131,14 +131,14 @@ def _subtracted(judge: Judge, when: When) -> dict[str, float]:
 
 
 def verdict_table(verdicts: dict[str, Verdict], method: str) -> Table:
-    """Write verdicts as a table: a row per metric, and in its metadata what is not a metric.
+    """Write verdicts as a table: a row per metric, and all else in its metadata.
 
     Parameters
     ----------
     verdicts
-        ``before`` and ``after``, and what pure ``noise`` gives.
+        ``before`` and ``after``, and that of pure ``noise``.
     method
-        How the sky was measured.
+        Method by which the sky was measured.
     """
     before, after = verdicts["before"], verdicts["after"]
     columns = {when: [_rounded(metric.value) for metric in verdict.metrics] for when, verdict in verdicts.items()}
@@ -175,20 +175,20 @@ def verdict_table(verdicts: dict[str, Verdict], method: str) -> Table:
 
 
 def tile_table(judged: dict[str, tuple[Judge, dict[str, float]]], tiles: tuple[MosaicGrid, ...]) -> Table:
-    """Judge each tile by what lies in it: all exposures there as if they had ended at its rim.
+    """Judge each tile by its own area, as if all exposures ended at its edge.
 
     Parameters
     ----------
     judged
         ``before`` and ``after``: the judge of the whole, and the levels that are taken out.
     tiles
-        Windows of the mosaic; those that no exposure reaches with enough cells are left out.
+        Windows of the mosaic; those without an exposure with enough cells are left out.
 
     Returns
     -------
     Table
         Name, number of exposures, states and metrics before and after with the latter's errors and states (NaN where a
-        tile is too small to tell), and the reasons.
+        tile is too small), and the reasons.
     """
     rows: list[dict[str, str | int | float]] = []
     for tile in tiles:
@@ -216,17 +216,17 @@ def _method(levels: Path | None) -> str:
 
 
 def _rounded(value: float) -> float:
-    """A number for a column: NaN where it is not known, which is what ECSV readers share."""
+    """A number for a column: NaN if it is unknown, which all ECSV readers understand."""
     return round(float(value), DIGITS) if np.isfinite(value) else float("nan")
 
 
 def _known(value: float) -> float | None:
-    """A number for the metadata, None where it is not known."""
+    """A number for the metadata, None if it is unknown."""
     return round(float(value), DIGITS) if np.isfinite(value) else None
 
 
 def _facts(verdict: Verdict) -> dict[str, float | None]:
-    """Numbers for the run table, None for those that are not known, and states as places in `STATES`."""
+    """Numbers for the run table, None for unknown ones, and states as positions in `STATES`."""
     numbers = {f"{metric.name}_pct": metric.value for metric in verdict.metrics}
     numbers |= {"levels_pct": verdict.score, "steps_pct": verdict.steps}
     states = {f"{metric.name}_state": metric.state for metric in verdict.metrics} | {"state": verdict.state}

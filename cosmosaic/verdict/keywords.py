@@ -19,7 +19,7 @@ KEYWORDS = {
 
 
 def note_verdict(mosaic: Path, table: Path) -> None:
-    """Write how flat the sky is into the header of a mosaic's SCI: SKYMETH, SKYSTATE and what is known of `KEYWORDS`.
+    """Write the verdict into the header of a mosaic's SCI: SKYMETH, SKYSTATE and the known values of `KEYWORDS`.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ def note_verdict(mosaic: Path, table: Path) -> None:
         header["SKYSTATE"] = (verdict.meta["state"], "is the sky flat: pass, warn, fail or not measurable")
         for metric in verdict:
             value = float(metric["after"])
-            # FITS has no number for what is not known.
+            # FITS has no number for unknown values.
             if np.isfinite(value):
                 comment = f"[%] {metric['metric']}, of one pixel's rms in one exposure"
                 header[KEYWORDS[metric["metric"]]] = (round(value, 2), comment)

@@ -1,4 +1,4 @@
-"""How flat a sky is, metric by metric, with errors, and the state that each metric has."""
+"""Metrics of the flatness of a sky, with errors and states."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -6,6 +6,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
+from astropy.stats import mad_std
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -13,21 +14,22 @@ from cosmosaic.cells.survey import CellExposure, CellSurvey, sums_on_detector
 from cosmosaic.geometry.windows import CELL_PIXELS
 from cosmosaic.records import State
 from cosmosaic.sky.zero import NO_EMPTY_SKY
+from cosmosaic.statistics import scatter_about_zero
 
 Floats = NDArray[np.floating]
 Flags = NDArray[np.bool_]
 
 SIGNIFICANT_SIGMA = 4.0
-"""A metric must exceed a limit by this many of its errors: of dozens of metrics none shall do so by chance."""
+"""A metric must exceed a limit by this many of its errors, so that none of dozens of metrics does so by chance."""
 PASS_SIGMA = 2.0
-"""A metric passes only where it lies below its limit of failure by this many of its errors."""
+"""A metric passes only if it lies below its limit of failure by this many of its errors."""
 DECISIVE = ("step", "zero")
-"""What must have been measured for a sky to pass."""
+"""Metrics that must be measured for a sky to pass."""
 LIGHT_PART = 0.35
-"""By how much of its rms light in empty sky lifts a level, where nothing tells more."""
+"""Fraction of its rms by which light in empty sky raises a level, if no more is known."""
 APERTURE_CELLS = (1, 2, 4, 8)
 PATTERN_CELLS = 8
-"""Side in cells of the blocks in which light that stays on the detector is looked for: 2 arcsec."""
+"""Side in cells of the blocks in which light fixed to the detector is searched: 2 arcsec."""
 ROW_PIXELS = 16
 HALO_CELLS = (4.0, 8.0, 16.0)
 """Edges in cells of the rings around bright sources."""
@@ -37,7 +39,7 @@ LARGE_CELLS = 60
 
 
 class Limit(NamedTuple):
-    """Above which a metric warns, and above which it fails; per cent of the pixel rms."""
+    """Values above which a metric warns and fails; per cent of the pixel rms."""
 
     warn: float
     fail: float
@@ -55,21 +57,22 @@ LIMITS = {
 
 
 MEANINGS = {
-    "step": "the exposure whose level is farthest off the others, as the blocks of sky say that no solution may use",
-    "zero": "how far the level of all exposures together is off the empty sky",
+    "step": "offset of the exposure farthest from the others, measured on blocks of sky that no solution uses",
+    "zero": "offset of all levels together from the empty sky",
     "rows": "rms of the means of rows, 16 pixels wide, of the worst exposure against the others: 1/f noise",
-    "columns": "the same of columns",
-    "detector": "rms of the light that stays at one place of a detector whatever the sky: wisps, or a bad flat",
-    "halo": "how far the sky around one of the largest sources is too low: over-subtraction",
-    "growth": "by how much empty apertures of 8 by 8 cells scatter beyond what sqrt(N) makes of single cells: what is"
-    " left of stripes, gradients and steps, and the light of faint sources",
-    "rms step": "of all overlaps, without what their errors explain; in errors, 1 is noise alone",
-    "rms level": "distance of the levels from those that the held-out blocks give, without what noise explains",
-    "scatter": "rms of the means of empty square apertures of so many cells of 8 by 8 pixels on a side",
-    "growth / sqrt N": "scatter of the largest over what sqrt(N) makes of the smallest: 1 is white noise",
-    "pure noise": "the same exposures with nothing but the noise of their pixels, measured and judged alike",
+    "columns": "the same for columns",
+    "detector": "rms of light fixed to the detector, whatever the sky: wisps, or a bad flat",
+    "halo": "depression of the sky around one of the largest sources: over-subtraction",
+    "growth": "scatter of empty apertures of 8 by 8 cells beyond sqrt(N) times that of single cells: residual stripes,"
+    " gradients and steps, and the light of faint sources",
+    "rms step": "rms step of all overlaps, noise subtracted; in units of its errors, 1 is noise alone",
+    "rms level": "rms distance of the levels from those of the held-out blocks, noise subtracted",
+    "scatter": "rms of the means of empty square apertures; the side is in cells of 8 by 8 pixels",
+    "growth / sqrt N": "scatter of the largest apertures over that expected from the smallest by sqrt(N): 1 is white"
+    " noise",
+    "pure noise": "the same exposures with only the noise of their pixels, measured and judged in the same way",
 }
-"""What each metric means."""
+"""Meaning of each metric."""
 
 
 class Metric(NamedTuple):
@@ -77,11 +80,11 @@ class Metric(NamedTuple):
 
     name: str
     value: float
-    """NaN where it cannot be told."""
+    """NaN if not measurable."""
     error: float
-    """NaN where it cannot be told."""
+    """NaN if not measurable."""
     where: str
-    """Exposure, detector or source that is worst."""
+    """The worst exposure, detector or source."""
     state: State
     message: str
 
@@ -123,7 +126,7 @@ def empty_apertures(brightness: Floats, sources: Flags, size: int) -> Apertures:
 
 
 def rms_without_noise(values: Floats, errors: Floats) -> tuple[float, float]:
-    """Rms of what stands behind noisy values, and its error."""
+    """Rms of noisy values without their noise, and its error."""
     mean_square = float(np.mean(values**2) - np.mean(errors**2))
     spread = float(np.sqrt(np.mean(2 * errors**4 + 4 * errors**2 * np.maximum(values**2 - errors**2, 0)) / values.size))
     return _root(mean_square, spread)
@@ -150,12 +153,12 @@ def judged_metric(name: str, value: float, error: float, where: str, message: st
         return unknown_metric(name, "not measurable", "too little was observed")
     state = _state(name, value, error)
     if state == "not measurable":
-        message = f"{value:.1f} +- {error:.1f} % of the pixel rms tells too little ({name} not measurable)"
+        message = f"{value:.1f} +- {error:.1f} % of the pixel rms is too uncertain ({name} not measurable)"
     return Metric(name, value, error, where, state, message)
 
 
 def leniency(name: str, value: float, error: float, state: str) -> str:
-    """Say why a value beyond a limit does not have the state of that limit; empty where it has, or is within.
+    """Explain why a value beyond a limit does not have the state of that limit; empty if it has, or is within.
 
     Parameters
     ----------
@@ -164,7 +167,7 @@ def leniency(name: str, value: float, error: float, state: str) -> str:
     value, error
         In per cent of the pixel rms.
     state
-        What it was judged.
+        State of the metric.
     """
     limit = LIMITS[name]
     measured = f"{name}: {value:.1f} +- {error:.1f}"
@@ -224,7 +227,7 @@ def _stripe_rms(exposure: CellExposure, residual: Floats, axis: int) -> tuple[fl
     index = np.clip(position, 0, None).astype(int)
     number = np.bincount(index)
     mean = np.bincount(index, residual[used]) / np.maximum(number, 1)
-    noise = float(1.4826 * np.median(np.abs(residual[used])))
+    noise = scatter_about_zero(residual[used])
     enough = number > 0.2 * number.max()
     return rms_without_noise((mean - np.mean(mean[enough]))[enough], noise / np.sqrt(number[enough]))
 
@@ -276,7 +279,7 @@ def halo(brightness: Floats, sources: Flags, sky: Flags, largest: Apertures) -> 
     if not large:
         return unknown_metric("halo", "not applicable", "there is no large source")
     centre = float(np.median(brightness[free]))
-    noise = 1.4826 * float(np.median(np.abs(brightness[free] - centre)))
+    noise = float(mad_std(brightness[free]))
     # Faint sources make the sky rougher on large scales than its pixels' noise.
     noise = float(np.nanmax([noise, largest.scatter * largest.cells]))
     worst, where, error = np.nan, "", np.nan
@@ -299,7 +302,7 @@ def growth(smallest: Apertures, largest: Apertures) -> Metric:
     value, error = _root(largest.scatter**2 - white**2, largest.scatter**2 * np.sqrt(2.0 / largest.number))
     message = (
         f"empty apertures of {largest.cells} by {largest.cells} cells scatter by {largest.scatter:.1f} % of the pixel"
-        f" rms, {largest.scatter / max(white, 1e-9):.1f} times what sqrt(N) makes of single cells"
+        f" rms, {largest.scatter / max(white, 1e-9):.1f} times that expected from single cells by sqrt(N)"
     )
     return judged_metric("growth", value, error, "", message)
 

@@ -34,7 +34,7 @@ def write_page(
     survey
         Its name.
     links
-        File name of each product of a filter by what it is called, relative to the products' folder.
+        File name of each product of a filter by its description, relative to the products' folder.
     folder
         Gets ``<survey>_sky.html``.
     """
@@ -61,7 +61,7 @@ def write_page(
 
 
 def _read(path: Path) -> Table:
-    # What is nowhere in particular is masked in ECSV.
+    # Empty text is masked in ECSV.
     return Table.read(path, format="ascii.ecsv").filled("")
 
 
@@ -90,7 +90,7 @@ def _rows(table: Table) -> list[dict[str, Any]]:
 
 
 def _reason(row: Any) -> str:
-    """What is wrong, or why a value beyond a limit is not; empty where there is nothing to tell."""
+    """The fault, or the reason why a value beyond a limit is none; empty if there is neither."""
     lenient = leniency(row["metric"], row["after"], row["error"], row["state"])
     said = "" if row["state"] in SILENT else str(row["message"])
     return "; ".join(filter(None, (said, lenient)))

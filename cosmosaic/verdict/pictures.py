@@ -93,7 +93,7 @@ def _draw_metrics(axis: Axes, verdicts: Mapping[str, Verdict]) -> None:
     height = 0.8 / len(verdicts)
     for place, (when, verdict) in enumerate(verdicts.items()):
         rows = np.arange(len(verdict.metrics)) + (place - 0.5) * height
-        # What is not known has no bar.
+        # Unknown values have no bar.
         values, errors = (
             np.nan_to_num([getattr(each, part) for each in verdict.metrics]) for part in ("value", "error")
         )

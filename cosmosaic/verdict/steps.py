@@ -16,11 +16,11 @@ from cosmosaic.steps.files import File
 
 
 class VerdictTable(File, suffix="_verdict.ecsv", kind="verdict"):
-    """How flat the sky of a filter is."""
+    """Verdict on the sky of a filter."""
 
 
 class TileVerdicts(File, suffix="_tiles.ecsv", kind="verdict by tile"):
-    """How flat the sky of each tile is."""
+    """Verdict on the sky of each tile."""
 
 
 class SkyMask(File, suffix="_skymask.fits", kind="skymask"):
@@ -40,16 +40,16 @@ class SkyPage(File, suffix="_sky.html", kind="sky page"):
 
 
 class JudgementFile(File, suffix="_judgement.npz"):
-    """What all exposures of a filter show together."""
+    """Joint measurements of all exposures of a filter."""
 
 
 class PartOfTiles(File, suffix="_part.ecsv"):
-    """How flat the sky of some tiles is."""
+    """Verdict on the sky of some tiles."""
 
 
 @dataclass(frozen=True)
 class JudgedExposures(Outputs):
-    """What all exposures of a filter show together."""
+    """Joint measurements of all exposures of a filter."""
 
     judgement: JudgementFile
 
@@ -59,7 +59,7 @@ class JudgeExposures(Step[JudgedExposures]):
     """Judge the sky of all exposures together: before it was subtracted, after, or of their noise alone."""
 
     title = "Verdict on exposures"
-    version = 2
+    version = 3
     function = "cosmosaic.verdict.judgement:judge_exposures"
     per = "filter"
 
@@ -71,7 +71,7 @@ class JudgeExposures(Step[JudgedExposures]):
 
 @dataclass(frozen=True)
 class JudgedTiles(Outputs):
-    """How flat the sky of some tiles is."""
+    """Verdict on the sky of some tiles."""
 
     table: PartOfTiles
 
@@ -81,7 +81,7 @@ class JudgeTiles(Step[JudgedTiles]):
     """Judge the sky of neighbouring tiles, before and after, by the exposures that reach them."""
 
     title = "Verdict on tiles"
-    version = 2
+    version = 3
     function = "cosmosaic.verdict.judgement:judge_tiles"
     per = "tile"
 
@@ -105,7 +105,7 @@ class JudgedSky(Outputs):
 
 @dataclass(frozen=True, kw_only=True)
 class GatherVerdict(Step[JudgedSky]):
-    """Write how flat the sky is, before and after, as a whole and tile by tile."""
+    """Combine the verdicts on the sky, before and after, for the whole filter and each tile."""
 
     title = "Verdict"
     version = 1
@@ -165,7 +165,7 @@ class WritePage(Step[WrittenPage]):
     """Write the verdicts of all filters as one HTML file."""
 
     title = "Sky page"
-    version = 5
+    version = 6
     function = "cosmosaic.verdict.page:write_page"
     per = "survey"
 
@@ -176,7 +176,7 @@ class WritePage(Step[WrittenPage]):
     plots: Mapping[str, SkyPlots] = surviving()
     survey: str
     links: Mapping[str, Mapping[str, str]]
-    """File name of each product of a filter by what it is called."""
+    """File name of each product of a filter by its label."""
 
 
 def write_page(judged: Mapping[str, JudgedSky], links: Mapping[str, Mapping[str, str]], job: Job) -> WrittenPage:

@@ -62,8 +62,8 @@ class Verdict:
     steps: float
     """Rms step in per cent of the pixel rms, noise subtracted."""
     score: float
-    """Rms distance of the levels from those of the held-out blocks, noise subtracted, in per cent of the pixel rms:
-    what methods are ranked by."""
+    """Rms distance of the levels from those of the held-out blocks, noise subtracted, in per cent of the pixel rms,
+    by which methods are ranked."""
     score_error: float
 
     @property
@@ -73,7 +73,7 @@ class Verdict:
 
     @property
     def state(self) -> State:
-        """The worst of the metrics' states; of those that are not measurable, only step and zero count."""
+        """The worst of the metrics' states; of the metrics that are not measurable, only step and zero count."""
         counting = [
             metric.state for metric in self.metrics if metric.name in DECISIVE or metric.state != "not measurable"
         ]
@@ -81,19 +81,19 @@ class Verdict:
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """What did not pass, and why."""
+        """Messages of the metrics that did not pass."""
         return tuple(metric.message for metric in self.metrics if metric.state not in ("pass", "not applicable"))
 
     @property
     def growth(self) -> float:
-        """Scatter of the largest apertures over what sqrt(N) makes of the smallest's."""
+        """Scatter of the largest apertures over that expected from the smallest by sqrt(N)."""
         first, last = self.apertures[0], self.apertures[-1]
         return last.scatter / (first.scatter * first.cells / last.cells) if first.scatter else np.nan
 
 
 @dataclass(frozen=True)
 class Judge:
-    """What the levels of one set of exposures are judged by; made once, used for every method."""
+    """Judge of the levels of one set of exposures; made once, used for every method."""
 
     survey: CellSurvey
     sources: Flags
@@ -103,7 +103,7 @@ class Judge:
     levels: Levels
     """First guess of each exposure's level."""
     empty: EmptySky
-    """What passes for empty sky."""
+    """Apparently empty sky."""
 
     @property
     def reference(self) -> Levels:
@@ -127,7 +127,7 @@ class Judge:
     @cached_property
     def _held_out(self) -> "_HeldOut":
         guess = honest_pedestals(self.survey, self.empty)
-        # Gradients make the means of narrow overlaps differ from their detectors': what is judged by them would share
+        # Gradients make the means of narrow overlaps differ from their detectors': levels judged by them would share
         # that error.
         destriped, _ = destripe(self.survey, values_of(self.levels), ~self.cores)
         flat, _ = detilt(destriped, guess, ~self.cores & self.survey.held_out)
@@ -146,8 +146,8 @@ class Judge:
     def _unlikeness(self) -> float:
         """Rms by which the held-out blocks of an exposure differ from its others beyond noise, MJy/sr.
 
-        What stripes and wisps leave is not the same in both, and would pass for a wrong level. The scatter of all
-        parts tells it, of which the held-out blocks are one.
+        Residual stripes and wisps differ between them, and would pass for a wrong level. They are measured by the
+        scatter of all parts, of which the held-out blocks are one.
         """
         scatters = [
             _scatter_of_parts(each, self.survey.folds[each.exposure.window])
@@ -157,7 +157,7 @@ class Judge:
         if not known.size:
             return 0.0
         excess, spread = known.T
-        # Few exposures cannot tell it from nothing: what may hide below their noise counts as well.
+        # With few exposures the excess is uncertain: the part that may hide below their noise counts as well.
         hidden = math.sqrt(float(np.mean(spread**2)) / len(known))
         part = max(float(np.mean(excess)), 0.0) + hidden
         return math.sqrt(part * (1 + 1 / (FOLDS - 1)))
@@ -212,9 +212,9 @@ class Judge:
         )
 
     def _offsets(self, levels: Mapping[str, float]) -> tuple[dict[str, float], dict[str, float]]:
-        """What was taken out of each exposure beyond its level, and the error, in per cent of the pixel rms.
+        """Offset of each subtracted level from its reference, and the error, in per cent of the pixel rms.
 
-        Of connected exposures that show no empty sky, only the differences are known.
+        Only the differences of connected exposures without empty sky are known.
         """
         unit, solution = 100.0 / self.survey.pixel_rms, self._held_out.solution
         offsets: dict[str, float] = {}
@@ -232,7 +232,7 @@ class Judge:
         return {name: offsets[name] for name in self.survey.names}, {name: errors[name] for name in self.survey.names}
 
     def _zero(self, levels: Mapping[str, float], apertures: tuple[Apertures, ...]) -> Metric:
-        """How far off the empty sky all levels together are."""
+        """Offset of all levels together from the empty sky."""
         unit, held_out = 100.0 / self.survey.pixel_rms, self._held_out
         known = [
             (group, zero)
@@ -241,7 +241,7 @@ class Judge:
         ]
         if not known:
             return unknown_metric("zero", "not measurable", NO_EMPTY_SKY)
-        # Sets of exposures that nothing connects count by what is known of them.
+        # Unconnected sets of exposures count with their own accuracy.
         off = [np.median([levels[name] - self.reference[name].value for name in group]) for group, _ in known]
         weights = np.array([zero for _, zero in known]) ** -2.0
         value, measured = unit * float(np.average(off, weights=weights)), unit * float(np.sum(weights) ** -0.5)
@@ -256,7 +256,7 @@ class Judge:
         return judged_metric("zero", abs(value), error, "", message)
 
     def _light(self, names: list[str]) -> float:
-        """By how much the light in what passes for empty sky may have lifted all levels together, MJy/sr."""
+        """Possible offset of all levels together by light in apparently empty sky, MJy/sr."""
         light = [self.empty.left[name] for name in names]
         variance = max(float(np.mean([each.variance for each in light])), 0.0)
         variance += float(np.mean([each.error for each in light])) / np.sqrt(len(light))
@@ -265,12 +265,12 @@ class Judge:
 
 
 class _HeldOut(NamedTuple):
-    """What the blocks tell that no solution may use."""
+    """Solution from the held-out blocks, which no method may use."""
 
     solution: Solution
     steps: list[OverlapStep]
     corrections: dict[str, float]
-    """What was taken off each pedestal for the light in its sky, MJy/sr."""
+    """Correction of each pedestal for the light in its sky, MJy/sr."""
 
 
 def make_judge(survey: CellSurvey) -> Judge:
@@ -280,7 +280,7 @@ def make_judge(survey: CellSurvey) -> Judge:
 
 
 def part_of(judge: Judge, window: MosaicGrid) -> Judge:
-    """Cut a window of the mosaic out of what is judged; it may hold no exposures."""
+    """Restrict a judge to a window of the mosaic, which may hold no exposures."""
     survey = judge.survey
     whole, (rows, columns) = box_of(survey.grid), window.shape
     ratio = window.pixel_scale_mas / survey.grid.pixel_scale_mas
@@ -342,7 +342,7 @@ def _scatter_of_parts(difference: Difference, folds: NDArray[np.int64]) -> tuple
 
 
 def _residuals(survey: CellSurvey, levels: Mapping[str, float], cells: Flags) -> dict[str, Floats]:
-    """Each exposure minus the stack of all others about its median, NaN where it cannot be told."""
+    """Each exposure minus the stack of all others about its median, NaN where it is unknown."""
     residuals = {}
     for exposure, excess, _, used in differences(survey, levels, cells):
         residual = np.where(used, excess, np.nan)

@@ -26,19 +26,19 @@ from tasks.runtime.retries import Retries
 
 @dataclass(frozen=True)
 class Work:
-    """What a task needs to execute a step: the place of the results and the child processes."""
+    """Needs of a task that executes a step: the place of the results and the child processes."""
 
     cache: str
     workers: workers.WorkerPlan
 
     @property
     def results(self) -> str:
-        """Where Prefect keeps the records of finished steps."""
+        """Prefix of Prefect's records of finished steps."""
         return store.join(self.cache, "results")
 
     @property
     def checksums(self) -> str:
-        """Where the checksums of raw objects are remembered."""
+        """Prefix of the remembered checksums of raw objects."""
         return store.join(self.cache, "checksums")
 
 
@@ -65,7 +65,7 @@ def step_task(step: type[Step], retries: Retries, perform: Callable[[Any, Work],
     step
         The declaration.
     retries
-        How often to try again, and after which errors.
+        Number of retries, and the errors they are for.
     perform
         Does the step's work; by default in a child process.
     """
@@ -106,7 +106,7 @@ def trusted_key(step: Step, work: Work) -> str:
 
 
 def recorded_keys(work: Work) -> frozenset[str]:
-    """Return the keys of all steps that were finished, by one listing; none where the store does not answer."""
+    """Return the keys of all steps that were finished, by one listing; none if the store does not answer."""
     # Each task asks again, and is retried.
     with suppress(OSError):
         return frozenset(listed.name for listed in store.list_objects(work.results))

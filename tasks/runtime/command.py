@@ -5,7 +5,6 @@ import sys
 from functools import partial
 
 from prefect import Flow
-from prefect.settings import PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS
 from prefect.states import State
 from pydantic import ValidationError
 
@@ -17,6 +16,7 @@ from tasks.runtime.environment import check_home, prefect_defaults
 from tasks.runtime.interruption import run_interruptibly
 from tasks.runtime.report import FAILED_IN_PART, cancel_runs
 from tasks.runtime.run import describe_failure
+from tasks.runtime.server import TemporaryServerError
 from tasks.runtime.terminal import SHOWING_STEPS
 
 SUCCESS, FAILURE, USAGE, PART = 0, 1, 2, 3
@@ -91,12 +91,8 @@ def _complain(text: str, code: int = USAGE) -> int:
 
 
 def _explain_server(error: RuntimeError) -> str:
-    if "ephemeral" in str(error):
-        return (
-            f"Prefect's temporary server did not come up within "
-            f"{PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS.value()} s: run the command again, raise "
-            "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS, or start `prefect server start` and set PREFECT_API_URL"
-        )
+    if isinstance(error, TemporaryServerError):
+        return str(error)
     url = os.environ.get("PREFECT_API_URL")
     if not url or url.rstrip("/") not in str(error):
         raise error

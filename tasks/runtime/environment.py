@@ -8,10 +8,12 @@ from contextlib import contextmanager
 
 from prefect.logging.handlers import PrefectConsoleHandler
 from prefect.settings import (
+    PREFECT_API_BLOCKS_REGISTER_ON_START,
     PREFECT_API_URL,
     PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
     PREFECT_HOME,
     PREFECT_LOGGING_TO_API_BATCH_INTERVAL,
+    PREFECT_MEMOIZE_BLOCK_AUTO_REGISTRATION,
     PREFECT_SERVER_ANALYTICS_ENABLED,
     PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
     PREFECT_SERVER_SERVICES_EVENT_PERSISTER_ENABLED,
@@ -23,6 +25,7 @@ from prefect.settings import (
 )
 
 from tasks.runtime.leftovers import end_orphaned_servers, mark_flow_process
+from tasks.runtime.server import temporary_server
 
 DEFAULTS = {
     # The first start on a fresh machine has no compiled modules and took over 30 s.
@@ -42,6 +45,9 @@ DEFAULTS = {
 ALONE = {
     # Heartbeats serve automations, and a temporary server has none; a run's end waits up to a second for their thread.
     PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
+    # It imports every installed package of Prefect's family, to list blocks for a form that nobody opens.
+    PREFECT_API_BLOCKS_REGISTER_ON_START: False,
+    PREFECT_MEMOIZE_BLOCK_AUTO_REGISTRATION: False,
 }
 """Where the user has named no server."""
 
@@ -67,7 +73,13 @@ def check_home() -> None:
 
 @contextmanager
 def prefect_defaults() -> Iterator[None]:
-    """Apply the defaults to settings that the user has not made."""
+    """Apply the defaults to settings that the user has not made; without a server, start a temporary one.
+
+    Raises
+    ------
+    tasks.runtime.server.TemporaryServerError
+        It does not come up.
+    """
     end_orphaned_servers()
     mark_flow_process()
     os.environ.setdefault("DO_NOT_TRACK", "1")
@@ -76,7 +88,11 @@ def prefect_defaults() -> Iterator[None]:
     missing = {setting: value for setting, value in defaults.items() if setting.name not in chosen}
     _quiet_console()
     with temporary_settings(missing):
-        yield
+        if PREFECT_API_URL.value():
+            yield
+            return
+        with temporary_server() as url, temporary_settings({PREFECT_API_URL: url}):
+            yield
 
 
 def _quiet_console() -> None:

@@ -40,7 +40,7 @@ class Node:
     """Steps before it, one after the other."""
     has_ended: bool = False
     result: StepResult | None = None
-    """None where it failed."""
+    """None if it failed."""
     task_run: Any = None
     """Identifier of its task run."""
 
@@ -198,7 +198,7 @@ def placed(files: tuple[File | Many, ...]) -> dict[str, tuple[File, Node | None]
 
 
 def settled(file: File | Many) -> File | Many | None:
-    """Return a file as the step that has ended stored it; None where it made no such file."""
+    """Return a file as the step that has ended stored it; None if it made no such file."""
     if not isinstance(file.source, Promise):
         return file
     found = _look_up(file.source)

@@ -1,4 +1,4 @@
-"""Temporary Prefect servers: they yield CPU time to the steps, and those that a killed flow left behind are ended.
+"""Temporary Prefect servers: they yield CPU time to the steps, and servers left behind by killed flows are ended.
 
 The server that Prefect starts for a flow without a server is a separate process; a killed flow cannot end it.
 """
@@ -34,7 +34,7 @@ def let_servers_give_way() -> None:
 
 
 def end_temporary_servers() -> None:
-    """End the servers that this process started, at once: it is about to end, and what they know is stored."""
+    """End the servers that this process started, at once: it is about to end, and their data are stored."""
     for server in temporary_servers():
         with suppress(psutil.Error):  # ended meanwhile
             server.kill()

@@ -1,4 +1,4 @@
-"""Which runs are under way: each shows signs of life beside the run table, so that a later run can tell the dead."""
+"""Signs of life of runs, beside the run table, by which later runs recognise the dead ones."""
 
 import json
 import platform

@@ -128,7 +128,8 @@ def cancel_runs(cause: str) -> None:
         print(f"cancelled by {cause} before the run began", file=sys.stderr)
     for run in _UNDER_WAY:
         _cancel(run, cause)
-        _tell_server(run)
+        # The address of a temporary server is known in the run's own context.
+        run.context.run(_tell_server, run)
     end_temporary_servers()
 
 
@@ -157,7 +158,7 @@ def finish_run(run: Run, found: FoundExposures, rows_of: Mapping[str, Mapping[st
     Parameters
     ----------
     run, found
-        The run and its frames.
+        The run and its exposures.
     rows_of
         Additional columns of the run table for all products of a filter, by filter.
     """

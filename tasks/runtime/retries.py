@@ -26,7 +26,7 @@ PERMANENT = (
 
 
 def is_transient(error: BaseException | None) -> bool:
-    """Tell whether a retry may help: after input/output errors and lost child processes."""
+    """Return whether a retry may help: after input/output errors and lost child processes."""
     if isinstance(error, PERMANENT):
         return False
     return isinstance(error, OSError | TimeoutError | ConnectionError | LostChildError)
@@ -34,7 +34,7 @@ def is_transient(error: BaseException | None) -> bool:
 
 @dataclass(frozen=True)
 class Retries:
-    """How often a step is retried, and how long to wait before each retry."""
+    """Number of retries of a step, and the wait before each."""
 
     times: int
     delays_s: tuple[float, ...]

@@ -111,6 +111,7 @@ class Run:
         self.id = str(flow_run.id or "")
         self.started = datetime.now(UTC)
         self.clock = time.perf_counter()
+        self.context = copy_context()
         self.ledger = Ledger()
         self.terminal = Terminal(survey.name)
         self.work = Work(store.absolute_uri(survey.url("cache")), plan_of_one_worker(survey.resources, plan))
@@ -121,7 +122,7 @@ class Run:
         """Taken for good by whoever records the end of the run."""
         for written in (self.work.cache, self.products):
             store.clean(written)
-        # This takes several requests to the server; frames are listed meanwhile.
+        # This takes several requests to the server; exposures are listed meanwhile.
         self._storage = ThreadPoolExecutor(1).submit(copy_context().run, result_storage, self.work.results)
         self._lookups = ThreadPoolExecutor(LOOKUPS, "lookup")
         self._recorded = self._lookups.submit(recorded_keys, self.work)
@@ -204,9 +205,9 @@ class Run:
         store.publish_bytes("\n".join([*self.terminal.log, ""]).encode(), self.log)
 
     def name_after(self, found: FoundExposures) -> None:
-        """Name the run in the UI after its frames and filters, and estimate its steps for the progress bar."""
+        """Name the run in the UI after its exposures and filters, and estimate its steps for the progress bar."""
         bands = {exposure.band for exposure in found.exposures}
-        name = f"{self.survey.name}: {counted(len(found.exposures), 'frame')}, {counted(len(bands), 'filter')}"
+        name = f"{self.survey.name}: {counted(len(found.exposures), 'exposure')}, {counted(len(bands), 'filter')}"
         with get_client(sync_client=True) as client:
             client.update_flow_run(UUID(self.id), name=name)
         self.ledger.expected = expected_steps(self.survey, len(found.exposures), len(bands))

@@ -1,4 +1,4 @@
-"""Where the tasks of a run are executed: in threads of the flow's process, or on the workers of a Dask cluster."""
+"""Runners of a run's tasks: threads of the flow's process, or the workers of a Dask cluster."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""What a run shows on the terminal: a bar with the time left, or each step as it ends; the log has every line."""
+"""A run on the terminal: a bar with the time left, or each step as it ends; the log has every line."""
 
 from contextvars import ContextVar
 from datetime import UTC, datetime

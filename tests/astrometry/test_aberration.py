@@ -15,13 +15,13 @@ from cosmosaic.exposures.footprints import region_corners
 from cosmosaic.geometry.sphere import ARCSEC_PER_RADIAN, unit_vectors
 from cosmosaic.simulate.calibrated import write_calibrated
 from cosmosaic.simulate.geometry import pixel_to_sky, true_view
-from cosmosaic.simulate.plan import PlannedFrame, plan_frames
+from cosmosaic.simulate.plan import PlannedExposure, plan_exposures
 from cosmosaic.survey import SimulationSettings
 
 STILL = {"pointing_error_mas": 0.0, "roll_error_arcsec": 0.0, "placement_error_mas": 0.0, "filter_offset_mas": 0.0}
 
 
-def exposure(folder: Path, detector: str, aberration: float) -> tuple[PlannedFrame, Path]:
+def exposure(folder: Path, detector: str, aberration: float) -> tuple[PlannedExposure, Path]:
     settings = SimulationSettings(
         detectors=("NRCB1", "NRCB4", "NRCBLONG"),
         subarray="SUB160",
@@ -30,13 +30,13 @@ def exposure(folder: Path, detector: str, aberration: float) -> tuple[PlannedFra
         flicker_noise=False,
         **STILL,
     )
-    frame = next(frame for frame in plan_frames(settings) if frame.detector == detector)
+    frame = next(frame for frame in plan_exposures(settings) if frame.detector == detector)
     path = folder / f"{frame.name}_cal.fits"
     write_calibrated(frame, np.full((160, 160), 0.25, dtype=np.float32), settings, path)
     return frame, path
 
 
-def error_mas(path: Path, frame: PlannedFrame) -> float:
+def error_mas(path: Path, frame: PlannedExposure) -> float:
     """Largest distance of the corners of an exposure, by its WCS, from the truth."""
     x, y = np.array([2.0, 157.0, 157.0, 2.0]), np.array([2.0, 2.0, 157.0, 157.0])
     with datamodels.open(path) as model:

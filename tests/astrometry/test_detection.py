@@ -11,19 +11,19 @@ from stdatamodels.jwst.datamodels import dqflags
 
 from cosmosaic.astrometry.detection import exposure_stars, find_exposure_stars
 from cosmosaic.simulate.geometry import sky_to_pixel, true_view
-from cosmosaic.simulate.plan import PlannedFrame, plan_frames
-from cosmosaic.simulate.survey import simulate_frame, survey_scene
+from cosmosaic.simulate.plan import PlannedExposure, plan_exposures
+from cosmosaic.simulate.survey import simulate_exposure, survey_scene
 from cosmosaic.survey import SimulationSettings
 
 FIELD = SimulationSettings(level="cal", stars_per_arcmin2=400.0, subarray="SUB320", dithers_arcsec=((0.0, 0.0),))
 EMPTY = FIELD.model_copy(update={"stars_per_arcmin2": 0.0})
 
 
-def observe(settings: SimulationSettings, detector: str, folder: Path) -> tuple[PlannedFrame, Path, QTable]:
-    frames = plan_frames(settings)
+def observe(settings: SimulationSettings, detector: str, folder: Path) -> tuple[PlannedExposure, Path, QTable]:
+    frames = plan_exposures(settings)
     frame = next(one for one in frames if one.detector == detector)
     scene = survey_scene(settings, frames)
-    return frame, simulate_frame(frame, scene, settings, folder)[0], scene
+    return frame, simulate_exposure(frame, scene, settings, folder)[0], scene
 
 
 @pytest.fixture(scope="module", params=["NRCB1", "NRCBLONG"])

@@ -14,8 +14,8 @@ from cosmosaic.astrometry.solution import NO_CORRECTION, AlignRequest, Correctio
 from cosmosaic.astrometry.survey import solve_survey
 from cosmosaic.geometry.sphere import ARCSEC_PER_RADIAN, unit_vectors
 from cosmosaic.simulate.geometry import pixel_to_sky, true_view
-from cosmosaic.simulate.plan import PlannedFrame, plan_frames
-from cosmosaic.simulate.survey import simulate_frame, survey_scene
+from cosmosaic.simulate.plan import PlannedExposure, plan_exposures
+from cosmosaic.simulate.survey import simulate_exposure, survey_scene
 from cosmosaic.simulate.truth import reference_catalogue
 from cosmosaic.survey import AlignSettings, FilterPair, SimulationSettings
 
@@ -38,9 +38,9 @@ class Survey:
     """Simulated exposures and their star tables."""
 
     def __init__(self, folder: Path) -> None:
-        self.frames = plan_frames(SIMULATION)
+        self.frames = plan_exposures(SIMULATION)
         self.scene = survey_scene(SIMULATION, self.frames)
-        self.cals = {one.name: simulate_frame(one, self.scene, SIMULATION, folder)[0] for one in self.frames}
+        self.cals = {one.name: simulate_exposure(one, self.scene, SIMULATION, folder)[0] for one in self.frames}
         (folder / "stars").mkdir()
         for path in self.cals.values():
             find_exposure_stars(path, 10.0, folder / "stars")
@@ -58,7 +58,7 @@ def survey(tmp_path_factory) -> Survey:
     return Survey(tmp_path_factory.mktemp("survey"))
 
 
-def error_mas(cal: Path, frame: PlannedFrame) -> np.ndarray:
+def error_mas(cal: Path, frame: PlannedExposure) -> np.ndarray:
     """(RA cos Dec, Dec) of the corners by an exposure's WCS against the truth, mean and spread."""
     x, y = np.array([5.0, 314.0, 314.0, 5.0]), np.array([5.0, 5.0, 314.0, 314.0])
     with datamodels.open(cal) as model:

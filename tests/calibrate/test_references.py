@@ -13,9 +13,9 @@ from cosmosaic.calibrate.integrity import fault_of
 from cosmosaic.calibrate.references import crds_environment, resolve_references
 from cosmosaic.exposures.exposure import describe_exposure
 from cosmosaic.records import Exposure
-from cosmosaic.simulate.plan import plan_frames
+from cosmosaic.simulate.plan import plan_exposures
 from cosmosaic.simulate.references import CRDS_CONTEXT, write_crds_cache
-from cosmosaic.simulate.survey import simulate_frame, survey_scene
+from cosmosaic.simulate.survey import simulate_exposure, survey_scene
 from cosmosaic.survey import FilterPair, ReferenceSettings, SimulationSettings, Survey
 
 SETTINGS = SimulationSettings(
@@ -35,9 +35,9 @@ def survey(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, tuple[Exposu
     """A CRDS cache, and two ramps that it serves."""
     folder = tmp_path_factory.mktemp("survey")
     write_crds_cache(SETTINGS, folder / "crds")
-    planned = plan_frames(SETTINGS)
+    planned = plan_exposures(SETTINGS)
     scene = survey_scene(SETTINGS, planned)
-    ramps = [simulate_frame(frame, scene, SETTINGS, folder)[0] for frame in planned]
+    ramps = [simulate_exposure(frame, scene, SETTINGS, folder)[0] for frame in planned]
     return folder / "crds", tuple(describe_exposure(str(path)) for path in ramps)
 
 

@@ -40,7 +40,7 @@ def own_environment(api, tmp_path_factory) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def observed(own_environment, tmp_path_factory) -> Path:
-    """Three frames and their reference files, made by the project's own command."""
+    """Three exposures and their reference files, made by the project's own command."""
     folder = tmp_path_factory.mktemp("observed")
     (folder / "small.toml").write_text(SMALL)
     command = [sys.executable, str(ROOT / "flows" / "simulate.py"), "small.toml", "--store", "."]

@@ -46,7 +46,7 @@ def cluster(production, tmp_path_factory):
 
 
 def start_run(production, name: str, **resources: str) -> str:
-    """Start a run on Dask that reads all frames from the bucket and keeps all it makes in a folder of its own."""
+    """Start a run on Dask that reads all exposures from the bucket and keeps all it makes in a folder of its own."""
     raw = f"{production.bucket}/{name}/raw"
     for frame in production.frames:
         production.store.put_file(str(frame), f"{raw}/{frame.name}")

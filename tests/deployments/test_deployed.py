@@ -71,7 +71,7 @@ def test_the_first_run_leaves_its_products_in_the_store(production, first_run):
 
 def test_the_run_has_its_artifacts(production, first_run):
     artifacts = production.artifacts(first_run["id"])
-    assert {"frames", "summary", "previews"} <= set(artifacts)
+    assert {"exposures", "summary", "previews"} <= set(artifacts)
     assert artifacts["progress"]["data"] == 100.0
 
 

@@ -75,12 +75,12 @@ def test_an_untouched_form_starts_a_run_with_a_name_that_says_what_it_works_on(p
     wait_for(lambda: production.runs("mosaic/survey", since))
     (run,) = production.settle("mosaic/survey", since, 1)
     arrived = len(production.store.find(f"{production.bucket}/raw"))
-    assert (run["state"]["type"], run["name"]) == ("COMPLETED", f"small: {arrived} frames, 1 filter")
+    assert (run["state"]["type"], run["name"]) == ("COMPLETED", f"small: {arrived} exposures, 1 filter")
 
 
 def test_the_run_page_shows_the_steps_and_what_they_worked_on(production, first_run, page):
     shown = page(f"/runs/flow-run/{first_run['id']}")
-    shown.get_by_text("small: 2 frames, 1 filter").first.wait_for()
+    shown.get_by_text("small: 2 exposures, 1 filter").first.wait_for()
     frame = production.frames[0].name.removesuffix("_uncal.fits")
     shown.get_by_text(f"Stage 1: {frame}: ").first.wait_for()
 
@@ -96,7 +96,7 @@ def test_the_previews_show_as_pictures(production, first_run, page):
 
 @pytest.mark.parametrize(
     ("key", "shown_text"),
-    [("frames", "NRCBLONG"), ("summary", "s3://team/small/products/small_f444w_30mas_full_i2d.fits")],
+    [("exposures", "NRCBLONG"), ("summary", "s3://team/small/products/small_f444w_30mas_full_i2d.fits")],
 )
 def test_the_tables_of_frames_and_products_show(production, first_run, page, key, shown_text):
     shown = page(f"/artifacts/artifact/{production.artifacts(first_run['id'])[key]['id']}")

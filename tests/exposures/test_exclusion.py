@@ -44,5 +44,5 @@ def test_a_pattern_that_matches_nothing_is_named():
 
 
 def test_to_exclude_everything_is_refused():
-    with pytest.raises(ValueError, match="leaves none of 4 frames"):
+    with pytest.raises(ValueError, match="matches all 4 exposures"):
         exclude(FOUND, {"*": "all of it"})

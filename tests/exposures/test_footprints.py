@@ -63,7 +63,7 @@ def test_an_s_region_that_is_left_behind_is_told_and_not_used(cal: Path, tmp_pat
     exposure = described(cal, tmp_path, shift)
     assert exposure.footprint == describe_exposure(str(cal)).footprint
     (warning,) = exposure.warnings
-    assert "S_REGION lies 2.0 arcsec beside its WCS" in warning
+    assert "S_REGION differs by 2.0 arcsec from its WCS" in warning
 
 
 def test_a_fits_wcs_that_was_corrected_alone_is_told(cal: Path, tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_a_fits_wcs_that_was_corrected_alone_is_told(cal: Path, tmp_path: Path) 
         hdus["SCI"].header["CRVAL2"] += 1 / 3600
 
     (warning,) = described(cal, tmp_path, correct).warnings
-    assert "FITS WCS of its header lies 1.0 arcsec beside its gwcs" in warning
+    assert "FITS WCS of its header differs by 1.0 arcsec from its gwcs" in warning
 
 
 def test_a_window_that_was_cut_out_of_an_exposure_is_refused(cal: Path, tmp_path: Path) -> None:

@@ -134,7 +134,7 @@ def test_an_ordinary_file_is_copied_byte_for_byte_but_for_what_changes(cal: Path
 
 def test_flags_that_are_no_whole_numbers_are_refused(cal: Path, tmp_path: Path) -> None:
     path = written(cal, tmp_path, {"DQ": lambda hdu: fits.ImageHDU(hdu.data + 0.5, plain_header(hdu))})
-    with pytest.raises(ExposureError, match=rf"{path}.*DQ holds numbers that are no flags"):
+    with pytest.raises(ExposureError, match=rf"{path}.*DQ holds numbers that are not flags"):
         read_exposure(path)
 
 

@@ -1,4 +1,4 @@
-"""Frames are described once; a changed object, other rules or a broken record are described anew."""
+"""Exposures are described once; a changed object, other rules or a broken record are described anew."""
 
 import shutil
 from pathlib import Path
@@ -73,7 +73,7 @@ def test_other_rules_describe_anew(
 def test_a_broken_record_is_no_harm(raw: Path, tmp_path: Path, content: bytes) -> None:
     memo = tmp_path / "memo"
     first = find_exposures(str(raw), memo=str(memo))
-    records = list((memo / "frames").rglob("*.json"))
+    records = list((memo / "exposures").rglob("*.json"))
     assert len(records) == 3
     for record in records:
         record.write_bytes(content)

@@ -21,9 +21,9 @@ def test_files_for_what_was_not_observed_are_told_by_name(tmp_path: Path) -> Non
         },
     )
     told = unused_settings(survey, exposures)
-    assert [sentence.split(" is in no frame")[0] for sentence in told] == [
-        "references.gain_maps: NRCA1",
-        "sky.wisp_templates: NRCB4_F150W",
-        "sky.source_masks: F277W",
+    assert [sentence.split(", so")[0] for sentence in told] == [
+        "references.gain_maps: no exposure is of NRCA1",
+        "sky.wisp_templates: no exposure is of NRCB4_F150W",
+        "sky.source_masks: no exposure is of F277W",
     ]
     assert "observed are NRCB3_F150W, NRCB4_F162M" in told[1]

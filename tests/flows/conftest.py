@@ -1,4 +1,4 @@
-"""Fixtures: one Prefect server, and a survey of three small frames."""
+"""Fixtures: one Prefect server, and a survey of three small exposures."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ def prefect_server(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def simulated(prefect_server, tmp_path_factory) -> Path:
-    """Frames and reference files, made once and never changed."""
+    """Exposures and reference files, made once and never changed."""
     folder = tmp_path_factory.mktemp("simulated")
     assert simulate(Survey(store=str(folder), simulation=SIMULATION), return_state=True).is_completed()
     return folder

@@ -1,4 +1,4 @@
-"""A frame that is added is aligned to the others, which stay where they are."""
+"""An exposure that is added is aligned to the others, which stay where they are."""
 
 import shutil
 
@@ -23,7 +23,7 @@ SETTINGS = {
 
 @pytest.fixture(scope="module")
 def grown(prefect_server, tmp_path_factory):
-    """A survey of two frames with many stars, and what happened when the third arrived."""
+    """A survey of two exposures with many stars, and what happened when the third arrived."""
     made = tmp_path_factory.mktemp("stars")
     simulation = SIMULATION.model_copy(update=FIELD)
     assert simulate(Survey(store=str(made), simulation=simulation), return_state=True).is_completed()

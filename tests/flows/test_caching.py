@@ -83,7 +83,7 @@ EQUAL_BYTES = {
     "Publish: colour picture",
     "Publish: catalogue full",
 }
-"""Steps that stay as they are where neither raw frames nor flags nor any pixel of 8 bits change, besides those that
+"""Steps that stay as they are where neither raw exposures nor flags nor any pixel of 8 bits change, besides those that
 judge."""
 
 

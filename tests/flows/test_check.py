@@ -37,7 +37,7 @@ ERRORS = (
     "references.gain_maps.NRCB1: there is no file no-gain.fits",
     "sky.source_masks.F444W: there is no file no-mask.fits",
     "references.crds_path: there is no folder no-crds",
-    "looked for raw frames",
+    "found no FITS file under",
     "tile A1 (crpix (99.5, 100.5), nx 300, ny 301) does not nest",
     "resources.memory_gb is 1000000.0 GB",
 )
@@ -64,7 +64,7 @@ def test_a_store_that_cannot_be_written_to_is_told_with_the_rest(tmp_path):
     (tmp_path / "file").write_text("")
     problems = find_problems(Survey(store=str(tmp_path / "file"), raw=str(tmp_path)))
     assert any("is a file" in problem for problem in problems)
-    assert any("looked for raw frames" in problem for problem in problems)
+    assert any("found no FITS file under" in problem for problem in problems)
 
 
 def test_a_survey_file_with_comments_is_written_once_and_names_its_exposures(tmp_path):
@@ -101,7 +101,7 @@ class TestOfExposures:
         assert "small: 2 exposures" in shown.stdout
         assert f"refused {small.frames[0]}: " in shown.stdout
         assert "12 of 12 reference files are here" in shown.stdout
-        assert "warning sky.source_masks: F150W is in no frame" in shown.stdout
+        assert "warning sky.source_masks: no exposure is of F150W" in shown.stdout
         assert all(len(line) <= 80 for line in shown.stdout.splitlines() if "┃" in line or "│" in line)
         assert sorted(small.folder.glob("*")) == before
 

@@ -50,7 +50,7 @@ def test_the_flows_own_files_tell_their_own_names(name, tmp_path, pytestconfig):
 
 
 def test_the_flow_starts_without_the_packages_that_its_child_processes_work_with(tmp_path, pytestconfig):
-    heavy = ("jwst", "stdatamodels", "gwcs", "photutils", "galsim", "numba", "matplotlib")
+    heavy = ("jwst", "stdatamodels", "gwcs", "photutils", "galsim", "numba", "matplotlib", "scipy")
     script = f"import sys, flows.mosaic\nprint([name for name in {heavy} if name in sys.modules])"
     command = [sys.executable, "-c", script]
     shown = subprocess.run(command, cwd=pytestconfig.rootpath, capture_output=True, text=True, check=True)

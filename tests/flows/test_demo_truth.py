@@ -17,7 +17,7 @@ from support.truth import (
     empty_sky,
     matched_stars,
     simulate_and_calibrate,
-    true_frame,
+    true_exposure,
 )
 
 from cosmosaic.calibrate.gain import GainMapError
@@ -35,7 +35,7 @@ UNFIT = CatalogFlag.EDGE | CatalogFlag.NO_DATA | CatalogFlag.TRUNCATED
 FEWEST_EXPOSURES = 2
 """Where one exposure alone sees a star, a dead pixel in its core has no other to stand in for it."""
 FEWEST_STARS = {"F115W": 3, "F150W": 3, "F277W": 5, "F444W": 5}
-"""The frames of the short wavelengths show a quarter of the sky of the others."""
+"""The exposures of the short wavelengths show a quarter of the sky of the others."""
 NO_CLEANING = ExposureSettings(flicker_noise="none")
 BLOCK_PIXELS = 17
 """0.5 arcsec: several input pixels of either channel."""
@@ -104,18 +104,18 @@ def mean_header_errors(demo, band, places):
 
 @pytest.mark.parametrize("exposure", ["02101_00001_nrcblong", "03101_00002_nrcblong"])
 def test_with_flicker_noise_a_long_wavelength_frame_keeps_its_level(demo, scene, exposure):
-    true = true_frame(exposure, SimulationSettings(), scene)
+    true = true_exposure(exposure, SimulationSettings(), scene)
     sky = empty_sky(demo.product(f"{exposure}_cal.fits"), true)
     assert abs(sky.level_error) < 0.01
 
 
 @pytest.mark.parametrize("exposure", ["02101_00002_nrcb1", "02101_00001_nrcb2", "03101_00001_nrcb1"])
 def test_with_flicker_noise_the_level_follows_that_of_the_reference_pixels(demo, scene, exposure):
-    true = true_frame(exposure, SimulationSettings(), scene)
+    true = true_exposure(exposure, SimulationSettings(), scene)
     sky = empty_sky(demo.product(f"{exposure}_cal.fits"), true)
     flicker = fits.getdata(next((demo.store / "truth").glob(f"*{exposure}_truth.fits")), "FLICKER")
     # The few reference pixels of a subarray hold 1/f noise of their own, several per cent of the sky, which the
-    # refpix step takes from the whole frame; their read noise adds about 0.7 %.
+    # refpix step takes from the whole exposure; their read noise adds about 0.7 %.
     shared = flicker[true.maps.is_reference].mean() / true.sky
     assert abs(shared) > 0.02
     assert abs(sky.level_error + shared) < 0.025
@@ -123,7 +123,7 @@ def test_with_flicker_noise_the_level_follows_that_of_the_reference_pixels(demo,
 
 @pytest.mark.parametrize("exposure", ["02101_00001_nrcb1", "03101_00001_nrcb2"])
 def test_the_stripes_of_flicker_noise_are_gone(demo, scene, exposure):
-    true = true_frame(exposure, SimulationSettings(), scene)
+    true = true_exposure(exposure, SimulationSettings(), scene)
     injected = fits.getdata(next((demo.store / "truth").glob(f"*{exposure}_truth.fits")), "FLICKER")
     with fits.open(demo.product(f"{exposure}_crf.fits")) as hdus:
         left = hdus["SCI"].data - true.sources
@@ -136,7 +136,7 @@ def test_the_stripes_of_flicker_noise_are_gone(demo, scene, exposure):
 
 @pytest.fixture(scope="module")
 def quiet(children, scene, tmp_path_factory):
-    """Frames without 1/f noise, calibrated without its correction: ramp, rate and cal."""
+    """Exposures without 1/f noise, calibrated without its correction: ramp, rate and cal."""
     folder = tmp_path_factory.mktemp("quiet")
     settings = SimulationSettings(flicker_noise=False)
     return {
@@ -147,7 +147,7 @@ def quiet(children, scene, tmp_path_factory):
 
 @pytest.mark.parametrize("exposure", ["02101_00001_nrcb1", "02101_00001_nrcblong"])
 def test_without_flicker_noise_level_and_errors_are_right(quiet, scene, exposure):
-    sky = empty_sky(quiet[exposure][2], true_frame(exposure, SimulationSettings(flicker_noise=False), scene))
+    sky = empty_sky(quiet[exposure][2], true_exposure(exposure, SimulationSettings(flicker_noise=False), scene))
     # The median of a Poisson distribution of a few electrons a group lies some 0.3 % below its mean.
     assert abs(sky.level_error) < 0.01
     assert 0.9 < mad_std(sky.pulls) < 1.1

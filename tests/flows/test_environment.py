@@ -1,5 +1,9 @@
 """What a command line asks of the Prefect that it starts."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 from prefect.settings import (
     PREFECT_API_URL,
@@ -8,6 +12,7 @@ from prefect.settings import (
     get_current_settings,
     temporary_settings,
 )
+from support.services import ROOT
 
 from tasks.runtime.environment import prefect_defaults
 
@@ -23,3 +28,21 @@ def test_what_the_user_has_set_stays():
     with temporary_settings(chosen), prefect_defaults():
         assert get_current_settings().flows.heartbeat_frequency == 60
         assert get_current_settings().server.analytics_enabled
+
+
+def test_a_temporary_server_is_one_process_whose_code_the_flow_does_not_load_and_ends_with_it(tmp_path):
+    script = """
+import sys
+from prefect.client.orchestration import get_client
+from tasks.runtime.environment import prefect_defaults
+from tasks.runtime.leftovers import temporary_servers
+with prefect_defaults():
+    with get_client(sync_client=True) as client:
+        client.hello()
+    print(len(temporary_servers()), "prefect.server.api.server" in sys.modules)
+print(len(temporary_servers()))
+"""
+    foreign = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    environment = {**foreign, "PREFECT_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    said = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    assert said.stdout.split() == ["1", "False", "0"]

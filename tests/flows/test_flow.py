@@ -32,7 +32,7 @@ def test_a_second_run_executes_no_step(demo, prefect_home):
 
 @pytest.fixture(scope="module")
 def damaged(demo, prefect_home, tmp_path_factory):
-    """A survey of three good F277W frames and one of each kind of bad input, run once."""
+    """A survey of three good F277W exposures and one of each kind of bad input, run once."""
     folder = tmp_path_factory.mktemp("damaged")
     raw = folder / "raw"
     raw.mkdir()

@@ -1,4 +1,4 @@
-"""A frame that is added costs what it touches: what was solved of the others stays."""
+"""An exposure that is added costs what it touches: what was solved of the others stays."""
 
 import hashlib
 import shutil
@@ -22,7 +22,7 @@ TILE_PIXELS = 128
 
 @pytest.fixture(scope="module")
 def grown(simulated, tmp_path_factory):
-    """A survey of two frames, and what happened when the third arrived."""
+    """A survey of two exposures, and what happened when the third arrived."""
     survey = new_survey(simulated, tmp_path_factory.mktemp("grown"))
     survey.settings |= {"grid": TANGENT, "resources": {"tile_pixels": TILE_PIXELS}}
     late = survey.frames[1]
@@ -49,7 +49,7 @@ def digest(survey):
 
 
 def executed(observed, step):
-    """Frames or tiles of one kind of step that was executed."""
+    """Exposures or tiles of one kind of step that was executed."""
     return {
         label.split(": ")[1].removeprefix(f"{BAND} ") for label in observed.executed if label.startswith(f"{step}:")
     }

@@ -28,7 +28,7 @@ FACTOR = 2
 
 @pytest.fixture(scope="module")
 def calibrated(demo) -> FoundExposures:
-    """The calibrated frames of all four bands."""
+    """The calibrated exposures of all four bands."""
     found = find_exposures(str(demo.products / "exposures"), ())
     frames = tuple(frame for frame in found.exposures if frame.object.name.endswith("_cal.fits"))
     assert len(frames) == 18

@@ -65,7 +65,7 @@ def test_their_pixels_are_those_of_the_mosaic_of_all(small, run):
         x, y = (round(header[key] - own[key]) for key in ("CRPIX1", "CRPIX2"))
         rows, columns = part["SCI"].shape
         assert np.isfinite(part["SCI"]).mean() > 0.2
-        # The whole is clipped to the frames; beyond it nothing was observed.
+        # The whole is clipped to the exposures; beyond it nothing was observed.
         seen = {name: plane[: whole[name].shape[0] - y, : whole[name].shape[1] - x] for name, plane in part.items()}
         for name, plane in seen.items():
             np.testing.assert_array_equal(plane, whole[name][y : y + rows, x : x + columns], err_msg=name)

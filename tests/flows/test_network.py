@@ -1,4 +1,4 @@
-"""One network aligns the exposures of all filters in a run, and a frame that is added moves no other."""
+"""One network aligns the exposures of all filters in a run, and an exposure that is added moves no other."""
 
 import shutil
 

@@ -1,4 +1,4 @@
-"""One bad frame among good ones costs only itself: it is refused, or its products are sound.
+"""One bad exposure among good ones costs only itself: it is refused, or its products are sound.
 
 `benchmarks/damage.py` tries many more seeds.
 """
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from support.damage import damaged
-from support.one_bad_frame import BAD, KINDS, check, run, simulated_frames
+from support.one_bad_frame import BAD, KINDS, check, run, simulated_exposures
 from support.whole_run import Produced
 
 SEEDS = range(8)
@@ -15,7 +15,7 @@ SEEDS = range(8)
 
 @pytest.fixture(scope="module")
 def frames(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    return simulated_frames(tmp_path_factory.mktemp("frames"))
+    return simulated_exposures(tmp_path_factory.mktemp("frames"))
 
 
 @pytest.fixture(scope="module")

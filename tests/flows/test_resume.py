@@ -141,7 +141,7 @@ def test_a_frame_that_fails_for_good_is_left_out_by_name_and_added_when_repaired
     whole = broken.read_bytes()
     name = broken.name.removesuffix("_uncal.fits")
     with fits.open(broken, mode="update") as hdus:
-        # What is wrong shows when the frame is calibrated: no pixel has a ramp.
+        # What is wrong shows when the exposure is calibrated: no pixel has a ramp.
         hdus["SCI"].data[:] = 65535
     partial = small.run()
     assert partial.state == "Failed in part"

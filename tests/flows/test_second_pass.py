@@ -28,7 +28,7 @@ def passes(small, tmp_path_factory):
     (segments,) = small.products.glob("*_segm.fits")
     mask = tmp_path_factory.mktemp("masks") / "deep_segm.fits"
     with fits.open(segments) as hdus:
-        # Stripes across the whole field, two cells wide: few sources lie in frames as small as these.
+        # Stripes across the whole field, two cells wide: few sources lie in exposures as small as these.
         rows = np.arange(hdus["SEGM"].shape[0]) % 80 < 40
         hdus["SEGM"].data[rows] = 1
         hdus.writeto(mask)
@@ -90,5 +90,5 @@ def test_a_mask_of_another_field_is_refused_before_anything_is_done(passes, smal
     with fits.open(passes[4]) as hdus:
         hdus["SEGM"].header["CRVAL1"] += 0.5
         hdus.writeto(far)
-    with pytest.raises(SourceMaskError, match=r"far_segm\.fits: reaches none of 3 frames.* check its WCS"):
+    with pytest.raises(SourceMaskError, match=r"far_segm\.fits: reaches none of 3 exposures.* check its WCS"):
         mosaic(small.survey(sky={"source_masks": {BAND: str(far)}}))

@@ -33,7 +33,7 @@ def square(ra: float, dec: float, side_arcsec: float = 64.0, angle: float = 0.0)
 
 @st.composite
 def surveys(draw: st.DrawFn) -> dict[str, Corners]:
-    """Frames within a few arcminutes of a point anywhere on the sky."""
+    """Exposures within a few arcminutes of a point anywhere on the sky."""
     centre = draw(right_ascensions), draw(declinations)
     frames = {}
     for number in range(draw(st.integers(1, 5))):
@@ -240,7 +240,7 @@ def test_what_is_no_polygon_is_refused_by_name(footprint: Corners) -> None:
 
 
 def test_no_frames_and_scales_that_do_not_nest_are_refused() -> None:
-    with pytest.raises(GridError, match="no frame"):
+    with pytest.raises(GridError, match="no exposures"):
         survey_grid(GridSettings(), {})
     with pytest.raises(ValueError, match="do not nest"):
         survey_grid(GridSettings(), {"a": square(1.0, 2.0)}, 3)

@@ -120,7 +120,7 @@ def test_a_field_that_no_exposure_reaches_is_refused(tmp_path: Path) -> None:
     window = window_like(survey_like(image(tmp_path)))
     assert window is not None
     far = window.model_copy(update={"tangent_ra": 20.0})
-    with pytest.raises(GridError, match=r"none of 1 frames reaches the image of grid\.like"):
+    with pytest.raises(GridError, match=r"none of 1 exposures reaches the image of grid\.like"):
         exposures_in_tiles(find_exposures(str(raw)).exposures, (far,))
 
 
@@ -160,7 +160,7 @@ def test_what_does_not_nest_or_is_too_large_is_refused(tmp_path: Path) -> None:
     with pytest.raises(GridError, match=r"no\.fits cannot be read as FITS"):
         window_like(survey_like(str(other)))
     fits.PrimaryHDU().writeto(other, overwrite=True)
-    with pytest.raises(GridError, match=r"no\.fits has no image of two axes"):
+    with pytest.raises(GridError, match=r"no\.fits has no two-dimensional image"):
         window_like(survey_like(str(other)))
     with pytest.raises(FileNotFoundError):
         window_like(survey_like(str(tmp_path / "none.fits")))

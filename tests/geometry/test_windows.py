@@ -75,7 +75,7 @@ def test_the_tiles_that_a_frame_touches_hold_all_of_it(ra: float, dec: float, tu
     found = touched_tiles(tiles, {"frame": corners, "away": away})
     assert found == {"frame": tuple(tile for tile in tiles if overlaps(tile, corners)), "away": ()}
     touched = [box_of(tile) for tile in found["frame"]]
-    # Points of the frame: weighted means of its corners.
+    # Points of the exposure: weighted means of its corners.
     weights = np.random.default_rng(int(size)).dirichlet(np.full(4, 0.5), 60)
     inside = np.concatenate([frame, weights @ frame])
     pixels = np.floor(sky_to_pixel(lattice(window), plane_to_sky((ra, dec), inside)) + 0.5).astype(int)

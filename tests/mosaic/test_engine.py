@@ -1,4 +1,4 @@
-"""The tiled engine makes the jwst package's pixels, whatever the tiles and in whatever order frames come."""
+"""The tiled engine makes the jwst package's pixels, whatever the tiles and in whatever order exposures come."""
 
 import shutil
 import warnings
@@ -37,8 +37,8 @@ from cosmosaic.mosaic.memory import SMALL_MOSAIC_PIXELS, fit_memory, peak_mb, ti
 from cosmosaic.outliers import with_jwst
 from cosmosaic.outliers.units import keep_exposure
 from cosmosaic.records import MosaicGrid
-from cosmosaic.simulate.plan import plan_frames
-from cosmosaic.simulate.survey import simulate_frame, survey_scene
+from cosmosaic.simulate.plan import plan_exposures
+from cosmosaic.simulate.survey import simulate_exposure, survey_scene
 from cosmosaic.survey import (
     CatalogSettings,
     DrizzleSettings,
@@ -79,9 +79,9 @@ class Here(Executor):
 def frames(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Four dithered exposures of 160 x 160 pixels, and a cosmic ray on the first."""
     folder = tmp_path_factory.mktemp("frames")
-    planned = plan_frames(SIMULATION)
+    planned = plan_exposures(SIMULATION)
     scene = survey_scene(SIMULATION, planned)
-    paths = [simulate_frame(frame, scene, SIMULATION, folder)[0] for frame in planned]
+    paths = [simulate_exposure(frame, scene, SIMULATION, folder)[0] for frame in planned]
     with fits.open(paths[0], mode="update") as hdus:
         hdus["SCI"].data[80:82, 60:63] += 30.0
     return paths
@@ -148,7 +148,7 @@ def test_given_the_same_flags_the_pixels_are_those_of_jwst(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # Exact pixel maps: at the rim of so small a frame a pixel in a hundred has next to no weight.
+    # Exact pixel maps: at the rim of so small an exposure a pixel in a hundred has next to no weight.
     monkeypatch.setattr("cosmosaic.geometry.pixelmap.TOLERANCE_PIXELS", 0.0)
     drizzle = DrizzleSettings(weight_type=weight_type, pixfrac=0.9)
     ours = made(frames, levels, window, tmp_path, drizzle=drizzle, tile_pixels=200)
@@ -340,9 +340,9 @@ def test_a_frame_beside_the_mosaic_is_named_by_the_plan(frames: list[Path], wind
 def test_a_new_frame_leaves_all_that_lies_elsewhere_as_it_was(tmp_path: Path) -> None:
     # The third lies 3 arcsec beside the first two: in the same tiles, but not on the same sky.
     settings = SIMULATION.model_copy(update={"dithers_arcsec": ((0.0, 0.0), (0.4, 0.3), (8.0, 0.0))})
-    planned = plan_frames(settings)
+    planned = plan_exposures(settings)
     scene = survey_scene(settings, planned)
-    paths = [simulate_frame(frame, scene, settings, tmp_path)[0] for frame in planned]
+    paths = [simulate_exposure(frame, scene, settings, tmp_path)[0] for frame in planned]
     window = survey_grid(GridSettings(), {path.name: read_footprint(path) for path in paths})
     before = parts_made(paths[:2], window, tmp_path / "before")
     after = parts_made(paths, window, tmp_path / "after")

@@ -19,7 +19,7 @@ from cosmosaic.drizzle.kernel import (
 
 SHAPE = (14, 17)
 EVERYWHERE = np.ones((1, 1), dtype=bool)
-"""The one block that a frame of this shape has."""
+"""The one block that an exposure of this shape has."""
 MARGIN = 12
 INSIDE = np.s_[MARGIN:-MARGIN, MARGIN:-MARGIN]
 

@@ -33,7 +33,7 @@ def bucket(s3) -> str:
 
 @pytest.fixture(scope="session")
 def large_frame(tmp_path_factory) -> Path:
-    """A frame of 160 MB: its headers lie far apart."""
+    """An exposure of 160 MB: its headers lie far apart."""
     path = tmp_path_factory.mktemp("large") / "jw01727001001_02101_00001_nrcblong_uncal.fits"
     ramp = fits.ImageHDU(np.zeros((1, 10, 2048, 2048), np.uint16), name="SCI")
     after = [fits.ImageHDU(np.zeros((2048, 2048), np.float32), name=name) for name in ("ZEROFRAME", "GROUP", "LAST")]

@@ -1,4 +1,4 @@
-"""The whole job on a real S3 server: raw frames in, products out, the same as in a folder."""
+"""The whole job on a real S3 server: raw exposures in, products out, the same as in a folder."""
 
 import hashlib
 import os
@@ -62,7 +62,7 @@ def products_of(bucket: str) -> dict[str, str]:
 
 def last_run(bucket: str) -> pd.Series:
     s3fs.S3FileSystem.clear_instance_cache()
-    return pd.read_parquet(f"s3://{bucket}/demo/products/summary.parquet").iloc[-1]
+    return pd.read_parquet(f"{bucket}/demo/products/summary.parquet").iloc[-1]
 
 
 def test_the_same_products_as_in_a_folder_over_a_bad_network_and_a_second_run_does_nothing_and_keys_are_nowhere(

@@ -9,8 +9,8 @@ from cosmosaic.geometry.sphere import ARCSEC_PER_RADIAN, unit_vectors
 from cosmosaic.simulate.geometry import (
     SR_PER_ARCSEC2,
     View,
+    exposure_shape,
     footprint,
-    frame_shape,
     header_error_mas,
     local_jacobian,
     nominal_view,
@@ -22,7 +22,7 @@ from cosmosaic.simulate.geometry import (
     true_view,
     v3_position_angle,
 )
-from cosmosaic.simulate.plan import PlannedFrame, plan_frames
+from cosmosaic.simulate.plan import PlannedExposure, plan_exposures
 from cosmosaic.survey import FilterPair, Pointing, SimulationSettings
 
 DETECTORS = ("NRCA1", "NRCA2", "NRCA3", "NRCA4", "NRCALONG", "NRCB1", "NRCB2", "NRCB3", "NRCB4", "NRCBLONG")
@@ -39,7 +39,7 @@ NO_ERRORS = {
 
 def _frame(
     detector: str = "NRCB1", subarray: str = "SUB640", pointing: Pointing | None = None, **errors: float
-) -> PlannedFrame:
+) -> PlannedExposure:
     settings = SimulationSettings(
         detectors=(detector,),
         subarray=subarray,
@@ -48,7 +48,7 @@ def _frame(
         pointings=(pointing or Pointing(ra=150.1, dec=2.2, position_angle=20.0),),
         **(NO_ERRORS | errors),
     )
-    return plan_frames(settings)[0]
+    return plan_exposures(settings)[0]
 
 
 @pytest.mark.parametrize("detector", DETECTORS)
@@ -60,7 +60,7 @@ def test_sky_and_pixels_are_each_others_inverse_on_every_detector(detector: str)
     np.testing.assert_allclose(there_and_back, (x, y), atol=1e-6)
 
 
-def _error_mas(frame: PlannedFrame, x: float = 1023.5, y: float = 1023.5) -> np.ndarray:
+def _error_mas(frame: PlannedExposure, x: float = 1023.5, y: float = 1023.5) -> np.ndarray:
     """True minus nominal (V2, V3) direction of a pixel, seen from the nominal attitude without roll."""
     attitude = nominal_view(frame).attitude
     vectors = (unit_vectors(np.transpose(pixel_to_sky(frame, of(frame), x, y))) for of in (nominal_view, true_view))
@@ -71,7 +71,7 @@ def _error_mas(frame: PlannedFrame, x: float = 1023.5, y: float = 1023.5) -> np.
 @pytest.mark.parametrize("detector", ["NRCA1", "NRCA3", "NRCALONG", "NRCB2", "NRCB4"])
 def test_photons_come_with_their_separations_from_the_target_aberrated(detector: str) -> None:
     both = SimulationSettings(detectors=("NRCA1", "NRCB4"), subarray="FULL", **(NO_ERRORS | {"aberration": 9e-5}))
-    target = plan_frames(both)[0]
+    target = plan_exposures(both)[0]
     frame = _frame(detector, "FULL", aberration=9e-5).model_copy(update={"v2": target.v2, "v3": target.v3})
     aperture = nircam_apertures()[frame.aperture]
     lever = np.array([aperture.V2Ref - frame.v2, aperture.V3Ref - frame.v3])
@@ -87,7 +87,7 @@ def test_detectors_filters_and_visits_have_errors_of_their_own() -> None:
         pointings=(Pointing(ra=150.1, dec=2.2), Pointing(ra=150.2, dec=2.2)),
         **(NO_ERRORS | {"placement_error_mas": 2.0, "filter_offset_mas": 1.0, "roll_error_arcsec": 10.0}),
     )
-    frames = plan_frames(settings)
+    frames = plan_exposures(settings)
     assert len({frame.placement_mas for frame in frames}) == len({frame.detector for frame in frames}) == 10
     assert len({frame.filter_offset_mas for frame in frames}) == len({(f.detector, f.band) for f in frames}) == 20
     assert len({frame.roll_error_arcsec for frame in frames}) == len({frame.observation for frame in frames}) == 2
@@ -212,7 +212,7 @@ def test_pixels_share_the_sky_among_them(detector: str) -> None:
     u, v = (ra - ra[0]) * np.cos(np.radians(dec.mean())), dec - dec[0]
     polygon_deg2 = 0.5 * abs(np.dot(u, np.roll(v, -1)) - np.dot(v, np.roll(u, -1)))
     areas = pixel_area_sr(frame)
-    assert areas.shape == frame_shape(frame)
+    assert areas.shape == exposure_shape(frame)
     assert areas.sum() == pytest.approx(np.radians(1) ** 2 * polygon_deg2, rel=3e-5)
 
 

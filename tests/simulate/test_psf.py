@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from cosmosaic.simulate.psf import PASSBANDS, effective_psf, encircled_energy, fringe_arcsec, psf_fwhm_arcsec
+from cosmosaic.nircam import PASSBANDS
+from cosmosaic.simulate.psf import effective_psf, encircled_energy, fringe_arcsec, psf_fwhm_arcsec
 
 CHANNELS = [("F115W", 0.031), ("F200W", 0.031), ("F277W", 0.063), ("F444W", 0.063)]
 

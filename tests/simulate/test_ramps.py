@@ -9,7 +9,7 @@ from astropy.io import fits
 from numpy.typing import NDArray
 from stdatamodels.jwst.datamodels import dqflags
 
-from cosmosaic.simulate.geometry import frame_shape, subarray_window
+from cosmosaic.simulate.geometry import exposure_shape, subarray_window
 from cosmosaic.simulate.instrument import (
     FRAME_TIME_S,
     DetectorMaps,
@@ -20,7 +20,7 @@ from cosmosaic.simulate.instrument import (
     group_mid_times,
     linearise,
 )
-from cosmosaic.simulate.plan import PlannedFrame, plan_frames
+from cosmosaic.simulate.plan import PlannedExposure, plan_exposures
 from cosmosaic.simulate.ramps import (
     draw_cosmic_rays,
     draw_flicker,
@@ -29,7 +29,7 @@ from cosmosaic.simulate.ramps import (
     simulate_ramp,
     write_ramp,
 )
-from cosmosaic.simulate.truth import draw_pedestal, write_frame_truth
+from cosmosaic.simulate.truth import draw_pedestal, write_exposure_truth
 from cosmosaic.survey import SimulationSettings
 
 QUIET = SimulationSettings(
@@ -39,17 +39,17 @@ SKY_MJY_SR = 20.0
 
 
 @pytest.fixture(scope="module")
-def frame() -> PlannedFrame:
-    return plan_frames(QUIET)[0]
+def frame() -> PlannedExposure:
+    return plan_exposures(QUIET)[0]
 
 
 @pytest.fixture(scope="module")
-def maps(frame: PlannedFrame) -> DetectorMaps:
+def maps(frame: PlannedExposure) -> DetectorMaps:
     return detector_maps(frame.detector, subarray_window(frame.aperture))
 
 
-def uniform_sky(frame: PlannedFrame, level: float = SKY_MJY_SR) -> NDArray[np.float32]:
-    return np.full(frame_shape(frame), level, dtype=np.float32)
+def uniform_sky(frame: PlannedExposure, level: float = SKY_MJY_SR) -> NDArray[np.float32]:
+    return np.full(exposure_shape(frame), level, dtype=np.float32)
 
 
 def rate_of(ramp: NDArray[np.uint16], maps: DetectorMaps, settings: SimulationSettings) -> NDArray[np.float32]:
@@ -63,7 +63,7 @@ def with_changes(**changes: object) -> SimulationSettings:
 
 @pytest.mark.parametrize("pattern", ["RAPID", "BRIGHT1", "SHALLOW4", "MEDIUM8"])
 def test_the_sky_comes_back_from_a_ramp_of_any_readout_pattern(
-    frame: PlannedFrame, maps: DetectorMaps, pattern: str
+    frame: PlannedExposure, maps: DetectorMaps, pattern: str
 ) -> None:
     settings = with_changes(readout_pattern=pattern)
     ramp, _ = simulate_ramp(frame, uniform_sky(frame, 300.0), settings)
@@ -73,7 +73,7 @@ def test_the_sky_comes_back_from_a_ramp_of_any_readout_pattern(
 
 
 def test_averaging_reads_on_board_lowers_read_noise_and_correlates_photon_noise(
-    frame: PlannedFrame, maps: DetectorMaps
+    frame: PlannedExposure, maps: DetectorMaps
 ) -> None:
     settings = with_changes(readout_pattern="SHALLOW4")
     ramp, _ = simulate_ramp(frame, uniform_sky(frame), settings)
@@ -94,7 +94,7 @@ def test_linearity_correction_undoes_the_detector_up_to_the_converter_limit(maps
 
 
 def test_a_pedestal_is_a_ramp_without_flat_field_in_pixels_that_see_light_alone(
-    frame: PlannedFrame, maps: DetectorMaps
+    frame: PlannedExposure, maps: DetectorMaps
 ) -> None:
     settings = with_changes(pedestal_rms=10.0, readout_pattern="MEDIUM8", groups=20)
     ramp, truth = simulate_ramp(frame, uniform_sky(frame), settings)
@@ -106,7 +106,7 @@ def test_a_pedestal_is_a_ramp_without_flat_field_in_pixels_that_see_light_alone(
 
 
 def test_bright_stars_saturate_below_the_converter_limit_and_stay_there(
-    frame: PlannedFrame, maps: DetectorMaps
+    frame: PlannedExposure, maps: DetectorMaps
 ) -> None:
     sky = uniform_sky(frame)
     sky[80, 80] = 1e7
@@ -116,7 +116,7 @@ def test_bright_stars_saturate_below_the_converter_limit_and_stay_there(
     assert np.ptp(ramp[1:, 80, 80].astype(int)) < 30
 
 
-def test_dead_and_reference_pixels_see_no_light(frame: PlannedFrame, maps: DetectorMaps) -> None:
+def test_dead_and_reference_pixels_see_no_light(frame: PlannedExposure, maps: DetectorMaps) -> None:
     ramp, _ = simulate_ramp(frame, uniform_sky(frame, 3e3), QUIET)
     slope = rate_of(ramp, maps, QUIET)
     assert np.median(slope[maps.dq == 0]) > 500
@@ -124,7 +124,7 @@ def test_dead_and_reference_pixels_see_no_light(frame: PlannedFrame, maps: Detec
 
 
 def test_cosmic_rays_arrive_at_the_stated_rate_and_the_truth_names_their_group(
-    frame: PlannedFrame, maps: DetectorMaps
+    frame: PlannedExposure, maps: DetectorMaps
 ) -> None:
     settings = with_changes(cosmic_rays_per_s_cm2=100, readout_pattern="MEDIUM8", groups=20)
     hits = draw_cosmic_rays(frame, settings, maps)
@@ -146,7 +146,7 @@ def test_cosmic_rays_arrive_at_the_stated_rate_and_the_truth_names_their_group(
     assert tracks == pytest.approx(expected, abs=5 * np.sqrt(expected) + 0.06 * expected)
 
 
-def test_flicker_noise_makes_stripes_along_the_rows_that_average_to_nothing(frame: PlannedFrame) -> None:
+def test_flicker_noise_makes_stripes_along_the_rows_that_average_to_nothing(frame: PlannedExposure) -> None:
     noise = draw_flicker(frame, with_changes(flicker_noise=True, readout_pattern="RAPID"))
     rows, columns = noise.mean(axis=2), noise.mean(axis=1)
     assert np.std(rows) > 3 * np.std(columns)
@@ -154,7 +154,7 @@ def test_flicker_noise_makes_stripes_along_the_rows_that_average_to_nothing(fram
     np.testing.assert_allclose(noise.mean(axis=(1, 2)), 0, atol=1e-4)
 
 
-def test_flicker_power_falls_as_one_over_frequency(frame: PlannedFrame) -> None:
+def test_flicker_power_falls_as_one_over_frequency(frame: PlannedExposure) -> None:
     rows = draw_flicker(frame, with_changes(flicker_noise=True, readout_pattern="RAPID", groups=20)).mean(axis=2)
     power = np.mean(np.abs(np.fft.rfft(rows, axis=1)) ** 2, axis=0)
     frequency = np.arange(power.size)
@@ -164,25 +164,25 @@ def test_flicker_power_falls_as_one_over_frequency(frame: PlannedFrame) -> None:
 
 def test_neighbouring_amplifiers_of_a_full_frame_share_stripes() -> None:
     settings = SimulationSettings(subarray="FULL", detectors=("NRCB1",), groups=3, readout_pattern="RAPID")
-    noise = draw_flicker(plan_frames(settings)[0], settings)[0]
+    noise = draw_flicker(plan_exposures(settings)[0], settings)[0]
     strips = [noise[:, start : start + 512].mean(axis=1) for start in range(0, 2048, 512)]
     assert np.corrcoef(strips)[0, 1] == pytest.approx(0.8, abs=0.15)
 
 
-def test_equal_settings_give_equal_bytes_and_another_seed_others(frame: PlannedFrame, tmp_path: Path) -> None:
+def test_equal_settings_give_equal_bytes_and_another_seed_others(frame: PlannedExposure, tmp_path: Path) -> None:
     settings = with_changes(flicker_noise=True, cosmic_rays_per_s_cm2=5)
     digests = []
     for number, each in enumerate((frame, frame, frame.model_copy(update={"seed": 1}))):
         folder = tmp_path / str(number)
         folder.mkdir()
         truth = write_ramp(each, uniform_sky(frame), settings, folder / "x_uncal.fits")
-        write_frame_truth(truth, folder / "x_truth.fits")
+        write_exposure_truth(truth, folder / "x_truth.fits")
         digests.append([sha256((folder / name).read_bytes()).digest() for name in ("x_uncal.fits", "x_truth.fits")])
     assert digests[0] == digests[1]
     assert digests[0][0] != digests[2][0]
 
 
-def test_headers_say_what_a_pipeline_needs_and_nothing_of_clock_or_host(frame: PlannedFrame, tmp_path: Path) -> None:
+def test_headers_say_what_a_pipeline_needs_and_nothing_of_clock_or_host(frame: PlannedExposure, tmp_path: Path) -> None:
     path = tmp_path / f"{frame.name}_uncal.fits"
     write_ramp(frame, uniform_sky(frame), QUIET, path)
     with fits.open(path) as hdus:
@@ -199,7 +199,7 @@ def test_headers_say_what_a_pipeline_needs_and_nothing_of_clock_or_host(frame: P
     assert str(tmp_path).encode() not in path.read_bytes()
 
 
-def test_a_sky_of_the_wrong_shape_is_refused(frame: PlannedFrame) -> None:
+def test_a_sky_of_the_wrong_shape_is_refused(frame: PlannedExposure) -> None:
     with pytest.raises(ValueError, match="NRCB1_SUB160"):
         simulate_ramp(frame, np.zeros((3, 3), dtype=np.float32), QUIET)
 

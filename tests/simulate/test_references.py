@@ -14,9 +14,9 @@ import pytest
 from astropy.io import fits
 
 from cosmosaic.nircam import DETECTOR_PIXELS
-from cosmosaic.simulate.geometry import detector_geometry, frame_shape, subarray_window
+from cosmosaic.simulate.geometry import detector_geometry, exposure_shape, subarray_window
 from cosmosaic.simulate.instrument import detector_maps, flux_conversion
-from cosmosaic.simulate.plan import plan_frames
+from cosmosaic.simulate.plan import plan_exposures
 from cosmosaic.simulate.ramps import write_ramp
 from cosmosaic.simulate.references import (
     CRDS_CONTEXT,
@@ -88,7 +88,7 @@ def test_the_context_knows_every_reference_type_that_the_pipelines_ask_for(cache
 
 
 def test_references_describe_the_simulated_detector(cache: Path) -> None:
-    frame = plan_frames(SETTINGS)[0]
+    frame = plan_exposures(SETTINGS)[0]
     maps = detector_maps("NRCB1", subarray_window(frame.aperture))
     stem = "simulated_nircam_nrcb1_sub160"
     for kind, expected in (
@@ -124,9 +124,9 @@ def test_the_distortion_file_holds_the_distortion(cache: Path) -> None:
 
 @pytest.mark.slow
 def test_the_jwst_pipelines_give_the_sky_back(cache: Path, tmp_path: Path) -> None:
-    frame = plan_frames(SETTINGS)[0]
+    frame = plan_exposures(SETTINGS)[0]
     level = 200.0
-    sky = np.full(frame_shape(frame), level, dtype=np.float32)
+    sky = np.full(exposure_shape(frame), level, dtype=np.float32)
     truth = write_ramp(frame, sky, SETTINGS, tmp_path / f"{frame.name}_uncal.fits")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("CRDS_")}
     environment |= {"CRDS_PATH": str(cache), "CRDS_CONTEXT": CRDS_CONTEXT}

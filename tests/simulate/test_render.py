@@ -1,4 +1,4 @@
-"""The sky on a frame's pixels."""
+"""The sky on an exposure's pixels."""
 
 from pathlib import Path
 
@@ -11,32 +11,32 @@ from astropy.wcs import WCS
 from numpy.typing import NDArray
 
 from cosmosaic.simulate.geometry import (
-    frame_shape,
+    exposure_shape,
     nominal_view,
     pixel_area_sr,
     pixel_to_sky,
     sky_to_pixel,
     true_view,
 )
-from cosmosaic.simulate.plan import PlannedFrame, plan_frames
+from cosmosaic.simulate.plan import PlannedExposure, plan_exposures
 from cosmosaic.simulate.psf import encircled_energy
 from cosmosaic.simulate.render import render_flux, sample_image, sky_level, surface_brightness
 from cosmosaic.simulate.scene import draw_scene
 from cosmosaic.survey import Pointing, SimulationSettings
 
 
-def _frame(detector: str = "NRCB1", subarray: str = "SUB320", position_angle: float = 20.0) -> PlannedFrame:
+def _frame(detector: str = "NRCB1", subarray: str = "SUB320", position_angle: float = 20.0) -> PlannedExposure:
     settings = SimulationSettings(
         detectors=(detector,),
         subarray=subarray,
         pointings=(Pointing(ra=150.1, dec=2.2, position_angle=position_angle),),
         pointing_error_mas=500,
     )
-    return plan_frames(settings)[0]
+    return plan_exposures(settings)[0]
 
 
-def _source(frame: PlannedFrame, x: float, y: float, magnitude: float, **shape: float) -> Table:
-    """A star, or the galaxy whose shape is given, that falls on a pixel of a frame."""
+def _source(frame: PlannedExposure, x: float, y: float, magnitude: float, **shape: float) -> Table:
+    """A star, or the galaxy whose shape is given, that falls on a pixel of an exposure."""
     ra, dec = pixel_to_sky(frame, true_view(frame), x, y)
     row = {"sersic_n": np.nan, "half_light_radius": np.nan, "axis_ratio": np.nan, "position_angle": np.nan} | shape
     flux = (magnitude * u.ABmag).to_value(u.nJy)
@@ -119,7 +119,7 @@ def test_wings_of_a_star_beyond_the_edge_reach_in() -> None:
 
 def test_every_frame_shows_the_same_star_at_its_own_place() -> None:
     settings = SimulationSettings(detectors=("NRCBLONG",), subarray="SUB320", dithers_arcsec=((0, 0), (2.0, -1.5)))
-    first, second = (frame for frame in plan_frames(settings) if frame.filter == "F277W")
+    first, second = (frame for frame in plan_exposures(settings) if frame.filter == "F277W")
     star = _source(first, 150, 170, 20.0)
     x, y = (float(p[0]) for p in sky_to_pixel(second, true_view(second), star["ra"], star["dec"]))
     assert _centroid(render_flux(second, star), x, y, 15) == pytest.approx((x, y), abs=0.02)
@@ -152,15 +152,17 @@ def test_the_sky_is_darkest_near_three_micrometres() -> None:
 
 def test_a_drawn_scene_lights_the_demo() -> None:
     settings = SimulationSettings(subarray="SUB160", galaxies_per_arcmin2=2000)
-    frames = plan_frames(settings)
+    frames = plan_exposures(settings)
     image = surface_brightness(frames[2], draw_scene(settings, frames), 0.25)
-    assert image.shape == frame_shape(frames[2])
+    assert image.shape == exposure_shape(frames[2])
     assert np.mean(image > 0.3) > 0.02
     assert image.min() > 0.24
 
 
-def _sky_image(path: Path, frame: PlannedFrame, scale_arcsec: float, unit: str = "MJy/sr", side: float = 14.0) -> Path:
-    """A tangent-plane image of a smooth wave on the sky, centred on the frame."""
+def _sky_image(
+    path: Path, frame: PlannedExposure, scale_arcsec: float, unit: str = "MJy/sr", side: float = 14.0
+) -> Path:
+    """A tangent-plane image of a smooth wave on the sky, centred on the exposure."""
     wcs = WCS(naxis=2)
     size = round(side / scale_arcsec)
     wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
@@ -223,7 +225,7 @@ def test_unusable_images_are_refused_with_the_reason(tmp_path: Path) -> None:
     elsewhere = _sky_image(tmp_path / "elsewhere.fits", frame, 0.1)
     fits.setval(elsewhere, "CRVAL1", value=151.0)
     with pytest.raises(
-        ValueError, match=r"elsewhere.fits.*does not cover any of frame jw01727001001_02101_00001_nrcb1"
+        ValueError, match=r"elsewhere.fits.*does not overlap with exposure jw01727001001_02101_00001_nrcb1"
     ):
         sample_image(frame, elsewhere)
     distorted = _sky_image(tmp_path / "sip.fits", frame, 0.1)

@@ -11,7 +11,7 @@ from astropy.table import QTable, Table
 from astropy.time import Time
 
 from cosmosaic.simulate.geometry import footprint, nominal_view, pixel_to_sky, sky_to_pixel, true_view
-from cosmosaic.simulate.plan import JULIAN_YEAR, SIMULATED_START, plan_frames
+from cosmosaic.simulate.plan import JULIAN_YEAR, SIMULATED_START, plan_exposures
 from cosmosaic.simulate.render import render_flux
 from cosmosaic.simulate.scene import MARGIN_ARCSEC, draw_scene, positions_at, read_scene
 from cosmosaic.simulate.truth import reference_catalogue
@@ -24,7 +24,7 @@ FILTERS = ("F150W", "F444W")
 def wide_scene() -> Table:
     """Some 5 square arcminutes."""
     settings = SimulationSettings(detectors=("NRCB1", "NRCBLONG"), subarray="FULL", dithers_arcsec=((0.0, 0.0),))
-    return draw_scene(settings, plan_frames(settings))
+    return draw_scene(settings, plan_exposures(settings))
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_the_faint_are_small_and_blue(wide_scene: Table) -> None:
 
 def test_the_scene_covers_every_frame_and_its_margin() -> None:
     settings = SimulationSettings(galaxies_per_arcmin2=5000)
-    frames = plan_frames(settings)
+    frames = plan_exposures(settings)
     scene = draw_scene(settings, frames)
     sky = SkyCoord(scene["ra"], scene["dec"], unit="deg")
     for frame in frames:
@@ -89,7 +89,7 @@ def test_the_scene_covers_every_frame_and_its_margin() -> None:
 @pytest.mark.parametrize("pointing", [Pointing(ra=0.0, dec=10.0), Pointing(ra=33.0, dec=-89.999)])
 def test_there_are_no_seams_in_the_sky(pointing: Pointing) -> None:
     settings = SimulationSettings(pointings=(pointing,), galaxies_per_arcmin2=5000, detectors=("NRCBLONG",))
-    frames = plan_frames(settings)
+    frames = plan_exposures(settings)
     scene = draw_scene(settings, frames)
     middle = SkyCoord(pointing.ra, pointing.dec, unit="deg")
     sky = SkyCoord(scene["ra"], scene["dec"], unit="deg")
@@ -105,7 +105,7 @@ def test_a_source_is_the_same_whoever_looks() -> None:
         pointings=(*one.pointings, Pointing(ra=10, dec=10)),
         filter_pairs=(FilterPair(short="F115W", long="F277W"), *one.filter_pairs),
     )
-    few, many = (draw_scene(settings, plan_frames(settings)) for settings in (one, more))
+    few, many = (draw_scene(settings, plan_exposures(settings)) for settings in (one, more))
     fluxes = {row["ra"]: row["flux_F200W"] for row in many}
     assert len(few) > 100
     assert all(fluxes[row["ra"]] == row["flux_F200W"] for row in few)
@@ -113,7 +113,7 @@ def test_a_source_is_the_same_whoever_looks() -> None:
 
 def test_another_seed_is_another_sky() -> None:
     first, again, other = (
-        draw_scene(settings, plan_frames(settings))
+        draw_scene(settings, plan_exposures(settings))
         for settings in (SimulationSettings(seed=seed) for seed in (1, 1, 2))
     )
     assert np.all(first["ra"] == again["ra"])
@@ -122,7 +122,7 @@ def test_another_seed_is_another_sky() -> None:
 
 def test_an_empty_sky_can_be_asked_for() -> None:
     settings = SimulationSettings(galaxies_per_arcmin2=0, stars_per_arcmin2=0)
-    scene = draw_scene(settings, plan_frames(settings))
+    scene = draw_scene(settings, plan_exposures(settings))
     assert len(scene) == 0
     assert "flux_F444W" in scene.colnames
 
@@ -149,7 +149,7 @@ def test_units_of_a_users_catalogue_are_respected(catalogue: Table, tmp_path: Pa
 
 def test_a_drawn_scene_can_be_written_and_observed_again(tmp_path: Path) -> None:
     settings = SimulationSettings()
-    scene = draw_scene(settings, plan_frames(settings))
+    scene = draw_scene(settings, plan_exposures(settings))
     QTable(scene).write(tmp_path / "sources.ecsv")
     again = read_scene(tmp_path / "sources.ecsv", ("F115W", "F444W"))
     np.testing.assert_array_equal(again["flux_F444W"], scene["flux_F444W"])
@@ -205,7 +205,7 @@ def test_unknown_kinds_words_for_numbers_and_endings_are_refused(catalogue: Tabl
 
 def test_stars_move_and_galaxies_do_not() -> None:
     settings = SimulationSettings(stars_per_arcmin2=400.0, proper_motion_mas_yr=50.0)
-    scene = draw_scene(settings, plan_frames(settings))
+    scene = draw_scene(settings, plan_exposures(settings))
     is_star = scene["kind"] == "star"
     assert 40 < np.std(scene["pmra"][is_star]) < 60
     ra, dec = positions_at(scene, SIMULATED_START + 2 * JULIAN_YEAR)
@@ -217,7 +217,7 @@ def test_stars_move_and_galaxies_do_not() -> None:
 
 def test_the_reference_catalogue_has_its_own_epoch_and_errors() -> None:
     settings = SimulationSettings(subarray="SUB640", stars_per_arcmin2=600.0, reference_error_mas=4.0)
-    scene = draw_scene(settings, plan_frames(settings))
+    scene = draw_scene(settings, plan_exposures(settings))
     catalogue = reference_catalogue(scene, settings)
     assert 20 < len(catalogue) < np.sum(scene["kind"] == "star")
     epoch = Time(catalogue["ref_epoch"][0], format="jyear")
@@ -234,7 +234,7 @@ def test_later_observations_see_stars_elsewhere() -> None:
     settings = SimulationSettings(
         detectors=("NRCB1",), subarray="SUB160", pointings=pointings, dithers_arcsec=((0.0, 0.0),)
     )
-    first, *_, second = plan_frames(settings)
+    first, *_, second = plan_exposures(settings)
     assert datetime.fromisoformat(second.start) - datetime.fromisoformat(first.start) > 3 * JULIAN_YEAR
     ra, dec = pixel_to_sky(first, true_view(first), 80.0, 80.0)
     columns = {"ra": ra, "dec": dec, "kind": "star", "pmra": 100.0, "pmdec": 0.0, "flux_F115W": 1e6, "flux_F150W": 1e6}

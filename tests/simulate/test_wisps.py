@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from cosmosaic.simulate.calibrated import simulate_calibrated
-from cosmosaic.simulate.geometry import frame_shape
-from cosmosaic.simulate.plan import plan_frames
+from cosmosaic.simulate.geometry import exposure_shape
+from cosmosaic.simulate.plan import plan_exposures
 from cosmosaic.simulate.ramps import simulate_ramp
 from cosmosaic.simulate.wisps import draw_wisps
 from cosmosaic.survey import SimulationSettings
@@ -21,7 +21,7 @@ QUIET = SimulationSettings(
 
 
 def frames_of(detector: str) -> list:
-    return [frame for frame in plan_frames(QUIET) if frame.detector == detector]
+    return [frame for frame in plan_exposures(QUIET) if frame.detector == detector]
 
 
 def test_exposures_of_a_detector_share_the_shape_and_not_the_strength() -> None:
@@ -34,7 +34,7 @@ def test_exposures_of_a_detector_share_the_shape_and_not_the_strength() -> None:
 
 def test_a_wisp_is_light_in_ramps_and_calibrated_frames_and_told_in_the_truth() -> None:
     frame = frames_of("NRCB4")[0]
-    sky = np.full(frame_shape(frame), 4.0, dtype=np.float32)
+    sky = np.full(exposure_shape(frame), 4.0, dtype=np.float32)
     model, truth = simulate_calibrated(frame, sky, QUIET)
     seen = np.where(model.dq == 0, model.data - sky, np.nan)
     bright, dark = truth.wisps_mjy_sr > 5, truth.wisps_mjy_sr < 0.2

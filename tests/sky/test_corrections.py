@@ -126,7 +126,7 @@ def test_wisps_go_by_the_surveys_own_template(with_wisps, tmp_path):
     assert made.facts["wisps_significant"] == 4
     for path, strength in zip(paths, strengths, strict=True):
         taken, amplitude = left_of_the_wisp(tmp_path / path.name, path, wisp)
-        # Where a wisp covers most of a frame, its own outskirts count as sky.
+        # Where a wisp covers most of an exposure, its own outskirts count as sky.
         assert 0.7 * strength < amplitude < 1.1 * strength
         assert np.abs(taken[wisp < 1e-3 * wisp.max()]).mean() < 0.01 * RMS
     table = Table.read(tmp_path / "survey_nrcb4_wisp.ecsv")

@@ -190,7 +190,7 @@ def test_what_is_no_mask_is_refused_by_name_with_the_cure(tmp_path, change, cure
 
 
 def test_a_mask_of_another_field_is_refused(mask):
-    with pytest.raises(SourceMaskError, match=r"deep_segm\.fits: reaches none of 1 frames.*check its WCS"):
+    with pytest.raises(SourceMaskError, match=r"deep_segm\.fits: reaches none of 1 exposures.*check its WCS"):
         reached(mask, names=("far",))
 
 

@@ -96,7 +96,7 @@ def test_stripes_that_all_share_make_the_scatter_of_apertures_grow(judge, survey
     assert after.state in ("warn", "fail")
     # Rms of the waves, of which apertures of 8 cells take out a fifteenth.
     assert np.hypot(after.value, -before.value) == pytest.approx(8 / np.sqrt(2), rel=0.2)
-    assert "times what sqrt(N) makes of single cells" in after.message
+    assert "times that expected from single cells by sqrt(N)" in after.message
 
 
 def test_pure_noise_passes(survey):

@@ -92,15 +92,15 @@ def calibrate(path: Path, ramp: HardRamp, folder: Path, pipeline):
 
 def write_ramp(ramp: HardRamp, folder: Path) -> Path:
     """Write a ramp and its reference files."""
-    from cosmosaic.simulate.headers import describe_frame
-    from cosmosaic.simulate.plan import plan_frames
+    from cosmosaic.simulate.headers import set_metadata
+    from cosmosaic.simulate.plan import plan_exposures
     from cosmosaic.survey import SimulationSettings
 
     generator = np.random.default_rng(ramp.seed)
     write_references(ramp, generator, folder)
     settings = SimulationSettings(detectors=("NRCB1",))
     model = datamodels.Level1bModel(data=counts(ramp, generator)[None])
-    describe_frame(model, plan_frames(settings)[0], settings)
+    set_metadata(model, plan_exposures(settings)[0], settings)
     if ramp.zeroframe:
         first = model.data[:, 0] // 2 + generator.integers(0, 50, model.data[:, 0].shape)
         model.zeroframe = np.where(generator.random(first.shape) < 0.1, 0, first).astype(np.uint16)
@@ -236,14 +236,14 @@ def calibrate_constant(counts_dn: int, engine: str, settings, target: Path, fold
     """In a child process: Stage 1 of a ramp of which all counts are the same; return the error's text."""
     from cosmosaic.calibrate.stages import UnusableExposureError, calibrate_ramp
     from cosmosaic.simulate.geometry import subarray_window
-    from cosmosaic.simulate.headers import describe_frame
-    from cosmosaic.simulate.plan import plan_frames
+    from cosmosaic.simulate.headers import set_metadata
+    from cosmosaic.simulate.plan import plan_exposures
     from cosmosaic.survey import ExposureSettings
 
-    (frame, *_) = plan_frames(settings)
+    (frame, *_) = plan_exposures(settings)
     window = subarray_window(frame.aperture)
     model = datamodels.Level1bModel(data=np.full((1, settings.groups, window.ny, window.nx), counts_dn, np.uint16))
-    describe_frame(model, frame, settings)
+    set_metadata(model, frame, settings)
     path = target / f"{frame.name}_uncal.fits"
     model.save(str(path))
     try:

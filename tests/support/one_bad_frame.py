@@ -1,4 +1,4 @@
-"""One bad frame among good ones: what becomes of it, and whether the products of the others stay what they are."""
+"""One bad exposure among good ones: what becomes of it, and whether the products of the others stay what they are."""
 
 from pathlib import Path
 
@@ -7,8 +7,8 @@ from astropy.io import fits
 from astropy.table import QTable
 
 from cosmosaic.geometry.windows import Box
-from cosmosaic.simulate.plan import plan_frames
-from cosmosaic.simulate.survey import simulate_frame, survey_scene
+from cosmosaic.simulate.plan import plan_exposures
+from cosmosaic.simulate.survey import simulate_exposure, survey_scene
 from cosmosaic.survey import FilterPair, GridSettings, SimulationSettings, Survey
 from support.damage import EXTENSION_KINDS, HEADER_KINDS, PLANE_KINDS
 from support.whole_run import Produced, produce
@@ -21,19 +21,19 @@ SIMULATION = SimulationSettings(
     dithers_arcsec=((-0.9, -0.8), (0.9, 0.8), (0.1, 0.0), (-0.8, 0.9)),
 )
 BAD = 2
-"""The frame that is damaged lies between the others."""
+"""The exposure that is damaged lies between the others."""
 KINDS = (*HEADER_KINDS, *PLANE_KINDS, *PLANE_KINDS, *EXTENSION_KINDS)
 
 
-def simulated_frames(folder: Path) -> list[Path]:
+def simulated_exposures(folder: Path) -> list[Path]:
     """Four exposures of one field."""
-    planned = plan_frames(SIMULATION)
+    planned = plan_exposures(SIMULATION)
     scene = survey_scene(SIMULATION, planned)
-    return [simulate_frame(frame, scene, SIMULATION, folder)[0] for frame in planned]
+    return [simulate_exposure(frame, scene, SIMULATION, folder)[0] for frame in planned]
 
 
 def run(frames: list[Path], folder: Path, bad: bytes | None) -> Produced:
-    """Make the products of all frames, one of which is damaged, or of all but that one."""
+    """Make the products of all exposures, one of which is damaged, or of all but that one."""
     raw = folder / "raw"
     raw.mkdir(parents=True)
     for number, path in enumerate(frames):
@@ -47,7 +47,7 @@ def run(frames: list[Path], folder: Path, bad: bytes | None) -> Produced:
 
 
 def check(made: Produced, good: Produced, bad: str) -> bool:
-    """Whether the bad frame was accepted, and all is right either way."""
+    """Whether the bad exposure was accepted, and all is right either way."""
     others = set(made.refused) - {bad}
     assert not others, others
     is_accepted = bad not in made.refused
@@ -97,7 +97,7 @@ def compare(path: Path, expected: Path, planes: tuple[str, ...]) -> None:
 
 
 def compare_on_lattice(path: Path, expected: Path) -> None:
-    """A window may be larger for the sake of a frame that was refused after its header was read."""
+    """A window may be larger for the sake of an exposure that was refused after its header was read."""
     with fits.open(path) as hdus, fits.open(expected) as truth:
         box, smaller = (_box(each["SCI"].header) for each in (hdus, truth))
         common = smaller.intersection(box)

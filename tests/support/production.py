@@ -26,7 +26,7 @@ POOL = "cosmosaic"
 
 @dataclass(frozen=True)
 class Production:
-    """Server, worker and store of one survey of three small frames, two of which have arrived."""
+    """Server, worker and store of one survey of three small exposures, two of which have arrived."""
 
     api: str
     database: str
@@ -36,7 +36,7 @@ class Production:
     s3: S3Server
     bucket: str
     frames: tuple[Path, ...]
-    """All frames of the survey, on the local disk."""
+    """All exposures of the survey, on the local disk."""
     folder: Path
 
     @property
@@ -126,7 +126,7 @@ class Production:
         return subprocess.run([pg_dump, "--data-only", url], capture_output=True, text=True, check=True).stdout
 
     def arrive(self, frame: Path) -> str:
-        """Put a frame where the telescope's frames arrive; returns its URI."""
+        """Put an exposure where the telescope's exposures arrive; returns its URI."""
         uri = f"{self.bucket}/raw/{frame.name}"
         self.store.put_file(str(frame), uri)
         return uri

@@ -88,9 +88,9 @@ class Scene:
 
 
 def drizzled_noise(shape: tuple[int, int], native_scale: float, sigma: float, seed: int) -> NDArray[np.float32]:
-    """Drizzle four dithered, rotated frames of independent noise onto 30 mas pixels.
+    """Drizzle four dithered, rotated exposures of independent noise onto 30 mas pixels.
 
-    The frames' noise is such that jwst's ERR, which is divided by the ratio of the pixel scales, equals ``sigma``.
+    The exposures' noise is such that jwst's ERR, which is divided by the ratio of the pixel scales, equals ``sigma``.
     """
     random = np.random.default_rng(seed)
     ratio = SCALE / native_scale

@@ -1,4 +1,4 @@
-"""A survey of three small frames of one filter, calibrated and combined by the real flow, in this process."""
+"""A survey of three small exposures of one filter, calibrated and combined by the real flow, in this process."""
 
 import shutil
 from dataclasses import dataclass, field
@@ -30,7 +30,7 @@ class Observed:
 
 @dataclass
 class SmallSurvey:
-    """A survey with raw frames and reference files of its own, which a test may change."""
+    """A survey with raw exposures and reference files of its own, which a test may change."""
 
     folder: Path
     settings: dict = field(default_factory=dict)
@@ -100,7 +100,7 @@ def observe(survey: Survey) -> Observed:
 
 
 def new_survey(simulated: Path, folder: Path) -> SmallSurvey:
-    """Copy frames and reference files as somebody else's data: without checksums beside them."""
+    """Copy exposures and reference files as somebody else's data: without checksums beside them."""
     for part in ("raw", "crds"):
         shutil.copytree(simulated / part, folder / part, ignore=shutil.ignore_patterns(".*"))
     return SmallSurvey(folder)

@@ -17,7 +17,7 @@ from cosmosaic.simulate.geometry import (
     sky_to_pixel,
     true_view,
 )
-from cosmosaic.simulate.plan import PlannedFrame, plan_frames
+from cosmosaic.simulate.plan import PlannedExposure, plan_exposures
 from cosmosaic.survey import FilterPair, Pointing, SimulationSettings
 
 DETECTORS = ("NRCA1", "NRCA2", "NRCA3", "NRCA4", "NRCALONG", "NRCB1", "NRCB2", "NRCB3", "NRCB4", "NRCBLONG")
@@ -29,7 +29,7 @@ LATTICE = np.stack(np.meshgrid([200.0, 1023.5, 1847.0], [200.0, 1023.5, 1847.0])
 class StarField:
     """The stars that exposures see, and where they and the exposures truly are."""
 
-    frames: Sequence[PlannedFrame]
+    frames: Sequence[PlannedExposure]
     seen: list[Seen]
     detections: Detections
     star: np.ndarray
@@ -75,16 +75,16 @@ def star_field(density: float, seed: int = 3, columns: int = 2, rows: int = 2, *
         filter_pairs=(FilterPair(short="F115W", long="F277W"), FilterPair(short="F150W", long="F444W")),
         **(hard | errors),
     )
-    return observe(plan_frames(settings), density, seed)
+    return observe(plan_exposures(settings), density, seed)
 
 
 def observe(
-    frames: Sequence[PlannedFrame],
+    frames: Sequence[PlannedExposure],
     density: float,
     seed: int = 3,
-    view: Callable[[PlannedFrame], View] | None = None,
+    view: Callable[[PlannedExposure], View] | None = None,
 ) -> StarField:
-    """Let frames see random stars; the view that places them by the header shares aberration, if not given."""
+    """Let exposures see random stars; the view that places them by the header shares aberration, if not given."""
     view = view or by_header
     generator = np.random.default_rng(seed)
     centres = np.array([(frame.ra, frame.dec) for frame in frames])
@@ -117,14 +117,14 @@ def observe(
     )
 
 
-def by_header(frame: PlannedFrame) -> View:
+def by_header(frame: PlannedExposure) -> View:
     """The header's view, with velocity aberration about a point that the detectors share."""
     header = nominal_view(frame)
     return View(header.attitude, header.matrix, (1 - frame.va_scale) * np.array(MIDDLE_ARCSEC))
 
 
-def seen(frame: PlannedFrame) -> Seen:
-    """What the network knows of a frame."""
+def seen(frame: PlannedExposure) -> Seen:
+    """What the network knows of an exposure."""
     keywords = nominal_wcs_keywords(frame)
     names = ("v2_ref", "v3_ref", "ra_ref", "dec_ref", "roll_ref")
     return Seen(

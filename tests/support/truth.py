@@ -13,7 +13,7 @@ from stdatamodels.jwst.datamodels.dqflags import pixel
 
 from cosmosaic.simulate.geometry import subarray_window
 from cosmosaic.simulate.instrument import detector_maps
-from cosmosaic.simulate.plan import PlannedFrame, plan_frames
+from cosmosaic.simulate.plan import PlannedExposure, plan_exposures
 from cosmosaic.simulate.render import sky_level, surface_brightness
 from cosmosaic.simulate.truth import draw_pedestal
 from cosmosaic.survey import SimulationSettings
@@ -23,10 +23,10 @@ SOURCE_FREE = 0.01
 
 
 @dataclass(frozen=True)
-class TrueFrame:
-    """What one frame looks at."""
+class TrueExposure:
+    """What one exposure looks at."""
 
-    plan: PlannedFrame
+    plan: PlannedExposure
     settings: SimulationSettings
     scene: Table
 
@@ -53,7 +53,7 @@ class TrueFrame:
 
 @dataclass(frozen=True)
 class EmptySky:
-    """Source-free, usable pixels of a calibrated frame in MJy/sr."""
+    """Source-free, usable pixels of a calibrated exposure in MJy/sr."""
 
     excess: np.ndarray
     """Data minus truth."""
@@ -74,8 +74,8 @@ class EmptySky:
         return self.excess / self.error
 
 
-def empty_sky(cal: Path, true: TrueFrame) -> EmptySky:
-    """Compare a calibrated frame with the truth where there is no source."""
+def empty_sky(cal: Path, true: TrueExposure) -> EmptySky:
+    """Compare a calibrated exposure with the truth where there is no source."""
     with fits.open(cal) as hdus:
         sci, err, poisson = (hdus[name].data for name in ("SCI", "ERR", "VAR_POISSON"))
         usable = np.isfinite(sci) & ((hdus["DQ"].data & pixel["DO_NOT_USE"]) == 0)
@@ -104,19 +104,19 @@ def matched_stars(demo, band: str, radius: u.Quantity = 0.15 * u.arcsec, alone: 
     return stars
 
 
-def true_frame(name: str, settings: SimulationSettings, scene: Table) -> TrueFrame:
-    """The frame of a survey whose name ends so."""
-    (plan,) = (frame for frame in plan_frames(settings) if frame.name.endswith(name))
-    return TrueFrame(plan, settings, scene)
+def true_exposure(name: str, settings: SimulationSettings, scene: Table) -> TrueExposure:
+    """The exposure of a survey whose name ends so."""
+    (plan,) = (frame for frame in plan_exposures(settings) if frame.name.endswith(name))
+    return TrueExposure(plan, settings, scene)
 
 
 def simulate_and_calibrate(name, settings, scene, exposures, target, folder):
-    """In a child process: a frame of a survey at level ``rate`` and ``cal``, in ``target``."""
+    """In a child process: an exposure of a survey at level ``rate`` and ``cal``, in ``target``."""
     from cosmosaic.calibrate.stages import calibrate_ramp, calibrate_rate
-    from cosmosaic.simulate.survey import simulate_frame
+    from cosmosaic.simulate.survey import simulate_exposure
 
-    true = true_frame(name, settings, scene)
-    ramp, _ = simulate_frame(true.plan, scene, settings, target)
+    true = true_exposure(name, settings, scene)
+    ramp, _ = simulate_exposure(true.plan, scene, settings, target)
     rate = calibrate_ramp(ramp, None, exposures, true.plan.detector, target).files["rate"]
     cal = calibrate_rate(rate, exposures.flicker_noise, target).files["cal"]
     return ramp, rate, cal

@@ -61,7 +61,7 @@ class Produced:
 
 
 def produce(survey: Survey, folder: Path) -> Produced:
-    """Make the products of the frames of one filter; an error of any step that is no refusal is raised."""
+    """Make the products of the exposures of one filter; an error of any step that is no refusal is raised."""
     survey = on_grid_of_image(survey)
     found = find_exposures(survey.url("raw"))
     produced = Produced({Path(refused.uri).name: refused.reason for refused in found.refused})

@@ -55,7 +55,7 @@ def test_all_mistakes_are_told_at_once(tmp_path):
 def test_a_file_that_is_no_toml_is_named_with_the_line(tmp_path):
     file = tmp_path / "survey.toml"
     file.write_text("name = 'a'\nstore = \n")
-    with pytest.raises(ValueError, match=r"survey.toml is no TOML: .*line 2"):
+    with pytest.raises(ValueError, match=r"survey.toml is not TOML: .*line 2"):
         load_survey([str(file)])
 
 
@@ -91,7 +91,7 @@ def test_a_misspelt_variable_is_refused_and_somebody_elses_is_not(monkeypatch):
     monkeypatch.setenv("COSMOSAIC_HELPER_SESSION", "1")
     load_survey([])
     monkeypatch.setenv("COSMOSAIC_STROE", "x")
-    with pytest.raises(ValueError, match="COSMOSAIC_STROE names no setting; did you mean COSMOSAIC_STORE"):
+    with pytest.raises(ValueError, match="COSMOSAIC_STROE is not a setting; did you mean COSMOSAIC_STORE"):
         load_survey([])
 
 

@@ -1,4 +1,4 @@
-"""How the functions of this package are compiled: once per machine, divisions by zero as in C, no fast mathematics."""
+"""Compilation of this package's functions: once per machine, divisions by zero as in C, no fast mathematics."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar, cast

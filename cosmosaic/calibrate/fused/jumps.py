@@ -12,7 +12,7 @@ FEWEST_GROUPS = 3
 SINGLE_PASS_DIFFERENCES = 10
 """With so many differences, all jumps of a pixel are found at once."""
 NOT_SEARCHED = -99
-"""What jwst counts where too many groups are unusable everywhere."""
+"""Value of jwst if too many groups are unusable everywhere."""
 
 
 class Thresholds(NamedTuple):
@@ -27,7 +27,7 @@ class Thresholds(NamedTuple):
 
 
 class Noise(NamedTuple):
-    """What the noise of a group depends on."""
+    """Parameters of the noise of a group."""
 
     gain: Image
     """Electrons per DN, shape ``(ny, nx)``."""

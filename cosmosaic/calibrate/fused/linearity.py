@@ -11,7 +11,7 @@ Coefficients = NDArray[np.float32]
 
 
 def prepared(coefficients: Coefficients, dq: PixelFlags) -> tuple[Coefficients, Mask]:
-    """Return coefficients that leave pixels unchanged where there are no valid ones, and where that is new.
+    """Return coefficients, with the identity for pixels without valid ones, and the pixels where that is new.
 
     Parameters
     ----------

@@ -37,7 +37,7 @@ class FusedDetector1Pipeline(Detector1Pipeline):
     """Reference types with the step that asks for each."""
 
     by_jwst: str = ""
-    """Why the jwst package's own steps made the result; empty where they did not."""
+    """Reason why the jwst package's own steps made the result; empty if they did not."""
 
     def process(self, input_data: Any) -> Any:
         """Calibrate one exposure."""
@@ -92,19 +92,19 @@ class FusedDetector1Pipeline(Detector1Pipeline):
 
 
 def why_not(exposure: Any, pipeline: Detector1Pipeline) -> str:
-    """Tell why the compiled functions do not apply to an exposure; nothing where they do."""
+    """Return the reasons why the compiled functions do not apply to an exposure; none if they do."""
     meta = exposure.meta
     readout = meta.exposure
     needed = (readout.nframes, readout.frame_time, readout.group_time, meta.subarray.xstart, meta.subarray.ystart)
     reasons = {
-        "its header does not tell how it was read": None in (*needed, readout.groupgap),
-        "its first frame is not announced (ZEROFRAM)": exposure.hasattr("zeroframe") and not readout.zero_frame,
+        "its header lacks keywords of the readout": None in (*needed, readout.groupgap),
+        "ZEROFRAM does not mention its first frame": exposure.hasattr("zeroframe") and not readout.zero_frame,
         "it has several integrations": exposure.data.shape[0] != 1,
-        "its readout is none of NIRCam imaging": is_irs2(exposure) or abs(meta.subarray.fastaxis or 0) != 1,
+        "its readout is not one of NIRCam imaging": is_irs2(exposure) or abs(meta.subarray.fastaxis or 0) != 1,
         "it is read in stripes": bool(meta.subarray.num_superstripe or meta.subarray.multistripe_reads1),
         "its groups are spaced unevenly": readout.read_times is not None and len(readout.read_times) > 0,
         "its groups need scaling": needs_group_scale(readout.nframes, readout.frame_divisor),
-        "it has flags of its own": bool(exposure.groupdq.any() or exposure.pixeldq.any()),
+        "it already has flags": bool(exposure.groupdq.any() or exposure.pixeldq.any()),
         "its subarray is read by four amplifiers": is_subarray(exposure) and readout.noutputs == 4,
         "large events are flagged": pipeline.jump.expand_large_events,
     }
@@ -112,15 +112,15 @@ def why_not(exposure: Any, pipeline: Detector1Pipeline) -> str:
 
 
 def why_not_with(exposure: Any, references: DetectorReferences) -> str:
-    """Tell why the compiled functions do not apply with these reference files; nothing where they do."""
+    """Return the reasons why the compiled functions do not apply with these reference files; none if they do."""
     even = references.ipc is not None and not all(side % 2 for side in references.ipc.kernel.shape[:2])
     reasons = {
         "its gain file rescales the counts": references.gain_factor is not None,
         "its kernel of coupled pixels has no middle": even,
-        "it has a single group, whose frames no slope predicts": exposure.data.shape[1] == 1
+        "it has a single group of several frames": exposure.data.shape[1] == 1
         and references.linearity is not None
         and references.linearity.inverse is not None,
-        "its subarray has reference pixels in odd or even columns alone": is_subarray(exposure)
+        "its subarray has reference pixels only in odd or only in even columns": is_subarray(exposure)
         and _has_half_of_reference_pixels(exposure, references),
     }
     return ", ".join(reason for reason, applies in reasons.items() if applies)
@@ -135,7 +135,7 @@ def _has_half_of_reference_pixels(exposure: Any, references: DetectorReferences)
 
 
 def needs_group_scale(nframes: int | None, divisor: int | None) -> bool:
-    """Tell whether groups are sums that must be divided (`GroupScaleStep` of the jwst package)."""
+    """Return whether groups are sums that must be divided (`GroupScaleStep` of the jwst package)."""
     if nframes is None:
         return False
     return nframes & (nframes - 1) != 0 if divisor is None else nframes != divisor
@@ -160,7 +160,7 @@ def thresholds_of(jump: Any) -> Thresholds:
 
 
 def steps_of(references: DetectorReferences, groups: int) -> dict[str, str]:
-    """Return what became of each of jwst's steps."""
+    """Return the status of each of jwst's steps."""
     done = {
         "dq_init": references.mask is not None,
         "saturation": references.saturation is not None,

@@ -17,7 +17,7 @@ from cosmosaic.nircam import FULL_FRAME
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the detector was read."""
+    """Readout of the detector."""
 
     nframes: int
     """Frames that are averaged into a group."""

@@ -20,7 +20,7 @@ HALF_WINDOW = 5
 
 
 class Readout(NamedTuple):
-    """Where the pixels of an exposure lie on the detector, and in what order they are read."""
+    """Position of an exposure's pixels on the detector, and their order of readout."""
 
     xstart: int
     """Column of the first pixel on the detector, 0-based."""
@@ -72,12 +72,12 @@ def correct_subarray(frames: list[Image], dq: PixelFlags, readout: Readout) -> N
 
 
 def is_reference(dq: PixelFlags) -> NDArray[np.bool_]:
-    """Tell which pixels are usable reference pixels."""
+    """Find which pixels are usable reference pixels."""
     return ((dq & pixel["REFERENCE_PIXEL"]) != 0) & ((dq & pixel["DO_NOT_USE"]) == 0)
 
 
 def _of_columns(frame: Image, usable: NDArray[np.bool_], dtype: type) -> NDArray[np.float64]:
-    """What is subtracted from each column: of an amplifier, one value for the odd columns and one for the even."""
+    """Value subtracted from each column: for each amplifier, one for the odd columns and one for the even."""
     columns = np.zeros(frame.shape[1])
     width = frame.shape[1] // AMPLIFIERS
     for start in range(0, frame.shape[1], width):
@@ -108,7 +108,7 @@ def _clipped_mean(values: NDArray[np.floating]) -> np.floating:
 
 
 def _of_rows(frame: Image, usable: NDArray[np.bool_], columns: NDArray[np.float64], dtype: type) -> NDArray[np.float64]:
-    """What is subtracted from each row: the mean of the running medians of both sides, zero where there is neither."""
+    """Value subtracted from each row: the mean of the running medians of both sides, zero if there are none."""
     sides = []
     for side in (slice(0, BORDER), slice(-BORDER, None)):
         values: NDArray[np.floating] = (frame[:, side] - columns[side]).astype(dtype)

@@ -59,7 +59,7 @@ class Dark:
     """Dark current."""
 
     groups: NDArray[np.floating] | None
-    """DN, shape ``(groups, ny, nx)``; None where the file does not fit the readout pattern."""
+    """DN, shape ``(groups, ny, nx)``; None if the file does not fit the readout pattern."""
     dq: PixelFlags
     mean: Image | None
     """Electrons per second."""

@@ -40,7 +40,7 @@ class Times(NamedTuple):
     frame: float
     group: float
     one_group: float
-    """What a ramp of which only the first group is usable has collected light for."""
+    """Integration time of a ramp in which only the first group is usable."""
 
 
 class Detector(NamedTuple):

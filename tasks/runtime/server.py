@@ -1,0 +1,86 @@
+"""The temporary Prefect server of a command line, where the user has named none.
+
+Prefect would start it too, when it is first asked for a client, but imports the whole server into the flow's process to
+do so, which costs 1.5 CPU seconds.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from socket import create_server
+
+import httpx
+import prefect
+from prefect.settings import PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS, get_current_settings
+
+from tasks.runtime.leftovers import SERVER
+
+HOST = "127.0.0.1"
+AS_PREFECT_DOES = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
+"""Without pages and without the services of a lasting server."""
+POLL_S, ENDING_S = 0.1, 5.0
+
+
+class TemporaryServerError(RuntimeError):
+    """The temporary server did not come up; the message says what to do."""
+
+
+@contextmanager
+def temporary_server() -> Iterator[str]:
+    """Run a server with the current settings until the context ends; gives the address of its API.
+
+    Raises
+    ------
+    TemporaryServerError
+        It does not answer in time.
+    """
+    with create_server((HOST, 0)) as free:
+        port = free.getsockname()[1]
+    server = subprocess.Popen(_command(port), env=_environment())
+    url = f"http://{HOST}:{port}/api"
+    try:
+        _wait_for(server, url)
+        yield url
+    finally:
+        _end(server)
+
+
+def _command(port: int) -> list[str]:
+    uvicorn = ["-m", "uvicorn", "--app-dir", str(prefect.__module_path__.parent), "--factory", SERVER]
+    return [sys.executable, *uvicorn, "--host", HOST, "--port", str(port), "--log-level", "error", "--lifespan", "on"]
+
+
+def _environment() -> dict[str, str]:
+    return os.environ | AS_PREFECT_DOES | get_current_settings().to_environment_variables(exclude_unset=True)
+
+
+def _wait_for(server: subprocess.Popen, url: str) -> None:
+    limit = PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS.value()
+    end = time.monotonic() + limit
+    with httpx.Client() as client:
+        while time.monotonic() < end:
+            if server.poll() is not None:
+                raise TemporaryServerError(
+                    f"Prefect's temporary server ended at its start (exit code {server.returncode}): see what it said "
+                    "above, or start `prefect server start` and set PREFECT_API_URL"
+                )
+            with suppress(httpx.TransportError):
+                if client.get(f"{url}/health").is_success:
+                    return
+            time.sleep(POLL_S)
+    raise TemporaryServerError(
+        f"Prefect's temporary server did not come up within {limit} s: run the command again, raise "
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS, or start `prefect server start` and set PREFECT_API_URL"
+    )
+
+
+def _end(server: subprocess.Popen) -> None:
+    server.terminate()
+    try:
+        server.wait(ENDING_S)
+    except subprocess.TimeoutExpired:
+        server.kill()
+        server.wait()
