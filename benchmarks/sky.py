@@ -535,13 +535,8 @@ def main() -> None:
     """Run it all, or the parts that are asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path, required=True, help="where the figures go; other parts in it are kept")
-<<<<<<< HEAD
-    parser.add_argument("--folder", type=Path, default=Path("benchmark-sky"), help="simulated frames, kept")
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=tuple(PARTS))
-=======
     parser.add_argument("--folder", type=Path, default=Path("benchmark-sky"), help="simulated exposures, kept")
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
->>>>>>> main
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=tuple(PARTS))
     parser.add_argument("--methods", nargs="+", choices=ORDER, default=ORDER)
     parser.add_argument("--surveys", type=int, default=RANDOM_SURVEYS)
     parser.add_argument("--draws", type=int, default=NULL_DRAWS)

@@ -34,7 +34,8 @@ MOSAIC_BYTES = 6 * 4
 EXPOSURE_BYTES = 7 * 4
 """Of a pixel of an exposure, as published before and after Stage 3."""
 CACHE_FACTOR = 2.5
-"""Size of the cache in sizes of the products; measured on surveys of full frames and of subarrays."""
+"""Size of the cache in sizes of the products. Measured: 2.2, after one run with six exposures of 160 x 160 pixels in
+two filters; not measured with full frames."""
 
 
 class Needs(NamedTuple):

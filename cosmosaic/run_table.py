@@ -1,7 +1,7 @@
 """The run table: one row per product and run, over all runs of a survey.
 
-It is a folder of Parquet files, which readers of Parquet take for one table. Each run writes one file of its own, so
-that runs side by side lose nothing, and a run costs the same however many there were before. ``cosmosaic summary URL``
+It is a folder of Parquet files, which Parquet readers take for one table. Each run writes its own file, so
+that simultaneous runs lose nothing, and a run costs the same however many there were before. ``cosmosaic summary URL``
 prints it.
 """
 
@@ -28,6 +28,12 @@ COLUMNS = (
     "wall_s",
     "cpu_s",
     "peak_mb",
+    "bytes_read",
+    "bytes_written",
+    "bytes_kept",
+    "cost_cpu",
+    "cost_kept_month",
+    "cost_currency",
     "steps_executed",
     "steps_cached",
     "steps_failed",
@@ -95,7 +101,7 @@ TEXT_COLUMNS = frozenset(
         "run_id", "flow_run_id", "survey", "state", "error", "start", "end", "kind", "filter", "tile",
         "frames_sha256", "parameters_sha256", "cosmosaic_version", "jwst_version", "calibration_version",
         "crds_context", "product", "sha256", "sky_verdict", "sky_step_state", "sky_zero_state", "frames_excluded",
-        "stage1_engine",
+        "stage1_engine", "cost_currency",
     }
 )  # fmt: skip
 

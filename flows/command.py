@@ -22,6 +22,7 @@ OTHERS = {
     "check": ("tasks.check:main", "list a survey's problems, and the needs of a run"),
     "init": ("cosmosaic.survey.template:main", "write a survey file with comments, to be filled in"),
     "summary": ("cosmosaic.run_table:main", "print the run table of a survey"),
+    "trace": ("cosmosaic.trace:main", "list the exposures that a product, or a source, was made of"),
     "steps": ("tasks.steps:main", "list the steps of a run and their products"),
 }
 """Function and summary of each command that is not a flow."""

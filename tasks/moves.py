@@ -26,7 +26,7 @@ def _levels_moved(band: str, measured: BandSky, run: Run) -> float | None:
     moved = sky.moves(measured.earlier, sky.read_solution(store.read_bytes(table.uri).decode()))
     if run.survey.resolve:
         run.note(
-            f"{band}: sky levels of {counted(moved.exposures, 'exposure')} that were solved before moved by "
+            f"{band}: earlier sky levels of {counted(moved.exposures, 'exposure')} moved by "
             f"{moved.rms:.5f} MJy/sr rms, {moved.largest:.5f} at most"
         )
     return moved.largest
@@ -40,7 +40,7 @@ def _exposures_moved(band: str, aligned: Aligned, run: Run) -> float | None:
     moved = alignment.moves(aligned.earlier, alignment.read_alignment(store.read_bytes(table.uri).decode()))
     if run.survey.resolve:
         run.note(
-            f"{band}: {counted(moved.exposures, 'exposure')} that were aligned before moved by "
+            f"{band}: {counted(moved.exposures, 'exposure')} aligned earlier moved by "
             f"{moved.rms:.2f} mas rms, {moved.largest:.2f} at most"
         )
     return moved.largest

@@ -38,7 +38,7 @@ class Sky(NamedTuple):
 
 
 class RegionPixels:
-    """Finds the pixels of an exposure, of such a gwcs and so many rows and columns, that lie in regions."""
+    """Finds the pixels of an exposure, with its gwcs and shape, that lie in regions."""
 
     def __init__(self, wcs: Any, shape: tuple[int, int]) -> None:
         self._wcs = wcs

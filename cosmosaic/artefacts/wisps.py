@@ -73,7 +73,7 @@ def build_template(blocks: Sequence[Floats]) -> Floats:
     """
     if len(blocks) < FEWEST_EXPOSURES:
         raise ValueError(
-            f"{len(blocks)} exposures of a detector are too few to separate wisps from sources, {FEWEST_EXPOSURES} are"
+            f"{len(blocks)} exposures of a detector are too few to separate wisps from sources: {FEWEST_EXPOSURES} are"
             " needed; give a template file"
         )
     levelled = np.stack([block - gaussian_mode(block[np.isfinite(block)])[0] for block in blocks])

@@ -94,7 +94,7 @@ def correct_aberration(model: Any) -> tuple[float, float] | None:
 
 
 def common_point(pointed: str | None) -> tuple[float, float]:
-    """(V2, V3) in arcsec that all detectors of an exposure share: the reference point of the aperture that pointed.
+    """(V2, V3) in arcsec that all detectors of an exposure group share: the reference point of the pointed aperture.
 
     Parameters
     ----------

@@ -79,7 +79,7 @@ class Seen:
 
     name: str
     pointing: str
-    """The same for all detectors of an exposure."""
+    """The same for all detectors of an exposure group."""
     visit: str
     detector: str
     band: str

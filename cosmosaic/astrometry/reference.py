@@ -101,7 +101,7 @@ def _column(path: Path, table: Table, what: str) -> Floats | None:
         unit = table[name].unit
         return values if unit is None else (values * unit).to_value(UNITS[what])
     except (ValueError, u.UnitConversionError) as error:
-        raise ValueError(f"{path.name}: column {name}, numbers in {UNITS[what]} expected: {error}") from error
+        raise ValueError(f"{path.name}: column {name} must have numbers in {UNITS[what]}: {error}") from error
 
 
 def _filled(values: Floats | None, count: int, default: float) -> Floats:

@@ -89,7 +89,7 @@ def align_to_stars(
 ) -> dict[str, Correction]:
     """Align exposures to a catalogue, one after the other as in tweakreg: each extends it for the next.
 
-    The detectors of one exposure move together. If one cannot be aligned, others may have been aligned to it.
+    The detectors of one exposure group move together. If one cannot be aligned, others may have been aligned to it.
 
     Parameters
     ----------

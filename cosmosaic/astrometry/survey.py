@@ -96,7 +96,7 @@ def seen_by(table: QTable, is_kept: bool = False) -> Seen:
     meta = table.meta
     return Seen(
         name=meta["exposure"],
-        # Kept exposures are held where they are: those added to their pointing have one of their own.
+        # Kept exposures are fixed, so exposures added to their pointing form a pointing of their own.
         pointing=meta["pointing"] + (" kept" if is_kept else ""),
         visit=meta["visit"],
         detector=meta["detector"],
@@ -179,8 +179,8 @@ def _tied(network: Network, detections: Detections, reference: Reference, catalo
         if count < FEWEST_REFERENCE_STARS:
             members = [one.name for one, of in zip(network.frame.exposures, network.groups, strict=True) if of == group]
             log.warning(
-                f"{catalogue.name} has {count} stars of the {len(members)} exposures about {members[0]}: their absolute"
-                " position is that of their headers; give a catalogue that covers them"
+                f"{catalogue.name} has {count} stars of the {len(members)} exposures with {members[0]}, so their"
+                " absolute position is that of their headers; give a catalogue that covers them"
             )
     return tied
 

@@ -379,7 +379,7 @@ def find_segments(
     least_piece
         Number of connected pixels of a separated one.
     contrast
-        Fraction of the flux that a peak needs to be a source of its own.
+        Fraction of the flux above which a peak is a separate source.
     blocked
         True where nothing may be found.
 

@@ -143,7 +143,7 @@ def _chosen(bands: Mapping[str, BandImage], settings: CatalogSettings) -> Mappin
     chosen = {name: band for name, band in bands.items() if not settings.filters or name in settings.filters}
     if not chosen:
         raise ValueError(
-            f"catalog.filters names {', '.join(settings.filters)}, and the mosaics are in {', '.join(bands)}; name one "
+            f"catalog.filters is {', '.join(settings.filters)}, but the mosaics are in {', '.join(bands)}; choose one "
             f"of these"
         )
     return chosen
@@ -154,7 +154,7 @@ def _target(psfs: Mapping[str, Psf], settings: CatalogSettings) -> str:
     if settings.match_to is None:
         return max(psfs, key=lambda band: psfs[band].fwhm_arcsec)
     if settings.match_to not in psfs:
-        raise ValueError(f"catalog.match_to is {settings.match_to}, and the mosaics are in {', '.join(psfs)}")
+        raise ValueError(f"catalog.match_to is {settings.match_to}, but the mosaics are in {', '.join(psfs)}")
     return settings.match_to
 
 

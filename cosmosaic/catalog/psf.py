@@ -105,7 +105,7 @@ def read_psf(path: Path, scale_arcsec: float) -> Psf:
     with fits.open(path) as hdus:
         found = next((hdu for hdu in hdus if hdu.is_image and hdu.data is not None and hdu.data.ndim == 2), None)
         if found is None:
-            raise ValueError(f"{path}: no image of two axes; catalog.psfs takes FITS images of a PSF")
+            raise ValueError(f"{path}: no two-dimensional image; catalog.psfs takes FITS images of a PSF")
         image, header = np.asarray(found.data, np.float64), found.header
     scale = header.get("PIXSCALE") or header.get("PIXELSCL")
     if not scale:
@@ -138,7 +138,7 @@ def model_psf(band: str, scale_arcsec: float, pixfrac: float, angle_deg: float =
     """Compute the PSF of a mosaic from the telescope's pupil.
 
     Diffraction at the 18 segments, the detector's pixel, and the drizzle of pixels shrunk by ``pixfrac``. Real PSFs
-    have wavefront errors of their own: cores differ by some per cent.
+    have additional wavefront errors: cores differ by some per cent.
 
     Parameters
     ----------

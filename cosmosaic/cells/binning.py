@@ -37,7 +37,7 @@ room for a rim that is fainter than the isophote a segment ends at."""
 
 
 def bin_exposures(paths: Sequence[Path]) -> CellSurvey:
-    """Bring exposures of one filter onto a lattice of their own.
+    """Bin exposures of one filter onto their own lattice.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ def bin_pixels(model: Any, good: Flags, grid: Lattice) -> CellExposure:
     if not good.any():
         raise NoSkyError(f"{model.meta.filename}: no usable pixel to measure the sky in; check its DQ extension")
     if np.ptp(model.data[good]) == 0:
-        raise NoSkyError(f"{model.meta.filename}: all usable pixels hold the same value: it has no sky; leave it out")
+        raise NoSkyError(f"{model.meta.filename}: all usable pixels have one value, so it has no sky; leave it out")
     y_cell, x_cell = sky_positions(model.meta.wcs, good.shape, partial(sky_to_pixel, grid))
     row, column = (np.rint(place).astype(np.int64) for place in (y_cell, x_cell))
     origin = (int(row.min()), int(column.min()))

@@ -46,10 +46,10 @@ def mask_image(hdus: fits.HDUList, name: str) -> MaskImage:
     """
     hdu = next((hdu for hdu in hdus if hdu.is_image and len(hdu.shape) == 2), None)
     if hdu is None:
-        raise SourceMaskError(f"{name}: no image of two axes; {SETTING} takes segmentation maps or masks")
+        raise SourceMaskError(f"{name}: no two-dimensional image; {SETTING} takes segmentation maps or masks")
     if hdu.header["BITPIX"] < 0:
         raise SourceMaskError(
-            f"{name}: BITPIX = {hdu.header['BITPIX']}, but a mask has whole numbers, 0 on the sky; give {SETTING} a "
+            f"{name}: BITPIX = {hdu.header['BITPIX']}, but a mask has integers, 0 on the sky; give {SETTING} a "
             f"segmentation map (_segm.fits), not a mosaic"
         )
     wcs = WCS(hdu.header)
@@ -83,7 +83,7 @@ def reached_exposures(stream: BinaryIO, name: str, footprints: Mapping[str, Foot
             mask = mask_image(hdus, name)
             shape = mask.hdu.shape
     except OSError as error:
-        raise SourceMaskError(f"{name}: no FITS file ({error}); {SETTING} takes FITS images with a WCS") from error
+        raise SourceMaskError(f"{name}: not a FITS file ({error}); {SETTING} takes FITS images with a WCS") from error
     reached = tuple(each for each, footprint in footprints.items() if touches(mask.pixels_of(footprint), shape))
     if not reached:
         raise SourceMaskError(

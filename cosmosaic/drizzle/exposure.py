@@ -42,7 +42,7 @@ class ExposurePlanes:
 
     name: str
     group: str
-    """The same for all detectors of an exposure."""
+    """The same for all detectors of an exposure group."""
     sci: FloatImage
     """Surface brightness without the sky in MJy/sr."""
     err: FloatImage
@@ -274,7 +274,7 @@ def _check_usable(path: Path, sci: FloatImage, usable: NDArray[np.bool_]) -> Non
     values = sci[usable]
     if not values.size:
         raise ExposureError(
-            f"{path}: no pixel can be used: all are flagged, without a value, or without a plausible error; leave the "
+            f"{path}: no usable pixel: all are flagged, without a value, or without a plausible error; leave the "
             f"exposure out, or calibrate it again"
         )
     if values.min() == values.max():

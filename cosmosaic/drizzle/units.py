@@ -125,6 +125,6 @@ def _check_reach(exposure: ExposurePlanes, box: Box, tiles: Sequence[MosaicGrid]
     absurd = box.pixels > LARGEST_OVERHANG * covered
     if absurd or not any(box_of(tile).intersection(middle).pixels for tile in tiles):
         raise FootprintError(
-            f"{exposure.name}: its WCS puts it elsewhere than its headers say (S_REGION, or RA_REF and DEC_REF); run "
-            f"assign_wcs again, or correct the headers"
+            f"{exposure.name}: its WCS disagrees with the position in its headers (S_REGION, or RA_REF and DEC_REF); "
+            f"run assign_wcs again, or correct the headers"
         )

@@ -89,7 +89,7 @@ def read_geometry(tree: bytes, sci: fits.Header) -> Geometry:
 
 
 def wcs_corners(wcs: Any, shape: tuple[int, int]) -> Points:
-    """Return (RA, Dec) in degrees of the outer corners of an array of so many rows and columns, shape ``(4, 2)``."""
+    """Return (RA, Dec) in degrees of the outer corners of an array of the given shape, shape ``(4, 2)``."""
     rows, columns = shape
     x, y = np.array([0, columns, columns, 0]) - 0.5, np.array([0, 0, rows, rows]) - 0.5
     return _on_the_sky(wcs, x, y)
@@ -134,7 +134,7 @@ def _reference_pixel(sci: fits.Header) -> tuple[float, float] | None:
 
 
 def _is_near(reference: tuple[float, float], shape: tuple[int, int]) -> bool:
-    """Return whether a reference pixel lies on a detector that an array of so many rows and columns is of."""
+    """Return whether a reference pixel can lie on the detector of an array of the given shape."""
     return max(abs(value) for value in reference) <= DETECTOR_PIXELS + max(shape)
 
 

@@ -1,4 +1,4 @@
-"""The pixel grid of an image that exists, e.g. an HST mosaic: tangent point, scale, rotation and window."""
+"""The pixel grid of an existing image, e.g. an HST mosaic: tangent point, scale, rotation and window."""
 
 import numpy as np
 from astropy.coordinates import SkyCoord
@@ -31,7 +31,7 @@ def grid_like(header: fits.Header, name: str) -> MosaicGrid:
     Raises
     ------
     GridError
-        No tangent-plane grid of square pixels has its pixels to 0.01 of one.
+        No tangent-plane grid of square pixels matches its pixels to 0.01 pixels.
     """
     wcs = WCS(header, fix=False)
     if not wcs.has_celestial:
@@ -39,7 +39,7 @@ def grid_like(header: fits.Header, name: str) -> MosaicGrid:
     if list(wcs.wcs.ctype)[:2] != ["RA---TAN", "DEC--TAN"] or wcs.sip is not None:
         raise GridError(
             f"{SETTING}: {name} has the projection {', '.join(wcs.wcs.ctype)}, not the tangent plane without "
-            f"distortion (RA---TAN, DEC--TAN) that mosaics are made on; resample it, or give another image"
+            f"distortion (RA---TAN, DEC--TAN) of the mosaics; resample it, or give another image"
         )
     grid = _square_grid(wcs, (header["NAXIS2"], header["NAXIS1"]))
     _check_scale(grid, name)
@@ -48,7 +48,7 @@ def grid_like(header: fits.Header, name: str) -> MosaicGrid:
 
 
 def _square_grid(wcs: WCS, shape: tuple[int, int]) -> MosaicGrid:
-    """The grid of square pixels, x running westward at rotation 0, that is nearest to a WCS."""
+    """The grid of square pixels, with x running westward at rotation 0, that is nearest to a WCS."""
     matrix = wcs.pixel_scale_matrix
     scale = float(np.sqrt(abs(np.linalg.det(matrix))))
     tangent = SkyCoord(*wcs.wcs.crval[:2], unit="deg", frame=_frame(wcs)).icrs
@@ -84,6 +84,6 @@ def _check_pixels(grid: MosaicGrid, wcs: WCS, name: str) -> None:
     offset = float(np.radians(apart) * ARCSEC_PER_RADIAN * 1000.0 / grid.pixel_scale_mas)
     if not offset <= LARGEST_OFFSET_PIXELS:
         raise GridError(
-            f"{SETTING}: {name} has pixels that are not square, or run eastward: they lie up to {offset:.2g} pixels "
-            f"beside the nearest grid of square ones; resample it, or give another image"
+            f"{SETTING}: {name} has pixels that are not square, or run eastward: they are up to {offset:.2g} pixels "
+            f"off the nearest grid of square ones; resample it, or give another image"
         )

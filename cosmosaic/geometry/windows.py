@@ -34,7 +34,7 @@ WHOLE = "full"
 CRPIX_STEPS = 2**20
 """Reference pixels are multiples of 1 / CRPIX_STEPS pixels, so that their differences to whole pixels are exact."""
 CELL_PIXELS = 8
-"""Width in detector pixels of the cells that sky levels are measured on."""
+"""Width in detector pixels of the cells on which sky levels are measured."""
 
 
 class Box(NamedTuple):
@@ -90,7 +90,7 @@ def lattice(grid: Lattice) -> Lattice:
 
 
 def cell_lattice(grid: Lattice, detector_pixel_arcsec: float) -> Lattice:
-    """Return the lattice of the cells that sky levels are measured on."""
+    """Return the lattice of the cells on which sky levels are measured."""
     scale_mas = round(1000 * CELL_PIXELS * detector_pixel_arcsec)
     return Lattice(
         tangent_ra=grid.tangent_ra,
@@ -262,10 +262,10 @@ class Plan(NamedTuple):
     exposures_of_tile: dict[str, tuple[str, ...]]
     """Names of exposures, sorted, by the tile's name."""
     detectors: dict[str, tuple[str, ...]]
-    """Names of the exposures, sorted, that were taken together."""
+    """Names of the exposures of each exposure group, sorted."""
 
     def companions(self, tile: MosaicGrid) -> tuple[str, ...]:
-        """Return all detectors of the exposures that reach a tile: weight thresholds depend on the whole exposure."""
+        """Return the whole exposure groups that reach a tile: weight thresholds depend on all of their detectors."""
         together = {_exposure_of(name) for name in self.exposures_of_tile[tile.tile]}
         return tuple(sorted(name for one in together for name in self.detectors[one]))
 
@@ -285,14 +285,14 @@ def make_plan(footprints: Mapping[str, Footprint], window: MosaicGrid, size: int
     Raises
     ------
     cosmosaic.geometry.sphere.GridError
-        An exposure lies outside the mosaic.
+        An exposure is outside the mosaic.
     """
     tiles = tiles_of(window, size)
     tiles_of_exposure = touched_tiles(tiles, dict(sorted(footprints.items())))
     outside = [name for name, touched in tiles_of_exposure.items() if not touched]
     if outside:
         raise GridError(
-            f"{', '.join(outside)}: lies outside the mosaic of {window.shape[0]} x {window.shape[1]} pixels; "
+            f"{', '.join(outside)}: outside the mosaic of {window.shape[0]} x {window.shape[1]} pixels; "
             f"remove it, or make the mosaic larger"
         )
     exposures_of_tile: dict[str, list[str]] = {}
@@ -365,7 +365,7 @@ def _check_place(tile: MosaicGrid, factor: int, like: tuple[float, float], sourc
     name, (rows, columns) = tile.tile, tile.shape
     if any(value != round(value) for value in offset):
         raise GridError(
-            f"{source}: tile {name}: crpix {tile.crpix} does not put its edges on those of the survey's pixels; "
+            f"{source}: tile {name}: crpix {tile.crpix} places its edges within pixels of the survey; "
             f"0-based crpix must {_whole_from(like)}"
         )
     if any(edge % factor for edge in (*offset, rows, columns)):

@@ -49,8 +49,8 @@ def _add(sums: Floats, time_weight: float, exposure: int, propagated: bool, tota
     """Add one detector's sums.
 
     The totals are weight, science, three of variance, three of its weight, the number of exposures and the exposure
-    counted last: the detectors of an exposure are consecutive. Of sigmas the squared means are added, weighted by time
-    or by inverse read-noise variance.
+    counted last: the detectors of an exposure group are consecutive. Of sigmas the squared means are added, weighted by
+    time or by inverse read-noise variance.
     """
     rows, columns, planes = sums.shape
     for row in range(rows):

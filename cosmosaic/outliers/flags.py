@@ -89,7 +89,7 @@ def lowest_weight(samples: Sequence[FloatImage], fraction: float) -> float:
     Parameters
     ----------
     samples
-        Drizzled weights of all detectors of the exposure (the whole group, anywhere on the sky).
+        Drizzled weights of all detectors of the exposure group, anywhere on the sky.
     fraction
         Fraction of the clipped mean weight (jwst's ``maskpt``).
     """

@@ -47,7 +47,7 @@ class MakeReference(Step[References]):
 
     sums: Mapping[str, Sums]
     summaries: Mapping[str, Summary]
-    """Of all detectors of the exposures involved."""
+    """Of all detectors of the exposure groups involved."""
     tile: MosaicGrid
     fraction: float
     """Fraction of the mean weight below which a pixel is excluded from the median."""

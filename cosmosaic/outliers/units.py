@@ -45,8 +45,8 @@ def make_reference(
     sums
         ``_sums.npy`` files of the tile by the exposures' names.
     summaries
-        ``_summary.json`` files of all detectors of the exposures involved, also outside the tile: the weight threshold
-        is that of the whole exposure.
+        ``_summary.json`` files of all detectors of the exposure groups, also outside the tile: the weight threshold
+        is that of the whole exposure group.
     tile
         The tile.
     fraction

@@ -55,7 +55,7 @@ def run(plan: WorkerPlan, function: Callable[..., Result], *arguments: Any) -> O
         try:
             return future.result()
         except CancelledError as error:
-            raise WorkerError(f"{name} was stopped with its run; the next run will do it") from error
+            raise WorkerError(f"{name} was stopped with its run; the next run will repeat it") from error
         except TimeoutError as error:
             raise WorkerError(
                 f"{name} took longer than {plan.time_limit_s:g} s and was stopped; "

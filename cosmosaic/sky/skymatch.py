@@ -1,4 +1,4 @@
-"""The methods of jwst's skymatch: one value for all detectors of an exposure, or one for each."""
+"""The methods of jwst's skymatch: one value for all detectors of an exposure group, or one for each."""
 
 from pathlib import Path
 
@@ -20,8 +20,8 @@ def measure_with_skymatch(paths: list[Path], method: str, folder: Path, *, per_d
     folder
         Folder for the association.
     per_detector
-        Give every detector a group of its own, as skymatch alone sees it: the same ids would steer outlier
-        detection and exposure times. Without it skymatch finds one value for all detectors of an exposure.
+        Give every detector its own group, but only for skymatch: the same ids would affect outlier
+        detection and exposure times. Without it skymatch finds one value for all detectors of an exposure group.
     """
     matched = SkyMatchStep.call(
         _detector_groups(paths) if per_detector else open_exposures(paths, folder),

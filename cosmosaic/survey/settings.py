@@ -121,7 +121,7 @@ class SimulationSettings(Settings):
     dithers_arcsec: tuple[tuple[float, float], ...] = Field(
         default=((-4.1, -3.2), (0.4, 0.3), (3.9, 3.1)), min_length=1
     )
-    """Offsets (x, y) in arcsec along the ideal axes of the pointed aperture, one exposure each."""
+    """Two numbers each: offsets (x, y) in arcsec along the ideal axes of the pointed aperture, one exposure each."""
     filter_pairs: tuple[FilterPair, ...] = Field(
         default=(FilterPair(short="F115W", long="F277W"), FilterPair(short="F150W", long="F444W")), min_length=1
     )
@@ -304,10 +304,10 @@ class OutlierSettings(Settings):
     """Compare the exposures. Where only two overlap, the fainter one counts as the sky; single exposures are not
     searched. The jwst engine searches only filters with three or more exposures."""
     snr: tuple[float, float] = (5.0, 4.0)
-    """Thresholds in sigma of the first and second pass."""
+    """Two numbers: thresholds in sigma of the first and second pass."""
     scale: tuple[float, float] = (3.0, 2.0)
-    """Tolerated multiples of the local gradient in the first and second pass; jwst's defaults, 1.2 and 0.7, mistake the
-    undersampled cores of stars for cosmic rays."""
+    """Two numbers: tolerated multiples of the local gradient in the first and second pass; jwst's defaults, 1.2 and
+    0.7, mistake the undersampled cores of stars for cosmic rays."""
     weight_threshold: float = Field(default=0.7, gt=0, le=1)
     """Pixels whose weight is below this fraction of the mean do not enter the median."""
 
@@ -439,6 +439,17 @@ class CleanupSettings(Settings):
     """Only list the files that would be removed."""
 
 
+class CostSettings(Settings):
+    """What the work costs you, for the end report and the run table; without a price, no money is told."""
+
+    per_cpu_hour: float | None = Field(default=None, ge=0)
+    """Price of an hour of one core."""
+    per_gb_month: float | None = Field(default=None, ge=0)
+    """Price of keeping a gigabyte (1e9 bytes) for a month."""
+    currency: str = Field(default="USD", pattern=r"^[A-Z]{3}$")
+    """Currency of the prices, by its three letters."""
+
+
 RENAMED = {"solve_anew": "resolve"}
 """New names of the survey's settings, by the name in earlier versions."""
 
@@ -486,6 +497,7 @@ class Survey(Settings):
     catalog: CatalogSettings = CatalogSettings()
     resources: ResourceSettings = ResourceSettings()
     cleanup: CleanupSettings = CleanupSettings()
+    cost: CostSettings = CostSettings()
     simulation: SimulationSettings = SimulationSettings()
 
     @model_validator(mode="before")

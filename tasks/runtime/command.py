@@ -58,7 +58,7 @@ def main(flow: Flow, arguments: list[str], program: str = "") -> int:
 
 
 def settings_of(arguments: list[str], program: str, description: str | None) -> Survey | int:
-    """Load the settings of a command line, or say what is wrong with them and return the exit code."""
+    """Load the settings of a command line, or print their mistakes and return the exit code."""
     arguments = [argument for argument in arguments if argument != VERBOSE]
     file = survey_file(arguments)
     try:

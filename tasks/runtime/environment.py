@@ -25,7 +25,7 @@ from prefect.settings import (
 )
 
 from tasks.runtime.leftovers import end_orphaned_servers, mark_flow_process
-from tasks.runtime.server import temporary_server
+from tasks.runtime.server import start_temporary_server
 
 DEFAULTS = {
     # The first start on a fresh machine has no compiled modules and took over 30 s.
@@ -49,7 +49,7 @@ ALONE = {
     PREFECT_API_BLOCKS_REGISTER_ON_START: False,
     PREFECT_MEMOIZE_BLOCK_AUTO_REGISTRATION: False,
 }
-"""Where the user has named no server."""
+"""Settings without a server of the user's."""
 
 
 def check_home() -> None:
@@ -91,7 +91,7 @@ def prefect_defaults() -> Iterator[None]:
         if PREFECT_API_URL.value():
             yield
             return
-        with temporary_server() as url, temporary_settings({PREFECT_API_URL: url}):
+        with temporary_settings({PREFECT_API_URL: start_temporary_server()}):
             yield
 
 

@@ -12,15 +12,15 @@ from heapq import heappop, heappush
 from queue import SimpleQueue
 from typing import Any
 
-from cosmosaic.records import StoredObject
+from cosmosaic.records import Reference, StoredObject
 from cosmosaic.steps.declaration import Step
-from cosmosaic.steps.files import File, Many, Promise, files_in
+from cosmosaic.steps.files import File, Many, Promise, files_in, stored_in
 from cosmosaic.steps.publication import place_of
 from cosmosaic.steps.result import StepResult
 
 SKIPPED = "skipped: a step it needs failed"
 CLOSING_S = 1.0
-"""Longest wait for the graph's thread, which may be asking a server or a store."""
+"""Longest wait for the graph's thread, which may be waiting for a server or a store."""
 
 
 @dataclass(eq=False)
@@ -33,16 +33,19 @@ class Node:
     kind: type[Step]
     number: int
     needed: set["Node"] = field(default_factory=set)
-    """Steps that it requires."""
+    """Steps that it needs."""
     waits_for: int = 0
     followers: list["Node"] = field(default_factory=list)
     depth: int = 0
-    """Steps before it, one after the other."""
+    """Number of steps in a row before it."""
     has_ended: bool = False
     result: StepResult | None = None
     """None if it failed."""
     task_run: Any = None
     """Identifier of its task run."""
+    inputs: tuple[StoredObject, ...] = ()
+    references: tuple[Reference, ...] = ()
+    """What it was started with."""
 
     @property
     def row(self) -> dict[str, Any]:
@@ -52,7 +55,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a step ended."""
+    """Outcome of a step."""
 
     result: StepResult | None
     is_cached: bool = False
@@ -89,7 +92,7 @@ class Graph:
         self._thread.start()
 
     def add(self, step: Step, label: str) -> Node:
-        """Add a step; it starts when what it waits for has ended."""
+        """Add a step; it starts when the steps it needs have ended."""
         node = Node(label, step, type(step), self._nodes)
         with self._changed:
             self._nodes += 1
@@ -108,7 +111,7 @@ class Graph:
             self._changed.wait_for(lambda: not (self._open if awaited is None else self._open & awaited))
 
     def close(self) -> None:
-        """End the graph's thread: no further steps are started, and how others end is no longer recorded."""
+        """End the graph's thread: no further steps are started, and outcomes are no longer recorded."""
         self._events.put(None)
         self._thread.join(CLOSING_S)
 
@@ -145,6 +148,8 @@ class Graph:
                 if step is None:
                     self._done(node, Outcome(None, error=SKIPPED))
                 else:
+                    node.inputs = stored_in((*step.inputs.values(), *step.sources))
+                    node.references = step.references
                     self._start(node, step, partial(self._hear, node))
             except Exception as error:
                 self._done(node, Outcome(None, error=f"{type(error).__name__}: {error}"))
@@ -165,7 +170,7 @@ class Graph:
         self._end(node, outcome)
 
     def _end(self, node: Node, outcome: Outcome) -> None:
-        """Record how a step ended, and end the steps that cannot run because of it."""
+        """Record the outcome of a step, and end the steps that cannot run because of it."""
         ending = [(node, outcome)]
         while ending:
             node, outcome = ending.pop()

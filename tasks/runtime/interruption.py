@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 CAUSES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 LIMIT_S = 4.0
-"""Cancelling takes no longer, even where a store or a server does not answer."""
+"""Time limit for cancelling, even if a store or a server does not answer."""
 
 
 def run_interruptibly(work: Callable[[], int], cancel: Callable[[str], None]) -> int:

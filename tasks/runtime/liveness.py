@@ -13,9 +13,9 @@ import psutil
 from cosmosaic.storage import store
 
 BEAT_S = 60.0
-"""Between two signs of life."""
+"""Seconds between two signs of life."""
 DEAD_S = 300.0
-"""A run on another machine that has shown no sign for so long is dead."""
+"""A run on another machine without a sign of life for this long is dead."""
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from cosmosaic.artefacts.steps import MaskRegions
 from cosmosaic.calibrate.steps import CalibrateRate
 from cosmosaic.exposures.origin import calibration_columns
 from cosmosaic.exposures.search import FoundExposures
+from cosmosaic.lineage import StepLineage, write_lineage
 from cosmosaic.preview.thumbnails import THUMBNAIL_SUFFIX
 from cosmosaic.processes import workers
 from cosmosaic.run_table import CANCELLED, COLUMNS, RUNNING, mark_crashed, write_run
@@ -30,6 +31,7 @@ from cosmosaic.steps.publication import Published
 from cosmosaic.steps.retention import record_use
 from cosmosaic.storage import store
 from cosmosaic.survey import Survey
+from tasks.runtime.cost import cost_columns, cost_of, told
 from tasks.runtime.graph import placed
 from tasks.runtime.leftovers import end_temporary_servers, let_servers_give_way
 from tasks.runtime.liveness import bury, dead_runs, showing_life
@@ -40,12 +42,12 @@ FAILED_IN_PART = "Failed in part"
 
 WARNED_FACTS = {
     "implausible_pixels": "{} pixels with implausible values are flagged and not used",
-    "groups_without_search": "no cosmic rays were searched in Stage 1, which needs three groups; NGROUPS is {}",
-    "dark_left": "the dark fits neither NFRAMES nor GROUPGAP, or there is none: dark current was not subtracted",
+    "groups_without_search": "Stage 1 did not search for cosmic rays, which needs three groups; NGROUPS is {}",
+    "dark_left": "no dark current was subtracted: there is no dark, or it does not fit NFRAMES and GROUPGAP",
     "planes_different": '{} planes of the count rate differ from the jwst package\'s; use exposures.engine = "jwst"',
     "unaligned": "{} exposures share too few stars and keep the WCS of their headers",
 }
-"""Facts of steps that the user is warned of."""
+"""Warnings for facts of steps."""
 EARLY_STEPS = (CalibrateRate, MaskRegions)
 
 
@@ -113,7 +115,7 @@ def _recorded_as_under_way(run: Run) -> Iterator[None]:
     with showing_life(run.products, run.id):
         for dead in dead_runs(run.products):
             if mark_crashed(run.products, dead):
-                run.note(f"run {dead} had died; the run table shows it as crashed now")
+                run.note(f"run {dead} died; the run table now shows it as crashed")
             bury(run.products, dead)
         _UNDER_WAY.append(run)
         try:
@@ -134,12 +136,12 @@ def cancel_runs(cause: str) -> None:
 
 
 def _cancel(run: Run, cause: str) -> None:
-    """Stop a run; what is finished is kept."""
+    """Stop a run; finished steps are kept."""
     run.stop()
     done = len(run.ledger.executed) + len(run.ledger.cached)
     run.terminal.close()
     run.terminal.say(
-        f"cancelled by {cause}: {counted(done, 'step')} finished and kept; the same command goes on from there"
+        f"cancelled by {cause}: {counted(done, 'step')} finished and kept; the same command continues from there"
     )
     record_run(run, [], CANCELLED, f"cancelled by {cause}")
     bury(run.products, run.id)
@@ -179,20 +181,33 @@ def finish_run(run: Run, found: FoundExposures, rows_of: Mapping[str, Mapping[st
 def record_run(
     run: Run, rows: list[dict[str, Any]], state: str, error: str, found: FoundExposures | None = None
 ) -> None:
-    """Write the run's last rows, or one row without a product if nothing was made; the first to do so counts."""
+    """Write the run's last rows, or one row without a product if nothing was made; only the first call does so."""
     if not run.recorded.acquire(blocking=False):
         return
     common = _columns(run, state, error, found)
     shown = [common | _calibration(row, common, found) | row for row in rows or [{}]]
     write_run(shown, run.products, run.id)
+    if steps := _lineage(run.ledger):
+        write_lineage(run.products, run.id, run.survey.name, run.started, steps)
     used = {record.result.key for record in run.ledger.records if record.result}
     record_use(run.work.cache, run.id, run.survey.name, used)
 
 
+def _lineage(ledger: Ledger) -> list[StepLineage]:
+    """The files of each step that did not fail."""
+    return [
+        StepLineage(
+            record.function, record.result.key, record.inputs, record.references, record.result.objects, record.ended
+        )
+        for record in ledger.records
+        if record.result
+    ]
+
+
 def _columns(run: Run, state: str, error: str, found: FoundExposures | None = None) -> dict[str, Any]:
-    """What all rows of a run show."""
+    """Columns common to all rows of a run."""
     executed = [record.result for record in run.ledger.executed if record.result]
-    parameters = run.survey.model_dump_json(exclude={"resources", "cleanup"})
+    parameters = run.survey.model_dump_json(exclude={"resources", "cleanup", "cost"})
     environment = dict(run.work.workers.environment)
     return {
         "run_id": run.id,
@@ -203,7 +218,7 @@ def _columns(run: Run, state: str, error: str, found: FoundExposures | None = No
         "start": run.started.isoformat(timespec="seconds"),
         "end": "" if state == RUNNING else datetime.now(UTC).isoformat(timespec="seconds"),
         "wall_s": round(time.perf_counter() - run.clock, 3),
-        "cpu_s": round(sum(result.cpu_s for result in executed), 3),
+        **cost_columns(cost_of(run.ledger), run.survey.cost),
         "peak_mb": max((result.peak_mb for result in executed), default=0.0),
         "steps_executed": len(run.ledger.executed),
         "steps_cached": len(run.ledger.cached),
@@ -218,7 +233,7 @@ def _columns(run: Run, state: str, error: str, found: FoundExposures | None = No
 
 
 def _calibration(row: Mapping[str, Any], common: Mapping[str, Any], found: FoundExposures | None) -> dict[str, str]:
-    """What a product's exposure was calibrated with, or all of its filter, or all where it has no filter."""
+    """Calibration of a product's exposure, or of all exposures of its filter, or of all if it has no filter."""
     if not found:
         return {}
     name, band = _name_of(row.get("product", "")), row.get("filter")
@@ -252,7 +267,7 @@ def _rows(publication: Publication, run: Run) -> list[dict[str, Any]]:
 
 
 def _early(run: Run) -> dict[str, dict[str, Any]]:
-    """What the run table shows of each exposure's early steps, whichever later one made the file that is published."""
+    """Columns about each exposure's early steps, whichever later step made its published file."""
     rows: dict[str, dict[str, Any]] = defaultdict(dict)
     for step in EARLY_STEPS:
         title = f"{step.title}: "
@@ -296,7 +311,7 @@ def _markdown(run: Run, rows: list[dict[str, Any]]) -> str:
 
 
 def _sky(rows: list[dict[str, Any]]) -> str:
-    """The verdict of each filter as a table, and where its page is."""
+    """The verdict of each filter as a table, and the address of its page."""
     columns = [name for name in COLUMNS if name.startswith("sky_") and name.endswith(("_verdict", "_pct"))]
     titles = [name.removeprefix("sky_").removesuffix("_pct") for name in columns]
     lines = [f"| filter | {' | '.join(titles)} |", "|---" * (1 + len(titles)) + "|"]
@@ -325,7 +340,7 @@ def _pictures(run: Run) -> str:
 
 
 def _warnings(ledger: Ledger) -> list[str]:
-    """What the user is warned of, once per exposure or filter, whichever of its steps found it."""
+    """Warnings, once per exposure or filter, whichever of its steps found them."""
     found = {
         (record.label.split(": ")[-1], message): int(record.result.facts[fact])
         for record in ledger.records
@@ -340,7 +355,7 @@ def _print_summary(run: Run, rows: list[dict[str, Any]], state: State) -> None:
     run.terminal.say(f"{run.survey.name}: {state.name}")
     run.terminal.show_table(_mosaics(rows))
     for row in (row for row in rows if row["kind"] == "verdict" and row.get("sky_zero_state") == "not measurable"):
-        run.note(f"{row['filter']}: no empty sky to measure the absolute level on; see {row['product']}")
+        run.note(f"{row['filter']}: no empty sky to measure the absolute level; see {row['product']}")
     for row in (row for row in rows if row["kind"] == "sky page"):
         run.note(f"is the sky flat? {row['product']}")
     for row in (row for row in rows if row["product"].endswith("_cat.parquet")):
@@ -348,8 +363,8 @@ def _print_summary(run: Run, rows: list[dict[str, Any]], state: State) -> None:
     ledger, wall = run.ledger, time.perf_counter() - run.clock
     run.note(f"products in {run.products}, this run's table {run.products}/summary.csv, log {run.log}")
     run.note(f"{len(ledger.executed)} steps executed, {len(ledger.cached)} from cache, in {wall:.0f} s")
-    for warning in _warnings(ledger):
-        run.note(warning)
+    for line in told(cost_of(ledger), run.survey.cost) + _warnings(ledger):
+        run.note(line)
     if ledger.failed:
         run.note(_failures(run))
     for record in ledger.causes:
@@ -357,7 +372,7 @@ def _print_summary(run: Run, rows: list[dict[str, Any]], state: State) -> None:
 
 
 def _mosaics(rows: list[dict[str, Any]]) -> Table:
-    """The mosaics and what is known of each, in 80 columns with whole names."""
+    """Table of the mosaics in 80 columns, with complete names."""
     table = Table(box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
     table.add_column("mosaic", overflow="fold")
     for heading in ("exp. [s]", "5σ [AB]"):

@@ -25,6 +25,7 @@ from prefect.task_runners import TaskRunner
 from cosmosaic.check import plan_of
 from cosmosaic.exposures.search import FoundExposures
 from cosmosaic.processes import workers
+from cosmosaic.records import Reference, StoredObject
 from cosmosaic.steps.declaration import Made, Outputs, Step
 from cosmosaic.steps.files import File, Many
 from cosmosaic.steps.publication import Publish, Published
@@ -56,6 +57,10 @@ class StepRecord:
     result: StepResult | None
     cached: bool
     error: str | None
+    function: str = ""
+    inputs: tuple[StoredObject, ...] = ()
+    references: tuple[Reference, ...] = ()
+    ended: datetime = field(default_factory=partial(datetime.now, UTC))
 
 
 @dataclass
@@ -119,10 +124,10 @@ class Run:
         self.publications: list[Publication] = []
         self.excluded: dict[str, str] = {}
         self.recorded = threading.Lock()
-        """Taken for good by whoever records the end of the run."""
+        """Taken once, by the recorder of the run's end."""
         for written in (self.work.cache, self.products):
             store.clean(written)
-        # This takes several requests to the server; exposures are listed meanwhile.
+        # This takes several requests to the server, during which exposures are listed.
         self._storage = ThreadPoolExecutor(1).submit(copy_context().run, result_storage, self.work.results)
         self._lookups = ThreadPoolExecutor(LOOKUPS, "lookup")
         self._recorded = self._lookups.submit(recorded_keys, self.work)
@@ -137,7 +142,7 @@ class Run:
 
     @property
     def log(self) -> str:
-        """Where the run's log goes."""
+        """URI of the run's log."""
         return store.join(self.products, "runs", f"{self.id}.log")
 
     @property
@@ -185,13 +190,13 @@ class Run:
         self.publications.append(Publication(tuple(files), published, columns or {}, described_by))
 
     def results(self, submitted: Mapping[str, Outputs]) -> dict[str, StepResult]:
-        """Wait for steps and return the results of those that did not fail, by the same names."""
+        """Wait for steps and return the results of the successful ones, by the same names."""
         nodes: dict[str, Node] = {name: outputs.nodes[0] for name, outputs in submitted.items()}
         self._graph.wait(nodes.values())
         return {name: node.result for name, node in nodes.items() if node.result}
 
     def stored(self, file: FileKind) -> FileKind:
-        """Return a file that a step which has ended made, by where it is stored."""
+        """Return a file made by a step that has ended, by its place in the store."""
         return cast(FileKind, settled(file))
 
     def note(self, text: str) -> None:
@@ -237,7 +242,7 @@ class Run:
         self._lookups.submit(self._look_up, node, step, done)
 
     def _look_up(self, node: Node, step: Step, done: Callable[[Outcome], None]) -> None:
-        """Take the result of a step that was finished before; only what is to be executed becomes a task run."""
+        """Take the result of a step that was finished before; only steps to be executed become task runs."""
         try:
             found = finished(step, self.work, self._recorded.result())
         except Exception as error:  # every started step needs an outcome
@@ -273,7 +278,8 @@ class Run:
         return self._tasks[step]
 
     def _ended(self, node: Node, outcome: Outcome) -> None:
-        self._enter(StepRecord(node.label, outcome.result, outcome.is_cached, outcome.error))
+        outcome_of = (node.label, outcome.result, outcome.is_cached, outcome.error)
+        self._enter(StepRecord(*outcome_of, node.kind.function, node.inputs, node.references))
 
     def _enter(self, record: StepRecord) -> None:
         with self.ledger.lock:

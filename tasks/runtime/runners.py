@@ -29,7 +29,7 @@ def open_runner(resources: ResourceSettings, plan: WorkerPlan) -> Iterator[TaskR
         return
     flow = FlowRunContext.get()
     if flow is None:
-        raise RuntimeError("a run can be opened in a flow alone")
+        raise RuntimeError("a run can only be opened in a flow")
     yield flow.task_runner
 
 

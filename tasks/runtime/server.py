@@ -1,15 +1,15 @@
-"""The temporary Prefect server of a command line, where the user has named none.
+"""The temporary Prefect server of a command line, if the user has set none.
 
 Prefect would start it too, when it is first asked for a client, but imports the whole server into the flow's process to
 do so, which costs 1.5 CPU seconds.
 """
 
+import atexit
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from socket import create_server
 
 import httpx
@@ -25,12 +25,11 @@ POLL_S, ENDING_S = 0.1, 5.0
 
 
 class TemporaryServerError(RuntimeError):
-    """The temporary server did not come up; the message says what to do."""
+    """The temporary server did not start; the message gives the remedy."""
 
 
-@contextmanager
-def temporary_server() -> Iterator[str]:
-    """Run a server with the current settings until the context ends; gives the address of its API.
+def start_temporary_server() -> str:
+    """Start a server with the current settings, which ends with this process; return the address of its API.
 
     Raises
     ------
@@ -40,12 +39,11 @@ def temporary_server() -> Iterator[str]:
     with create_server((HOST, 0)) as free:
         port = free.getsockname()[1]
     server = subprocess.Popen(_command(port), env=_environment())
+    # Not before: Prefect sends its last log lines at exit too, which is registered later and so done earlier.
+    atexit.register(_end, server)
     url = f"http://{HOST}:{port}/api"
-    try:
-        _wait_for(server, url)
-        yield url
-    finally:
-        _end(server)
+    _wait_for(server, url)
+    return url
 
 
 def _command(port: int) -> list[str]:

@@ -4,12 +4,14 @@ Prefect server on PostgreSQL, process worker and S3 store are real ones, each a 
 """
 
 import pytest
+import yaml
 from support.services import ROOT
 
 pytestmark = [pytest.mark.server, pytest.mark.s3, pytest.mark.slow]
 
 DEPLOYMENTS = {
-    "mosaic/demo", "mosaic/survey", "watch/survey", "cleanup/survey", "compare_sky/survey", "simulate/synthetic",
+    "mosaic/demo", "mosaic/survey", "watch/new-exposures", "cleanup/clean-cache", "compare_sky/sky-methods",
+    "simulate/synthetic",
 }  # fmt: skip
 
 
@@ -17,6 +19,13 @@ def test_every_flow_is_deployed(production):
     flows = {path.stem for path in (ROOT / "flows").glob("*.py") if "@flow(" in path.read_text()}
     assert {name.split("/")[0] for name in DEPLOYMENTS} == flows
     assert all(production.deployment(name)["work_pool_name"] == "cosmosaic" for name in DEPLOYMENTS)
+
+
+def test_the_name_of_a_deployment_tells_it_from_the_others():
+    names = [
+        each["name"] for each in yaml.safe_load((ROOT / "deployments" / "prefect.yaml").read_text())["deployments"]
+    ]
+    assert sorted(names) == sorted({name.split("/")[1] for name in DEPLOYMENTS})
 
 
 @pytest.mark.parametrize("name", sorted(DEPLOYMENTS))

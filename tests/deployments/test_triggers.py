@@ -66,7 +66,7 @@ def test_an_object_elsewhere_starts_nothing(impatient, after_event):
 
 def test_a_look_at_the_prefix_tells_of_new_frames_once(impatient, after_event):
     since = datetime.now(UTC)
-    looks = [impatient.finish(impatient.start("watch/survey")) for _ in range(2)]
+    looks = [impatient.finish(impatient.start("watch/new-exposures")) for _ in range(2)]
     assert [look["state"]["message"] for look in looks] == [
         "3 new exposures under s3://team/raw",
         "0 new exposures under s3://team/raw",
@@ -76,11 +76,11 @@ def test_a_look_at_the_prefix_tells_of_new_frames_once(impatient, after_event):
 
 
 def test_a_clean_up_takes_what_the_survey_has_outgrown(impatient, after_event):
-    survey = impatient.deployment("cleanup/survey")["parameters"]["survey"]
+    survey = impatient.deployment("cleanup/clean-cache")["parameters"]["survey"]
     before = set(impatient.store.find(f"{impatient.bucket}/small/cache"))
     for dry_run, verb in ((True, "could be"), (False, "were")):
         cleanup = {"older_than_days": 0, "dry_run": dry_run}
-        run = impatient.finish(impatient.start("cleanup/survey", survey=survey | {"cleanup": cleanup}))
+        run = impatient.finish(impatient.start("cleanup/clean-cache", survey=survey | {"cleanup": cleanup}))
         assert f" {verb} removed" in run["state"]["message"]
         gone = before - set(impatient.store.find(f"{impatient.bucket}/small/cache"))
         assert bool(gone) is not dry_run

@@ -80,7 +80,7 @@ def test_a_window_that_was_cut_out_of_an_exposure_is_refused(cal: Path, tmp_path
             if hdu.is_image and hdu.data is not None:
                 hdu.data = hdu.data[20:80, 30:90]
 
-    with pytest.raises(RefusalError, match=r"has 60 x 60 pixels, but its WCS \(gwcs\) is of 100 x 100"):
+    with pytest.raises(RefusalError, match=r"has 60 x 60 pixels, but its WCS \(gwcs\) is for 100 x 100"):
         described(cal, tmp_path, cut)
 
 
@@ -96,7 +96,7 @@ def test_a_window_whose_wcs_tells_no_size_is_judged_by_its_subarray(cal: Path, t
     assert (
         described(cal, tmp_path / "a", lambda hdus: put(hdus, 100)).footprint == describe_exposure(str(cal)).footprint
     )
-    with pytest.raises(RefusalError, match=r"SUBSIZE1, SUBSIZE2 are of 2048 x 2048"):
+    with pytest.raises(RefusalError, match=r"SUBSIZE1, SUBSIZE2 are for 2048 x 2048"):
         described(cal, tmp_path, lambda hdus: put(hdus, 2048))
 
 

@@ -87,9 +87,9 @@ def test_pixels_that_the_file_flags_are_not_counted(cal: Path, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("planes", "words"),
     [
-        ({"DQ": lambda plane: plane | 1}, "no pixel can be used"),
-        ({"SCI": lambda plane: plane * np.nan}, "no pixel can be used"),
-        ({"ERR": lambda plane: plane * 0}, "no pixel can be used"),
+        ({"DQ": lambda plane: plane | 1}, "no usable pixel"),
+        ({"SCI": lambda plane: plane * np.nan}, "no usable pixel"),
+        ({"ERR": lambda plane: plane * 0}, "no usable pixel"),
         ({"SCI": lambda plane: plane * 0 + 2}, "are 2, without sky and noise"),
     ],
 )

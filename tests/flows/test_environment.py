@@ -1,9 +1,12 @@
 """What a command line asks of the Prefect that it starts."""
 
 import os
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 
+import psutil
 import pytest
 from prefect.settings import (
     PREFECT_API_URL,
@@ -30,19 +33,25 @@ def test_what_the_user_has_set_stays():
         assert get_current_settings().server.analytics_enabled
 
 
-def test_a_temporary_server_is_one_process_whose_code_the_flow_does_not_load_and_ends_with_it(tmp_path):
+def test_a_temporary_server_is_one_process_whose_code_the_flow_does_not_load_and_gets_its_last_log(tmp_path):
     script = """
 import sys
-from prefect.client.orchestration import get_client
+from prefect import flow, get_run_logger
 from tasks.runtime.environment import prefect_defaults
 from tasks.runtime.leftovers import temporary_servers
+@flow
+def last_words():
+    get_run_logger().info("the last line")
 with prefect_defaults():
-    with get_client(sync_client=True) as client:
-        client.hello()
-    print(len(temporary_servers()), "prefect.server.api.server" in sys.modules)
-print(len(temporary_servers()))
+    last_words()
+print(*(server.pid for server in temporary_servers()), "prefect.server.api.server" in sys.modules)
 """
     foreign = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     environment = {**foreign, "PREFECT_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
     said = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
-    assert said.stdout.split() == ["1", "False", "0"]
+    server, is_loaded = said.stdout.split()
+    assert is_loaded == "False"
+    assert not psutil.pid_exists(int(server))
+    assert "Error logging to API" not in said.stderr
+    with closing(sqlite3.connect(tmp_path / "prefect.db")) as database:
+        assert database.execute("select count(*) from log where message = 'the last line'").fetchone() == (1,)

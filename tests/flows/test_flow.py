@@ -84,7 +84,7 @@ def test_the_rest_is_made_and_the_run_ends_as_failed_in_part(damaged):
         ("foreign", "TELESCOP"),
         ("keyword", "FILTER"),
         ("gain", "NRCB1"),
-        ("blank", "no pixel can be used"),
+        ("blank", "no usable pixel"),
     ],
 )
 def test_each_bad_input_is_named_with_its_reason(damaged, which, reason):

@@ -105,7 +105,7 @@ def test_an_interrupted_run_says_what_is_kept_and_is_taken_up_by_the_same_comman
     assert time.monotonic() - moment < LIMIT_S + 1.0
     (line,) = [line for line in terminal.text[said:].splitlines() if "cancelled" in line]
     assert f"cancelled by {named}" in line
-    assert "the same command goes on from there" in line
+    assert "the same command continues from there" in line
     assert "Traceback" not in terminal.text
     assert "failed" not in terminal.text[said:]
     assert psutil.wait_procs(started, timeout=5.0)[1] == []

@@ -80,7 +80,7 @@ def test_who_waits_for_a_child_that_is_stopped_is_told():
     workers.stop_workers()
     for thread in waiting:
         thread.join(10.0)
-    assert told == ["sleep was stopped with its run; the next run will do it"] * 2
+    assert told == ["sleep was stopped with its run; the next run will repeat it"] * 2
 
 
 def test_exit_of_crds_becomes_an_error_that_says_what_to_set(plan):

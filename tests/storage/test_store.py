@@ -92,7 +92,7 @@ def test_a_changed_object_is_noticed_though_size_and_time_are_put_back(file, tmp
     path.write_bytes(b"Photons" * 1000)
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
     assert not store.is_intact(stored)
-    with pytest.raises(store.AlteredObjectError, match=r"frame\.fits no longer has the sha256"):
+    with pytest.raises(store.AlteredObjectError, match=r"frame\.fits no longer has the recorded sha256"):
         store.fetch(stored, tmp_path)
 
 

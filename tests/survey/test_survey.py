@@ -61,6 +61,18 @@ def test_every_setting_has_a_description_in_the_form():
         assert description, path
 
 
+def _tuples_of_two(schema: dict) -> list[str]:
+    """Descriptions of the fields, at any depth, that take two values, or a list of such."""
+    fields = [field for model in schema["$defs"].values() for field in model.get("properties", {}).values()]
+    return [field["description"] for field in fields if "prefixItems" in (field | field.get("items", {}))]
+
+
+def test_a_field_of_two_numbers_says_so_in_the_form():
+    told = _tuples_of_two(Survey.model_json_schema())
+    assert len(told) == 3
+    assert [each for each in told if not each.startswith("Two numbers")] == []
+
+
 def test_frames_to_make_and_frames_to_read_exclude_each_other():
     with pytest.raises(ValidationError, match="not both"):
         Survey.model_validate({"raw": "s3://bucket/raw", "simulation": {"seed": 3}})

@@ -10,7 +10,7 @@ from cosmosaic.calibrate.fused.compiled import DO_NOT_USE, JUMP, SATURATED, Flag
 FEWEST_GROUPS = 3
 """With fewer the jump step is skipped."""
 SINGLE_PASS_DIFFERENCES = 10
-"""With so many differences, all jumps of a pixel are found at once."""
+"""With at least this many differences, all jumps of a pixel are found at once."""
 NOT_SEARCHED = -99
 """Value of jwst if too many groups are unusable everywhere."""
 
@@ -160,7 +160,7 @@ def _find_one_by_one(
     ordered: NDArray[np.float64],
     jumps: Mask,
 ) -> bool:
-    """Find the largest jump and leave it out, as long as it exceeds the threshold for so many differences.
+    """Find the largest jump and leave it out, as long as it exceeds the threshold for the remaining differences.
 
     Returns whether there is any.
     """
