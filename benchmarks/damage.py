@@ -3,7 +3,7 @@
     python benchmarks/damage.py [first seed] [number of seeds]
 
 An exposure that is refused must leave the products of the others as they are without it; one that is accepted must give
-products that are finite. Printed are the seeds that do not, and how many were accepted and refused.
+products that are finite. Printed is what became of each seed, and how many were accepted, refused and failed.
 """
 
 import shutil
@@ -30,10 +30,11 @@ def main(first: int = 0, number: int = 300) -> int:
         for seed in range(first, first + number):
             try:
                 made = run(frames, folder / "run", damaged(frames[BAD], seed, KINDS))
-                found["accepted" if check(made, good, frames[BAD].name) else "refused"].append(seed)
+                outcome, reason = "accepted" if check(made, good, frames[BAD].name) else "refused", ""
             except Exception as error:
-                found["failed"].append(seed)
-                print(f"seed {seed}: {type(error).__name__}: {str(error)[:300]}", flush=True)
+                outcome, reason = "failed", f" ({type(error).__name__}: {str(error)[:300]})"
+            found[outcome].append(seed)
+            print(f"seed {seed}: {outcome}{reason}", flush=True)
             shutil.rmtree(folder / "run", ignore_errors=True)
     for outcome, seeds in found.items():
         print(f"{outcome}: {len(seeds)}")

@@ -41,7 +41,7 @@ class Made:
         measured = of_catalogue.model_copy(update={"uri": str(self.folder / "cache" / self.catalogue.name)})
         copies = ((self.cached, *self.cals, measured), (self.mosaic, *self.shown, of_catalogue))
         return [
-            StepLineage("cosmosaic.simulate.survey:make_frame", "0", (), (), tuple(self.raw), MOMENT),
+            StepLineage("cosmosaic.simulate.survey:make_exposure", "0", (), (), tuple(self.raw), MOMENT),
             *(
                 StepLineage("calibrate:ramp", str(n), (raw,), (GAIN,), (cal,), MOMENT)
                 for n, (raw, cal) in enumerate(zip(self.raw, self.cals, strict=True))
