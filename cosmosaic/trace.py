@@ -3,7 +3,7 @@
 import argparse
 import io
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import pandas as pd
@@ -94,8 +94,8 @@ def trace(product: str) -> Origin:
 
 def origin_of(uri: str, lineage: Lineage) -> Origin:
     """Follow the files that a file was made of to those that no step made."""
-    light = _leaves(uri, lineage, lambda each: each.endswith(LIGHT))
-    every = _leaves(uri, lineage, lambda _: True)
+    light = _leaves(uri, lineage, LIGHT)
+    every = _leaves(uri, lineage, ("",))
     exposures = sorted(one for one in light if one.endswith(EXPOSURES))
     helpers = sorted(one for one in every - light if one.endswith(EXPOSURES))
     return Origin(lineage.run_id, tuple(exposures), tuple(helpers), tuple(sorted(every - {*exposures, *helpers})))
@@ -125,15 +125,16 @@ def those_that_saw(exposures: tuple[str, ...], ra: float, dec: float) -> tuple[s
     return tuple(uri for uri in exposures if footprints_overlap(describe_exposure(uri).footprint, [(ra, dec)]))
 
 
-def _leaves(uri: str, lineage: Lineage, passes: Callable[[str], bool]) -> set[str]:
-    """Files that no step made, reached from a file by way of those files that pass."""
+def _leaves(uri: str, lineage: Lineage, endings: tuple[str, ...]) -> set[str]:
+    """Files that no step made, reached from a file by way of its copies and of files with some endings."""
     leaves, seen, waiting = set[str](), {uri}, [uri]
     while waiting:
         one = waiting.pop()
         if one not in lineage.made_by or lineage.made_by[one].startswith(SIMULATION):
             leaves.add(one)
             continue
-        new = {each for each in lineage.made_of[one] - seen if passes(each)}
+        name = f"/{one.rpartition('/')[2]}"
+        new = {each for each in lineage.made_of[one] - seen if each.endswith((*endings, name))}
         seen |= new
         waiting += new
     return leaves

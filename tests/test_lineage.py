@@ -37,10 +37,11 @@ class Made:
         return store.publish_bytes((text or path).encode(), str(self.folder / path))
 
     def steps(self) -> list[StepLineage]:
-        copies = ((self.cached, *self.cals), (self.mosaic, *self.shown))
         of_catalogue = store.checksum(str(self.catalogue))
+        measured = of_catalogue.model_copy(update={"uri": str(self.folder / "cache" / self.catalogue.name)})
+        copies = ((self.cached, *self.cals, measured), (self.mosaic, *self.shown, of_catalogue))
         return [
-            StepLineage("cosmosaic.simulate.survey:make_frame", "0", (), (), tuple(self.raw), MOMENT),
+            StepLineage("cosmosaic.simulate.survey:make_exposure", "0", (), (), tuple(self.raw), MOMENT),
             *(
                 StepLineage("calibrate:ramp", str(n), (raw,), (GAIN,), (cal,), MOMENT)
                 for n, (raw, cal) in enumerate(zip(self.raw, self.cals, strict=True))
@@ -48,7 +49,7 @@ class Made:
             StepLineage("sky:measure", "3", tuple(self.cals), (), (self.levels,), MOMENT),
             StepLineage("mosaic:assemble", "4", (self.cals[0], self.levels), (), (self.cached,), MOMENT),
             StepLineage("steps:publish", "5", copies[0], (), copies[1], MOMENT),
-            StepLineage("catalog:measure", "6", (self.cached,), (), (of_catalogue,), MOMENT),
+            StepLineage("catalog:measure", "6", (self.cached,), (), (measured,), MOMENT),
         ]
 
     def record(self, moment: datetime = MOMENT) -> str:

@@ -19,6 +19,8 @@ from cosmosaic.processes.child import Outcome, Result, WorkerError, call, do_not
 from cosmosaic.processes.plan import WorkerPlan
 from cosmosaic.storage.scratch import clean_scratch, open_scratch
 
+STOPPED = "was stopped with its run"
+
 
 class LostChildError(WorkerError):
     """A child process died; the same work may succeed in another one."""
@@ -55,7 +57,7 @@ def run(plan: WorkerPlan, function: Callable[..., Result], *arguments: Any) -> O
         try:
             return future.result()
         except CancelledError as error:
-            raise WorkerError(f"{name} was stopped with its run; the next run will repeat it") from error
+            raise WorkerError(f"{name} {STOPPED}; the next run will repeat it") from error
         except TimeoutError as error:
             raise WorkerError(
                 f"{name} took longer than {plan.time_limit_s:g} s and was stopped; "

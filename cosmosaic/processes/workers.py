@@ -7,9 +7,10 @@ reach the caller as exceptions. The room's face.
 
 from cosmosaic.processes.child import Outcome, WorkerError, shared_folder
 from cosmosaic.processes.plan import ResourceError, WorkerPlan, check_resources, plan_workers
-from cosmosaic.processes.pool import LostChildError, run, start, stop_workers
+from cosmosaic.processes.pool import STOPPED, LostChildError, run, start, stop_workers
 
 __all__ = [
+    "STOPPED",
     "LostChildError",
     "Outcome",
     "ResourceError",

@@ -31,6 +31,7 @@ from cosmosaic.steps.publication import Published
 from cosmosaic.steps.retention import record_use
 from cosmosaic.storage import store
 from cosmosaic.survey import Survey
+from tasks.runtime.cancellation import no_error_for_cancelled_steps
 from tasks.runtime.cost import cost_columns, cost_of, told
 from tasks.runtime.graph import placed
 from tasks.runtime.leftovers import end_temporary_servers, let_servers_give_way
@@ -69,6 +70,7 @@ def open_run(survey: Survey) -> Iterator[Run]:
     """Open a run; however it ends, it is recorded in the run table and its child processes are stopped."""
     plan = plan_workers(survey)
     let_servers_give_way()
+    no_error_for_cancelled_steps()
     run = Run(survey, plan)
     for hear in _LISTENERS:
         hear(run.ledger)

@@ -188,6 +188,7 @@ def test_the_run_table_tells_product_inputs_cost_and_versions(demo, runs):
     first = runs[runs["run_id"] == runs["run_id"].iloc[0]]
     assert set(first["state"]) == {"Completed"}
     always = ["run_id", "flow_run_id", "survey", "start", "end", "wall_s", "cpu_s", "peak_mb", "steps_executed"]
+    always += ["bytes_read", "bytes_written", "bytes_kept"]
     always += ["steps_cached", "kind", "parameters_sha256", "cosmosaic_version", "jwst_version", "crds_context"]
     always += ["product", "sha256", "size"]
     for column in always:

@@ -177,7 +177,7 @@ def test_a_mask_tells_which_frames_it_reaches(mask):
     [
         (lambda path: write_mask(np.ones((9, 9), np.uint8), path, fits.Header()), "copy the WCS"),
         (lambda path: write_mask(np.ones(MASK_GRID.shape, np.float32), path), "segmentation map"),
-        (lambda path: fits.PrimaryHDU().writeto(path), "no image"),
+        (lambda path: fits.PrimaryHDU().writeto(path), "no two-dimensional image"),
         (lambda path: path.write_text("DS9 regions"), "takes FITS images"),
     ],
     ids=["no WCS", "a mosaic", "no image", "no FITS"],
