@@ -7,7 +7,7 @@ import pytest
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.table import QTable
-from support.one_bad_frame import BAD, run, simulated_frames
+from support.one_bad_frame import BAD, run, simulated_exposures
 
 from cosmosaic.catalog.flags import CatalogFlag
 from cosmosaic.drizzle.exposure import read_exposure
@@ -38,7 +38,7 @@ def add_star(frame: Path, sky: SkyCoord, peak: float) -> None:
 
 @pytest.fixture(scope="module")
 def catalogue(tmp_path_factory: pytest.TempPathFactory) -> QTable:
-    frames = simulated_frames(tmp_path_factory.mktemp("frames"))
+    frames = simulated_exposures(tmp_path_factory.mktemp("frames"))
     for number, frame in enumerate(frames):
         add_star(frame, place(frames[MIDDLE], "constant"), PEAK_MJY_SR)
         add_star(frame, place(frames[MIDDLE], "variable"), PEAK_MJY_SR * (BRIGHTER if number == 1 else 1.0))
