@@ -1,8 +1,8 @@
 """The shipped automation for dead runs, with its own waits: ``python benchmarks/automation.py --json FILE``.
 
 A flow is served as a worker does it, with the frequency of heartbeats that the guide sets, on a Prefect server with
-PostgreSQL that has the automation as it is shipped. A run of ten minutes must complete; one whose process is killed must
-be marked as crashed, ``killed_marked_s`` after that; one that failed and is retried as the UI does it must complete too.
+PostgreSQL that has the shipped automation. A run of ten minutes must complete; one whose process is killed must be
+marked as crashed, ``killed_marked_s`` after that; one that failed and is retried as the UI does it must complete too.
 It takes some twelve minutes, nearly all of them waiting.
 """
 
