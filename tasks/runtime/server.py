@@ -8,9 +8,11 @@ import atexit
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import suppress
 from socket import create_server
+from typing import IO
 
 import httpx
 import prefect
@@ -22,6 +24,8 @@ HOST = "127.0.0.1"
 AS_PREFECT_DOES = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
 """Without pages and without the services of a lasting server."""
 POLL_S, ENDING_S = 0.1, 5.0
+LAST_CHARACTERS = 2000
+"""Of its output, where it does not start."""
 
 
 class TemporaryServerError(RuntimeError):
@@ -38,11 +42,15 @@ def start_temporary_server() -> str:
     """
     with create_server((HOST, 0)) as free:
         port = free.getsockname()[1]
-    server = subprocess.Popen(_command(port), env=_environment())
+    # Its own output: it may outlive a flow that is killed, and would keep the terminal open.
+    said = tempfile.TemporaryFile()  # noqa: SIM115 (open as long as the server)
+    server = subprocess.Popen(
+        _command(port), env=_environment(), stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT
+    )
     # Not before: Prefect sends its last log lines at exit too, which is registered later and so done earlier.
     atexit.register(_end, server)
     url = f"http://{HOST}:{port}/api"
-    _wait_for(server, url)
+    _wait_for(server, url, said)
     return url
 
 
@@ -55,15 +63,17 @@ def _environment() -> dict[str, str]:
     return os.environ | AS_PREFECT_DOES | get_current_settings().to_environment_variables(exclude_unset=True)
 
 
-def _wait_for(server: subprocess.Popen, url: str) -> None:
+def _wait_for(server: subprocess.Popen, url: str, said: IO[bytes]) -> None:
     limit = PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS.value()
     end = time.monotonic() + limit
     with httpx.Client() as client:
         while time.monotonic() < end:
             if server.poll() is not None:
+                said.seek(0)
                 raise TemporaryServerError(
-                    f"Prefect's temporary server ended at its start (exit code {server.returncode}): see what it said "
-                    "above, or start `prefect server start` and set PREFECT_API_URL"
+                    f"Prefect's temporary server ended at its start (exit code {server.returncode}); start "
+                    "`prefect server start` and set PREFECT_API_URL; it said:\n"
+                    + said.read().decode(errors="replace")[-LAST_CHARACTERS:]
                 )
             with suppress(httpx.TransportError):
                 if client.get(f"{url}/health").is_success:
