@@ -25,8 +25,8 @@ FEWEST_CELLS = 1000
 """Of an exposure in a part of the survey: 8 by 8 arcsec in the short-wavelength channel."""
 FEWEST_FOR_LEVEL = 50
 """Cells of an exposure, outside of sources, from which its level is measured."""
-HOLD_OUT = 4
-"""One in so many blocks of cells is kept from every solution, to score it on."""
+HELD_OUT_COLUMNS = np.array([0, 2, 3, 1])
+"""Which of four blocks of cells is kept from every solution, to score it on, in each of four rows of blocks."""
 BLOCK_CELLS = 16
 """Width of the blocks whose scatter gives errors, in cells: 4 arcsec in the short-wavelength channel."""
 
@@ -119,8 +119,8 @@ class CellSurvey:
 
         Residual 1/f noise runs along rows, so that rows without any would differ from the others.
         """
-        row, column = self._block_numbers()
-        return (column - row[:, None]) % HOLD_OUT == 0
+        row, column = (block % len(HELD_OUT_COLUMNS) for block in self._block_numbers())
+        return HELD_OUT_COLUMNS[row][:, None] == column
 
     @cached_property
     def blocks(self) -> NDArray[np.int64]:
