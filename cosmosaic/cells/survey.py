@@ -25,8 +25,8 @@ FEWEST_CELLS = 1000
 """Of an exposure in a part of the survey: 8 by 8 arcsec in the short-wavelength channel."""
 FEWEST_FOR_LEVEL = 50
 """Cells of an exposure, outside of sources, from which its level is measured."""
-HELD_OUT_COLUMNS = np.array([0, 3, 2, 1])
-"""Which of four blocks of cells is kept from every solution, to score it on, in each of four rows of blocks."""
+FOLDS = 5
+"""Parts that the blocks of cells fall into; the first is kept from every solution, to score it on."""
 BLOCK_CELLS = 16
 """Width of the blocks whose scatter gives errors, in cells: 4 arcsec in the short-wavelength channel."""
 
@@ -114,13 +114,19 @@ class CellSurvey:
         return float(np.median([exposure.pixel_rms for exposure in self.exposures]))
 
     @cached_property
-    def held_out(self) -> Flags:
-        """Cells of the lattice that no solution may use: one in four blocks of each row and column of blocks.
+    def folds(self) -> NDArray[np.int64]:
+        """Number of the part that each cell of the lattice belongs to.
 
-        Residual 1/f noise runs along rows, so that rows without any would differ from the others.
+        Each part has one in five blocks of each row, column and diagonal of blocks: residual 1/f noise runs along rows,
+        a slope of the sky in any direction, and a part that missed some of either would differ from the others.
         """
-        row, column = (block % len(HELD_OUT_COLUMNS) for block in self._block_numbers())
-        return HELD_OUT_COLUMNS[row][:, None] == column
+        row, column = self._block_numbers()
+        return (2 * row[:, None] + column) % FOLDS
+
+    @cached_property
+    def held_out(self) -> Flags:
+        """Cells of the lattice that no solution may use."""
+        return self.folds == 0
 
     @cached_property
     def blocks(self) -> NDArray[np.int64]:

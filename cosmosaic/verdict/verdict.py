@@ -7,8 +7,9 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from cosmosaic.cells.survey import CellSurvey, Difference, cut, differences, stack, without_patterns
+from cosmosaic.cells.survey import FOLDS, CellSurvey, Difference, cut, differences, stack, without_patterns
 from cosmosaic.geometry.windows import Box, box_of
 from cosmosaic.records import STATES, MosaicGrid, State
 from cosmosaic.sky.methods import (
@@ -145,19 +146,21 @@ class Judge:
     def _unlikeness(self) -> float:
         """Rms by which the held-out blocks of an exposure differ from its others beyond noise, MJy/sr.
 
-        Residual stripes and wisps are not the same in both, and would pass for a wrong level.
+        Residual stripes and wisps are not the same in both, and would pass for a wrong level. The scatter of all parts
+        tells it, of which the held-out blocks are one.
         """
-        excess = [
-            _mean_difference(each, self.survey.held_out[each.exposure.window])
+        scatters = [
+            _scatter_of_parts(each, self.survey.folds[each.exposure.window])
             for each in differences(self.survey, values_of(self.levels), ~self.cores)
         ]
-        known = np.array([pair for pair in excess if np.isfinite(sum(pair))])
+        known = np.array([pair for pair in scatters if np.isfinite(sum(pair))])
         if not known.size:
             return 0.0
-        squares, variances = (known**2).T
+        excess, spread = known.T
         # Few exposures cannot tell it from nothing: what may hide below their noise counts as well.
-        hidden = math.sqrt(2 * float(np.mean(variances**2)) / len(known))
-        return math.sqrt(max(float(np.mean(squares - variances)), 0.0) + hidden)
+        hidden = math.sqrt(float(np.mean(spread**2)) / len(known))
+        part = max(float(np.mean(excess)), 0.0) + hidden
+        return math.sqrt(part * (1 + 1 / (FOLDS - 1)))
 
     @cached_property
     def _residuals(self) -> dict[str, Floats]:
@@ -327,15 +330,15 @@ class _Mirrored(CellSurvey):
         return ~CellSurvey(self.grid, self.exposures).held_out
 
 
-def _mean_difference(difference: Difference, held_out: Flags) -> tuple[float, float]:
-    """Return how much more light held-out cells have than the others of one exposure, and its error; NaN if unknown."""
+def _scatter_of_parts(difference: Difference, folds: NDArray[np.int64]) -> tuple[float, float]:
+    """Return the variance of the parts' means of one exposure beyond their noise, and its error; NaN if unknown."""
     used = difference.used & (np.abs(difference.excess) < LARGEST_EXCESS_SIGMA * difference.noise)
-    parts = used & held_out, used & ~held_out
+    parts = [used & (folds == number) for number in range(FOLDS)]
     if not all(part.any() for part in parts):
         return np.nan, np.nan
-    first, second = (float(np.mean(difference.excess[part])) for part in parts)
-    errors = [np.sqrt(np.sum(difference.noise[part] ** 2)) / np.count_nonzero(part) for part in parts]
-    return first - second, float(np.hypot(*errors))
+    means = [np.mean(difference.excess[part]) for part in parts]
+    noise = np.mean([np.sum(difference.noise[part] ** 2) / np.count_nonzero(part) ** 2 for part in parts])
+    return float(np.var(means, ddof=1) - noise), float(noise * np.sqrt(2 / (FOLDS - 1)))
 
 
 def _residuals(survey: CellSurvey, levels: Mapping[str, float], cells: Flags) -> dict[str, Floats]:

@@ -7,12 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from astropy.table import QTable
-from support.small_survey import BAND, new_survey
+from support.small_survey import BAND, SIMULATION, new_survey
 
 from cosmosaic.exposures.footprints import read_footprint
 from cosmosaic.geometry.grid import survey_grid
 from cosmosaic.geometry.windows import make_plan
-from cosmosaic.survey import GridSettings
+from cosmosaic.survey import GridSettings, Survey
+from flows.simulate import simulate
 
 pytestmark = [pytest.mark.slow, pytest.mark.server]
 
@@ -21,9 +22,15 @@ TILE_PIXELS = 128
 
 
 @pytest.fixture(scope="module")
-def grown(simulated, tmp_path_factory):
-    """A survey of two exposures, and what happened when the third arrived."""
-    survey = new_survey(simulated, tmp_path_factory.mktemp("grown"))
+def grown(prefect_server, tmp_path_factory):
+    """A survey of two exposures, and what happened when the third arrived.
+
+    Its exposures have four times the pixels of the others' in this folder: 160 by 160 tell a level to 0.015 MJy/sr.
+    """
+    simulation = SIMULATION.model_copy(update={"subarray": "SUB320"})
+    made = tmp_path_factory.mktemp("made")
+    assert simulate(Survey(store=str(made), simulation=simulation), return_state=True).is_completed()
+    survey = new_survey(made, tmp_path_factory.mktemp("grown"))
     survey.settings |= {"grid": TANGENT, "resources": {"tile_pixels": TILE_PIXELS}}
     late = survey.frames[1]
     aside = survey.folder / late.name
