@@ -54,7 +54,7 @@ def write_lineage(products: str, run_id: str, survey: str, started: datetime, st
     from openlineage.client.serde import Serde
 
     lines = [Serde.to_json(_event(step, run_id, survey)) for step in steps]
-    uri = store.join(products, FOLDER, f"{started:%Y%m%d%H%M%S}_{run_id}{SUFFIX}")
+    uri = store.join(products, FOLDER, f"{started:%Y%m%d%H%M%S%f}_{run_id}{SUFFIX}")
     store.publish_bytes("\n".join([*lines, ""]).encode(), uri)
     return uri
 

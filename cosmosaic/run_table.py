@@ -108,8 +108,8 @@ TEXT_COLUMNS = frozenset(
 
 TABLE = "summary.parquet"
 """The folder of the table, below the products."""
-SECONDS_DIGITS = 14
-"""Of a time, to the second."""
+MILLISECONDS_DIGITS = 17
+"""Of a time, to the millisecond: a run that only looks up can end within a second."""
 
 
 def run_frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
@@ -156,7 +156,7 @@ def mark_crashed(products: str, run_id: str) -> bool:
         if set(rows["state"]) != {RUNNING}:
             return False
         rows["state"], rows["error"] = CRASHED, "its process ended without a word: killed, or its machine died"
-        _write_part(rows, products, run_id)
+        _write_table(rows, listed.uri)
         return True
     return False
 
@@ -203,11 +203,15 @@ def _typed(table: pd.DataFrame) -> pd.DataFrame:
 
 def _write_part(table: pd.DataFrame, products: str, run_id: str) -> StoredObject:
     """Write the rows of one run; names of parts sort as the runs started, and so do the rows of all parts."""
-    started = "".join(filter(str.isdigit, table["start"].iloc[0]))[:SECONDS_DIGITS]
+    started = "".join(filter(str.isdigit, table["start"].iloc[0]))[:MILLISECONDS_DIGITS]
+    return _write_table(table, store.join(products, TABLE, f"{started}_{run_id}.parquet"))
+
+
+def _write_table(table: pd.DataFrame, uri: str) -> StoredObject:
     with tempfile.TemporaryDirectory(prefix="cosmosaic-summary-") as folder:
         path = Path(folder) / "table.parquet"
         table.to_parquet(path, index=False)
-        return store.publish(path, store.join(products, TABLE, f"{started}_{run_id}.parquet"))
+        return store.publish(path, uri)
 
 
 def main(arguments_given: list[str]) -> int:

@@ -85,8 +85,8 @@ def test_a_source_is_traced_to_the_exposures_that_saw_it(made, capsys):
 
 
 def test_the_last_run_that_knows_the_bytes_counts(made):
-    made.record(MOMENT + timedelta(days=1))
-    last = made.record(MOMENT + timedelta(days=2))
+    made.record(MOMENT + timedelta(milliseconds=1))
+    last = made.record(MOMENT + timedelta(milliseconds=2))
     made.record(MOMENT)
     assert trace(made.mosaic.uri).run_id == last
 

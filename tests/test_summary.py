@@ -30,6 +30,13 @@ def test_table_over_all_runs_is_in_the_order_they_started(tmp_path):
         assert set(table["steps_executed"]) == {0}
 
 
+def test_runs_that_start_in_the_same_second_are_in_order(tmp_path):
+    for run_id, start in (("1", "2022-08-01T00:00:00.020+00:00"), ("2", "2022-08-01T00:00:00.010+00:00")):
+        write_run([row(run_id) | {"start": start}], str(tmp_path), run_id)
+    for table in (pd.read_parquet(tmp_path / "summary.parquet"), read_runs(str(tmp_path))):
+        assert list(table["run_id"]) == ["2", "1"]
+
+
 def test_csv_has_the_rows_of_the_last_run(tmp_path):
     for run_id, made in (("2", 3), ("1", 2)):
         write_run([row(run_id)] * made, str(tmp_path), run_id)

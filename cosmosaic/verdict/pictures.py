@@ -86,7 +86,10 @@ def _draw_apertures(axis: Axes, verdicts: Mapping[str, Verdict]) -> None:
         side.set_major_formatter("{x:g}")
     axis.set_xlabel("side of empty aperture / cells (dashed: sqrt N)")
     axis.set_ylabel("scatter / % of a pixel's rms")
-    axis.legend(frameon=False, fontsize=8)
+    if axis.has_data():
+        axis.legend(frameon=False, fontsize=8)
+    else:
+        axis.text(0.5, 0.5, "not measurable", transform=axis.transAxes, ha="center")
 
 
 def _draw_metrics(axis: Axes, verdicts: Mapping[str, Verdict]) -> None:

@@ -217,7 +217,7 @@ def _columns(run: Run, state: str, error: str, found: FoundExposures | None = No
         "survey": run.survey.name,
         "state": state,
         "error": error,
-        "start": run.started.isoformat(timespec="seconds"),
+        "start": run.started.isoformat(timespec="milliseconds"),
         "end": "" if state == RUNNING else datetime.now(UTC).isoformat(timespec="seconds"),
         "wall_s": round(time.perf_counter() - run.clock, 3),
         **cost_columns(cost_of(run.ledger), run.survey.cost),

@@ -6,6 +6,7 @@ import time
 from datetime import UTC, datetime
 from uuid import uuid4
 
+import pandas as pd
 import pytest
 import yaml
 from support.services import ROOT, wait_for
@@ -46,6 +47,9 @@ def test_a_new_frame_costs_its_own_steps_and_those_it_touches(impatient, after_e
         # Only what is executed becomes a task run.
         assert not {f"{step}: {old}" for old in (first, second)} & states.keys()
     assert states["Mosaic: F444W"] == "Completed"
+    with impatient.store.open(f"{impatient.bucket}/small/products/summary.csv") as table:
+        row = pd.read_csv(table).set_index("flow_run_id").loc[[run["id"]]].iloc[0]
+    assert row["steps_cached"] >= 8
 
 
 def test_a_survey_that_grew_and_is_solved_anew_has_the_products_of_one_that_was_whole(

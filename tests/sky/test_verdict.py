@@ -10,6 +10,7 @@ from cosmosaic.cells.survey import CellSurvey
 from cosmosaic.sky.methods import Sky, clean, solve_overlaps, values_of
 from cosmosaic.sky.pedestal import Level
 from cosmosaic.verdict.metrics import empty_apertures
+from cosmosaic.verdict.pictures import draw_plots
 from cosmosaic.verdict.verdict import make_judge, pure_noise, rank
 
 TRUE = 0.3 + PIXEL_RMS * np.array([0.0, 0.3, -0.2, 0.1, 0.25, -0.3, 0.15, -0.1])
@@ -123,6 +124,14 @@ def test_scatter_of_apertures_in_white_noise_falls_with_their_side():
     small, large = (empty_apertures(noise, np.zeros(noise.shape, dtype=bool), size) for size in (1, 8))
     assert large.scatter == pytest.approx(small.scatter / 8, rel=0.05)
     assert abs(large.bias) < 0.01
+
+
+def test_a_verdict_without_empty_apertures_is_drawn(judge, levels, tmp_path):
+    verdict = judge.judge(levels)
+    crowded = replace(verdict, apertures=tuple(each._replace(scatter=np.nan) for each in verdict.apertures))
+    for name, shown in (("open", verdict), ("crowded", crowded)):
+        draw_plots({"before": shown, "after": shown}, tmp_path / f"{name}.png")
+    assert (tmp_path / "open.png").read_bytes() != (tmp_path / "crowded.png").read_bytes()
 
 
 @pytest.mark.parametrize("seed", range(6))
