@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from cosmosaic.simulate.geometry import subarray_window
 from cosmosaic.simulate.instrument import DetectorMaps, detector_maps, flux_conversion
 from cosmosaic.simulate.plan import PlannedExposure, exposure_duration_s, plan_exposures
-from cosmosaic.simulate.ramps import draw_cosmic_rays, full_well_dn, photon_rate
+from cosmosaic.simulate.ramps import draw_hits, full_well_dn, photon_rate
 from cosmosaic.simulate.render import sky_level, surface_brightness
 from cosmosaic.survey import SimulationSettings
 
@@ -60,6 +60,6 @@ def filled(
     """Fraction of each pixel's full well that light and cosmic rays have filled at the end of an exposure."""
     conversion = flux_conversion(exposure.detector, exposure.band)
     electrons = photon_rate(sky, maps, conversion) * np.float32(exposure_duration_s(settings))
-    hits = draw_cosmic_rays(exposure, settings, maps)
+    hits = draw_hits(exposure, settings, maps)
     np.add.at(electrons.reshape(-1), hits.pixel, hits.electrons)
     return np.clip(electrons / maps.gain / full_well_dn(maps), 0, 1)

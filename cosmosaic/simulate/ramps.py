@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy import fft
 from stdatamodels.jwst.datamodels import Level1bModel
 
+from cosmosaic.nircam import DETECTOR_PIXELS
 from cosmosaic.simulate.geometry import subarray_window
 from cosmosaic.simulate.headers import save_reproducibly, set_metadata
 from cosmosaic.simulate.instrument import (
@@ -37,6 +38,14 @@ FLICKER_RMS_DN = 1.6
 
 COSMIC_RAY_ELECTRONS = 2500.0
 """Median charge of a hit; log-normal, a factor e either way at one sigma."""
+
+SMALLEST_CORE_PIXELS, LARGEST_CORE_PIXELS = 1.5, 8.0
+"""Radii of the saturated cores of snowballs, log-uniform."""
+CORE_EDGE_ELECTRONS = 95000.0
+"""Charge at the edge of the core; it falls outside exponentially."""
+HALO_SCALE = 0.35
+"""Scale of that fall, in radii of the core."""
+FAINTEST_HALO_ELECTRONS = 3.0
 
 _FLICKER_STEP_PIXELS = 8
 _SHARED_FLICKER = 0.8
@@ -108,7 +117,7 @@ def simulate_ramp(
     maps = detector_maps(exposure.detector, window)
     conversion = flux_conversion(exposure.detector, exposure.band)
     pedestal = draw_pedestal(exposure, settings)
-    hits = draw_cosmic_rays(exposure, settings, maps)
+    hits = draw_hits(exposure, settings, maps)
     flicker = draw_flicker(exposure, settings)
     wisps = draw_wisps(exposure, surface_brightness.shape, settings)
     rate = photon_rate(surface_brightness + wisps, maps, conversion)
@@ -145,6 +154,41 @@ def photon_rate(surface_brightness: NDArray[np.float32], maps: DetectorMaps, con
 def full_well_dn(maps: DetectorMaps) -> NDArray[np.float32]:
     """Signal in DN, after correction for non-linearity, at which a pixel counts as saturated."""
     return linearise(maps.saturation - maps.superbias, maps)
+
+
+def draw_hits(exposure: PlannedExposure, settings: SimulationSettings, maps: DetectorMaps) -> Hits:
+    """Draw the cosmic rays and snowballs of an exposure."""
+    rays = draw_cosmic_rays(exposure, settings, maps)
+    if not settings.snowballs_per_s:
+        return rays
+    balls = draw_snowballs(exposure, settings, maps)
+    pairs = zip((rays.frame, rays.pixel, rays.electrons), (balls.frame, balls.pixel, balls.electrons), strict=True)
+    return Hits(*(np.concatenate(pair) for pair in pairs))
+
+
+def draw_snowballs(exposure: PlannedExposure, settings: SimulationSettings, maps: DetectorMaps) -> Hits:
+    """Draw the snowballs of an exposure: round events with a saturated core and a halo of several radii of it.
+
+    The halo holds the charge of many pixels each of which gets too little to be seen as a jump (Regan 2023,
+    JWST-STScI-008545). Parameters as for `draw_cosmic_rays`.
+    """
+    generator = generator_of(exposure, "snowballs")
+    ny, nx = maps.gain.shape
+    reads = int(frame_numbers(settings)[-1, -1])
+    duration = reads * FRAME_TIME_S[settings.subarray]
+    number = int(generator.poisson(settings.snowballs_per_s * duration * ny * nx / DETECTOR_PIXELS**2))
+    cores = np.exp(generator.uniform(np.log(SMALLEST_CORE_PIXELS), np.log(LARGEST_CORE_PIXELS), number))
+    frames, pixels, electrons = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros(0, np.float32)]
+    for core in cores:
+        x, y = generator.uniform(0, nx), generator.uniform(0, ny)
+        read = int(generator.integers(1, reads + 1))
+        radius = np.hypot(np.arange(ny)[:, None] - y, np.arange(nx) - x)
+        charge = CORE_EDGE_ELECTRONS * np.exp(-(radius - core) / (HALO_SCALE * core))
+        (hit,) = np.nonzero(((charge > FAINTEST_HALO_ELECTRONS) & ~maps.is_blind).reshape(-1))
+        frames.append(np.full(hit.size, read))
+        pixels.append(hit)
+        electrons.append(charge.reshape(-1)[hit].astype(np.float32))
+    return Hits(*(np.concatenate(parts) for parts in (frames, pixels, electrons)))
 
 
 def draw_cosmic_rays(exposure: PlannedExposure, settings: SimulationSettings, maps: DetectorMaps) -> Hits:

@@ -152,6 +152,8 @@ class SimulationSettings(Settings):
     """Mean peak brightness in MJy/sr of the wisps on detectors A3, A4, B3 and B4."""
     cosmic_rays_per_s_cm2: float = Field(default=5.0, ge=0, le=100)
     """Rate of cosmic-ray hits per second and square centimetre of detector."""
+    snowballs_per_s: float = Field(default=0.0, ge=0, le=100)
+    """Snowballs per second on a whole detector: large round cosmic-ray events; in flight, one in 20 s or fewer."""
     pointing_error_mas: float = Field(default=3.0, ge=0, le=1000)
     """Rms error per axis of the pointing of each exposure group, in mas, which its headers do not include."""
     roll_error_arcsec: float = Field(default=2.0, ge=0, le=600)
