@@ -64,7 +64,7 @@ def prepare(plan: WorkerPlan, parent: int, shared: Path) -> None:
             os.environ.pop(name, None)
     allowance = int(plan.memory_gb / plan.processes * 1e9)
     resource.setrlimit(resource.RLIMIT_DATA, (allowance, resource.RLIM_INFINITY))
-    # Locks that libraries make for themselves (CRDS does at import) then have no name that a killed child leaves behind.
+    # A lock that a library makes for itself (CRDS does at import) has no name then, which a killed child would leave.
     multiprocessing.set_start_method("fork", force=True)
     logging.basicConfig(level=logging.INFO, stream=sys.stderr)
     threading.Thread(target=_die_with_parent, args=(parent,), daemon=True).start()
