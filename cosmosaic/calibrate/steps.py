@@ -55,7 +55,7 @@ class CalibrateRamp(Step[CalibratedRamp]):
     """Convert a ramp to a count rate."""
 
     title = "Stage 1"
-    version = 6
+    version = 7
     function = "cosmosaic.calibrate.stages:calibrate_ramp"
     per = "exposure"
 

@@ -22,7 +22,7 @@ from cosmosaic.simulate.instrument import (
 from cosmosaic.simulate.plan import PlannedExposure
 from cosmosaic.simulate.ramps import (
     Hits,
-    draw_hits,
+    draw_cosmic_rays,
     draw_flicker,
     first_hit_group,
     full_well_dn,
@@ -92,7 +92,7 @@ def simulate_calibrated(
     conversion = flux_conversion(exposure.detector, exposure.band)
     pedestal = draw_pedestal(exposure, settings)
     flicker = least_squares_slope(draw_flicker(exposure, settings), settings) * conversion / maps.flat
-    hits = draw_hits(exposure, settings, maps)
+    hits = draw_cosmic_rays(exposure, settings, maps)
     first_hit = first_hit_group(hits, settings, maps.gain.shape)
 
     wisps = draw_wisps(exposure, maps.gain.shape, settings)
