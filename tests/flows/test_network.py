@@ -82,5 +82,5 @@ def test_an_exposure_that_is_added_moves_no_other(grown):
     assert {name for name, one in after.items() if not one.kept} == late
 
 
-def test_the_same_frames_again_execute_nothing(grown):
+def test_the_same_exposures_again_execute_nothing(grown):
     assert grown.run().executed == set()

@@ -24,7 +24,7 @@ def test_mosaic_and_catalogue_are_traced_to_all_exposures_and_what_they_were_cal
 
 
 @pytest.mark.parametrize("ending", ["cal", "crf"])
-def test_an_exposure_is_traced_to_its_own_frame(small, products, ending):
+def test_a_calibrated_exposure_is_traced_to_its_raw_one(small, products, ending):
     for frame in small.frames:
         name = frame.name.replace("_uncal", f"_{ending}")
         assert trace(str(products / "exposures" / name)).exposures == (str(frame),)
