@@ -12,6 +12,7 @@ from prefect.states import State
 from cosmosaic.catalog.steps import submit_catalogs
 from cosmosaic.exposures.windows import named_tiles, on_grid_of_image
 from cosmosaic.injection.steps import inject as inject_sources
+from cosmosaic.injection.steps import require_errors
 from cosmosaic.survey import Survey
 from flows.mosaic import combine_bands
 from tasks.find import survey_exposures
@@ -24,6 +25,7 @@ from tasks.simulate import simulate_survey
 @flow(name="inject", flow_run_name="{survey.name}")
 def inject(survey: Survey = Survey()) -> State:  # noqa: B008
     """Inject sources into the exposures, and judge the catalogue by what it finds of them."""
+    require_errors(survey)
     survey = on_grid_of_image(survey)
     with open_run(survey) as run:
         if survey.is_synthetic:

@@ -291,11 +291,13 @@ def _snr(catalogs: tuple[Path, ...], band: str) -> NDArray[np.float64]:
     """S/N of the total fluxes in a filter; catalogues of windows without the filter have none."""
     tables = [Table.read(path, format="ascii.ecsv") for path in catalogs]
     prefix = band.lower()
-    ratios = [
-        numbers(t[f"{prefix}_flux"]) / numbers(t[f"{prefix}_flux_err"])
-        for t in tables
-        if f"{prefix}_flux" in t.colnames
-    ]
+    # Both are 0 where a filter has no pixel in the aperture.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratios = [
+            numbers(table[f"{prefix}_flux"]) / numbers(table[f"{prefix}_flux_err"])
+            for table in tables
+            if f"{prefix}_flux" in table.colnames
+        ]
     return np.concatenate(ratios) if ratios else np.zeros(0)
 
 

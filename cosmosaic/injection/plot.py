@@ -80,7 +80,8 @@ def _draw_bias(axis: Axes, table: Table) -> None:
 
 
 def _draw_pulls(axis: Axes, pulls: NDArray[np.float64]) -> None:
-    axis.hist(np.clip(pulls, PULL_BINS[0], PULL_BINS[-1]), PULL_BINS, density=True, color=COLOURS[0], alpha=0.6)
+    if len(pulls):
+        axis.hist(np.clip(pulls, PULL_BINS[0], PULL_BINS[-1]), PULL_BINS, density=True, color=COLOURS[0], alpha=0.6)
     axis.plot(PULL_BINS, np.exp(-(np.array(PULL_BINS) ** 2) / 2) / np.sqrt(2 * np.pi), color="0.2")
     axis.set(xlabel=f"error / stated error of {len(pulls)} stars", ylabel="density")
 

@@ -255,6 +255,18 @@ class _Labelled(Job):
         self.job.note(text)
 
 
+def require_errors(survey: Survey) -> None:
+    """Check that the mosaics have the errors without which there is no catalogue.
+
+    Raises
+    ------
+    ValueError
+        They have none.
+    """
+    if survey.drizzle.errors == "none":
+        raise ValueError('injection tests the catalogue, which needs drizzle.errors = "jwst" or "propagated"')
+
+
 def inject(
     bands: Mapping[str, MeasuredBand], catalogs: Mapping[str, MeasuredSources], worker_gb: float, job: Job
 ) -> Injected:
@@ -279,9 +291,7 @@ def inject(
         There are no catalogues, or there is no room for sources.
     """
     if not catalogs:
-        raise ValueError(
-            'there is no catalogue to inject sources for; it needs exposures, and drizzle.errors other than "none"'
-        )
+        raise ValueError("there is no catalogue to inject sources for: no exposure could be used")
     settings, name = job.survey.injection, job.survey.name
     sources, found, tiles = list[SourceTable](), list[Catalog](), list[str]()
     for number, places in enumerate(_places(bands, catalogs, job)):

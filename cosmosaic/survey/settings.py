@@ -542,6 +542,12 @@ class Survey(Settings):
         return self
 
     @model_validator(mode="after")
+    def _errors_for_injection(self) -> Self:
+        if self.injection.with_products and self.drizzle.errors == "none":
+            raise ValueError('injection.with_products tests the catalogue, which drizzle.errors = "none" leaves out')
+        return self
+
+    @model_validator(mode="after")
     def _errors_that_the_engine_knows(self) -> Self:
         if self.engine == "jwst" and self.drizzle.errors != "jwst":
             raise ValueError(f'drizzle.errors = "{self.drizzle.errors}" needs engine = "tiles"')
