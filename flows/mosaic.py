@@ -64,7 +64,6 @@ def mosaic(survey: Survey = Survey()) -> State:  # noqa: B008
         bands, links = dict[str, CombinedBand](), dict[str, dict[str, str]]()
         for name, combined in combine_bands(found, tiles, run):
             bands[name], links[name] = combined, publish_band(combined, run)
-        publish_network(bands, run)
         show_all_filters(bands, links, run)
         moved = {name: moves(name, combined.aligned, combined.sky, run) for name, combined in bands.items()}
         return finish_run(run, found, moved)
@@ -111,13 +110,6 @@ def publish_band(combined: CombinedBand, run: Run) -> dict[str, str]:
     return links
 
 
-def publish_network(bands: dict[str, CombinedBand], run: Run) -> None:
-    """Publish the one solution that aligned the exposures of all filters, if it did, with their stars."""
-    aligned = [combined.aligned for combined in bands.values() if combined.aligned.is_network]
-    if aligned:
-        run.publish("alignment", (aligned[0].solution, *(stars for one in aligned for stars in one.stars)))
-
-
 def show(combined: CombinedBand, window: MosaicGrid, run: Run) -> tuple[Outputs, ...]:
     """Submit what is published with one mosaic: depth and PSF, defects, pictures, its exposures."""
     measured, given, tile = combined.measured, combined.measured.given, window.tile
@@ -136,9 +128,13 @@ def show(combined: CombinedBand, window: MosaicGrid, run: Run) -> tuple[Outputs,
 
 
 def show_all_filters(bands: dict[str, CombinedBand], links: dict[str, dict[str, str]], run: Run) -> None:
-    """Submit the products of all filters together: catalogues, the colour picture and the page on the sky."""
+    """Submit the products of all filters together: alignment, catalogues, the colour picture, the page on the sky."""
     if not bands:
         return
+    # One solution aligned the exposures of all filters, if any did.
+    aligned = [combined.aligned for combined in bands.values() if combined.aligned.is_network]
+    if aligned:
+        run.publish("alignment", (aligned[0].solution, *(stars for one in aligned for stars in one.stars)))
     measured = {name: combined.measured for name, combined in bands.items()}
     catalogs = submit_catalogs(measured, run)
     for tile, catalog in catalogs.items():
