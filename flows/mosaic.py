@@ -20,7 +20,6 @@ from cosmosaic.exposures.search import FoundExposures
 from cosmosaic.exposures.steps import WriteAssociation
 from cosmosaic.exposures.windows import named_tiles, on_grid_of_image, survey_windows
 from cosmosaic.geometry.windows import WHOLE
-from cosmosaic.injection.steps import inject
 from cosmosaic.mosaic.engines import BandInput, open_engine
 from cosmosaic.mosaic.steps import ListDefects
 from cosmosaic.outliers.steps import FlaggedBand
@@ -33,7 +32,7 @@ from cosmosaic.survey import Survey
 from cosmosaic.verdict.steps import JudgedSky, judge_sky, write_page
 from tasks.calibrate import calibrated_bands
 from tasks.find import survey_exposures
-from tasks.injection import publish_injection
+from tasks.injection import inject_with_products
 from tasks.moves import moves
 from tasks.runtime.command import main
 from tasks.runtime.report import finish_run, open_run
@@ -140,7 +139,7 @@ def show_all_filters(bands: dict[str, CombinedBand], links: dict[str, dict[str, 
     for tile, catalog in catalogs.items():
         run.publish(f"catalogue {tile}", [catalog], {"tile": tile})
     if run.survey.injection.with_products:
-        publish_injection(inject(measured, catalogs, run.worker_gb, run), run)
+        inject_with_products(measured, catalogs, run)
     mosaics = {name: one.mosaics[WHOLE].mosaic for name, one in measured.items()}
     picture = DrawColours(mosaics=mosaics, stem=f"{run.survey.name}_colour")
     run.publish("colour picture", [run.submit(picture, ", ".join(mosaics))])

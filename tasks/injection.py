@@ -1,8 +1,22 @@
-"""The products of the injection, and its verdicts."""
+"""The injection as a part of a survey's run, its products and its verdicts."""
 
-from cosmosaic.injection.steps import Injected, JudgedCatalog
+from collections.abc import Mapping
+
+from cosmosaic.catalog.steps import MeasuredBand, MeasuredSources
+from cosmosaic.injection.placement import NoRoomError
+from cosmosaic.injection.steps import Injected, JudgedCatalog, inject
 from cosmosaic.records import STATES
 from tasks.runtime.run import Run
+
+
+def inject_with_products(bands: Mapping[str, MeasuredBand], catalogs: Mapping[str, MeasuredSources], run: Run) -> None:
+    """Inject sources into the survey's exposures; without room for any, its products are made all the same."""
+    try:
+        injected = inject(bands, catalogs, run.worker_gb, run)
+    except NoRoomError as error:
+        run.note(f"warning injection: {error}")
+        return
+    publish_injection(injected, run)
 
 
 def publish_injection(injected: Injected, run: Run) -> None:

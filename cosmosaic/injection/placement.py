@@ -29,6 +29,10 @@ DIGITS = 8
 """Of positions in degrees: 0.04 mas."""
 
 
+class NoRoomError(ValueError):
+    """No source can be injected anywhere."""
+
+
 def place_sources(
     windows: Sequence[MosaicGrid], footprints: Iterable[Footprint], settings: InjectionSettings
 ) -> tuple[dict[str, Positions], ...]:
@@ -54,7 +58,7 @@ def place_sources(
 
     Raises
     ------
-    ValueError
+    NoRoomError
         The exposures cover none of the windows.
     """
     grid = lattice(windows[0])
@@ -64,7 +68,7 @@ def place_sources(
     area = shapely.intersection(covered.buffer(-RIM_ARCSEC * arcsec), shapely.union_all(list(boxes.values())))
     room = settings.per_arcmin2 * area.area / (60.0 * arcsec) ** 2
     if room <= 0:
-        raise ValueError("no room for injected sources: the exposures cover no part of the windows with a catalogue")
+        raise NoRoomError("no room for injected sources: the exposures cover no part of the windows with a catalogue")
     most = max(int(room), 1)
     number = min(-(-settings.sources // most), MOST_ROUNDS)
     wanted = min(-(-settings.sources // number), most)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from cosmosaic.catalog.steps import Catalog, DepthMap, MeasuredBand, MeasuredSources, Psf, submit_catalog
 from cosmosaic.exposures.files import Cal
 from cosmosaic.geometry.windows import lattice
-from cosmosaic.injection.placement import Positions, place_sources, reaches
+from cosmosaic.injection.placement import NoRoomError, Positions, place_sources, reaches
 from cosmosaic.injection.records import Combination, Draw
 from cosmosaic.mosaic.engines import open_engine
 from cosmosaic.mosaic.steps import AssembledMosaic, Mosaic
@@ -287,11 +287,11 @@ def inject(
 
     Raises
     ------
-    ValueError
+    NoRoomError
         There are no catalogues, or there is no room for sources.
     """
     if not catalogs:
-        raise ValueError("there is no catalogue to inject sources for: no exposure could be used")
+        raise NoRoomError("there is no catalogue to inject sources for: no exposure could be used")
     settings, name = job.survey.injection, job.survey.name
     sources, found, tiles = list[SourceTable](), list[Catalog](), list[str]()
     for number, places in enumerate(_places(bands, catalogs, job)):

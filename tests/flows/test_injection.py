@@ -94,3 +94,14 @@ def test_mosaics_without_errors_have_no_catalogue_to_test(small, tested):
     assert "drizzle.errors" in str(state.result(raise_on_failure=False))
     # It was refused before anything was done.
     assert set(read_runs(str(small.products))["run_id"]) == before
+
+
+def test_a_survey_without_room_for_sources_is_made_all_the_same(small, tested, tmp_path):
+    grid = {"tangent_ra": 150.11, "tangent_dec": 2.2, "rotation": 20.0}
+    far = Table({"name": ["far"], "crpix_x": [-100000.5], "crpix_y": [-0.5], "nx": [50], "ny": [50]})
+    far.write(tmp_path / "tiles.ecsv", format="ascii.ecsv")
+    settings = SETTINGS | {"with_products": True}
+    observed = observe(small.survey(injection=settings, grid=grid | {"tiles": str(tmp_path / "tiles.ecsv")}))
+    assert (observed.state, observed.failed) == ("Completed", {})
+    log = max(small.products.glob("runs/*.log"), key=lambda path: path.stat().st_mtime)
+    assert "no catalogue to inject sources for" in log.read_text()
