@@ -7,8 +7,12 @@ import pytest
 from astropy.table import Table
 from support.small_survey import BAND, SmallSurvey, observe
 
+from cosmosaic.exposures.footprints import read_footprint
+from cosmosaic.geometry.grid import sky_to_pixel, survey_grid
+from cosmosaic.geometry.windows import lattice
 from cosmosaic.records import STATES
 from cosmosaic.run_table import read_runs
+from cosmosaic.survey import GridSettings
 from flows.inject import inject
 
 pytestmark = [pytest.mark.slow, pytest.mark.server]
@@ -97,11 +101,16 @@ def test_mosaics_without_errors_have_no_catalogue_to_test(small, tested):
 
 
 def test_a_survey_without_room_for_sources_is_made_all_the_same(small, tested, tmp_path):
-    grid = {"tangent_ra": 150.11, "tangent_dec": 2.2, "rotation": 20.0}
-    far = Table({"name": ["far"], "crpix_x": [-100000.5], "crpix_y": [-0.5], "nx": [50], "ny": [50]})
-    far.write(tmp_path / "tiles.ecsv", format="ascii.ecsv")
-    settings = SETTINGS | {"with_products": True}
-    observed = observe(small.survey(injection=settings, grid=grid | {"tiles": str(tmp_path / "tiles.ecsv")}))
+    tangent = {"tangent_ra": 150.11, "tangent_dec": 2.2, "rotation": 20.0}
+    footprints = {path.name: read_footprint(path) for path in small.frames}
+    whole = lattice(survey_grid(GridSettings(**tangent), footprints))
+    corners = np.concatenate([sky_to_pixel(whole, footprint) for footprint in footprints.values()])
+    # Sources keep off the rim, on which this tile lies.
+    x, y = np.rint(corners[np.argmin(corners[:, 0])]) - 4
+    tiles = Table({"name": ["rim"], "crpix_x": [-x - 0.5], "crpix_y": [-y - 0.5], "nx": [8], "ny": [8]})
+    tiles.write(tmp_path / "tiles.ecsv", format="ascii.ecsv")
+    grid = tangent | {"tiles": str(tmp_path / "tiles.ecsv")}
+    observed = observe(small.survey(grid=grid, injection=SETTINGS | {"with_products": True}))
     assert (observed.state, observed.failed) == ("Completed", {})
     log = max(small.products.glob("runs/*.log"), key=lambda path: path.stat().st_mtime)
-    assert "no catalogue to inject sources for" in log.read_text()
+    assert "no room for injected sources" in log.read_text()
