@@ -90,6 +90,13 @@ COLUMNS = (
     "psf_fwhm_arcsec",
     "psf_stars",
     "sources",
+    "injection_verdict",
+    "injected_sources",
+    "injection_completeness_pct",
+    "injection_bias_mag",
+    "injection_galaxy_bias_mag",
+    "injection_pull_width",
+    "injection_purity_pct",
     "product",
     "sha256",
     "size",
@@ -104,7 +111,7 @@ TEXT_COLUMNS = frozenset(
         "run_id", "flow_run_id", "survey", "state", "error", "start", "end", "kind", "filter", "tile",
         "frames_sha256", "parameters_sha256", "cosmosaic_version", "jwst_version", "calibration_version",
         "crds_context", "product", "sha256", "sky_verdict", "sky_step_state", "sky_zero_state", "frames_excluded",
-        "stage1_engine", "cost_currency",
+        "stage1_engine", "cost_currency", "injection_verdict",
     }
 )  # fmt: skip
 

@@ -8,6 +8,7 @@ from cosmosaic.cells.steps import BinExposure, BinMaskedExposure
 from cosmosaic.comparison.steps import ChooseSky, CompareMethods
 from cosmosaic.drizzle.steps import DrizzleExposure, InspectExposure
 from cosmosaic.exposures.steps import ListMembers, WriteAssociation
+from cosmosaic.injection.steps import DrawSources, InjectSources, JudgeCatalog, MatchInjected, MeasureNegative
 from cosmosaic.mosaic.steps import AssembleMosaic, CombineTile, DrizzleWithJwst, ListDefects
 from cosmosaic.outliers.steps import FlagExposure, FlagWithJwst, KeepExposure, MakeReference
 from cosmosaic.preview.steps import DrawColours, DrawMosaic
@@ -59,6 +60,11 @@ list_defects = step_task(ListDefects, COMPUTING)
 measure_depth = step_task(MeasureDepth, COMPUTING)
 make_psf = step_task(MakePsf, COMPUTING)
 measure_sources = step_task(MeasureSources, COMPUTING)
+draw_sources = step_task(DrawSources, COMPUTING)
+inject_sources = step_task(InjectSources, COMPUTING)
+measure_negative = step_task(MeasureNegative, COMPUTING)
+match_injected = step_task(MatchInjected, COMPUTING)
+judge_catalog = step_task(JudgeCatalog, COMPUTING)
 draw_mosaic = step_task(DrawMosaic, COMPUTING)
 draw_colours = step_task(DrawColours, COMPUTING)
 write_page = step_task(WritePage, COMPUTING)

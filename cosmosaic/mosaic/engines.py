@@ -38,6 +38,11 @@ class BandInput:
         """The windows to fill: the whole, and the named tiles that exposures reach."""
         return self.windows.whole, *(tile for tile in self.windows.tiles if self.members(tile))
 
+    @property
+    def catalogued(self) -> tuple[MosaicGrid, ...]:
+        """The mosaics with a catalogue: the named tiles or, without any, the whole, which may be too large else."""
+        return self.mosaics[1:] if self.windows.tiles else self.mosaics
+
     def members(self, window: MosaicGrid) -> tuple[str, ...]:
         """Names of the exposures that reach a window."""
         return tuple(name for name in self.band.members if overlaps(window, self.band.footprints[name]))

@@ -417,6 +417,22 @@ RENAMED_OF_CATALOG = {
 """Replacements of the catalogue's settings, by the name in earlier versions."""
 
 
+class InjectionSettings(Settings):
+    """Sources of known flux, put into the exposures to measure the catalogue's completeness and bias."""
+
+    with_products: bool = False
+    """Inject in runs of the survey too, after its products; by default, only by `cosmosaic inject`."""
+    sources: int = Field(default=600, ge=10, le=100_000)
+    """Number of sources, over all windows that have a catalogue. They are injected in as many rounds as their density
+    needs, and each round repeats the reduction from the exposures on."""
+    per_arcmin2: float = Field(default=60.0, gt=0, le=200)
+    """Largest surface density of the injected sources of a round, so that they do not crowd the field."""
+    galaxies: float = Field(default=0.5, ge=0, le=1)
+    """Fraction of galaxies among the sources; the others are stars."""
+    seed: int = Field(default=1, ge=0)
+    """Seed of positions, fluxes, shapes and noise: the same seed injects the same sources."""
+
+
 class ResourceSettings(Settings):
     """Limits on the machine's resources."""
 
@@ -503,6 +519,7 @@ class Survey(Settings):
     grid: GridSettings = GridSettings()
     drizzle: DrizzleSettings = DrizzleSettings()
     catalog: CatalogSettings = CatalogSettings()
+    injection: InjectionSettings = InjectionSettings()
     resources: ResourceSettings = ResourceSettings()
     cleanup: CleanupSettings = CleanupSettings()
     cost: CostSettings = CostSettings()
@@ -530,6 +547,12 @@ class Survey(Settings):
         # A form sends every setting, including those left unchanged.
         if self.raw is not None and self.simulation != SimulationSettings():
             raise ValueError("give either raw (existing exposures) or simulation (exposures to make), not both")
+        return self
+
+    @model_validator(mode="after")
+    def _errors_for_injection(self) -> Self:
+        if self.injection.with_products and self.drizzle.errors == "none":
+            raise ValueError('injection.with_products tests the catalogue, which drizzle.errors = "none" leaves out')
         return self
 
     @model_validator(mode="after")
