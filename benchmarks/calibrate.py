@@ -158,15 +158,15 @@ def main() -> None:
         engine, ramp, folder = arguments.one
         print(json.dumps(calibrate_twice(engine, Path(ramp), Path(folder))))
         return
-    report = json.loads(arguments.json.read_text()) if arguments.json.exists() else {"exposures": {}}
+    report = {"frames": {}} | (json.loads(arguments.json.read_text()) if arguments.json.exists() else {})
     for size in arguments.exposures:
         ramp = simulate(size, arguments.work.resolve())
         for engine in arguments.engines:
             cost = cost_of(start(engine, ramp, ramp.parents[1] / engine))
-            report["exposures"].setdefault(size, {})[engine] = cost
+            report["frames"].setdefault(size, {})[engine] = cost
             print(size, engine, {name: round(value, 2) for name, value in cost.items()}, flush=True)
             arguments.json.write_text(json.dumps(report, indent=1))
-        costs = report["exposures"][size]
+        costs = report["frames"][size]
         if size == "6" and {"ours_fused", "ours_jwst"} <= set(costs):
             report["equal"] = are_equal(ramp.parents[1])
             report["efficiency_2_cores"] = efficiency_of_two(ramp, costs["ours_fused"]["wall_s"])

@@ -31,6 +31,14 @@ STAGE2_KINDS = ("distortion", "filteroffset", "flat", "photom", "area")
 """Reference types that jwst's Image2Pipeline asks for on NIRCam images, without resample."""
 
 
+BASE_GB = 0.8
+GB_PER_GB_OF_RAMP = 26.0
+"""The jwst package's steps need 1.9 GB for a full frame of 6 groups (0.05 GB), 2.75 GB for one of 10; the compiled
+functions need less, but do not apply to all ramps."""
+COMPRESSION = 3.0
+"""Of gzipped ramps."""
+
+
 class GainMap(File):
     """A user's gain map, electrons/DN."""
 
@@ -47,7 +55,7 @@ class CalibrateRamp(Step[CalibratedRamp]):
     """Convert a ramp to a count rate."""
 
     title = "Stage 1"
-    version = 6
+    version = 7
     function = "cosmosaic.calibrate.stages:calibrate_ramp"
     per = "exposure"
 
@@ -55,6 +63,11 @@ class CalibrateRamp(Step[CalibratedRamp]):
     gain_map: GainMap | None
     settings: ExposureSettings
     detector: str
+
+    @property
+    def needed_gb(self) -> float:
+        """Memory for the ramp."""
+        return ramp_gb(self.ramp)
 
 
 @dataclass(frozen=True)
@@ -111,10 +124,22 @@ class VerifyRamp(Step[VerifiedRamp]):
     settings: ExposureSettings
     detector: str
 
+    @property
+    def needed_gb(self) -> float:
+        """Memory for the ramp."""
+        return ramp_gb(self.ramp)
+
     @classmethod
     def is_asked_for(cls, survey: Any) -> bool:
         """Return whether exposures are compared."""
         return number_to_verify(survey.exposures) > 0
+
+
+def ramp_gb(ramp: Uncal) -> float:
+    """Return the memory that Stage 1 needs at its peak, from the size of a ramp: its groups times its shape."""
+    stored = ramp.stored
+    size = stored.size * (COMPRESSION if stored.name.endswith(".gz") else 1.0)
+    return BASE_GB + GB_PER_GB_OF_RAMP * size / 1e9
 
 
 TESTED_VERSIONS = {"jwst": "3.0.0", "stcal": "1.20.0"}

@@ -62,12 +62,16 @@ def prepare(plan: WorkerPlan, parent: int, shared: Path) -> None:
             os.environ[name] = value
         else:
             os.environ.pop(name, None)
-    allowance = int(plan.memory_gb / plan.processes * 1e9)
-    resource.setrlimit(resource.RLIMIT_DATA, (allowance, resource.RLIM_INFINITY))
+    _allow(plan.share_gb)
     # A lock that a library makes for itself (CRDS does at import) has no name then, which a killed child would leave.
     multiprocessing.set_start_method("fork", force=True)
     logging.basicConfig(level=logging.INFO, stream=sys.stderr)
     threading.Thread(target=_die_with_parent, args=(parent,), daemon=True).start()
+
+
+def _allow(memory_gb: float) -> None:
+    """Bound the memory of this process."""
+    resource.setrlimit(resource.RLIMIT_DATA, (int(memory_gb * 1e9), resource.RLIM_INFINITY))
 
 
 def _die_with_parent(parent: int) -> None:
@@ -81,8 +85,8 @@ def do_nothing(folder: Path) -> None:
     """Do nothing: the call only starts a child."""
 
 
-def call(function: Callable[..., Result], arguments: tuple, scratch: str | None) -> Outcome[Result]:
-    """Run ``function(*arguments, folder)`` in an empty scratch folder and measure its cost.
+def call(function: Callable[..., Result], arguments: tuple, scratch: str | None, memory_gb: float) -> Outcome[Result]:
+    """Run ``function(*arguments, folder)`` in an empty scratch folder within some memory, and measure its cost.
 
     Raises
     ------
@@ -91,6 +95,7 @@ def call(function: Callable[..., Result], arguments: tuple, scratch: str | None)
     Exception
         Whatever the function raised.
     """
+    _allow(memory_gb)
     with scratch_folder(scratch, "step") as folder:
         _log_to(folder / "step.log")
         # stpipe collects garbage after each of its steps; objects from before this call need not be searched.

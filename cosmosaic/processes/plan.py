@@ -8,7 +8,7 @@ import psutil
 from cosmosaic.storage.scratch import require_space, scratch_place
 
 EXPOSURE_GB = 3.0
-"""Memory that one full-frame exposure needs at its peak: 1.9 GB in Stage 1 with 6 groups, 2.8 GB with 10."""
+"""Least share of the memory per child, except for a single one: what most steps need for full frames at their peak."""
 SCRATCH_GB = 2.0
 """Disk space that one full-frame exposure needs in the scratch folder, with a reserve."""
 
@@ -28,6 +28,15 @@ class WorkerPlan:
     scratch: str | None
     environment: tuple[tuple[str, str], ...]
     """Environment variables of the children, e.g. CRDS_PATH; CRDS reads them once per process."""
+
+    @property
+    def share_gb(self) -> float:
+        """Memory of each child while all are at work."""
+        return self.memory_gb / self.processes
+
+    def reserved_gb(self, needed_gb: float | None) -> float:
+        """Memory reserved for a call: a share, or what it needs if that is more, up to all of the memory."""
+        return min(max(needed_gb or 0.0, self.share_gb), self.memory_gb)
 
 
 def plan_workers(

@@ -31,7 +31,9 @@ def start(plan: WorkerPlan) -> None:
     threading.Thread(target=run, args=(plan, do_nothing), daemon=True).start()
 
 
-def run(plan: WorkerPlan, function: Callable[..., Result], *arguments: Any) -> Outcome[Result]:
+def run(
+    plan: WorkerPlan, function: Callable[..., Result], *arguments: Any, needed_gb: float | None = None
+) -> Outcome[Result]:
     """Run ``function(*arguments, folder)`` in a child process and wait for it.
 
     Parameters
@@ -41,6 +43,8 @@ def run(plan: WorkerPlan, function: Callable[..., Result], *arguments: Any) -> O
     function
         A module-level function. Its last argument is an empty scratch folder, which is also its working
         directory.
+    needed_gb
+        Memory that it needs, if more than an equal share: it waits until so much is free, and others wait for it.
 
     Raises
     ------
@@ -52,10 +56,11 @@ def run(plan: WorkerPlan, function: Callable[..., Result], *arguments: Any) -> O
         Whatever the function raised.
     """
     name = getattr(function, "__name__", str(function))
+    reserved_gb = plan.reserved_gb(needed_gb)
     with _keep(plan) as pool:
-        future = pool.schedule(plan, function, arguments)
         try:
-            return future.result()
+            with pool.reserve(plan.memory_gb, reserved_gb):
+                return pool.schedule(plan, function, arguments, reserved_gb).result()
         except CancelledError as error:
             raise WorkerError(f"{name} {STOPPED}; the next run will repeat it") from error
         except TimeoutError as error:
@@ -70,7 +75,7 @@ def run(plan: WorkerPlan, function: Callable[..., Result], *arguments: Any) -> O
             ) from error
         except MemoryError as error:
             raise WorkerError(
-                f"{name} needs more than {plan.memory_gb / plan.processes:.1f} GB of memory; raise "
+                f"{name} needs more than {reserved_gb:.1f} GB of memory; raise "
                 "resources.memory_gb or lower resources.processes"
             ) from error
 
@@ -89,15 +94,38 @@ class _Pool:
     callers: int = 0
     scheduled: list[ProcessFuture] = field(default_factory=list)
     gate: threading.Lock = field(default_factory=threading.Lock)
+    turn: threading.Lock = field(default_factory=threading.Lock)
+    """Held by the one caller who waits for memory: those after it do not take what it waits for."""
+    freed: threading.Condition = field(default_factory=threading.Condition)
+    reserved_gb: float = 0.0
+    is_stopped: bool = False
 
-    def schedule(self, plan: WorkerPlan, function: Callable[..., Any], arguments: tuple) -> ProcessFuture:
+    @contextlib.contextmanager
+    def reserve(self, total_gb: float, gb: float) -> Iterator[None]:
+        with self.turn, self.freed:
+            # The shares of all children may add up to a rounding error more than the whole.
+            self.freed.wait_for(lambda: self.is_stopped or self.reserved_gb + gb <= total_gb * (1 + 1e-9))
+            if self.is_stopped:
+                raise CancelledError
+            self.reserved_gb += gb
+        try:
+            yield
+        finally:
+            with self.freed:
+                self.reserved_gb -= gb
+                self.freed.notify_all()
+
+    def schedule(self, plan: WorkerPlan, function: Callable[..., Any], arguments: tuple, gb: float) -> ProcessFuture:
         with self.gate:
             self.scheduled = [future for future in self.scheduled if not future.done()]
-            future = self.children.schedule(call, (function, arguments, plan.scratch), timeout=plan.time_limit_s)
+            future = self.children.schedule(call, (function, arguments, plan.scratch, gb), timeout=plan.time_limit_s)
             self.scheduled.append(future)
             return future
 
     def stop(self) -> None:
+        with self.freed:
+            self.is_stopped = True
+            self.freed.notify_all()
         with self.gate:
             self.children.stop()
             # A stopped pool does not notify those who wait for it.

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from cosmosaic.simulate.geometry import subarray_window
 from cosmosaic.simulate.instrument import DetectorMaps, detector_maps, flux_conversion
 from cosmosaic.simulate.plan import PlannedExposure, exposure_duration_s, plan_exposures
-from cosmosaic.simulate.ramps import draw_cosmic_rays, full_well_dn, photon_rate
+from cosmosaic.simulate.ramps import draw_cosmic_rays, draw_snowballs, full_well_dn, photon_rate
 from cosmosaic.simulate.render import sky_level, surface_brightness
 from cosmosaic.survey import SimulationSettings
 
@@ -57,9 +57,9 @@ def persistence(
 def filled(
     exposure: PlannedExposure, sky: NDArray[np.float32], settings: SimulationSettings, maps: DetectorMaps
 ) -> NDArray[np.float32]:
-    """Fraction of each pixel's full well that light and cosmic rays have filled at the end of an exposure."""
+    """Fraction of each pixel's full well that light, cosmic rays and snowballs have filled at an exposure's end."""
     conversion = flux_conversion(exposure.detector, exposure.band)
     electrons = photon_rate(sky, maps, conversion) * np.float32(exposure_duration_s(settings))
-    hits = draw_cosmic_rays(exposure, settings, maps)
-    np.add.at(electrons.reshape(-1), hits.pixel, hits.electrons)
+    for hits in (draw_cosmic_rays(exposure, settings, maps), draw_snowballs(exposure, settings, maps)):
+        electrons += hits.charge(electrons.shape)
     return np.clip(electrons / maps.gain / full_well_dn(maps), 0, 1)

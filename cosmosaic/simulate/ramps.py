@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy import fft
 from stdatamodels.jwst.datamodels import Level1bModel
 
+from cosmosaic.nircam import DETECTOR_PIXELS
 from cosmosaic.simulate.geometry import subarray_window
 from cosmosaic.simulate.headers import save_reproducibly, set_metadata
 from cosmosaic.simulate.instrument import (
@@ -38,6 +39,17 @@ FLICKER_RMS_DN = 1.6
 COSMIC_RAY_ELECTRONS = 2500.0
 """Median charge of a hit; log-normal, a factor e either way at one sigma."""
 
+SMALLEST_CORE_PIXELS, LARGEST_CORE_PIXELS = 1.5, 8.0
+"""Radii of the saturated cores of snowballs, log-uniform: with their halos they have tens to thousands of pixels, most
+of them hundreds, as STScI describes them (JWST user documentation, "Snowballs and Shower Artifacts"; Regan 2023,
+JWST-STScI-008545), which gives no distribution of the radii."""
+CORE_EDGE_ELECTRONS = 95000.0
+"""Charge at the edge of a core, about a full well."""
+HALO_SCALE = 0.35
+"""Radii of the core in which the charge falls by a factor e, outside as inside."""
+FAINTEST_HALO_ELECTRONS = 3.0
+"""Where halos end, at 4.6 radii of the core: a fraction of the noise."""
+
 _FLICKER_STEP_PIXELS = 8
 _SHARED_FLICKER = 0.8
 _LONGEST_TRACK_PIXELS = 12
@@ -46,13 +58,19 @@ _CHARGE_ABOVE_SATURATION_DN = 1500.0
 
 @dataclass(frozen=True)
 class Hits:
-    """Charge deposited by cosmic rays; all arrays have a value per hit pixel."""
+    """Charge deposited by cosmic rays or snowballs; all arrays have a value per hit pixel."""
 
     frame: NDArray[np.int64]
     """First read, counted from 1, that contains it."""
     pixel: NDArray[np.int64]
     """Index into the flattened array."""
     electrons: NDArray[np.float32]
+
+    def charge(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        """Return the charge in each pixel of an array, electrons."""
+        charge = np.zeros(shape, dtype=np.float32)
+        np.add.at(charge.reshape(-1), self.pixel, self.electrons)
+        return charge
 
 
 def write_ramp(
@@ -89,8 +107,8 @@ def simulate_ramp(
 ) -> tuple[NDArray[np.uint16], ExposureTruth]:
     """Read out a detector group by group.
 
-    Light, dark current and cosmic rays collect as electrons with Poisson noise; the pedestal is a ramp of the
-    electronics, without noise and not flat-fielded; the converter clips each read before the reads of a group are
+    Light, dark current, cosmic rays and snowballs collect as electrons with Poisson noise; the pedestal is a ramp of
+    the electronics, without noise and not flat-fielded; the converter clips each read before the reads of a group are
     averaged on board.
 
     Returns
@@ -108,12 +126,13 @@ def simulate_ramp(
     maps = detector_maps(exposure.detector, window)
     conversion = flux_conversion(exposure.detector, exposure.band)
     pedestal = draw_pedestal(exposure, settings)
-    hits = draw_cosmic_rays(exposure, settings, maps)
+    rays, snowballs = draw_cosmic_rays(exposure, settings, maps), draw_snowballs(exposure, settings, maps)
     flicker = draw_flicker(exposure, settings)
     wisps = draw_wisps(exposure, surface_brightness.shape, settings)
     rate = photon_rate(surface_brightness + wisps, maps, conversion)
 
     ramp = np.empty((settings.groups, *rate.shape), dtype=np.uint16)
+    hits = together(rays, snowballs)
     for group, signal in enumerate(_groups(exposure, settings, maps, rate, hits, pedestal / conversion)):
         ramp[group] = np.clip(np.rint(signal + flicker[group]), 0, ADC_LIMIT_DN)
     slope = least_squares_slope(flicker, settings) * conversion / maps.flat
@@ -121,7 +140,8 @@ def simulate_ramp(
         pedestal_mjy_sr=pedestal,
         flicker_mjy_sr=slope.astype(np.float32),
         wisps_mjy_sr=wisps,
-        cosmic_rays=first_hit_group(hits, settings, rate.shape),
+        cosmic_rays=first_hit_group(rays, settings, rate.shape),
+        snowballs_e=snowballs.charge(rate.shape) if settings.snowballs_per_s else None,
     )
 
 
@@ -145,6 +165,42 @@ def photon_rate(surface_brightness: NDArray[np.float32], maps: DetectorMaps, con
 def full_well_dn(maps: DetectorMaps) -> NDArray[np.float32]:
     """Signal in DN, after correction for non-linearity, at which a pixel counts as saturated."""
     return linearise(maps.saturation - maps.superbias, maps)
+
+
+def draw_snowballs(exposure: PlannedExposure, settings: SimulationSettings, maps: DetectorMaps) -> Hits:
+    """Draw the snowballs of an exposure: round events with a saturated core and a halo.
+
+    They fall at random in place and time. Parameters as for `draw_cosmic_rays`.
+    """
+    generator = generator_of(exposure, "snowballs")
+    ny, nx = maps.gain.shape
+    reads = int(frame_numbers(settings)[-1, -1])
+    duration = reads * FRAME_TIME_S[settings.subarray]
+    number = int(generator.poisson(settings.snowballs_per_s * duration * ny * nx / DETECTOR_PIXELS**2))
+    snowballs = [_draw_snowball(generator, reads, maps) for _ in range(number)]
+    return together(*snowballs)
+
+
+def _draw_snowball(generator: np.random.Generator, reads: int, maps: DetectorMaps) -> Hits:
+    ny, nx = maps.gain.shape
+    core = np.exp(generator.uniform(np.log(SMALLEST_CORE_PIXELS), np.log(LARGEST_CORE_PIXELS)))
+    x, y = generator.uniform(0, nx), generator.uniform(0, ny)
+    read = int(generator.integers(1, reads + 1))
+    radius = np.hypot(np.arange(ny)[:, None] - y, np.arange(nx) - x)
+    charge = CORE_EDGE_ELECTRONS * np.exp((core - radius) / (HALO_SCALE * core))
+    (pixel,) = np.nonzero(((charge > FAINTEST_HALO_ELECTRONS) & ~maps.is_blind).reshape(-1))
+    return Hits(np.full(pixel.size, read), pixel, charge.reshape(-1)[pixel].astype(np.float32))
+
+
+def together(*hits: Hits) -> Hits:
+    """Join the charges of several events."""
+    none = Hits(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))
+    parts = (none, *hits)
+    return Hits(
+        np.concatenate([part.frame for part in parts]),
+        np.concatenate([part.pixel for part in parts]),
+        np.concatenate([part.electrons for part in parts]),
+    )
 
 
 def draw_cosmic_rays(exposure: PlannedExposure, settings: SimulationSettings, maps: DetectorMaps) -> Hits:

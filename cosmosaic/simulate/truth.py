@@ -43,6 +43,8 @@ class ExposureTruth:
     """Group, counted from 1, of the first hit; 0 where no cosmic ray fell."""
     persistence_mjy_sr: NDArray[np.float32] | None = None
     """Light that earlier exposures left, if they do."""
+    snowballs_e: NDArray[np.float32] | None = None
+    """Charge of snowballs in electrons, if there are any."""
 
 
 def generator_of(exposure: PlannedExposure, purpose: str) -> np.random.Generator:
@@ -56,11 +58,19 @@ def draw_pedestal(exposure: PlannedExposure, settings: SimulationSettings) -> fl
 
 
 def write_exposure_truth(truth: ExposureTruth, path: Path) -> None:
-    """Write the truth of an exposure as gzipped FITS: FLICKER, WISPS and PERSISTENCE in MJy/sr, and COSMICRAYS."""
-    planes = {"FLICKER": truth.flicker_mjy_sr, "WISPS": truth.wisps_mjy_sr, "PERSISTENCE": truth.persistence_mjy_sr}
+    """Write the truth of an exposure as gzipped FITS.
+
+    FLICKER, WISPS and PERSISTENCE are in MJy/sr, SNOWBALLS in electrons; COSMICRAYS has the group of the first hit.
+    """
+    planes = {
+        "FLICKER": (truth.flicker_mjy_sr, "MJy/sr"),
+        "WISPS": (truth.wisps_mjy_sr, "MJy/sr"),
+        "PERSISTENCE": (truth.persistence_mjy_sr, "MJy/sr"),
+        "SNOWBALLS": (truth.snowballs_e, "electron"),
+    }
     images = [
-        fits.ImageHDU(image, fits.Header({"BUNIT": "MJy/sr"}), name=name)
-        for name, image in planes.items()
+        fits.ImageHDU(image, fits.Header({"BUNIT": unit}), name=name)
+        for name, (image, unit) in planes.items()
         if image is not None
     ]
     cosmic_rays = fits.ImageHDU(truth.cosmic_rays, name="COSMICRAYS")

@@ -141,6 +141,11 @@ class Step(Generic[Made]):
         }
 
     @property
+    def needed_gb(self) -> float | None:
+        """Memory that the step needs at its peak, if it may be more than a child's share."""
+        return None
+
+    @property
     def promises(self) -> list[Promise]:
         """The promised files that the step requires."""
         return [

@@ -63,7 +63,8 @@ def execute(step: Step, cache: str, plan: workers.WorkerPlan) -> StepResult:
         Raised by the step's function.
     """
     key = key_of(step)
-    outcome = workers.run(plan, _perform, step, key, step.target or store.join(cache, step.name, key))
+    target = step.target or store.join(cache, step.name, key)
+    outcome = workers.run(plan, _perform, step, key, target, needed_gb=step.needed_gb)
     files, facts = outcome.result
     return StepResult(
         step=step.name,

@@ -152,6 +152,8 @@ class SimulationSettings(Settings):
     """Mean peak brightness in MJy/sr of the wisps on detectors A3, A4, B3 and B4."""
     cosmic_rays_per_s_cm2: float = Field(default=5.0, ge=0, le=100)
     """Rate of cosmic-ray hits per second and square centimetre of detector."""
+    snowballs_per_s: float = Field(default=0.0, ge=0, le=100)
+    """Snowballs (large, round cosmic-ray events) per second on a whole detector, in raw ramps; in flight about 0.05."""
     pointing_error_mas: float = Field(default=3.0, ge=0, le=1000)
     """Rms error per axis of the pointing of each exposure group, in mas, which its headers do not include."""
     roll_error_arcsec: float = Field(default=2.0, ge=0, le=600)
@@ -171,6 +173,15 @@ class SimulationSettings(Settings):
     """Epoch, as a Julian year, of the reference catalogue that is written beside the truth."""
     reference_error_mas: float = Field(default=0.5, ge=0, le=1000)
     """Rms error per axis of the positions in that catalogue at its epoch, in mas."""
+
+    @model_validator(mode="after")
+    def _snowballs_in_ramps(self) -> Self:
+        if self.snowballs_per_s and self.level == "cal":
+            raise ValueError(
+                "simulation.snowballs_per_s needs simulation.level uncal: what snowballs leave in calibrated exposures"
+                " depends on Stage 1"
+            )
+        return self
 
 
 class ReferenceSettings(Settings):

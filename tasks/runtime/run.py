@@ -148,7 +148,7 @@ class Run:
     @property
     def worker_gb(self) -> float:
         """Memory of one child process."""
-        return self.work.workers.memory_gb / self.work.workers.processes
+        return self.work.workers.share_gb
 
     def submit(self, step: Step[Made], label: str) -> Made:
         """Submit a step; it starts when its inputs have been made.

@@ -40,7 +40,7 @@ def plan_of_one_worker(resources: ResourceSettings, plan: WorkerPlan) -> WorkerP
     """
     if resources.runner == "local":
         return plan
-    return replace(plan, processes=1, memory_gb=plan.memory_gb / plan.processes)
+    return replace(plan, processes=1, memory_gb=plan.share_gb)
 
 
 @contextmanager

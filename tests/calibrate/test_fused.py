@@ -33,6 +33,7 @@ RAMPS = st.builds(
     zeros=st.sampled_from([0.0, 0.002, 0.05]),
     jumps=st.sampled_from([0.0, 0.05, 0.99]),
     dropped=st.integers(-1, 6),
+    snowballs=st.integers(0, 6),
 ).filter(lambda ramp: ramp.groups > 1 or not ramp.inverse)
 
 
@@ -55,6 +56,7 @@ def children(tmp_path_factory):
 @example(HardRamp(groups=1, nframes=2, zeroframe=True))
 @example(HardRamp(groups=2, zeroframe=True, inverse=True, ipc=4, dark="frames"))
 @example(HardRamp(groups=12, zeroframe=True, inverse=True, mean_dark="scalar", dark="short frames", ipc=2))
+@example(HardRamp(groups=7, saturated=0.0, jumps=0.0, snowballs=6))
 def test_hard_ramps_equal_those_of_the_jwst_package(children, tmp_path, ramp):
     assert workers.run(children, differences_between_engines, ramp, tmp_path / "ramp").result == []
 

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -101,6 +102,32 @@ def test_a_lock_that_a_library_makes_leaves_nothing_behind_when_its_child_is_kil
 def test_memory_is_bounded(plan):
     with pytest.raises(workers.WorkerError, match=r"memory; raise resources\.memory_gb"):
         workers.run(plan, children.hoard, 20)
+
+
+@pytest.fixture
+def two():
+    yield workers.plan_workers(2, 6.0, 60.0, None, {})
+    workers.stop_workers()
+
+
+def test_a_call_that_needs_more_than_its_share_is_given_it(two):
+    with pytest.raises(workers.WorkerError, match=r"hoard needs more than 3\.0 GB"):
+        workers.run(two, children.hoard, 4.0)
+    assert workers.run(two, children.hoard, 4.0, needed_gb=5.0).result == 4e9
+    with pytest.raises(workers.WorkerError, match=r"hoard needs more than 6\.0 GB"):
+        workers.run(two, children.hoard, 7.0, needed_gb=8.0)
+    with pytest.raises(workers.WorkerError, match=r"hoard needs more than 3\.0 GB"):
+        workers.run(two, children.hoard, 4.0)
+
+
+def test_calls_whose_memory_exceeds_the_whole_run_one_after_the_other(two, tmp_path):
+    with ThreadPoolExecutor(4) as callers:
+        calls = [
+            callers.submit(workers.run, two, children.be_alone, str(tmp_path / "busy"), 0.2, needed_gb=4.0)
+            for _ in range(4)
+        ]
+        for call in calls:
+            call.result()
 
 
 def test_peak_memory_is_that_of_the_call(plan):

@@ -24,6 +24,7 @@ from cosmosaic.simulate.plan import PlannedExposure, plan_exposures
 from cosmosaic.simulate.ramps import (
     draw_cosmic_rays,
     draw_flicker,
+    draw_snowballs,
     first_hit_group,
     least_squares_slope,
     simulate_ramp,
@@ -144,6 +145,46 @@ def test_cosmic_rays_arrive_at_the_stated_rate_and_the_truth_names_their_group(
     expected = 100 * (160 * 18e-4) ** 2 * reads * FRAME_TIME_S["SUB160"]
     tracks = len({*zip(hits.frame.tolist(), np.round(hits.electrons, 3).tolist(), strict=True)})
     assert tracks == pytest.approx(expected, abs=5 * np.sqrt(expected) + 0.06 * expected)
+
+
+def test_snowballs_add_saturated_cores_and_halos_to_the_ramps_and_their_charge_to_the_truth(
+    frame: PlannedExposure, maps: DetectorMaps, tmp_path: Path
+) -> None:
+    settings = with_changes(snowballs_per_s=100)
+    ramp, truth = simulate_ramp(frame, uniform_sky(frame), settings)
+    write_exposure_truth(truth, tmp_path / "truth.fits")
+    with fits.open(tmp_path / "truth.fits") as hdus:
+        np.testing.assert_array_equal(hdus["SNOWBALLS"].data, truth.snowballs_e)
+        assert hdus["SNOWBALLS"].header["BUNIT"] == "electron"
+    without, truth_without = simulate_ramp(frame, uniform_sky(frame), QUIET)
+    charge, good = truth.snowballs_e, maps.dq == 0
+    assert truth_without.snowballs_e is None
+    np.testing.assert_array_equal(ramp[:, charge == 0], without[:, charge == 0])
+    # An event in the middle of the last group's reads shows in part of them.
+    hits = draw_snowballs(frame, settings, maps)
+    good.reshape(-1)[hits.pixel[hits.frame > frame_numbers(settings)[-1, 0]]] = False
+    core = good & (charge > 2e5)
+    assert core.sum() > 20
+    assert np.all(ramp[-1, core] > maps.saturation[core])
+    halo = good & (charge > 100) & (charge < 1000)
+    assert halo.sum() > 100
+    added = (linearise(ramp[-1] - maps.superbias, maps) - linearise(without[-1] - maps.superbias, maps)) * maps.gain
+    np.testing.assert_allclose(added[halo], charge[halo], atol=5)
+    assert np.sum(good & (charge > 0) & (charge < 100)) > 100
+
+
+def test_snowballs_arrive_at_the_stated_rate(frame: PlannedExposure, maps: DetectorMaps) -> None:
+    settings = with_changes(snowballs_per_s=100, readout_pattern="MEDIUM8", groups=20)
+    reads = int(frame_numbers(settings)[-1, -1])
+    expected = 100 * (160 / 2048) ** 2 * reads * FRAME_TIME_S["SUB160"]
+    with_any = reads * (1 - np.exp(-expected / reads))
+    found = np.unique(draw_snowballs(frame, settings, maps).frame).size
+    assert found == pytest.approx(with_any, abs=3 * np.sqrt(with_any))
+
+
+def test_snowballs_are_refused_without_ramps() -> None:
+    with pytest.raises(ValueError, match=r"snowballs_per_s needs simulation\.level uncal"):
+        with_changes(snowballs_per_s=1, level="cal")
 
 
 def test_flicker_noise_makes_stripes_along_the_rows_that_average_to_nothing(frame: PlannedExposure) -> None:

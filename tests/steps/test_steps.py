@@ -64,6 +64,18 @@ class Breaks(Join):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Hoards(Join):
+    """Needs more memory than its share."""
+
+    function = "support.children:hoard_and_join"
+
+    @property
+    def needed_gb(self) -> float:
+        """Memory."""
+        return 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Shows(Join):
     """Shows a fact that its function does not give."""
 
@@ -171,6 +183,30 @@ def test_a_step_reads_its_inputs_and_leaves_its_files_in_the_cache(tmp_path):
     with pytest.raises(DeclarationError, match=r"gave no facts \['sources'\]"):
         execute(Shows(parts=tuple(sources), noted=None), str(tmp_path / "cache"), plan)
     workers.stop_workers()
+
+
+def test_a_step_that_says_so_is_given_more_memory_than_its_share(tmp_path):
+    plan = workers.plan_workers(2, 6.0, 60.0, None, {})
+    (tmp_path / "dark.txt").write_text("dark")
+    dark = Text(store.publish(tmp_path / "dark.txt", str(tmp_path / "raw" / "dark.txt")))
+    made = execute(Hoards(parts=(dark,), noted=None), str(tmp_path / "cache"), plan)
+    assert made.facts == {"files": 1}
+    workers.stop_workers()
+
+
+@pytest.mark.parametrize(("groups", "name"), [(6, "a_uncal.fits"), (20, "a_uncal.fits"), (20, "a_uncal.fits.gz")])
+def test_stage_1_asks_for_memory_by_the_size_of_its_ramp(groups, name):
+    from cosmosaic.calibrate.steps import CalibrateRamp, VerifyRamp
+    from cosmosaic.exposures.files import Rate, Uncal
+    from cosmosaic.survey import ExposureSettings
+
+    size = groups * 2048**2 * 2
+    ramp = Uncal(StoredObject(uri=f"/raw/{name}", sha256="1" * 64, size=size // 3 if name.endswith("gz") else size))
+    rest = {"ramp": ramp, "gain_map": None, "settings": ExposureSettings(), "detector": "NRCB1"}
+    # Measured with the jwst package's steps: 1.9 GB with 6 groups, 2.75 GB with 10.
+    measured = 1.9 + (groups - 6) * (2.75 - 1.9) / 4
+    for step in (CalibrateRamp(**rest), VerifyRamp(rate=Rate(FRAME), **rest)):
+        assert measured < step.needed_gb < 1.15 * measured
 
 
 def declared_steps() -> list[type[Step]]:

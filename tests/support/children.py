@@ -42,6 +42,13 @@ def hoard(gigabytes, folder):
     return np.ones(int(gigabytes * 1e9 / 8)).nbytes
 
 
+def be_alone(place, seconds, folder):
+    """Fail if another call does the same at the same time."""
+    with Path(place).open("x"):
+        time.sleep(seconds)
+    Path(place).unlink()
+
+
 def memory(folder):
     """Tell how many bytes of memory the process holds."""
     return psutil.Process().memory_info().rss
@@ -85,3 +92,8 @@ def promise_breaker(parts, word, folder, last=None):
     path = folder / "joined.fits"
     path.write_text(word)
     return Made(joined=path)
+
+
+def hoard_and_join(parts, word, folder, last=None):
+    hoard(4.0, folder)
+    return join_files(parts, word, folder, last)

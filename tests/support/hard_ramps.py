@@ -53,6 +53,8 @@ class HardRamp:
     jumps: float = 0.3
     dropped: int = -1
     """Group of which all counts are zero."""
+    snowballs: int = 0
+    """Number of snowballs; if there are any they are flagged."""
 
 
 def differences_between_engines(ramp: HardRamp, target: Path, folder: Path) -> list[str]:
@@ -82,7 +84,8 @@ def calibrate(path: Path, ramp: HardRamp, folder: Path, pipeline):
     from cosmosaic.calibrate.stages import _stage1_parameters
     from cosmosaic.survey import ExposureSettings
 
-    steps = _stage1_parameters(ExposureSettings(jump_rejection_sigma=ramp.rejection_sigma), None)
+    settings = ExposureSettings(jump_rejection_sigma=ramp.rejection_sigma, expand_large_events=ramp.snowballs > 0)
+    steps = _stage1_parameters(settings, None)
     for kind, names in STEPS_OF.items():
         file = folder / f"{kind}.fits"
         for name in names:
@@ -138,6 +141,11 @@ def counts(ramp: HardRamp, generator: np.random.Generator) -> np.ndarray:
         since = generator.integers(0, ramp.groups, shape)
         size = np.exp(generator.uniform(1, 10, shape))
         ramps += np.where(hit & (np.arange(ramp.groups)[:, None, None] >= since), size, 0)
+    row, column = np.indices(shape)
+    for _ in range(ramp.snowballs):
+        (y, x), radius = generator.uniform(0, ramp.side, 2), generator.uniform(0.5, 6)
+        charge = 50000 * np.exp(3 * (1 - np.hypot(row - y, column - x) / radius))
+        ramps += np.where(np.arange(ramp.groups)[:, None, None] >= generator.integers(0, ramp.groups), charge, 0)
     ramps[generator.random(ramps.shape) < ramp.zeros] = 0
     if 0 <= ramp.dropped < ramp.groups:
         ramps[ramp.dropped] = 0

@@ -16,6 +16,7 @@ from cosmosaic.calibrate.fused.ramps import Integration, Sampling, fit_integrati
 from cosmosaic.calibrate.fused.reference_pixels import Readout, is_reference
 from cosmosaic.calibrate.fused.references import DetectorReferences, read_references
 from cosmosaic.calibrate.fused.slopes import Rate
+from cosmosaic.calibrate.fused.snowballs import LargeEvents
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +75,8 @@ class FusedDetector1Pipeline(Detector1Pipeline):
         readout = exposure.meta.exposure
         zeroframe = np.array(exposure.zeroframe[0], dtype=np.float32) if exposure.hasattr("zeroframe") else None
         integration = Integration(np.ascontiguousarray(exposure.data[0], dtype=np.float32), zeroframe)
-        rate = fit_integration(integration, references, sampling_of(exposure), thresholds_of(self.jump))
+        large_events = large_events_of(self.jump) if self.jump.expand_large_events else None
+        rate = fit_integration(integration, references, sampling_of(exposure), thresholds_of(self.jump), large_events)
         if integration.is_saturated:
             return None
         _count_cosmic_rays(readout, integration)
@@ -106,7 +108,6 @@ def why_not(exposure: Any, pipeline: Detector1Pipeline) -> str:
         "its groups need scaling": needs_group_scale(readout.nframes, readout.frame_divisor),
         "it already has flags": bool(exposure.groupdq.any() or exposure.pixeldq.any()),
         "its subarray is read by four amplifiers": is_subarray(exposure) and readout.noutputs == 4,
-        "large events are flagged": pipeline.jump.expand_large_events,
     }
     return ", ".join(reason for reason, applies in reasons.items() if applies)
 
@@ -159,6 +160,20 @@ def thresholds_of(jump: Any) -> Thresholds:
     )
 
 
+def large_events_of(jump: Any) -> LargeEvents:
+    """Return the parameters of snowballs of the jump step, which doubles radii to diameters."""
+    return LargeEvents(
+        jump.min_jump_area,
+        jump.min_sat_area,
+        jump.expand_factor,
+        jump.sat_required_snowball,
+        jump.min_sat_radius_extend,
+        2 * jump.sat_expand,
+        jump.edge_size,
+        2 * jump.max_extended_radius,
+    )
+
+
 def steps_of(references: DetectorReferences, groups: int) -> dict[str, str]:
     """Return the status of each of jwst's steps."""
     done = {
@@ -185,4 +200,4 @@ def _count_cosmic_rays(readout: Any, integration: Integration) -> None:
         return
     exposed = readout.group_time * differences * integration.dq.size
     readout.primary_cosmic_rays = 1000 * integration.jumps / exposed
-    readout.extended_emission_events = 0.0
+    readout.extended_emission_events = 1e6 * integration.snowballs / exposed

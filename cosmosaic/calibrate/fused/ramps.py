@@ -12,6 +12,7 @@ from cosmosaic.calibrate.fused.reference_pixels import Readout, correct_full_fra
 from cosmosaic.calibrate.fused.references import DetectorReferences
 from cosmosaic.calibrate.fused.saturation import blank_saturation, flag_saturation, frames_of_groups
 from cosmosaic.calibrate.fused.slopes import Detector, Rate, fit_slopes, read_noise_of_group, readout_times
+from cosmosaic.calibrate.fused.snowballs import LargeEvents, flag_snowballs
 from cosmosaic.nircam import FULL_FRAME
 
 
@@ -36,6 +37,7 @@ class Integration:
     dq: PixelFlags = field(init=False)
     jumps: int = 0
     """Number of cosmic rays."""
+    snowballs: int = 0
 
     def __post_init__(self) -> None:
         self.flags = np.zeros(self.ramp.shape, dtype=np.uint8)
@@ -53,7 +55,11 @@ class Integration:
 
 
 def fit_integration(
-    integration: Integration, references: DetectorReferences, sampling: Sampling, thresholds: Thresholds
+    integration: Integration,
+    references: DetectorReferences,
+    sampling: Sampling,
+    thresholds: Thresholds,
+    large_events: LargeEvents | None = None,
 ) -> Rate:
     """Calibrate one integration; jumps are searched where it has three groups or more.
 
@@ -67,6 +73,8 @@ def fit_integration(
         Its readout.
     thresholds
         Of a cosmic ray.
+    large_events
+        How snowballs are flagged; by default they are not.
     """
     _flag_bad_pixels(integration, references, sampling.nframes)
     _subtract_offsets(integration, references, sampling.readout)
@@ -76,6 +84,8 @@ def fit_integration(
     if len(integration.ramp) >= FEWEST_GROUPS:
         noise = Noise(gain, references.read_noise, sampling.nframes)
         integration.jumps = flag_jumps(integration.ramp, integration.flags, noise, thresholds)
+        if large_events:
+            integration.snowballs = flag_snowballs(integration.flags, large_events)
     read_noise = read_noise_of_group(references.read_noise, gain, sampling.nframes)
     mean_dark = references.dark.mean if references.dark else None
     detector = Detector(gain, read_noise, np.zeros_like(gain) if mean_dark is None else mean_dark)
