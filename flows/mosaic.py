@@ -22,6 +22,7 @@ from cosmosaic.mosaic.engines import BandInput, open_engine
 from cosmosaic.mosaic.steps import AssembledMosaic, ListDefects
 from cosmosaic.preview.steps import DrawColours, DrawMosaic
 from cosmosaic.records import MosaicGrid, Windows
+from cosmosaic.sharpness.steps import ComparedSharpness, measure_sharpness, write_astrometry_page
 from cosmosaic.sky.steps import BandSky, measure_sky
 from cosmosaic.steps.declaration import Outputs, names_of
 from cosmosaic.steps.files import File
@@ -49,6 +50,8 @@ class BandProducts:
     """By window; only of windows that get a catalogue."""
     links: dict[str, str]
     """File names of the products by their labels on the page."""
+    sharpness: ComparedSharpness | None = None
+    """None where no stars were found."""
 
 
 @flow(name="mosaic", flow_run_name="{survey.name}")
@@ -78,13 +81,15 @@ def combine(aligned: Aligned, windows: Windows, mask: SourceMask | None, run: Ru
     association = run.submit(WriteAssociation(cals=band.cals, association=band.association), band.name)
     binned = bin_exposures(band, aligned.exposures, windows.whole, mask, run)
     sky = measure_sky(band, aligned.exposures, binned, mask, sky_step(run.survey.sky), run)
-    given = BandInput(band, aligned.exposures, sky, windows, binned.grid)
+    given = BandInput(band, aligned.exposures, sky, windows, binned.grid, aligned.verdict)
     engine = open_engine(given, run.worker_gb, run)
     flagged = engine.flag_outliers()
     verdict = judge_sky(band, binned, flagged, sky, given.tiles_to_judge, run)
     mosaics = {window.tile: engine.assemble(window, verdict.verdict) for window in given.mosaics}
+    whole = mosaics[windows.whole.tile].mosaic
+    sharpness = measure_sharpness(aligned, flagged.crfs, whole, windows.whole, run)
     of_band: tuple[Outputs | None, ...] = (verdict, sky.measured, *aligned.products)
-    links, psfs = names_of(band.association.product_name, verdict, sky.measured), dict[str, MadePsf]()
+    links, psfs = names_of(band.association.product_name, verdict, sky.measured, sharpness), dict[str, MadePsf]()
     for window in given.mosaics:
         shown = (*measure(given, window, mosaics[window.tile], verdict, run), verdict)
         psfs.update((window.tile, made) for made in shown if isinstance(made, MadePsf))
@@ -95,14 +100,19 @@ def combine(aligned: Aligned, windows: Windows, mask: SourceMask | None, run: Ru
             run.publish(f"{band.name} sky", of_band, columns, shown)
             exposures: tuple[Outputs | File, ...] = (*band.cals.values(), *flagged.crfs.values(), association)
             run.publish(f"{band.name} exposures", exposures, columns, shown)
-    return BandProducts(aligned, sky, verdict, mosaics, psfs, links)
+    if sharpness:
+        run.publish(f"{band.name} sharpness", [sharpness], given.columns(windows.whole))
+    return BandProducts(aligned, sky, verdict, mosaics, psfs, links, sharpness)
 
 
 def publish_network(bands: dict[str, BandProducts], run: Run) -> None:
-    """Publish the one solution that aligned the exposures of all filters, if it did, with their stars."""
-    aligned = [made.aligned for made in bands.values() if made.aligned.is_network]
-    if aligned:
-        run.publish("alignment", (aligned[0].solution, *(stars for one in aligned for stars in one.stars)))
+    """Publish the one solution that aligned the exposures of all filters, if it did, with their stars and its page."""
+    solved = next((made.aligned.network for made in bands.values() if made.aligned.network), None)
+    if not solved:
+        return
+    run.publish("alignment", (solved, *(stars for made in bands.values() for stars in made.aligned.stars)))
+    sharpness = {name: made.sharpness for name, made in bands.items() if made.sharpness}
+    run.publish("astrometry page", [write_astrometry_page(solved, sharpness, run)])
 
 
 def measure(

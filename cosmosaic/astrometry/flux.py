@@ -1,12 +1,12 @@
 """Flux scale of the detectors: how bright the same stars are on each, filter by filter."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from astropy.table import QTable
 from numpy.typing import NDArray
 
+from cosmosaic.astrometry.flux_solution import DetectorScale, FluxCorrection
 from cosmosaic.astrometry.network import Detections, Seen
 from cosmosaic.statistics import scatter_about_zero
 
@@ -18,6 +18,8 @@ FEWEST = 5
 ITERATIONS = 8
 HUBER_SIGMA = 2.0
 LEAST_SCATTER_MAG = 0.002
+SIGNIFICANT_SIGMA = 4.0
+"""Smaller offsets are not corrected; one of a hundred detectors may reach 3 by chance."""
 
 
 class FluxScale(NamedTuple):
@@ -59,12 +61,50 @@ def detector_fluxes(exposures: Sequence[Seen], detections: Detections, stars: In
     return found
 
 
-def flux_table(scales: Sequence[FluxScale]) -> QTable:
-    """Return flux scales as a table."""
-    if not scales:
-        return QTable(names=FluxScale._fields, dtype=("U8", "U8", float, float, int))
-    rows = [(*one[:2], round(one.offset, 5), round(one.error, 5), one.stars) for one in scales]
-    return QTable(rows=rows, names=FluxScale._fields)
+def flux_corrections(measured: Sequence[FluxScale], kept: Sequence[FluxCorrection]) -> tuple[DetectorScale, ...]:
+    """Decide by how much each detector is corrected.
+
+    Corrections of an earlier run stay, and the others are relative to them. Without earlier ones the corrections of a
+    filter are relative to the mean of its detectors. Offsets that are not significant are not corrected.
+
+    Parameters
+    ----------
+    measured
+        Flux scales of all detectors that share stars with others.
+    kept
+        Corrections of an earlier run that stay.
+    """
+    known = {(one.band, one.detector): one for one in kept}
+    own = {(one.band, one.detector): one for one in measured}
+    zero = {band: _zero_of(band, own, known) for band in {one.band for one in measured}}
+    found = []
+    for key in sorted(own.keys() | known.keys()):
+        one = own.get(key, FluxScale(*key, np.nan, np.nan, 0))
+        value = one.offset + zero.get(key[0], 0.0)
+        is_certain = abs(value) > SIGNIFICANT_SIGMA * one.error
+        found.append(
+            DetectorScale(
+                band=one.band,
+                detector=one.detector,
+                offset=round(one.offset, 5),
+                error=round(one.error, 5),
+                stars=one.stars,
+                correction=known[key].correction if key in known else round(value, 5) if is_certain else 0.0,
+                kept=key in known,
+            )
+        )
+    return tuple(found)
+
+
+def _zero_of(
+    band: str, own: Mapping[tuple[str, str], FluxScale], known: Mapping[tuple[str, str], FluxCorrection]
+) -> float:
+    """What brings the offsets of a filter onto the corrections that are kept, mag."""
+    both = [key for key in own if key[0] == band and key in known]
+    if not both:
+        return 0.0
+    weights = [own[key].error ** -2 for key in both]
+    return float(np.average([known[key].correction - own[key].offset for key in both], weights=weights))
 
 
 def _of_filter(band: str, names: NDArray[np.str_], magnitudes: Floats, stars: Integers) -> list[FluxScale]:

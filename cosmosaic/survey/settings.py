@@ -201,6 +201,10 @@ class ExposureSettings(Settings):
     """Threshold of the jump step, which finds cosmic rays, in sigma."""
     expand_large_events: bool = False
     """Flag the halos of snowballs (large cosmic-ray events)."""
+    flux_scale: Literal["none", "measured"] = "none"
+    """Flux scale of the detectors. measured: in each filter, detectors on which the same stars are significantly
+    fainter or brighter are brought onto the mean of all; needs align.enabled and align.method network, which find the
+    stars. none: as calibrated; the scales are only reported."""
 
 
 class AlignSettings(Settings):
@@ -522,6 +526,16 @@ class Survey(Settings):
         # A form sends every setting, including those left unchanged.
         if self.raw is not None and self.simulation != SimulationSettings():
             raise ValueError("give either raw (existing exposures) or simulation (exposures to make), not both")
+        return self
+
+    @model_validator(mode="after")
+    def _stars_for_flux_scale(self) -> Self:
+        finds_stars = self.align.enabled and self.align.method == "network"
+        if self.exposures.flux_scale == "measured" and not finds_stars:
+            raise ValueError(
+                'exposures.flux_scale = "measured" needs align.enabled = true and align.method = "network", which find'
+                " the stars"
+            )
         return self
 
     @model_validator(mode="after")
