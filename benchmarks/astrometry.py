@@ -6,9 +6,9 @@ nine points of each detector, rms per axis in mas; what no relative solution can
 except for the absolute residual. ``header`` is what the headers say, ``aberration`` with velocity aberration about a
 common point, ``tweakreg`` its fit (tweakwcs, filter by filter, the detectors of an exposure as one) on the same stars.
 
-``fwhm_ratio`` is of pixels: eight simulated exposures of 320 x 320 pixels of two detectors in F150W with the same errors.
-Stars are found in them, and the mosaic of each method (tweakreg: jwst's step) is compared with one of the same exposures
-with their true WCS, star by star.
+``fwhm_ratio`` is of pixels: eight simulated exposures of 320 x 320 pixels of two detectors in F150W with the same
+errors. Stars are found in them, and the mosaic of each method (tweakreg: jwst's step) is compared with one of the same
+exposures with their true WCS, star by star.
 """
 
 import argparse

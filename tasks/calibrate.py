@@ -3,7 +3,7 @@
 import random
 from collections.abc import Iterator
 
-from cosmosaic.artefacts.steps import mask_regions
+from cosmosaic.artefacts.steps import flag_persistence, mask_regions
 from cosmosaic.calibrate.steps import calibrate, number_to_verify, verify
 from cosmosaic.drizzle.steps import InspectExposure
 from cosmosaic.exposures.associations import make_associations
@@ -26,12 +26,20 @@ def calibrated_bands(found: FoundExposures, run: Run) -> Iterator[Band]:
     cals = {name: Cal(exposure.object) for name, exposure in exposures.items() if exposure.level == "cal"}
     waiting = [exposures[name] for each in associations for name in each.members if name not in cals]
     cals |= _calibrated(tuple(waiting), run) if waiting else {}
-    cals = mask_regions(exposures, cals, run)
+    flagged = flag_persistence(exposures, cals, run)
+    aside = len(found.unasked) + len(run.excluded)
+    if flagged and aside:
+        run.note(
+            f"warning exposures.persistence: {aside} exposures are excluded or of other filters; what they left stays"
+        )
+    cals = mask_regions(exposures, cals | {name: each.cal for name, each in flagged.items()}, run)
     inspected = {name: run.submit(InspectExposure(exposure=cal), name) for name, cal in cals.items()}
     for association in associations:
         members = {name: exposures[name] for name in association.members}
         usable = run.results({name: inspected[name] for name in members if name in inspected})
         stored = {name: run.stored(cals[name]) for name in association.members if name in usable}
+        if tables := [flagged[name].table for name in stored if name in flagged]:
+            run.publish(f"{association.band} persistence", tables)
         if stored:
             yield Band(association.model_copy(update={"members": tuple(stored)}), members, stored)
 

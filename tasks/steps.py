@@ -1,6 +1,6 @@
 """The Prefect task of each step: the declared step with its retry policy. `Run.submit` finds it in `TASKS`."""
 
-from cosmosaic.artefacts.steps import MaskRegions, MeasureWisps, SubtractWisp
+from cosmosaic.artefacts.steps import FlagPersistence, ListBright, MaskRegions, MeasureWisps, SubtractWisp
 from cosmosaic.astrometry.steps import (
     AlignExposure,
     FindStars,
@@ -34,6 +34,8 @@ simulate_exposure = step_task(SimulateExposure, COMPUTING)
 calibrate_ramp = step_task(CalibrateRamp, COMPUTING)
 calibrate_rate = step_task(CalibrateRate, COMPUTING)
 verify_ramp = step_task(VerifyRamp, COMPUTING)
+list_bright = step_task(ListBright, COMPUTING)
+flag_persistence = step_task(FlagPersistence, COMPUTING)
 mask_regions = step_task(MaskRegions, COMPUTING)
 inspect_exposure = step_task(InspectExposure, COMPUTING)
 write_association = step_task(WriteAssociation, COMPUTING)

@@ -18,7 +18,7 @@ def look(tmp_path):
     return raw, names
 
 
-def test_a_frame_is_new_at_the_first_look_alone(look):
+def test_an_exposure_is_new_at_the_first_look_alone(look):
     raw, names = look
     (raw / "one_uncal.fits").write_bytes(b"1")
     assert names() == ["one_uncal.fits"]
@@ -29,7 +29,7 @@ def test_a_frame_is_new_at_the_first_look_alone(look):
     assert names() == ["two_uncal.fits"]
 
 
-def test_a_frame_that_is_written_again_is_new_again(look):
+def test_an_exposure_that_is_written_again_is_new_again(look):
     raw, names = look
     (raw / "one_uncal.fits").write_bytes(b"1")
     names()
@@ -37,7 +37,7 @@ def test_a_frame_that_is_written_again_is_new_again(look):
     assert names() == ["one_uncal.fits"]
 
 
-def test_a_frame_is_told_of_again_until_it_was_remembered(tmp_path):
+def test_an_exposure_is_told_of_again_until_it_was_remembered(tmp_path):
     (tmp_path / "one_uncal.fits").write_bytes(b"1")
     memory = str(tmp_path / "memory.json")
     assert find_arrivals(str(tmp_path), memory).new == find_arrivals(str(tmp_path), memory).new != ()

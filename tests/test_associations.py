@@ -64,11 +64,11 @@ def test_headers_that_swap_the_wheels_are_of_one_band() -> None:
     assert len(association.members) == 3
 
 
-def test_the_order_of_the_frames_does_not_matter() -> None:
+def test_the_order_of_the_exposures_does_not_matter() -> None:
     assert make_associations(FRAMES, "cosmos") == make_associations(reversed(FRAMES), "cosmos")
 
 
-def test_two_frames_of_one_name_are_refused() -> None:
+def test_two_exposures_of_one_name_are_refused() -> None:
     with pytest.raises(AssociationError, match="same name"):
         make_associations([exposure(1), exposure(1, level="cal")], "cosmos")
 
@@ -94,7 +94,7 @@ def test_an_association_holds_file_names_and_no_folders() -> None:
         association_json(association, {})
 
 
-def test_an_association_of_asn_from_list_selects_its_frames(tmp_path: Path) -> None:
+def test_an_association_of_asn_from_list_selects_its_exposures(tmp_path: Path) -> None:
     path = tmp_path / "mosaic_asn.json"
     files = [f"{exposure(n).name}_cal.fits" for n in (3, 1)]
     AsnFromList.cli(["-o", str(path), "--product-name", "my_mosaic", *files])
@@ -166,7 +166,7 @@ def test_a_name_is_matched_by_whole_words(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["epoch1_f115w_final", "epoch1_f444w_final", "nircam1_f150w"])
-def test_associations_of_a_real_survey_select_the_raw_frames(name: str) -> None:
+def test_associations_of_a_real_survey_select_the_raw_exposures(name: str) -> None:
     path = real(f"associations/{name}.json")
     members = [Path(each["expname"]).name for each in json.loads(path.read_text())["products"][0]["members"]]
     names = ["_".join(member.split("_")[:4]) for member in members]

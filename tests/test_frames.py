@@ -129,7 +129,7 @@ def reason_of(path: Path) -> str:
     return caught.value.reason
 
 
-def test_a_frame_is_described_by_its_headers(tmp_path: Path) -> None:
+def test_an_exposure_is_described_by_its_headers(tmp_path: Path) -> None:
     path = put(tmp_path, level="cal", CAL_VER="1.11.4", CRDS_CTX="jwst_1140.pmap")
     exposure = describe_exposure(str(path))
     assert (exposure.level, exposure.detector, exposure.filter, exposure.pupil) == ("cal", "NRCB1", "F115W", "CLEAR")
@@ -192,7 +192,7 @@ def test_reading_the_header_does_not_read_the_data() -> None:
         ({"DEC_REF": 95.0, "S_REGION": None}, ["declination"]),
     ],
 )
-def test_a_frame_that_cannot_take_part_says_which_keyword(
+def test_an_exposure_that_cannot_take_part_says_which_keyword(
     tmp_path: Path, cards: dict[str, object], words: list[str]
 ) -> None:
     reason = reason_of(put(tmp_path, **cards))
@@ -251,7 +251,7 @@ def test_an_exposure_of_a_visit_that_failed_is_kept_with_a_warning(tmp_path: Pat
     assert f"VISITSTA = '{status}'" in warning
 
 
-def test_what_a_calibrated_frame_can_do_without_is_warned_of(tmp_path: Path) -> None:
+def test_what_a_calibrated_exposure_can_do_without_is_warned_of(tmp_path: Path) -> None:
     path = put(tmp_path, level="cal", SUBARRAY=None, DATE_BEG=None, ROLL_REF=None)
     with fits.open(path, mode="update") as hdus:
         del hdus["VAR_FLAT"]
@@ -406,7 +406,7 @@ def test_two_exposures_of_one_name_do_not_overwrite_each_other(tmp_path: Path) -
     assert "a different exposure" in refused.reason
 
 
-def test_a_frame_a_degree_away_is_refused_with_its_distance(tmp_path: Path) -> None:
+def test_an_exposure_a_degree_away_is_refused_with_its_distance(tmp_path: Path) -> None:
     for number in range(1, 4):
         put(tmp_path, number)
     put(tmp_path, 4, dec=DEC + 5.0)
@@ -465,7 +465,7 @@ def test_a_table_without_rows_keeps_its_columns() -> None:
     assert "reason" in found_table([], []).columns
 
 
-def test_a_thousand_frames_are_described_in_seconds(tmp_path: Path) -> None:
+def test_a_thousand_exposures_are_described_in_seconds(tmp_path: Path) -> None:
     template = frame_bytes()
     for number in range(1000):
         content = template.replace(b"'00001   '", f"'{number:05d}   '".encode())

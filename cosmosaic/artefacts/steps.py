@@ -1,4 +1,4 @@
-"""Artefacts: the user's regions, which are flagged, and wisps, measured per detector and subtracted."""
+"""Artefacts: persistence and the user's regions, which are flagged; wisps, measured per detector and subtracted."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,10 +8,11 @@ from cosmosaic.artefacts.solution import WispSolution, read_wisps
 from cosmosaic.exposures.band import Band, Exposures
 from cosmosaic.exposures.exclusion import is_named
 from cosmosaic.exposures.files import Cal
+from cosmosaic.exposures.order import Earlier, earlier_exposures
 from cosmosaic.nircam import WISP_DETECTORS
 from cosmosaic.records import Exposure
 from cosmosaic.solved import published
-from cosmosaic.steps.declaration import Job, Outputs, Step
+from cosmosaic.steps.declaration import Job, Outputs, Step, surviving
 from cosmosaic.steps.files import File, Many
 from cosmosaic.storage import store
 from cosmosaic.survey import Survey
@@ -165,3 +166,100 @@ def _published_template(stem: str, exposures: Mapping[str, str], job: Job) -> Wi
     if solution is None or not solution.stays_for(exposures) or store.stat(uri) is None:
         return None
     return WispTemplate(store.checksum(uri, job.checksums))
+
+
+PERSISTENCE_WINDOW_S = 7200.0
+"""Time after an exposure in which it is looked for in others: what a full pixel releases is then below the noise of an
+exposure of ten minutes."""
+
+
+class BrightPixels(File, suffix="_bright.npz"):
+    """The pixels that one exposure filled."""
+
+
+@dataclass(frozen=True)
+class ListedBright(Outputs):
+    """The pixels that one exposure filled."""
+
+    bright: BrightPixels
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListBright(Step[ListedBright]):
+    """List the pixels that an exposure filled, which persist in later ones."""
+
+    title = "Bright pixels"
+    version = 1
+    function = "cosmosaic.artefacts.persistence:list_bright"
+    per = "exposure"
+
+    exposure: Cal
+
+    @classmethod
+    def is_asked_for(cls, survey: Survey) -> bool:
+        """Return whether persistence is flagged."""
+        return survey.exposures.persistence
+
+
+class PersistenceTable(File, suffix="_persistence.ecsv", kind="persistence", folder="exposures"):
+    """Earlier exposures of the detector, and the pixels flagged for each."""
+
+
+@dataclass(frozen=True)
+class FlaggedPersistence(Outputs):
+    """An exposure with flags where earlier ones persist."""
+
+    cal: Cal
+    table: PersistenceTable
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlagPersistence(Step[FlaggedPersistence]):
+    """Flag the pixels of an exposure in which earlier ones of its detector persist."""
+
+    title = "Persistence"
+    version = 1
+    function = "cosmosaic.artefacts.persistence:flag_persistence"
+    per = "exposure"
+    columns: ClassVar = {
+        "persistence_pixels": "persistence_pixels",
+        "persistence_exposures": "persistence_exposures",
+        "persistence_unknown": "persistence_unknown",
+    }
+
+    exposure: Cal
+    bright: Mapping[str, BrightPixels] = surviving()
+    """Of the earlier exposures, and of itself: so there is one even if all others failed."""
+    earlier: tuple[Earlier, ...]
+    duration_s: float
+    persistence_dn_s: float
+
+    @classmethod
+    def is_asked_for(cls, survey: Survey) -> bool:
+        """Return whether persistence is flagged."""
+        return survey.exposures.persistence
+
+
+def flag_persistence(exposures: Mapping[str, Exposure], cals: Exposures, job: Job) -> dict[str, FlaggedPersistence]:
+    """Submit the flagging of persistence; return the exposures that have earlier ones."""
+    settings = job.survey.exposures
+    if not settings.persistence:
+        return {}
+    before = earlier_exposures(exposures.values(), PERSISTENCE_WINDOW_S)
+    for name in sorted(set(cals) - set(before)):
+        job.note(f"warning {name}: no keyword gives its start (DATE-BEG), so persistence is neither flagged nor known")
+    bright = {name: job.submit(ListBright(exposure=cal), name).bright for name, cal in cals.items() if name in before}
+    return {
+        name: job.submit(
+            FlagPersistence(
+                exposure=cals[name],
+                bright={one: bright[one] for one in (name, *(each.name for each in earlier)) if one in bright},
+                earlier=earlier,
+                duration_s=exposures[name].exposure_time,
+                persistence_dn_s=settings.persistence_dn_s,
+            ),
+            name,
+        )
+        for name, earlier in before.items()
+        if earlier and name in cals
+    }

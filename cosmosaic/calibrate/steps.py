@@ -171,10 +171,18 @@ def _stage1(exposure: Exposure, references: tuple[Reference, ...], job: Job) -> 
     return CalibrateRamp(
         ramp=Uncal(exposure.object),
         gain_map=GainMap(store.checksum(gain_map, job.checksums)) if gain_map else None,
-        # The correction of 1/f noise is part of Stage 2, and whether exposures are compared changes none of them.
-        settings=job.survey.exposures.model_copy(update={"flicker_noise": "none", "verify": None}),
+        settings=settings_of_stage1(job.survey.exposures),
         detector=exposure.detector,
         references=_of_kinds(references, kinds),
+    )
+
+
+def settings_of_stage1(settings: ExposureSettings) -> ExposureSettings:
+    """Return the settings with defaults for those that do not change the count rate, and must not change its key."""
+    return ExposureSettings(
+        engine=settings.engine,
+        jump_rejection_sigma=settings.jump_rejection_sigma,
+        expand_large_events=settings.expand_large_events,
     )
 
 

@@ -110,8 +110,8 @@ def times_of(keywords: Keywords) -> Times:
     KeywordError
         No keyword gives the exposure time.
     """
-    start = _first_number(keywords, ("EXPSTART", "MJD-BEG")) or _instant(start_of(keywords))
-    end = _first_number(keywords, ("EXPEND", "MJD-END")) or _instant(_text(keywords, "DATE-END"))
+    start = _first_number(keywords, ("EXPSTART", "MJD-BEG")) or instant(start_of(keywords))
+    end = _first_number(keywords, ("EXPEND", "MJD-END")) or instant(_text(keywords, "DATE-END"))
     elapsed = (end - start) * DAY_S if start is not None and end is not None else None
     integrations = _product(keywords, ("EFFINTTM", "NINTS"))
     exposure = _first_positive(keywords, EXPOSURE_SECONDS, integrations, elapsed)
@@ -155,7 +155,8 @@ def _product(keywords: Keywords, names: tuple[str, ...]) -> float | None:
     return math.prod(number for number in numbers if number is not None) if None not in numbers else None
 
 
-def _instant(text: str) -> float | None:
+def instant(text: str) -> float | None:
+    """Return a time, ISO 8601 in UTC, as MJD; None if the text is none."""
     try:
         return _mjd(datetime.fromisoformat(text).replace(tzinfo=UTC))
     except ValueError:

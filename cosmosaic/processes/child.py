@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import multiprocessing
 import os
 import resource
 import sys
@@ -63,6 +64,8 @@ def prepare(plan: WorkerPlan, parent: int, shared: Path) -> None:
             os.environ.pop(name, None)
     allowance = int(plan.memory_gb / plan.processes * 1e9)
     resource.setrlimit(resource.RLIMIT_DATA, (allowance, resource.RLIM_INFINITY))
+    # A lock that a library makes for itself (CRDS does at import) has no name then, which a killed child would leave.
+    multiprocessing.set_start_method("fork", force=True)
     logging.basicConfig(level=logging.INFO, stream=sys.stderr)
     threading.Thread(target=_die_with_parent, args=(parent,), daemon=True).start()
 

@@ -1,11 +1,13 @@
 """A whole synthetic survey: reference files, exposures and truth."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from astropy.table import Table
 
 from cosmosaic.simulate.calibrated import write_calibrated
+from cosmosaic.simulate.persistence import persistence
 from cosmosaic.simulate.plan import PlannedExposure, plan_exposures
 from cosmosaic.simulate.ramps import write_ramp
 from cosmosaic.simulate.references import write_crds_cache
@@ -95,8 +97,10 @@ def simulate_exposure(
     for part in (raw, truth):
         part.mkdir(parents=True, exist_ok=True)
     sky = surface_brightness(exposure, scene, sky_level(exposure.band, settings.sky_mjy_sr), image)
+    left = persistence(exposure, scene, settings, image) if settings.persistence_dn_s else None
     path, truth_path = raw / f"{exposure.name}_{settings.level}.fits", truth / f"{exposure.name}_truth.fits"
-    write_exposure_truth(_WRITERS[settings.level](exposure, sky, settings, path), truth_path)
+    added = _WRITERS[settings.level](exposure, sky if left is None else sky + left, settings, path)
+    write_exposure_truth(replace(added, persistence_mjy_sr=left), truth_path)
     return path, truth_path
 
 

@@ -41,6 +41,8 @@ class ExposureTruth:
     """Scattered light."""
     cosmic_rays: NDArray[np.uint8]
     """Group, counted from 1, of the first hit; 0 where no cosmic ray fell."""
+    persistence_mjy_sr: NDArray[np.float32] | None = None
+    """Light that earlier exposures left, if they do."""
 
 
 def generator_of(exposure: PlannedExposure, purpose: str) -> np.random.Generator:
@@ -54,10 +56,12 @@ def draw_pedestal(exposure: PlannedExposure, settings: SimulationSettings) -> fl
 
 
 def write_exposure_truth(truth: ExposureTruth, path: Path) -> None:
-    """Write the truth of an exposure as gzipped FITS: FLICKER and WISPS in MJy/sr, and COSMICRAYS."""
+    """Write the truth of an exposure as gzipped FITS: FLICKER, WISPS and PERSISTENCE in MJy/sr, and COSMICRAYS."""
+    planes = {"FLICKER": truth.flicker_mjy_sr, "WISPS": truth.wisps_mjy_sr, "PERSISTENCE": truth.persistence_mjy_sr}
     images = [
         fits.ImageHDU(image, fits.Header({"BUNIT": "MJy/sr"}), name=name)
-        for name, image in (("FLICKER", truth.flicker_mjy_sr), ("WISPS", truth.wisps_mjy_sr))
+        for name, image in planes.items()
+        if image is not None
     ]
     cosmic_rays = fits.ImageHDU(truth.cosmic_rays, name="COSMICRAYS")
     primary = fits.PrimaryHDU()

@@ -163,6 +163,8 @@ class SimulationSettings(Settings):
     """Rms error per axis of each detector's position in the focal plane, in mas, the same in all exposures."""
     filter_offset_mas: float = Field(default=1.0, ge=0, le=1000)
     """Rms offset per axis of each filter on each detector, in mas, which the reference files do not include."""
+    persistence_dn_s: float = Field(default=0.0, ge=0, le=100)
+    """Persistence in DN/s of a filled pixel, 1000 s after the end of the exposure."""
     proper_motion_mas_yr: float = Field(default=3.0, ge=0, le=1000)
     """Rms proper motion per axis of drawn stars, in mas a year."""
     reference_epoch: float = Field(default=2016.0, ge=1950, le=2100)
@@ -201,6 +203,12 @@ class ExposureSettings(Settings):
     """Threshold of the jump step, which finds cosmic rays, in sigma."""
     expand_large_events: bool = False
     """Flag the halos of snowballs (large cosmic-ray events)."""
+    persistence: bool = False
+    """Flag pixels in which exposures that the same detector took up to two hours before, in any filter, are expected to
+    persist."""
+    persistence_dn_s: float = Field(default=0.15, gt=0, le=100)
+    """Expected persistence in DN/s of a pixel that was filled, 1000 s after the end of the exposure; it falls as the
+    inverse of the time."""
     flux_scale: Literal["none", "measured"] = "none"
     """Flux scale of the detectors. measured: in each filter, detectors on which the same stars are significantly
     fainter or brighter are brought onto the mean of all; needs align.enabled and align.method network, which find the

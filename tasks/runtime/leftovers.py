@@ -23,7 +23,7 @@ def mark_flow_process() -> None:
 
 def temporary_servers() -> list[psutil.Process]:
     """Return the servers that this process started."""
-    return [child for child in psutil.Process().children() if SERVER in child.cmdline()]
+    return [child for child in psutil.Process().children() if _is_server(child)]
 
 
 def let_servers_give_way() -> None:
@@ -44,13 +44,18 @@ def end_orphaned_servers() -> list[int]:
     """End the temporary servers whose flow has ended; return their process numbers."""
     ended = []
     for process in psutil.process_iter():
-        try:
-            if SERVER in process.cmdline() and _is_orphan(process.environ().get(MARK)):
+        with suppress(psutil.Error):  # ended meanwhile, or somebody else's
+            if _is_server(process) and _is_orphan(process.environ().get(MARK)):
                 process.kill()
                 ended.append(process.pid)
-        except psutil.Error:
-            continue  # ended meanwhile, or somebody else's
     return ended
+
+
+def _is_server(process: psutil.Process) -> bool:
+    try:
+        return SERVER in process.cmdline()
+    except psutil.Error:  # ended meanwhile, or somebody else's
+        return False
 
 
 def _is_orphan(mark: str | None) -> bool:

@@ -19,7 +19,7 @@ from prefect.states import Cancelled, Completed, Failed, State
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from cosmosaic.artefacts.steps import MaskRegions
+from cosmosaic.artefacts.steps import FlagPersistence, MaskRegions
 from cosmosaic.astrometry.solution import JUDGED
 from cosmosaic.calibrate.steps import CalibrateRate
 from cosmosaic.exposures.origin import calibration_columns
@@ -47,10 +47,11 @@ WARNED_FACTS = {
     "groups_without_search": "Stage 1 did not search for cosmic rays, which needs three groups; NGROUPS is {}",
     "dark_left": "no dark current was subtracted: there is no dark, or it does not fit NFRAMES and GROUPGAP",
     "planes_different": '{} planes of the count rate differ from the jwst package\'s; use exposures.engine = "jwst"',
+    "persistence_unknown": "{} earlier exposures of its detector could not be calibrated, and are not followed",
     "unaligned": "{} exposures share too few stars and keep the WCS of their headers",
 }
 """Warnings for facts of steps."""
-EARLY_STEPS = (CalibrateRate, MaskRegions)
+EARLY_STEPS = (CalibrateRate, FlagPersistence, MaskRegions)
 
 
 _LISTENERS: list[Callable[[Ledger], None]] = []

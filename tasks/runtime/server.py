@@ -16,7 +16,10 @@ from typing import IO
 
 import httpx
 import prefect
-from prefect.settings import PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS, get_current_settings
+from prefect.settings import (
+    PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
+    get_current_settings,
+)
 
 from tasks.runtime.leftovers import SERVER
 
@@ -29,7 +32,7 @@ LAST_CHARACTERS = 2000
 
 
 class TemporaryServerError(RuntimeError):
-    """The temporary server did not start; the message gives the remedy."""
+    """The temporary server did not start, or must not; the message gives the remedy."""
 
 
 def start_temporary_server() -> str:
@@ -38,8 +41,9 @@ def start_temporary_server() -> str:
     Raises
     ------
     TemporaryServerError
-        It does not answer in time.
+        It does not answer in time, or the user's settings forbid it.
     """
+    _check_allowed()
     with create_server((HOST, 0)) as free:
         port = free.getsockname()[1]
     # Its own output: it may outlive a flow that is killed, and would keep the terminal open.
@@ -52,6 +56,16 @@ def start_temporary_server() -> str:
     url = f"http://{HOST}:{port}/api"
     _wait_for(server, url, said)
     return url
+
+
+def _check_allowed() -> None:
+    ephemeral = get_current_settings().server.ephemeral
+    # Prefect's own default is false too, outside the profile that a new installation has.
+    if "enabled" in ephemeral.model_fields_set and not ephemeral.enabled:
+        raise TemporaryServerError(
+            "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE is false and PREFECT_API_URL is not set, so no Prefect server is "
+            "there: set PREFECT_API_URL to the address of one, or allow a temporary server"
+        )
 
 
 def _command(port: int) -> list[str]:

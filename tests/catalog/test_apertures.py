@@ -16,9 +16,13 @@ X, Y = RANDOM.uniform(15, 70, 40), RANDOM.uniform(15, 60, 40)
 @pytest.mark.parametrize("radius", [2.0, 3.3, 8.0])
 def test_circles_sum_as_in_photutils(radius: float) -> None:
     sums = sum_apertures(IMAGE, IMAGE**2, VALID, circles(X, Y, radius))
-    expected = aperture_photometry(IMAGE, CircularAperture(np.stack([X, Y], axis=1), radius), error=IMAGE)
-    assert sums.flux == pytest.approx(np.asarray(expected["aperture_sum"]), rel=0.01)
-    assert np.sqrt(sums.variance) == pytest.approx(np.asarray(expected["aperture_sum_err"]), rel=0.01)
+    # Errors that photutils gives weigh a pixel at the rim by its area until 3.0, and by its square from 3.1 on.
+    flux, variance = (
+        np.asarray(aperture_photometry(image, CircularAperture(np.stack([X, Y], axis=1), radius))["aperture_sum"])
+        for image in (IMAGE, IMAGE**2)
+    )
+    assert sums.flux == pytest.approx(flux, rel=0.01)
+    assert np.sqrt(sums.variance) == pytest.approx(np.sqrt(variance), rel=0.01)
     assert sums.area.mean() == pytest.approx(np.pi * radius**2, rel=1e-3)
 
 

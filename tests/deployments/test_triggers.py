@@ -36,7 +36,7 @@ def test_a_burst_of_notifications_makes_one_run(impatient, after_event):
     assert len(impatient.settle("mosaic/survey", since, 1)) == 1
 
 
-def test_a_new_frame_costs_its_own_steps_and_those_it_touches(impatient, after_event):
+def test_a_new_exposure_costs_its_own_steps_and_those_it_touches(impatient, after_event):
     (run,), _ = after_event
     assert run["name"] == "small: 3 exposures, 1 filter"
     states = impatient.task_runs(run["id"])
@@ -68,7 +68,7 @@ def test_an_object_elsewhere_starts_nothing(impatient, after_event):
     assert impatient.runs("mosaic/survey", since) == []
 
 
-def test_a_look_at_the_prefix_tells_of_new_frames_once(impatient, after_event):
+def test_a_look_at_the_prefix_tells_of_new_exposures_once(impatient, after_event):
     since = datetime.now(UTC)
     looks = [impatient.finish(impatient.start("watch/new-exposures")) for _ in range(2)]
     assert [look["state"]["message"] for look in looks] == [

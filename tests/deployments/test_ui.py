@@ -98,6 +98,6 @@ def test_the_previews_show_as_pictures(production, first_run, page):
     ("key", "shown_text"),
     [("exposures", "NRCBLONG"), ("summary", "s3://team/small/products/small_f444w_30mas_full_i2d.fits")],
 )
-def test_the_tables_of_frames_and_products_show(production, first_run, page, key, shown_text):
+def test_the_tables_of_exposures_and_products_show(production, first_run, page, key, shown_text):
     shown = page(f"/artifacts/artifact/{production.artifacts(first_run['id'])[key]['id']}")
     shown.get_by_text(shown_text).first.wait_for()

@@ -119,7 +119,7 @@ def footprint_or_reason(path: Path) -> object:
         return "no WCS" if error.reason.startswith("has no WCS") else str(error)
 
 
-def test_a_calibrated_frame_without_wcs_is_refused(cal: Path, tmp_path: Path) -> None:
+def test_a_calibrated_exposure_without_wcs_is_refused(cal: Path, tmp_path: Path) -> None:
     def strip(hdus: fits.HDUList) -> None:
         hdus["ASDF"] = asdf_hdu({"meta": {}})
 

@@ -58,7 +58,7 @@ def executed(observed, step):
     return {label.split(": ")[1] for label in observed.executed if label.startswith(f"{step}: ")}
 
 
-def test_only_the_new_frame_is_aligned_and_drizzled(grown):
+def test_only_the_new_exposure_is_aligned_and_drizzled(grown):
     assert grown.added.failed == {}
     assert executed(grown.added, "Alignment") == {BAND}
     for step in ("Align", "Cells", "Drizzle"):
@@ -72,17 +72,17 @@ def test_corrections_that_were_found_stay(grown):
     assert {name: one.kept for name, one in after.items()} == {name: name in before for name in after}
 
 
-def test_the_same_frames_again_execute_nothing(grown):
+def test_the_same_exposures_again_execute_nothing(grown):
     assert grown.run().executed == set()
 
 
-def test_the_other_engine_takes_the_same_aligned_frames(grown):
+def test_the_other_engine_takes_the_same_aligned_exposures(grown):
     other = grown.run(engine="jwst", drizzle={})
     assert other.failed == {}
     assert executed(other, "Alignment") | executed(other, "Align") == set()
 
 
-def test_a_frame_that_goes_moves_no_other(grown):
+def test_an_exposure_that_goes_moves_no_other(grown):
     shutil.move(grown.late, grown.aside)
     fewer = grown.run()
     shutil.move(grown.aside, grown.late)
@@ -91,7 +91,7 @@ def test_a_frame_that_goes_moves_no_other(grown):
     assert [one.correction for one in alignment(grown).exposures] == [one.correction for one in grown.before.exposures]
 
 
-def test_a_new_alignment_of_all_is_asked_for_and_tells_how_far_frames_moved(grown):
+def test_a_new_alignment_of_all_is_asked_for_and_tells_how_far_exposures_moved(grown):
     grown.run()
     earlier = alignment(grown)
     assert rows(grown)["align_moved_mas"].iloc[-1] == 0.0

@@ -159,7 +159,7 @@ def test_without_outlier_detection_the_exposures_are_not_drizzled_again(settled)
     assert not changed.executed & (every(settled, "Drizzle") | every(settled, "Stage 2"))
 
 
-def test_a_frame_replaced_under_its_name_is_calibrated_again_alone(settled):
+def test_an_exposure_replaced_under_its_name_is_calibrated_again_alone(settled):
     everything, changed = combination(settled), settled.frames[1]
     content, status = changed.read_bytes(), changed.stat()
     try:

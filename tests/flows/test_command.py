@@ -77,3 +77,11 @@ def test_a_temporary_server_that_does_not_come_up_in_time_is_told_in_one_sentenc
     assert "temporary server did not come up within 1 s" in told.stderr
     assert "Traceback" not in told.stderr
     assert len(told.stderr.strip().splitlines()) == 1
+
+
+def test_a_temporary_server_that_the_user_forbids_is_not_started(tmp_path):
+    home = {"PREFECT_HOME": str(tmp_path / "prefect"), "PREFECT_API_URL": ""}
+    told = run("simulate", folder=tmp_path, PREFECT_SERVER_ALLOW_EPHEMERAL_MODE="false", **home)
+    assert told.returncode == 1
+    assert "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE is false and PREFECT_API_URL is not set" in told.stderr
+    assert len(told.stderr.strip().splitlines()) == 1

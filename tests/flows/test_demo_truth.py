@@ -103,7 +103,7 @@ def mean_header_errors(demo, band, places):
 
 
 @pytest.mark.parametrize("exposure", ["02101_00001_nrcblong", "03101_00002_nrcblong"])
-def test_with_flicker_noise_a_long_wavelength_frame_keeps_its_level(demo, scene, exposure):
+def test_with_flicker_noise_a_long_wavelength_exposure_keeps_its_level(demo, scene, exposure):
     true = true_exposure(exposure, SimulationSettings(), scene)
     sky = empty_sky(demo.product(f"{exposure}_cal.fits"), true)
     assert abs(sky.level_error) < 0.01

@@ -91,7 +91,7 @@ def test_an_association_that_mixes_filters_is_refused_by_name(calibrated, tmp_pa
     assert first["F444W"] in str(caught.value)
 
 
-def test_an_association_of_frames_that_are_not_there_is_refused_by_name(calibrated, tmp_path):
+def test_an_association_of_exposures_that_are_not_there_is_refused_by_name(calibrated, tmp_path):
     uri = write_association(["jw09999001001_02101_00001_nrcb1_cal.fits"], tmp_path / "other_asn.json")
     with pytest.raises(AssociationError, match="jw09999001001_02101_00001_nrcb1"):
         asked_exposures(calibrated, uri)

@@ -7,7 +7,7 @@ import sys
 import psutil
 import pytest
 
-from tasks.runtime.leftovers import GIVING_WAY, SERVER, end_orphaned_servers, let_servers_give_way
+from tasks.runtime.leftovers import GIVING_WAY, SERVER, end_orphaned_servers, let_servers_give_way, temporary_servers
 
 SLEEP = "import time; time.sleep(60)"
 FLOW = f"""
@@ -59,5 +59,17 @@ def test_a_temporary_server_gives_way_to_the_steps_and_nothing_else_does():
         assert psutil.Process(other.pid).nice() == psutil.Process().nice() == before
     finally:
         for started in (server, other):
+            started.kill()
+            started.wait()
+
+
+def test_a_child_that_has_just_ended_is_no_server_and_stops_nobody():
+    server = subprocess.Popen([sys.executable, "-c", SLEEP, SERVER])
+    ended = subprocess.Popen(["true"])
+    os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
+    try:
+        assert [found.pid for found in temporary_servers()] == [server.pid]
+    finally:
+        for started in (server, ended):
             started.kill()
             started.wait()

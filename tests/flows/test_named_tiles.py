@@ -51,7 +51,7 @@ def planes(path):
         return {name: np.array(hdus[name].data) for name in PLANES}
 
 
-def test_each_named_tile_that_a_frame_reaches_is_a_mosaic(small, run):
+def test_each_named_tile_that_an_exposure_reaches_is_a_mosaic(small, run):
     assert (run.state, run.failed) == ("Completed", {})
     assert [mosaic(small, tile).exists() for tile in ("west", "east", "far")] == [True, True, False]
     assert {f"Mosaic: {BAND}", f"Mosaic: {BAND} west", f"Mosaic: {BAND} east"} <= run.executed

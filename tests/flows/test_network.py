@@ -120,7 +120,7 @@ def test_flux_scales_stay_when_exposures_are_added(grown):
     }
 
 
-def test_the_same_frames_again_execute_nothing(grown):
+def test_the_same_exposures_again_execute_nothing(grown):
     assert grown.run().executed == set()
 
 

@@ -26,5 +26,5 @@ def good(frames: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Produc
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_damaged_frame_costs_only_itself(frames: list[Path], good: Produced, tmp_path: Path, seed: int) -> None:
+def test_a_damaged_exposure_costs_only_itself(frames: list[Path], good: Produced, tmp_path: Path, seed: int) -> None:
     check(run(frames, tmp_path, damaged(frames[BAD], seed, KINDS)), good, frames[BAD].name)

@@ -135,7 +135,7 @@ def test_a_lost_scratch_folder_costs_no_more_than_the_next_run(simulated, undist
     assert contents(small.products) == undisturbed[0]
 
 
-def test_a_frame_that_fails_for_good_is_left_out_by_name_and_added_when_repaired(simulated, tmp_path):
+def test_an_exposure_that_fails_for_good_is_left_out_by_name_and_added_when_repaired(simulated, tmp_path):
     small = new_survey(simulated, tmp_path)
     broken = small.frames[0]
     whole = broken.read_bytes()

@@ -97,7 +97,7 @@ def test_windows_on_one_tangent_point_differ_by_whole_pixels(
     assert all((a - b) % 8 == 0 for a, b in zip(one.crpix, other.crpix, strict=True))
 
 
-def test_the_order_of_the_frames_does_not_matter() -> None:
+def test_the_order_of_the_exposures_does_not_matter() -> None:
     frames = {f"frame{i}": square(150 + 0.01 * i, 2.2 + 0.003 * i) for i in range(7)}
     assert survey_grid(GridSettings(), frames) == survey_grid(GridSettings(), dict(reversed(frames.items())))
 
@@ -108,7 +108,7 @@ def test_without_a_tangent_point_the_middle_is_rounded_to_a_hundredth_of_a_degre
     assert (grid.tangent_ra, grid.tangent_dec) == (150.13, 2.21)
 
 
-def test_one_more_frame_at_the_edge_keeps_the_tangent_point() -> None:
+def test_one_more_exposure_at_the_edge_keeps_the_tangent_point() -> None:
     frames = {f"frame{i}": square(150.12 + 0.005 * (i % 3), 2.2) for i in range(9)}
     assert (
         survey_grid(GridSettings(), frames).crpix[1]
@@ -187,7 +187,7 @@ def window(x: float, y: float, size: int) -> MosaicGrid:
     )
 
 
-def test_a_window_is_touched_by_the_frames_that_reach_it() -> None:
+def test_a_window_is_touched_by_the_exposures_that_reach_it() -> None:
     frame = square(0.0, 45.0, side_arcsec=60.0)
     assert overlaps(window(0, 0, 30), frame)
     assert overlaps(window(0, 0, 300), frame)
@@ -197,7 +197,7 @@ def test_a_window_is_touched_by_the_frames_that_reach_it() -> None:
     assert not overlaps(window(46.5, 0, 30), square(180.0, -45.0))
 
 
-def test_a_turned_frame_misses_the_window_at_its_bounding_box_corner() -> None:
+def test_a_turned_exposure_misses_the_window_at_its_bounding_box_corner() -> None:
     frame = square(0.0, 45.0, side_arcsec=60.0, angle=45.0)
     assert not overlaps(window(40, 40, 20), frame)
     assert overlaps(window(40, 0, 20), frame)
@@ -205,7 +205,7 @@ def test_a_turned_frame_misses_the_window_at_its_bounding_box_corner() -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(st.floats(-80, 80), st.floats(-80, 80), st.floats(0, 90), st.integers(5, 40))
-def test_no_frame_with_a_pixel_in_a_window_is_left_out(x: float, y: float, angle: float, size: int) -> None:
+def test_no_exposure_with_a_pixel_in_a_window_is_left_out(x: float, y: float, angle: float, size: int) -> None:
     frame = square(0.0, 45.0, side_arcsec=60.0, angle=angle)
     grid = window(x, y, size)
     inside = plane_to_sky((0.0, 45.0), np.random.default_rng(1).uniform(-21, 21, (400, 2)))
@@ -215,20 +215,20 @@ def test_no_frame_with_a_pixel_in_a_window_is_left_out(x: float, y: float, angle
         assert overlaps(grid, frame)
 
 
-def test_an_absurd_mosaic_is_refused_by_its_farthest_frame() -> None:
+def test_an_absurd_mosaic_is_refused_by_its_farthest_exposure() -> None:
     frames = {f"frame{i}": square(150.1 + 0.01 * i, 2.2) for i in range(5)} | {"stray": square(151.1, 3.2)}
     with pytest.raises(GridError, match=r"farthest out is stray, 1\.396 deg") as caught:
         survey_grid(GridSettings(), frames)
     assert "grid.largest_mpix = 2500" in str(caught.value)
 
 
-def test_a_frame_on_the_other_side_of_the_sky_is_named() -> None:
+def test_an_exposure_on_the_other_side_of_the_sky_is_named() -> None:
     frames = {f"frame{i}": square(150.1, 2.2 + 0.01 * i) for i in range(3)} | {"stray": square(330.0, -2.0)}
     with pytest.raises(GridError, match="farthest out is stray"):
         survey_grid(GridSettings(), frames)
 
 
-def test_a_tangent_point_far_from_the_frames_is_refused() -> None:
+def test_a_tangent_point_far_from_the_exposures_is_refused() -> None:
     with pytest.raises(GridError, match=r"19\.99 deg from the tangent point RA 170\.1"):
         survey_grid(GridSettings(tangent_ra=170.1, tangent_dec=2.2), {"a": square(150.1, 2.2)})
 
@@ -239,7 +239,7 @@ def test_what_is_no_polygon_is_refused_by_name(footprint: Corners) -> None:
         survey_grid(GridSettings(), {"good": square(1.0, 2.0), "broken": footprint})
 
 
-def test_no_frames_and_scales_that_do_not_nest_are_refused() -> None:
+def test_no_exposures_and_scales_that_do_not_nest_are_refused() -> None:
     with pytest.raises(GridError, match="no exposures"):
         survey_grid(GridSettings(), {})
     with pytest.raises(ValueError, match="do not nest"):

@@ -66,7 +66,7 @@ def test_a_map_with_holes_is_exact() -> None:
     assert np.isfinite(mapped.x[:, :251]).all()
 
 
-def test_a_small_frame_is_mapped_exactly() -> None:
+def test_a_small_exposure_is_mapped_exactly() -> None:
     mapped = pixel_map(FrameWcs(smooth), GRID, (20, 30))
     exact = exact_map(FrameWcs(smooth), GRID, (20, 30))
     np.testing.assert_array_equal([mapped.x, mapped.y], exact)

@@ -64,7 +64,7 @@ def test_a_growing_window_keeps_its_tiles(box: Box, more: Box) -> None:
     st.integers(150, 900),
 )
 @settings(max_examples=60, deadline=None)
-def test_the_tiles_that_a_frame_touches_hold_all_of_it(ra: float, dec: float, turn: float, size: int) -> None:
+def test_the_tiles_that_an_exposure_touches_hold_all_of_it(ra: float, dec: float, turn: float, size: int) -> None:
     angle = np.radians(turn)
     matrix = np.array([(np.cos(angle), -np.sin(angle)), (np.sin(angle), np.cos(angle))])
     frame = np.array([(-30, -20), (35, -25), (30, 30), (-33, 25)]) @ matrix

@@ -58,7 +58,7 @@ def test_patched_sums_are_those_without_the_flagged_pixels(light: Light, scale: 
         np.testing.assert_allclose(sums, anew.planes, rtol=1e-5, atol=1e-5)
 
 
-def test_the_light_of_a_frame_lies_within_its_box(light: Light) -> None:
+def test_the_light_of_an_exposure_lies_within_its_box(light: Light) -> None:
     mapped = turned(1.3)
     box = exposure_box(mapped, 2.0)
     weight = light.weight

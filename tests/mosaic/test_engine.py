@@ -185,7 +185,7 @@ def test_tiles_leave_no_trace(
         np.testing.assert_array_equal(plane, whole[name], err_msg=name)
 
 
-def test_the_order_of_the_frames_does_not_matter(
+def test_the_order_of_the_exposures_does_not_matter(
     frames: list[Path], levels: dict[str, float], window: MosaicGrid, mosaic: Path, tmp_path: Path
 ) -> None:
     again = make_mosaic(frames[::-1], levels, window, survey_of(128), tmp_path, Here())[0]
@@ -214,7 +214,7 @@ def test_a_cosmic_ray_is_flagged_and_leaves_the_mosaic(mosaic: Path, frames: lis
         assert np.nanmax(near) < 3.0
 
 
-def test_the_sky_is_taken_out_of_the_mosaic_whether_or_not_it_leaves_the_frames(
+def test_the_sky_is_taken_out_of_the_mosaic_whether_or_not_it_leaves_the_exposures(
     frames: list[Path], levels: dict[str, float], window: MosaicGrid, mosaic: Path, tmp_path: Path
 ) -> None:
     kept = made(frames, levels, window, tmp_path, sky=KEEP_SKY)
@@ -315,7 +315,7 @@ def test_patterns_leave_an_exposure_and_its_edges_are_flagged(
     assert flagged.all()
 
 
-def test_a_frame_that_lies_elsewhere_than_it_says_is_named(
+def test_an_exposure_that_lies_elsewhere_than_it_says_is_named(
     frames: list[Path], window: MosaicGrid, tmp_path: Path
 ) -> None:
     far = window.model_copy(update={"crpix": (window.crpix[0] + 4096, window.crpix[1])})
@@ -323,7 +323,7 @@ def test_a_frame_that_lies_elsewhere_than_it_says_is_named(
         drizzle_exposure(frames[0], None, 0, tiles_of(far, 512), DrizzleSettings(), tmp_path)
 
 
-def test_a_frame_with_a_wild_wcs_is_named_before_memory_is_asked_for(
+def test_an_exposure_with_a_wild_wcs_is_named_before_memory_is_asked_for(
     frames: list[Path], window: MosaicGrid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cosmosaic.drizzle.units.sampled_map", lambda *given: 500.0 * sampled_map(*given))
@@ -331,13 +331,13 @@ def test_a_frame_with_a_wild_wcs_is_named_before_memory_is_asked_for(
         drizzle_exposure(frames[0], None, 0, tiles_of(window, 512), DrizzleSettings(), tmp_path)
 
 
-def test_a_frame_beside_the_mosaic_is_named_by_the_plan(frames: list[Path], window: MosaicGrid) -> None:
+def test_an_exposure_beside_the_mosaic_is_named_by_the_plan(frames: list[Path], window: MosaicGrid) -> None:
     footprints = {"here": read_footprint(frames[0]), "astray": [(10.0, 10.0), (10.01, 10.0), (10.0, 10.01)]}
     with pytest.raises(GridError, match="astray: outside the mosaic"):
         make_plan(footprints, window)
 
 
-def test_a_new_frame_leaves_all_that_lies_elsewhere_as_it_was(tmp_path: Path) -> None:
+def test_a_new_exposure_leaves_all_that_lies_elsewhere_as_it_was(tmp_path: Path) -> None:
     # The third lies 3 arcsec beside the first two: in the same tiles, but not on the same sky.
     settings = SIMULATION.model_copy(update={"dithers_arcsec": ((0.0, 0.0), (0.4, 0.3), (8.0, 0.0))})
     planned = plan_exposures(settings)
@@ -391,7 +391,7 @@ def test_a_file_without_its_planes_is_refused_by_name(tmp_path: Path) -> None:
         read_exposure(path)
 
 
-def test_a_frame_is_planned_for_the_tiles_it_touches(frames: list[Path], window: MosaicGrid) -> None:
+def test_an_exposure_is_planned_for_the_tiles_it_touches(frames: list[Path], window: MosaicGrid) -> None:
     footprints = {path.name: read_footprint(path) for path in frames}
     plan = make_plan(footprints, window, 64)
     assert {tile.tile for tile in plan.tiles} == set(plan.exposures_of_tile)

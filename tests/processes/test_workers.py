@@ -93,6 +93,11 @@ def test_death_is_told(plan):
         workers.run(plan, children.die)
 
 
+def test_a_lock_that_a_library_makes_leaves_nothing_behind_when_its_child_is_killed(plan):
+    """A semaphore without a name ends with its process."""
+    assert workers.run(plan, children.name_of_a_lock).result is None
+
+
 def test_memory_is_bounded(plan):
     with pytest.raises(workers.WorkerError, match=r"memory; raise resources\.memory_gb"):
         workers.run(plan, children.hoard, 20)

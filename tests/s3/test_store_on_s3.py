@@ -166,7 +166,7 @@ def test_listing_comes_page_by_page(network, bucket, monkeypatch):
     assert network.requests == 3
 
 
-def test_header_of_a_large_frame_moves_at_most_one_megabyte(network, bucket, large_frame):
+def test_header_of_a_large_exposure_moves_at_most_one_megabyte(network, bucket, large_frame):
     store.publish(large_frame, f"{bucket}/raw/{large_frame.name}")
     network.forget()
     with store.open_object(f"{bucket}/raw/{large_frame.name}") as stream:
@@ -178,7 +178,7 @@ def test_header_of_a_large_frame_moves_at_most_one_megabyte(network, bucket, lar
 
 
 @pytest.mark.slow
-def test_a_thousand_frames_are_listed_and_described(bucket, tmp_path):
+def test_a_thousand_exposures_are_listed_and_described(bucket, tmp_path):
     paths = [put(tmp_path, number) for number in range(1, 1001)]
     with ThreadPoolExecutor(16) as pool:
         list(pool.map(lambda path: store.publish(path, f"{bucket}/raw/{path.name}"), paths))

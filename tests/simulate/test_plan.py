@@ -11,7 +11,7 @@ from cosmosaic.simulate.plan import exposure_duration_s, plan_exposures
 from cosmosaic.survey import FilterPair, Pointing, SimulationSettings
 
 
-def test_the_demo_is_eighteen_frames_of_three_dithers_in_four_filters() -> None:
+def test_the_demo_is_eighteen_exposures_of_three_dithers_in_four_filters() -> None:
     frames = plan_exposures(SimulationSettings())
     assert len(frames) == 18
     assert len({frame.name for frame in frames}) == 18
@@ -41,7 +41,7 @@ def test_equal_settings_give_equal_plans_and_another_seed_another() -> None:
     assert first.ra_error_mas != second.ra_error_mas
 
 
-def test_a_frame_is_the_same_whatever_else_is_observed() -> None:
+def test_an_exposure_is_the_same_whatever_else_is_observed() -> None:
     few = plan_exposures(SimulationSettings(detectors=("NRCB2",)))
     many = {frame.name: frame for frame in plan_exposures(SimulationSettings())}
     assert all(many[frame.name] == frame for frame in few)

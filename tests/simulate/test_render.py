@@ -117,7 +117,7 @@ def test_wings_of_a_star_beyond_the_edge_reach_in() -> None:
     assert alone.sum() < 0.05 * (18.0 * u.ABmag).to_value(u.nJy)
 
 
-def test_every_frame_shows_the_same_star_at_its_own_place() -> None:
+def test_every_exposure_shows_the_same_star_at_its_own_place() -> None:
     settings = SimulationSettings(detectors=("NRCBLONG",), subarray="SUB320", dithers_arcsec=((0, 0), (2.0, -1.5)))
     first, second = (frame for frame in plan_exposures(settings) if frame.filter == "F277W")
     star = _source(first, 150, 170, 20.0)

@@ -76,7 +76,7 @@ def test_the_faint_are_small_and_blue(wide_scene: Table) -> None:
     assert np.median(red[faint]) < np.median(red[~faint])
 
 
-def test_the_scene_covers_every_frame_and_its_margin() -> None:
+def test_the_scene_covers_every_exposure_and_its_margin() -> None:
     settings = SimulationSettings(galaxies_per_arcmin2=5000)
     frames = plan_exposures(settings)
     scene = draw_scene(settings, frames)

@@ -32,7 +32,7 @@ def test_exposures_of_a_detector_share_the_shape_and_not_the_strength() -> None:
     assert not draw_wisps(frames_of("NRCB1")[0], (160, 160), QUIET).any()
 
 
-def test_a_wisp_is_light_in_ramps_and_calibrated_frames_and_told_in_the_truth() -> None:
+def test_a_wisp_is_light_in_ramps_and_calibrated_exposures_and_told_in_the_truth() -> None:
     frame = frames_of("NRCB4")[0]
     sky = np.full(exposure_shape(frame), 4.0, dtype=np.float32)
     model, truth = simulate_calibrated(frame, sky, QUIET)

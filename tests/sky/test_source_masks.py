@@ -168,7 +168,7 @@ def reached(path, names=("near", "far")):
         return reached_exposures(stream, path.name, {name: FOOTPRINTS[name] for name in names})
 
 
-def test_a_mask_tells_which_frames_it_reaches(mask):
+def test_a_mask_tells_which_exposures_it_reaches(mask):
     assert reached(mask) == ("near",)
 
 

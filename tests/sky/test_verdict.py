@@ -40,7 +40,7 @@ def test_a_flat_sky_passes(judge, levels):
 
 
 @pytest.mark.parametrize(("factor", "side"), [(0.0, "too little"), (2.0, "too much")])
-def test_a_frame_not_subtracted_or_subtracted_twice_is_named(judge, levels, factor, side):
+def test_an_exposure_not_subtracted_or_subtracted_twice_is_named(judge, levels, factor, side):
     verdict = judge.judge(levels | {"exposure4": factor * levels["exposure4"]})
     assert verdict.state == "fail"
     assert metric(verdict, "step").where == "exposure4"

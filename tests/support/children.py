@@ -1,5 +1,6 @@
 """Functions that the tests run in child processes."""
 
+import multiprocessing
 import os
 import resource
 import sys
@@ -30,6 +31,11 @@ def die(folder):
 
 def sleep(seconds, folder):
     time.sleep(seconds)
+
+
+def name_of_a_lock(folder):
+    """Make a lock as libraries do, and tell the name of its semaphore, if the system knows it by one."""
+    return multiprocessing.RLock()._semlock.name
 
 
 def hoard(gigabytes, folder):

@@ -73,7 +73,7 @@ def test_a_field_of_two_numbers_says_so_in_the_form():
     assert [each for each in told if not each.startswith("Two numbers")] == []
 
 
-def test_frames_to_make_and_frames_to_read_exclude_each_other():
+def test_exposures_to_make_and_exposures_to_read_exclude_each_other():
     with pytest.raises(ValidationError, match="not both"):
         Survey.model_validate({"raw": "s3://bucket/raw", "simulation": {"seed": 3}})
 
