@@ -228,7 +228,9 @@ def _shared(cals: Mapping[str, Path], folder: Path) -> dict[str, Path]:
 def _by_network(cals: Mapping[str, Path], folder: Path) -> dict[str, Path]:
     folder.mkdir()
     stars = {name: find_exposure_stars(path, 10.0, folder).files["stars"] for name, path in cals.items()}
-    made = solve_survey(stars, None, _request("network", cals), FluxRequest(exposures={}), "mock_align", folder)
+    made = solve_survey(
+        stars, None, _request("network", cals), FluxRequest(exposures={}, detectors={}), "mock_align", folder
+    )
     return {
         name: align_exposure(cals[name], path, folder).files["cal"] for name, path in made.files["corrections"].items()
     }

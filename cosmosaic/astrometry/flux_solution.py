@@ -1,7 +1,6 @@
 """The flux scale of each detector in each filter, which is kept when exposures are added."""
 
 import json
-from collections.abc import Mapping
 
 import numpy as np
 from astropy.table import QTable
@@ -30,7 +29,7 @@ class FluxCorrection(Record):
 
 
 class DetectorScale(FluxCorrection):
-    """How bright stars are on a detector in one filter, against the mean of the filter's detectors."""
+    """How bright stars are on a detector in one filter, against the mean of the detectors that share stars with it."""
 
     offset: float
     """mag by which stars are fainter on this detector; NaN if this run could not measure it."""
@@ -38,6 +37,8 @@ class DetectorScale(FluxCorrection):
     """mag."""
     stars: int
     """Stars that another detector has, too."""
+    group: int
+    """Detectors with one number share stars; `offset` is against their mean. -1 without an offset."""
     kept: bool
     """Whether the correction is that of an earlier run."""
 
@@ -50,6 +51,8 @@ class FluxSolution(Record):
     """sha256 of each calibrated exposure by its name."""
     missing: tuple[str, ...] = ()
     """Exposures of the survey that could not be calibrated."""
+    is_applied: bool = False
+    """Whether exposures were multiplied with the factors."""
 
 
 class FluxRequest(Record):
@@ -57,6 +60,8 @@ class FluxRequest(Record):
 
     exposures: dict[str, str]
     """sha256 of each calibrated exposure by its name."""
+    detectors: dict[str, Detector]
+    """Filter and detector of each exposure."""
     missing: tuple[str, ...] = ()
     is_applied: bool = False
     """Whether exposures are multiplied with the factors: the verdict judges them so."""
@@ -64,13 +69,12 @@ class FluxRequest(Record):
     """Corrections of an earlier run that stay."""
 
 
-def keeping_scales(
-    request: FluxRequest, earlier: FluxSolution | None, members: Mapping[Detector, tuple[str, ...]]
-) -> FluxRequest:
-    """Add to a request the scales of the published table whose corrections stay.
+def keeping_scales(request: FluxRequest, earlier: FluxSolution | None) -> FluxRequest:
+    """Add to a request the corrections of the published table that stay.
 
-    A correction stays while one exposure that it was measured with is unchanged. If all exposures are the same as then,
-    or one is back that was missing, only what was kept then is kept: the work is repeated and gives the same bytes.
+    A correction that was applied stays while one exposure that it was measured with is unchanged. If all exposures are
+    the same as then, or one is back that was missing, only what was kept then is kept: the work is repeated and gives
+    the same bytes.
 
     Parameters
     ----------
@@ -78,17 +82,17 @@ def keeping_scales(
         The exposures.
     earlier
         The published scales, if there are any.
-    members
-        Names of the exposures of each filter and detector.
     """
-    if earlier is None:
+    if earlier is None or not (earlier.is_applied and request.is_applied):
         return request
     is_repeated = earlier.exposures == request.exposures or not set(earlier.missing).isdisjoint(request.exposures)
-    same = {name for name, digest in request.exposures.items() if earlier.exposures.get(name) == digest}
+    same = {
+        request.detectors[name] for name, digest in request.exposures.items() if earlier.exposures.get(name) == digest
+    }
     kept = tuple(
         FluxCorrection(band=one.band, detector=one.detector, correction=one.correction)
         for one in earlier.scales
-        if (one.kept or not is_repeated) and not same.isdisjoint(members.get((one.band, one.detector), ()))
+        if (one.kept or not is_repeated) and (one.band, one.detector) in same
     )
     return request.model_copy(update={"kept": kept})
 
@@ -97,9 +101,13 @@ def flux_table(solution: FluxSolution) -> QTable:
     """Return flux scales as the published table."""
     names = tuple(DetectorScale.model_fields)
     rows = [tuple(one.model_dump().values()) for one in solution.scales]
-    kinds = ("U8", "U8", float, float, int, float, bool)
-    table = QTable(rows=rows, names=names) if rows else QTable(names=names, dtype=kinds)
-    table.meta |= {"exposures": dict(solution.exposures), "missing": list(solution.missing)}
+    kinds = ("U32", "U8", float, float, float, int, int, bool)
+    table = QTable(rows=rows or None, names=names, dtype=kinds)
+    table.meta |= {
+        "exposures": dict(solution.exposures),
+        "missing": list(solution.missing),
+        "is_applied": solution.is_applied,
+    }
     return table
 
 
@@ -119,6 +127,7 @@ def read_fluxes(text: str) -> FluxSolution:
         ),
         exposures=table.meta["exposures"],
         missing=tuple(table.meta["missing"]),
+        is_applied=table.meta["is_applied"],
     )
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from astropy import units as u
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -13,17 +14,18 @@ from cosmosaic.astrometry.matching import tangent_axes
 from cosmosaic.astrometry.network import Seen
 from cosmosaic.astrometry.verdict import Judged, Labels, cells_of, differences, telescope_axes
 from cosmosaic.geometry.sphere import ARCSEC_PER_RADIAN
+from cosmosaic.pages.plots import COLOURS, save_figure
 
 Floats = NDArray[np.floating]
 Integers = NDArray[np.integer]
 
-COLOURS = {"before": "#c2542d", "after": "#1f5f8b"}
-DPI = 110
-NO_SOFTWARE = {"Software": None}
 FEWEST_OF_ARROW = 3
 """Stars behind an arrow, at least."""
-ARROW_PART = 0.12
-"""Length of the key's arrow as a part of a map's width."""
+TYPICAL_PART = 0.12
+"""Length of the rms of a map's arrows, or of its key if that is longer, as a part of its width."""
+LONGEST_PART = 0.16
+"""Length of the longest arrow at most, likewise: the margin about the places, so that none is cut off."""
+NO_FILTER = -1
 
 
 class Arrows(NamedTuple):
@@ -33,8 +35,8 @@ class Arrows(NamedTuple):
     """Of each, in the map's unit, shape ``(N, 2)``."""
     offsets: Floats
     """mas along the map's axes, shape ``(N, 2)``."""
-    colours: Integers
-    """Number of the filter."""
+    bands: Integers
+    """Number of the filter; `NO_FILTER` for all filters."""
 
 
 def draw_maps(exposures: Sequence[Seen], judged: Mapping[str, Judged], png: Path) -> None:
@@ -69,7 +71,7 @@ def draw_maps(exposures: Sequence[Seen], judged: Mapping[str, Judged], png: Path
         axes[0, 0].plot([], [], "s", color=f"C{number % 10}", label=band)
     if bands:
         figure.legend(loc="outside lower center", ncols=min(len(bands), 8), frameon=False)
-    figure.savefig(png, dpi=DPI, metadata=NO_SOFTWARE)
+    save_figure(figure, png)
 
 
 def draw_plots(exposures: Sequence[Seen], judged: Mapping[str, Judged], png: Path) -> None:
@@ -85,7 +87,7 @@ def draw_plots(exposures: Sequence[Seen], judged: Mapping[str, Judged], png: Pat
             x = np.linspace(-6, 6, 121)
             if when == "after":
                 pulls.plot(x, len(scaled) * 0.5 * np.exp(-0.5 * x**2) / np.sqrt(2 * np.pi), color="black", lw=1)
-            magnitudes = -2.5 * np.log10(np.maximum(each.detections.fluxes[usable], 1e-9)) + 31.4
+            magnitudes = (each.detections.fluxes[usable] * u.nJy).to_value(u.ABmag)
             faint.plot(magnitudes, np.hypot(*offsets[usable].T), ".", ms=3, alpha=0.6, color=COLOURS[when], label=when)
     pulls.set_xlabel("difference from other exposures / its error")
     pulls.set_ylabel("stars, both axes (line: noise alone)")
@@ -96,7 +98,7 @@ def draw_plots(exposures: Sequence[Seen], judged: Mapping[str, Judged], png: Pat
         if axis.get_legend_handles_labels()[0]:
             axis.legend(frameon=False, fontsize=8)
     _draw_metrics(metrics, judged)
-    figure.savefig(png, dpi=DPI, metadata=NO_SOFTWARE)
+    save_figure(figure, png)
 
 
 def _draw_metrics(axis: Axes, judged: Mapping[str, Judged]) -> None:
@@ -127,10 +129,10 @@ def _draw_arrows(axis: Axes, arrows: Arrows) -> None:
     drawn = axis.quiver(
         *arrows.places.T,
         *arrows.offsets.T,
-        color=[f"C{number % 10}" for number in arrows.colours],
+        color=["0.25" if number == NO_FILTER else f"C{number % 10}" for number in arrows.bands],
         angles="xy",
         scale_units="width",
-        scale=max(typical, key) / ARROW_PART,
+        scale=max(max(typical, key) / TYPICAL_PART, size.max() / LONGEST_PART),
         width=0.005,
     )
     axis.quiverkey(drawn, 0.86, 0.94, key, f"{key:g} mas", coordinates="axes", labelpos="W")
@@ -150,7 +152,7 @@ def _of_detectors(exposures: Sequence[Seen], judged: Judged) -> Arrows:
     axes, places = telescope_axes(exposures, judged.detections)
     groups = numbers[judged.detections.exposure]
     found = differences(Labels(names, groups), judged.detections, judged.stars, axes)
-    return _means(groups, found, places, np.zeros(len(groups), dtype=int))
+    return _means(groups, found, places, np.full(len(groups), NO_FILTER))
 
 
 def _of_cells(exposures: Sequence[Seen], judged: Judged, bands: Sequence[str]) -> Arrows:
@@ -159,7 +161,7 @@ def _of_cells(exposures: Sequence[Seen], judged: Judged, bands: Sequence[str]) -
     groups = cells_of(judged.detections) * len(bands) + own
     arrows = _means(groups, found, _sky_places(judged), own)
     # Filters of one cell stand beside each other.
-    width = 0.12 * (arrows.colours - (len(bands) - 1) / 2)
+    width = 0.12 * (arrows.bands - (len(bands) - 1) / 2)
     return arrows._replace(places=arrows.places + np.stack([width, 0 * width], axis=1))
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from cosmosaic.artefacts.steps import MeasuredWisps, subtract_wisps
-from cosmosaic.astrometry.flux_solution import Detector, FluxRequest, FluxSolution, keeping_scales, read_fluxes
+from cosmosaic.astrometry.flux_solution import FluxRequest, FluxSolution, keeping_scales, read_fluxes
 from cosmosaic.astrometry.solution import JUDGED, Alignment, AlignRequest, keeping, needed_exposures, read_alignment
 from cosmosaic.exposures.band import Band, Exposures
 from cosmosaic.exposures.files import Cal
@@ -147,7 +147,7 @@ class FindStars(Step[FoundStars]):
     @classmethod
     def is_asked_for(cls, survey: Survey) -> bool:
         """Return whether stars are to align exposures."""
-        return survey.align.enabled and survey.align.method == "network"
+        return survey.align.is_network
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,7 @@ class SolveNetwork(Step[SolvedNetwork]):
     @classmethod
     def is_asked_for(cls, survey: Survey) -> bool:
         """Return whether one network is to align the exposures."""
-        return survey.align.enabled and survey.align.method == "network"
+        return survey.align.is_network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -241,7 +241,7 @@ def align_bands(bands: Iterable[Band], job: Job) -> Iterator[Aligned]:
     cleaned = (_cleaned(band, job) for band in bands)
     if not job.survey.align.enabled:
         yield from cleaned
-    elif job.survey.align.method == "network":
+    elif job.survey.align.is_network:
         yield from _by_network(list(cleaned), job)
     else:
         for one in cleaned:
@@ -298,17 +298,15 @@ def _by_network(bands: list[Aligned], job: Job) -> list[Aligned]:
 
 def _flux_request(request: AlignRequest, earlier: FluxSolution | None, bands: list[Aligned], job: Job) -> FluxRequest:
     """Ask for the flux scales of all detectors, of which those of an earlier run stay."""
-    members: dict[Detector, tuple[str, ...]] = {}
-    for one in bands:
-        for name in one.band.members:
-            key = (one.band.name, one.band.exposures[name].detector)
-            members[key] = (*members.get(key, ()), name)
     asked = FluxRequest(
         exposures=request.exposures,
+        detectors={
+            name: (one.band.name, one.band.exposures[name].detector) for one in bands for name in one.band.members
+        },
         missing=request.missing,
         is_applied=job.survey.exposures.flux_scale == "measured",
     )
-    return keeping_scales(asked, None if job.survey.resolve else earlier, members)
+    return keeping_scales(asked, None if job.survey.resolve else earlier)
 
 
 def _scaled(exposures: Exposures, solution: SolvedNetwork, job: Job) -> Exposures:

@@ -8,8 +8,8 @@ import numpy as np
 from astropy.table import QTable
 from numpy.typing import NDArray
 
-from cosmosaic.astrometry.flux import FluxScale, detector_fluxes, flux_corrections
-from cosmosaic.astrometry.flux_solution import FLUX_SUFFIX, FluxRequest, FluxSolution, factor_text, flux_table
+from cosmosaic.astrometry.flux import FluxScale, corrected, detector_fluxes, flux_corrections
+from cosmosaic.astrometry.flux_solution import FLUX_SUFFIX, Detector, FluxRequest, FluxSolution, factor_text, flux_table
 from cosmosaic.astrometry.network import Detections, Network, Seen, solve_network, stars_of, tie_to_catalogue
 from cosmosaic.astrometry.pictures import draw_maps, draw_plots
 from cosmosaic.astrometry.reference import Reference, read_reference
@@ -24,7 +24,7 @@ from cosmosaic.astrometry.solution import (
     alignment_table,
     correction,
 )
-from cosmosaic.astrometry.verdict import held_out_verdict, judge_fluxes, verdict_table
+from cosmosaic.astrometry.verdict import Judged, held_out_verdict, judge_fluxes, verdict_table
 from cosmosaic.geometry.attitude import attitude_matrix
 from cosmosaic.geometry.sphere import directions, plane_to_sky, sky_to_plane, unit_vectors
 from cosmosaic.nircam import detector_pixel_arcsec
@@ -79,9 +79,7 @@ def solve_survey(
     network = solve_network(seen, detections) if seen else None
     found = _corrections(network, detections, reference, catalogue) if network and request.new else {}
     scales = _flux_solution(flux, network, detections)
-    before, after = held_out_verdict(seen, detections, reference)
-    metrics_before = (*before.metrics, judge_fluxes(scales.scales, is_corrected=False))
-    metrics = (*after.metrics, judge_fluxes(scales.scales, is_corrected=flux.is_applied))
+    judged = _judged(seen, detections, reference, scales)
     exposures = [kept.get(name) or _aligned(name, digest, found) for name, digest in request.exposures.items()]
     alignment = Alignment(asked=request.asked, missing=request.missing, exposures=tuple(exposures))
     path = folder / f"{stem}.ecsv"
@@ -91,29 +89,18 @@ def solve_survey(
         corrections[one.name] = folder / f"{one.name}{CORRECTION_SUFFIX}"
         corrections[one.name].write_text(one.correction.model_dump_json())
     survey = stem.removesuffix("_align")
-    judged = folder / f"{survey}_astrometry.ecsv"
-    verdict_table(metrics_before, metrics).write(judged, format="ascii.ecsv")
-    maps, plots = folder / f"{survey}_astromaps.png", folder / f"{survey}_astroplots.png"
-    draw_maps(seen, {"before": before, "after": after}, maps)
-    draw_plots(seen, {"before": before, "after": after}, plots)
-    for metric in metrics:
-        if metric.state in ("warn", "fail"):
-            log.warning(f"astrometry: {metric.message}")
     fluxes = folder / f"{survey}_fluxscale.ecsv"
     flux_table(scales).write(fluxes, format="ascii.ecsv")
-    factors = _write_factors(scales, tables, list(request.exposures), folder)
+    known = {one.name: one.rms for one in judged["after"].metrics if np.isfinite(one.rms)}
     facts: dict[str, float | None] = {"unaligned": float(sum(not one.aligned for one in exposures))}
-    known = {one.name: one.rms for one in metrics if np.isfinite(one.rms)}
     facts |= {f"{kind}_mas": known.get(kind) for kind in JUDGED} | {"flux_mmag": known.get("flux")}
     return Made(
         table=path,
         corrections=corrections,
-        verdict=judged,
-        maps=maps,
-        plots=plots,
         fluxes=fluxes,
-        factors=factors,
+        factors=_write_factors(scales, flux.detectors, folder),
         facts=facts,
+        **_write_verdict(judged, seen, folder / survey),
     )
 
 
@@ -187,21 +174,47 @@ def _flux_solution(flux: FluxRequest, network: Network | None, detections: Detec
     if network is not None:
         matched, stars = stars_of(network, detections)
         measured = detector_fluxes(network.frame.exposures, detections.select(matched), stars)
-    scales = flux_corrections(measured, flux.kept)
-    return FluxSolution(scales=scales, exposures=flux.exposures, missing=flux.missing)
+    return FluxSolution(
+        scales=flux_corrections(measured, flux.kept),
+        exposures=flux.exposures,
+        missing=flux.missing,
+        is_applied=flux.is_applied,
+    )
 
 
-def _write_factors(
-    solved: FluxSolution, tables: Mapping[str, QTable], names: list[str], folder: Path
-) -> dict[str, Path]:
-    """Write the factor of each exposure; 1 where none is known."""
+def _judged(
+    seen: list[Seen], detections: Detections, reference: Reference | None, scales: FluxSolution
+) -> dict[str, Judged]:
+    """The verdicts on positions and fluxes, before and after."""
+    before, after = held_out_verdict(seen, detections, reference)
+    left = corrected(scales.scales) if scales.is_applied else scales.scales
+    return {
+        "before": before._replace(metrics=(*before.metrics, judge_fluxes(scales.scales))),
+        "after": after._replace(metrics=(*after.metrics, judge_fluxes(left))),
+    }
+
+
+def _write_verdict(judged: dict[str, Judged], seen: list[Seen], stem: Path) -> dict[str, Path]:
+    """Write the verdict as a table and two pictures, and log what is wrong."""
+    verdict, maps, plots = (
+        stem.with_name(stem.name + suffix) for suffix in ("_astrometry.ecsv", "_astromaps.png", "_astroplots.png")
+    )
+    verdict_table(*(each.metrics for each in judged.values())).write(verdict, format="ascii.ecsv")
+    draw_maps(seen, judged, maps)
+    draw_plots(seen, judged, plots)
+    for metric in judged["after"].metrics:
+        if metric.state in ("warn", "fail"):
+            log.warning(f"astrometry: {metric.message}")
+    return {"verdict": verdict, "maps": maps, "plots": plots}
+
+
+def _write_factors(solved: FluxSolution, detectors: Mapping[str, Detector], folder: Path) -> dict[str, Path]:
+    """Write the factor of each exposure; 1 where that of its detector is not known."""
     factors = {(one.band, one.detector): one.factor for one in solved.scales}
     written = {}
-    for name in names:
-        meta = tables[name].meta if name in tables else {"band": "", "detector": ""}
-        factor = factors.get((meta["band"], meta["detector"]), 1.0)
+    for name, detector in detectors.items():
         written[name] = folder / f"{name}{FLUX_SUFFIX}"
-        written[name].write_text(factor_text(factor))
+        written[name].write_text(factor_text(factors.get(detector, 1.0)))
     return written
 
 

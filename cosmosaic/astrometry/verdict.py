@@ -64,7 +64,7 @@ WORDS = {
     "cell": "filter {} is offset by {:.1f} +- {:.1f} mas from the others in a cell of 2 arcmin",
     "absolute": "{} is offset by {:.1f} +- {:.1f} mas from the reference catalogue; check its epoch and proper motions",
     "flux": "{}: the same stars differ by {:.0f} +- {:.0f} mmag from the mean of the detectors; see"
-    " exposures.flux_scale",
+    " exposures.flux_scale and resolve",
     "width": "{}: stars of the mosaic are {:.1f} +- {:.1f} % wider than those of its exposures",
     "ellipticity": "{}: stars of the mosaic differ in ellipticity by {:.1f} +- {:.1f} % from those of its exposures",
 }
@@ -158,17 +158,11 @@ def judge_astrometry(
     return tuple(metrics)
 
 
-def judge_fluxes(scales: Sequence[DetectorScale], is_corrected: bool) -> Metric:
-    """Judge the flux scales of detectors, as measured or with their corrections."""
-    left = [one.offset - one.correction * is_corrected for one in scales]
-    # The mean of a filter's corrections changes no flux of one detector against another.
-    zero = {
-        band: np.nanmean([value for one, value in zip(scales, left, strict=True) if one.band == band])
-        for band in {one.band for one in scales if np.isfinite(one.offset)}
-    }
+def judge_fluxes(scales: Sequence[DetectorScale]) -> Metric:
+    """Judge the flux scales of detectors, as they were measured."""
     known = [
-        (f"{one.band} {one.detector}", 1000 * abs(float(value - zero[one.band])), 1000 * one.error)
-        for one, value in zip(scales, left, strict=True)
+        (f"{one.band} {one.detector}", 1000 * abs(one.offset), 1000 * one.error)
+        for one in scales
         if np.isfinite(one.offset)
     ]
     return _metric("flux", known)
@@ -261,7 +255,7 @@ def verdict_table(before: Sequence[Metric], after: Sequence[Metric]) -> QTable:
 
 def telescope_axes(exposures: Sequence[Seen], detections: Detections) -> tuple[Floats, Floats]:
     """Unit vectors along V2 and V3 at detections, shape (2, N, 3), and (V2, V3) in arcmin."""
-    attitudes = np.stack([one.attitude for one in exposures])[detections.exposure]
+    attitudes = np.array([one.attitude for one in exposures]).reshape(-1, 3, 3)[detections.exposure]
     telescope = np.einsum("nij,ni->nj", attitudes, detections.vectors)
     along_v2, along_v3 = tangent_axes(telescope)
     axes = np.stack([np.einsum("nij,nj->ni", attitudes, axis) for axis in (along_v2, along_v3)])

@@ -66,11 +66,13 @@ def compare_sharpness(mosaic: Path, shapes: Mapping[str, Path], window: MosaicGr
     single = Shapes(*(np.concatenate(part) for part in zip(*parts, strict=True)))
     exposures = np.repeat(np.arange(len(parts)), [len(one.sigma) for one in parts])
     numbers = stars_of_exposures(single.places, exposures, window.pixel_scale_mas)
-    table = _joined(single, numbers, mosaic, window)
-    table.meta |= summary(table)
+    own = numbers >= 0
+    table = _joined(Shapes(*(part[own] for part in single)), numbers[own], mosaic, window)
+    measured = summary(table)
+    table.meta |= measured
     path = folder / f"{stem}_sharpness.ecsv"
     table.write(path, format="ascii.ecsv")
-    facts = {name: value if np.isfinite(value) else None for name, value in summary(table).items()}
+    facts = {name: value if np.isfinite(value) else None for name, value in measured.items()}
     return Made(table=path, facts=facts)
 
 
@@ -96,34 +98,32 @@ def summary(table: Table) -> dict[str, float]:
 
 
 def _read(path: Path) -> Shapes:
+    """Read the stars of an exposure that have a shape."""
     with np.load(path) as file:
-        return Shapes(*(file[name] for name in Shapes._fields))
+        shapes = Shapes(*(file[name] for name in Shapes._fields))
+    has_shape = np.isfinite(shapes.sigma)
+    return Shapes(*(part[has_shape] for part in shapes))
 
 
 def _joined(single: Shapes, numbers: NDArray[np.integer], mosaic: Path, window: MosaicGrid) -> QTable:
-    """One row per star that several exposures and the mosaic have."""
-    own = numbers >= 0
-    count = np.bincount(numbers[own])
-
-    def mean(values: Floats) -> Floats:
-        return np.bincount(numbers[own], values[own]) / count
-
-    places = np.stack([mean(single.places[:, axis]) for axis in (0, 1)], axis=1)
+    """One row per star that the mosaic has, too, from the stars of exposures and their numbers."""
+    count = np.bincount(numbers)
     # Averaging exposures averages their moments.
-    squares, turns = mean(single.sigma**2), [mean(single.ellipticity[:, axis]) for axis in (0, 1)]
-    found = mosaic_shapes(mosaic, places, window)
-    kept = np.flatnonzero((places[:, None] == found.places[None]).all(axis=2).any(axis=1))
+    values = (*single.places.T, single.sigma**2, *single.ellipticity.T)
+    x, y, square, *turns = (np.bincount(numbers, value) / count for value in values)
+    found = mosaic_shapes(mosaic, np.stack([x, y], axis=1), window)
     arcsec = FWHM_OF_SIGMA * window.pixel_scale_mas / 1000 * u.arcsec
-    return QTable(
+    table = QTable(
         {
-            "x": np.round(found.places[:, 0], 2),
-            "y": np.round(found.places[:, 1], 2),
-            "exposures": count[kept],
+            "x": np.round(x, 2),
+            "y": np.round(y, 2),
+            "exposures": count,
             "fwhm": np.round(found.sigma * arcsec, 5),
-            "fwhm_exposures": np.round(np.sqrt(squares[kept]) * arcsec, 5),
+            "fwhm_exposures": np.round(np.sqrt(square) * arcsec, 5),
             "e1": np.round(found.ellipticity[:, 0], 4),
             "e2": np.round(found.ellipticity[:, 1], 4),
-            "e1_exposures": np.round(turns[0][kept], 4),
-            "e2_exposures": np.round(turns[1][kept], 4),
+            "e1_exposures": np.round(turns[0], 4),
+            "e2_exposures": np.round(turns[1], 4),
         }
     )
+    return table[np.isfinite(found.sigma)]

@@ -55,7 +55,8 @@ def write_page(  # noqa: PLR0913
     metrics = _metrics(table)
     bands = [_band(name, _read(path)) for name, path in sharpness.items()]
     metrics += [row for band in bands for row in band["metrics"]]
-    worst = max((row["state"] for row in metrics if row["state"] != "not measurable"), key=_rank, default=STATES[2])
+    measured = [row["state"] for row in metrics if row["state"] != "not measurable"]
+    worst = max(measured, key=_rank, default="not measurable")
     path = page.write_page(
         "cosmosaic.sharpness",
         "astrometry.html",
@@ -63,6 +64,7 @@ def write_page(  # noqa: PLR0913
         survey=survey,
         worst=worst,
         reasons=[row["message"] for row in metrics if row["state"] in ("warn", "fail")],
+        unmeasured=[row["label"] for row in metrics if row["state"] == "not measurable"],
         metrics=metrics,
         limits=LIMITS,
         maps=page.embedded(maps),

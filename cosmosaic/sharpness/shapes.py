@@ -35,12 +35,15 @@ MOST_STARS = 200
 """The brightest of an exposure."""
 SAME_STAR_ARCSEC = 0.15
 """Stars of different exposures this close are one, even before they are aligned."""
+FARTHEST_PIXELS = 5.0
+"""A centroid farther from the middle of its square is of something else."""
+NO_SHAPE = (float("nan"),) * 3
 FEWEST_EXPOSURES = 2
 """A star of a single exposure cannot be smeared."""
 
 
 class Shapes(NamedTuple):
-    """Stars, arrays with a value each."""
+    """Stars, arrays with a value each; width and ellipticity are NaN where they cannot be measured."""
 
     places: Floats
     """(x, y) on the survey's lattice, shape ``(N, 2)``."""
@@ -82,16 +85,14 @@ def exposure_shapes(exposure: Path, stars: QTable, window: MosaicGrid, settings:
 
 def mosaic_shapes(mosaic: Path, places: Floats, window: MosaicGrid) -> Shapes:
     """Measure the stars of a mosaic near places of the lattice."""
-    inside, stamps, whole = [], [], box_of(window)
+    stamps, whole = [], box_of(window)
     with fits.open(mosaic, memmap=True) as hdus:
         image = hdus["SCI"]
-        for number, place in enumerate(places):
+        for place in places:
             box = _box_about(place, window)
-            if box.intersection(whole) == box:
-                rows, columns = box.within(whole)
-                stamps.append(np.array(image.section[rows, columns], dtype=float))
-                inside.append(number)
-    return _measured(places[np.array(inside, dtype=int)], stamps)
+            is_inside = box.intersection(whole) == box
+            stamps.append(np.array(image.section[box.within(whole)], dtype=float) if is_inside else np.zeros((0, 0)))
+    return _measured(places, stamps)
 
 
 def stars_of_exposures(places: Floats, exposures: Integers, pixel_scale_mas: float) -> Integers:
@@ -122,22 +123,20 @@ def _box_about(place: Floats, window: MosaicGrid) -> Box:
 
 
 def _measured(places: Floats, stamps: list[Floats]) -> Shapes:
-    """Measure stamps; those with gaps or without a star in their middle are left out."""
-    found = [_shape(stamp) for stamp in stamps]
-    good = np.array([one is not None for one in found], dtype=bool)
-    values = np.array([one for one in found if one is not None]).reshape(-1, 3)
-    return Shapes(places[good], values[:, 0], values[:, 1:])
+    values = np.array([_shape(stamp) for stamp in stamps]).reshape(-1, 3)
+    return Shapes(places, values[:, 0], values[:, 1:])
 
 
-def _shape(stamp: Floats) -> tuple[float, float, float] | None:
-    """Width and ellipticity of a star; None if there is none."""
-    if not np.isfinite(stamp).all():
-        return None
+def _shape(stamp: Floats) -> tuple[float, float, float]:
+    """Width and ellipticity of a star; NaN of a stamp with gaps or without a star in its middle."""
+    if not stamp.size or not np.isfinite(stamp).all():
+        return NO_SHAPE
     edge = np.concatenate([stamp[0], stamp[-1], stamp[:, 0], stamp[:, -1]])
     moments = galsim.hsm.FindAdaptiveMom(
         galsim.ImageD(np.ascontiguousarray(stamp - np.median(edge), dtype=float)), strict=False
     )
     middle = 0.5 * (len(stamp) + 1)
-    if moments.error_message or np.hypot(moments.moments_centroid.x - middle, moments.moments_centroid.y - middle) > 5:
-        return None
+    centroid = moments.moments_centroid
+    if moments.error_message or np.hypot(centroid.x - middle, centroid.y - middle) > FARTHEST_PIXELS:
+        return NO_SHAPE
     return moments.moments_sigma, moments.observed_shape.e1, moments.observed_shape.e2

@@ -57,7 +57,7 @@ class MeasureShapes(Step[MeasuredShapes]):
     @classmethod
     def is_asked_for(cls, survey: Survey) -> bool:
         """Return whether stars are found."""
-        return survey.align.enabled and survey.align.method == "network"
+        return survey.align.is_network
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class CompareSharpness(Step[ComparedSharpness]):
     @classmethod
     def is_asked_for(cls, survey: Survey) -> bool:
         """Return whether stars are found."""
-        return survey.align.enabled and survey.align.method == "network"
+        return survey.align.is_network
 
 
 def measure_sharpness(
@@ -138,7 +138,7 @@ class WriteAstrometryPage(Step[WrittenAstrometryPage]):
     @classmethod
     def is_asked_for(cls, survey: Survey) -> bool:
         """Return whether there is a verdict."""
-        return survey.align.enabled and survey.align.method == "network"
+        return survey.align.is_network
 
     @classmethod
     def row(cls, facts: Mapping[str, float]) -> dict[str, Any]:

@@ -211,8 +211,8 @@ class ExposureSettings(Settings):
     inverse of the time."""
     flux_scale: Literal["none", "measured"] = "none"
     """Flux scale of the detectors. measured: in each filter, detectors on which the same stars are significantly
-    fainter or brighter are brought onto the mean of all; needs align.enabled and align.method network, which find the
-    stars. none: as calibrated; the scales are only reported."""
+    fainter or brighter are brought onto the mean of those that share stars; needs align.enabled and align.method
+    network, which find the stars. none: as calibrated; the scales are only reported."""
 
 
 class AlignSettings(Settings):
@@ -239,6 +239,11 @@ class AlignSettings(Settings):
     """Absolute reference: GAIADR3 or another catalogue known to jwst, or a file with columns RA and DEC in degrees.
     Exposures added later are aligned with the stars of the exposures already aligned. The network needs a file, and
     uses its errors, proper motions and epochs if present."""
+
+    @property
+    def is_network(self) -> bool:
+        """Whether the exposures of all filters are aligned in one solution, by the stars found in each."""
+        return self.enabled and self.method == "network"
 
     @model_validator(mode="after")
     def _file_for_network(self) -> Self:
@@ -538,8 +543,7 @@ class Survey(Settings):
 
     @model_validator(mode="after")
     def _stars_for_flux_scale(self) -> Self:
-        finds_stars = self.align.enabled and self.align.method == "network"
-        if self.exposures.flux_scale == "measured" and not finds_stars:
+        if self.exposures.flux_scale == "measured" and not self.align.is_network:
             raise ValueError(
                 'exposures.flux_scale = "measured" needs align.enabled = true and align.method = "network", which find'
                 " the stars"

@@ -33,7 +33,7 @@ def stars(ratio, number=20):
 
 
 def write(folder, judged_before, judged_after, scales, sharpness):
-    before, after = ((*one.metrics, judge_fluxes(scales, is_corrected=False)) for one in (judged_before, judged_after))
+    before, after = ((*one.metrics, judge_fluxes(scales)) for one in (judged_before, judged_after))
     verdict_table(before, after).write(folder / "mock_astrometry.ecsv", format="ascii.ecsv")
     flux_table(FluxSolution(scales=scales, exposures={})).write(folder / "mock_fluxscale.ecsv", format="ascii.ecsv")
     for name, table in sharpness.items():
@@ -59,7 +59,7 @@ def made(tmp_path_factory):
     judged = dict(zip(("before", "after"), held_out_verdict(field.seen, detections), strict=True))
     draw_maps(field.seen, judged, folder / "maps.png")
     draw_plots(field.seen, judged, folder / "plots.png")
-    scales = [FluxScale("F150W", f"NRCB{n}", offset, 0.002, 40) for n, offset in enumerate((0.015, -0.03, 0.015), 1)]
+    scales = [FluxScale("F150W", f"NRCB{n}", offset, 0.002, 40, 0) for n, offset in enumerate((0.015, -0.03, 0.015), 1)]
     sharpness = {"F115W": stars(1.001), "F150W": stars(1.1), "F277W": stars(1.0, number=2)}
     return write(folder, judged["before"], judged["after"], flux_corrections(scales, ()), sharpness)
 
@@ -73,6 +73,7 @@ def test_the_page_tells_what_is_wrong(made):
     assert len(reasons) == 2
     assert "-30.0 ± 2.0" in text
     rows = re.findall(r"<tr><td>(width F\d+W)</td><td><span[^>]*>(.*?)</span>", text)
+    assert "Not measurable, too few stars in common: module, width F277W, ellipticity F277W." in text
     assert rows == [("width F115W", "pass"), ("width F150W", "fail"), ("width F277W", "not measurable")]
 
 
@@ -89,12 +90,17 @@ def test_the_page_is_small_and_loads_nothing_from_elsewhere(made):
 def test_nothing_that_can_be_measured_is_told(tmp_path):
     field = star_field(8.0, columns=1, rows=1)
     none = field.detections.select(np.zeros(0, dtype=int))
-    judged = held_out_verdict(field.seen, none)
-    for draw in (draw_maps, draw_plots):
-        draw(field.seen, dict(zip(("before", "after"), judged, strict=True)), tmp_path / f"{draw.__name__[5:]}.png")
+    for seen in ([], field.seen):
+        judged = held_out_verdict(seen, none)
+        for draw in (draw_maps, draw_plots):
+            draw(seen, dict(zip(("before", "after"), judged, strict=True)), tmp_path / f"{draw.__name__[5:]}.png")
     made = write(tmp_path, *judged, (), {"F150W": stars(1.0, number=1)})
     assert STATES[int(made.facts["state"])] == "not measurable"
-    assert "Not measurable: no filter has two detectors" in made.files["page"].read_text()
+    text = made.files["page"].read_text()
+    assert "Not measurable: no filter has two detectors" in text
+    assert "Not measurable, too few stars in common: exposure, roll, detector," in text
+    assert "Nothing stands out" not in text
+    assert ">pass</span>" not in text
 
 
 @pytest.mark.server

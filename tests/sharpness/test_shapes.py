@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from astropy.table import QTable
+from stdatamodels.jwst import datamodels
 
 from cosmosaic.astrometry.detection import find_exposure_stars
 from cosmosaic.astrometry.verdict import judge_sharpness
@@ -17,27 +18,31 @@ from cosmosaic.simulate.plan import plan_exposures
 from cosmosaic.simulate.survey import simulate_exposure, survey_scene
 from cosmosaic.survey import DrizzleSettings, FilterPair, SimulationSettings, Survey
 
+DITHERS = ((0.0, -0.5), (0.41, 0.6), (1.03, 0.2), (-1.15, -0.3))
 STILL = dict.fromkeys(("roll_error_arcsec", "placement_error_mas", "filter_offset_mas", "aberration"), 0.0)
 SURVEY = Survey(name="mock", drizzle=DrizzleSettings(errors="none"))
 
 
-def sharpness(pointing_error_mas, folder):
-    """The stars of a mosaic of four exposures."""
+def sharpness(folder, light=None, **changes):
+    """The stars of a mosaic of four exposures, with the light of a nebula in MJy/sr if there is one."""
+    field = {"stars_per_arcmin2": 1500.0, "dithers_arcsec": DITHERS, "pointing_error_mas": 0.0} | STILL
     settings = SimulationSettings(
         level="cal",
         subarray="SUB320",
         detectors=("NRCB1",),
-        dithers_arcsec=((0.0, -0.5), (0.41, 0.6), (1.03, 0.2), (-1.15, -0.3)),
         filter_pairs=(FilterPair(short="F150W", long="F277W"),),
-        stars_per_arcmin2=1500.0,
         galaxies_per_arcmin2=0.0,
-        pointing_error_mas=pointing_error_mas,
-        **STILL,
+        **(field | changes),
     )
     (folder / "made").mkdir()
     frames = plan_exposures(settings)
     scene = survey_scene(settings, frames)
     cals = [simulate_exposure(frame, scene, settings, folder)[0] for frame in frames]
+    for cal in cals if light else ():
+        with datamodels.open(cal) as model:
+            sky = np.transpose(model.meta.wcs(*np.indices(model.data.shape)[::-1]), (1, 2, 0))
+            model.data += light(3600 * (sky - sky[160, 160])).astype("f4")
+            model.save(cal)
     stars = {
         frame.name: find_exposure_stars(cal, 10.0, folder / "made") for frame, cal in zip(frames, cals, strict=True)
     }
@@ -55,7 +60,7 @@ def sharpness(pointing_error_mas, folder):
 @pytest.mark.filterwarnings("ignore::asdf.exceptions.AsdfBlockIndexWarning")
 @pytest.mark.parametrize(("error_mas", "states"), [(0.0, {"pass"}), (10.0, {"warn", "fail"})])
 def test_stars_are_wider_where_exposures_are_offset(error_mas, states, tmp_path):
-    table, facts = sharpness(error_mas, tmp_path)
+    table, facts = sharpness(tmp_path, pointing_error_mas=error_mas)
     assert facts["sharpness_stars"] == len(table) > 15
     width, ellipticity = judge_sharpness("F150W", table.meta)
     assert {width.state, ellipticity.state} <= states
@@ -67,6 +72,29 @@ def test_stars_are_wider_where_exposures_are_offset(error_mas, states, tmp_path)
     else:
         # Offsets of 10 mas rms per axis about the mean of four widen a star of 26 mas by some 6 per cent.
         assert 3 < width.value < 14
+
+
+def nebula(arcsec):
+    """Filaments an arcsec wide, bright enough to hide the fainter third of the stars."""
+    return 1.0 + np.sin(3.0 * arcsec[..., 0]) * np.cos(2.1 * arcsec[..., 1])
+
+
+@pytest.mark.filterwarnings("ignore::asdf.exceptions.AsdfBlockIndexWarning")
+@pytest.mark.parametrize(
+    ("changes", "states"),
+    [
+        ({"stars_per_arcmin2": 0.0}, {"not measurable"}),
+        ({"dithers_arcsec": DITHERS[:1]}, {"not measurable"}),
+        ({"stars_per_arcmin2": 5000.0}, {"pass", "not measurable"}),
+        ({"light": nebula}, {"pass"}),
+    ],
+    ids=["no stars", "one exposure", "crowded", "nebula"],
+)
+def test_good_pointings_are_never_blamed(changes, states, tmp_path):
+    table, facts = sharpness(tmp_path, **changes)
+    assert {one.state for one in judge_sharpness("F150W", table.meta)} <= states
+    if states == {"not measurable"}:
+        assert facts == {**dict.fromkeys(facts), "sharpness_stars": 0}
 
 
 def test_few_stars_are_not_measurable():
