@@ -66,6 +66,8 @@ COLUMNS = (
     "sky_growth_pct",
     "sky_moved_mjy_sr",
     "align_moved_mas",
+    "flux_moved_mag",
+    "astrometry_verdict",
     "astrometry_exposure_mas",
     "astrometry_roll_mas",
     "astrometry_detector_mas",
@@ -73,6 +75,10 @@ COLUMNS = (
     "astrometry_filter_mas",
     "astrometry_cell_mas",
     "astrometry_absolute_mas",
+    "flux_scale_mmag",
+    "star_fwhm_ratio",
+    "star_ellipticity",
+    "sharpness_stars",
     "stars",
     "stage1_engine",
     "groups_without_search",
@@ -111,7 +117,7 @@ TEXT_COLUMNS = frozenset(
         "run_id", "flow_run_id", "survey", "state", "error", "start", "end", "kind", "filter", "tile",
         "frames_sha256", "parameters_sha256", "cosmosaic_version", "jwst_version", "calibration_version",
         "crds_context", "product", "sha256", "sky_verdict", "sky_step_state", "sky_zero_state", "frames_excluded",
-        "stage1_engine", "cost_currency", "injection_verdict",
+        "stage1_engine", "cost_currency", "injection_verdict", "astrometry_verdict",
     }
 )  # fmt: skip
 

@@ -34,6 +34,7 @@ from tasks.calibrate import calibrated_bands
 from tasks.find import survey_exposures
 from tasks.injection import inject_with_products
 from tasks.moves import moves
+from tasks.network import publish_network
 from tasks.runtime.command import main
 from tasks.runtime.report import finish_run, open_run
 from tasks.runtime.run import Run
@@ -82,7 +83,7 @@ def combine(aligned: Aligned, windows: Windows, mask: SourceMask | None, run: Ru
     band = aligned.band
     binned = bin_exposures(band, aligned.exposures, windows.whole, mask, run)
     sky = measure_sky(band, aligned.exposures, binned, mask, sky_step(run.survey.sky), run)
-    given = BandInput(band, aligned.exposures, sky, windows, binned.grid)
+    given = BandInput(band, aligned.exposures, sky, windows, binned.grid, aligned.verdict)
     engine = open_engine(given, run.worker_gb, run)
     flagged = engine.flag_outliers()
     verdict = judge_sky(band, binned, flagged, sky, given.tiles_to_judge, run)
@@ -130,11 +131,8 @@ def show_all_filters(bands: dict[str, CombinedBand], links: dict[str, dict[str, 
     """Submit the products of all filters together: alignment, catalogues, the colour picture, the page on the sky."""
     if not bands:
         return
-    # One solution aligned the exposures of all filters, if any did.
-    aligned = [combined.aligned for combined in bands.values() if combined.aligned.is_network]
-    if aligned:
-        run.publish("alignment", (aligned[0].solution, *(stars for one in aligned for stars in one.stars)))
     measured = {name: combined.measured for name, combined in bands.items()}
+    publish_network({name: (one.aligned, one.flagged) for name, one in bands.items()}, measured, run)
     catalogs = submit_catalogs(measured, run)
     for tile, catalog in catalogs.items():
         run.publish(f"catalogue {tile}", [catalog], {"tile": tile})

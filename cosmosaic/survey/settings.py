@@ -220,6 +220,10 @@ class ExposureSettings(Settings):
     persistence_dn_s: float = Field(default=0.15, gt=0, le=100)
     """Expected persistence in DN/s of a pixel that was filled, 1000 s after the end of the exposure; it falls as the
     inverse of the time."""
+    flux_scale: Literal["none", "measured"] = "none"
+    """Flux scale of the detectors. measured: in each filter, detectors on which the same stars are significantly
+    fainter or brighter are brought onto the mean of those that share stars; needs align.enabled and align.method
+    network, which find the stars. none: as calibrated; the scales are only reported."""
 
 
 class AlignSettings(Settings):
@@ -246,6 +250,11 @@ class AlignSettings(Settings):
     """Absolute reference: GAIADR3 or another catalogue known to jwst, or a file with columns RA and DEC in degrees.
     Exposures added later are aligned with the stars of the exposures already aligned. The network needs a file, and
     uses its errors, proper motions and epochs if present."""
+
+    @property
+    def is_network(self) -> bool:
+        """Whether the exposures of all filters are aligned in one solution, by the stars found in each."""
+        return self.enabled and self.method == "network"
 
     @model_validator(mode="after")
     def _file_for_network(self) -> Self:
@@ -564,6 +573,15 @@ class Survey(Settings):
     def _errors_for_injection(self) -> Self:
         if self.injection.with_products and self.drizzle.errors == "none":
             raise ValueError('injection.with_products tests the catalogue, which drizzle.errors = "none" leaves out')
+        return self
+
+    @model_validator(mode="after")
+    def _stars_for_flux_scale(self) -> Self:
+        if self.exposures.flux_scale == "measured" and not self.align.is_network:
+            raise ValueError(
+                'exposures.flux_scale = "measured" needs align.enabled = true and align.method = "network", which find'
+                " the stars"
+            )
         return self
 
     @model_validator(mode="after")
