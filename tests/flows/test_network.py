@@ -3,6 +3,7 @@
 One detector counts too little, and is brought onto the other.
 """
 
+import re
 import shutil
 
 import numpy as np
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 from astropy.io import fits
 from astropy.table import QTable
+from prefect.artifacts import Artifact
 from support.small_survey import SIMULATION, new_survey
 
 from cosmosaic.astrometry.flux_solution import read_fluxes
@@ -44,6 +46,7 @@ def grown(prefect_server, tmp_path_factory):
     simulation = SIMULATION.model_copy(update=FIELD)
     assert simulate(Survey(store=str(made), simulation=simulation), return_state=True).is_completed()
     survey = new_survey(made, tmp_path_factory.mktemp("grown"))
+    survey.simulated = made
     survey.settings |= SETTINGS
     for path in survey.raw.glob("*_nrcb2_cal.fits"):
         with fits.open(path, mode="update") as hdus:
@@ -86,6 +89,11 @@ def test_all_filters_are_aligned_by_one_solution(grown):
     assert (table.query("kind == 'stars'")["stars"] > 5).all()
     crf = next(grown.products.rglob("*_nrcb1_crf.fits"))
     assert "CMVAV2" in fits.getheader(crf, "SCI")
+    assert all(fits.getheader(path, "SCI")["ASTSTATE"] == "pass" for path in grown.products.rglob("*_i2d.fits"))
+    assert set(table.query("kind == 'astrometry page'")["astrometry_verdict"]) == {"pass"}
+    artifact = Artifact.get("astrometry").data
+    assert re.match(r"Verdict: pass\. Page: \S+small_astrometry\.html", artifact)
+    assert re.search(r"\| exposure \| [\d.e-]+ \|", artifact)
 
 
 def test_an_exposure_that_is_added_moves_no_other(grown):
@@ -107,6 +115,9 @@ def test_the_pixels_of_both_detectors_are_brought_to_their_mean(grown):
     for path in grown.products.rglob("*_nrcb[12]_crf.fits"):
         detector = path.name.split("_")[-2].upper()
         assert fits.getheader(path, "SCI")["CMFLUX"] == pytest.approx(found[detector].factor)
+        raw = grown.raw / path.name.replace("_crf", "_cal")
+        scaled = np.nanmedian(fits.getdata(path, "ERR") / fits.getdata(raw, "ERR"))
+        assert scaled == pytest.approx(found[detector].factor, rel=1e-5)
         seen.add(detector)
     assert seen == {"NRCB1", "NRCB2"}
 
@@ -122,6 +133,24 @@ def test_flux_scales_stay_when_exposures_are_added(grown):
 
 def test_the_same_exposures_again_execute_nothing(grown):
     assert grown.run().executed == set()
+
+
+def test_one_exposure_alone_is_told_to_be_not_measurable(grown, tmp_path):
+    alone = new_survey(grown.simulated, tmp_path)
+    alone.settings |= SETTINGS
+    kept = min(alone.raw.glob("*_nrcb1_cal.fits"))
+    for path in set(alone.raw.glob("*_cal.fits")) - {kept}:
+        path.unlink()
+    assert alone.run().failed == {}
+    (mosaic,) = alone.products.rglob("*_i2d.fits")
+    assert fits.getheader(mosaic, "SCI")["ASTSTATE"] == "not measurable"
+    (crf,) = alone.products.rglob("*_crf.fits")
+    assert fits.getheader(crf, "SCI")["CMFLUX"] == 1.0
+    table = pd.read_parquet(alone.products / "summary.parquet")
+    assert set(table.query("kind == 'astrometry page'")["astrometry_verdict"]) == {"not measurable"}
+    page = (alone.products / "small_astrometry.html").read_text()
+    assert ">pass</span>" not in page
+    assert "no filter has two detectors with common stars" in page
 
 
 def test_resolve_measures_flux_scales_anew_and_tells_how_far_they_moved(grown):
