@@ -5,18 +5,26 @@ simulator's optics put them, with an error each. Residuals are those of the corr
 nine points of each detector, rms per axis in mas; what no relative solution can know, one rotation of all, is taken out
 except for the absolute residual. ``header`` is what the headers say, ``aberration`` with velocity aberration about a
 common point, ``tweakreg`` its fit (tweakwcs, filter by filter, the detectors of an exposure as one) on the same stars.
+
+``fwhm_ratio`` is of pixels: eight simulated exposures of 320 x 320 pixels of two detectors in F150W with the same
+errors. Stars are found in them, and the mosaic of each method (tweakreg: jwst's step) is compared with one of the same
+exposures with their true WCS, star by star.
 """
 
 import argparse
 import json
+import logging
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 from astropy.table import Table
 from astropy.wcs import WCS
+from jwst import datamodels
 from numpy.typing import NDArray
 from tweakwcs.correctors import FITSWCSCorrector
 from tweakwcs.imalign import align_wcs
@@ -25,10 +33,26 @@ from tweakwcs.matchutils import XYXYMatch
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 from support.star_tables import LATTICE, StarField, nominal_view, observe, star_field
 
+from cosmosaic.astrometry.aberration import share_aberration
+from cosmosaic.astrometry.align import align_exposure, solve_alignment
+from cosmosaic.astrometry.detection import find_exposure_stars
+from cosmosaic.astrometry.flux_solution import FluxRequest
 from cosmosaic.astrometry.matching import MAS_PER_RADIAN, tangent_axes
 from cosmosaic.astrometry.network import Detections, solve_network, tie_to_catalogue
+from cosmosaic.astrometry.solution import AlignRequest, correction
+from cosmosaic.astrometry.survey import solve_survey
 from cosmosaic.astrometry.verdict import Metric, fitted_scale, judge_astrometry, state_of
-from cosmosaic.geometry.sphere import directions, unit_vectors
+from cosmosaic.exposures.exposure import describe_exposure
+from cosmosaic.geometry.grid import sky_to_pixel, survey_grid
+from cosmosaic.geometry.sphere import directions, sky_to_plane, unit_vectors
+from cosmosaic.geometry.windows import lattice
+from cosmosaic.mosaic.alone import make_mosaic
+from cosmosaic.nircam import star_fwhm_pixels
+from cosmosaic.sharpness.shapes import mosaic_shapes
+from cosmosaic.simulate.geometry import pixel_to_sky, true_view
+from cosmosaic.simulate.plan import PlannedExposure, plan_exposures
+from cosmosaic.simulate.survey import simulate_exposure, survey_scene
+from cosmosaic.survey import AlignSettings, DrizzleSettings, FilterPair, SimulationSettings, Survey
 
 Floats = NDArray[np.floating]
 
@@ -45,6 +69,22 @@ NO_ERRORS = dict.fromkeys(
     ("pointing_error_mas", "roll_error_arcsec", "placement_error_mas", "filter_offset_mas", "aberration"), 0.0
 )
 NULL_DRAWS = 20
+PIXELS = SimulationSettings(
+    level="cal",
+    subarray="SUB320",
+    detectors=("NRCB1", "NRCB2"),
+    # The second detector comes to see what the first has seen.
+    dithers_arcsec=((0.0, -7.1), (0.4, 7.1), (1.0, 6.2), (-1.1, -6.0)),
+    filter_pairs=(FilterPair(short="F150W", long="F277W"),),
+    stars_per_arcmin2=1500.0,
+    galaxies_per_arcmin2=0.0,
+    pointing_error_mas=20.0,
+    roll_error_arcsec=10.0,
+    placement_error_mas=2.0,
+    aberration=9e-5,
+)
+BRIGHT_NJY = 3000.0
+"""Stars fainter than this are too noisy for the ratio of widths."""
 
 
 def residuals(field: StarField, vectors: Floats) -> dict[str, float]:
@@ -151,6 +191,84 @@ def measure(density: float, pointings: tuple[int, int]) -> dict[str, dict[str, f
     return figures
 
 
+def fwhm_ratios(folder: Path) -> dict[str, float]:
+    """FWHM of stars in the mosaic of each method over that with the true WCS: the median over stars."""
+    frames = plan_exposures(PIXELS)
+    scene = survey_scene(PIXELS, frames)
+    cals = {one.name: simulate_exposure(one, scene, PIXELS, folder / "header")[0] for one in frames}
+    survey = Survey(name="mock", drizzle=DrizzleSettings(errors="none"))
+    window = survey_grid(
+        survey.grid, {one.name: one.footprint for one in map(describe_exposure, map(str, cals.values()))}
+    )
+    exposures = {"header": cals, "aberration": _shared(cals, folder / "aberration")}
+    exposures["network"] = _by_network(exposures["aberration"], folder / "network")
+    exposures["tweakreg"] = _by_tweakreg(cals, folder / "tweakreg")
+    exposures["truth"] = _as_in_truth(frames, cals, folder / "truth")
+    stars = scene[(scene["kind"] == "star") & (scene["flux_F150W"] > BRIGHT_NJY)]
+    places = sky_to_pixel(lattice(window), np.stack([stars["ra"], stars["dec"]], axis=1))
+    shapes = {}
+    for name, paths in exposures.items():
+        with ThreadPoolExecutor(1) as pool:
+            mosaic, _ = make_mosaic(list(paths.values()), {}, window, survey, folder / f"{name}-mosaic", pool)
+        found = mosaic_shapes(mosaic, places, window)
+        shapes[name] = {tuple(place): sigma for place, sigma in zip(found.places, found.sigma, strict=True)}
+    ratios = {}
+    for name, found in shapes.items():
+        both = [found[place] / true for place, true in shapes["truth"].items() if place in found]
+        ratios[name] = float(np.median(both))
+        print(f"FWHM of stars, {name:10} over truth: {ratios[name]:.4f} of {len(both)} stars", flush=True)
+    return ratios
+
+
+def _shared(cals: Mapping[str, Path], folder: Path) -> dict[str, Path]:
+    folder.mkdir()
+    return {name: share_aberration(path, folder).files["cal"] for name, path in cals.items()}
+
+
+def _by_network(cals: Mapping[str, Path], folder: Path) -> dict[str, Path]:
+    folder.mkdir()
+    stars = {name: find_exposure_stars(path, 10.0, folder).files["stars"] for name, path in cals.items()}
+    made = solve_survey(
+        stars, None, _request("network", cals), FluxRequest(exposures={}, detectors={}), "mock_align", folder
+    )
+    return {
+        name: align_exposure(cals[name], path, folder).files["cal"] for name, path in made.files["corrections"].items()
+    }
+
+
+def _by_tweakreg(cals: Mapping[str, Path], folder: Path) -> dict[str, Path]:
+    (folder / "out").mkdir(parents=True)
+    made = solve_alignment(cals, None, _request("tweakreg", cals), "mock_align", folder / "out")
+    return {
+        name: align_exposure(cals[name], path, folder).files["cal"] for name, path in made.files["corrections"].items()
+    }
+
+
+def _request(method: str, cals: Mapping[str, Path]) -> AlignRequest:
+    settings = AlignSettings(enabled=True, method=method, fit="rshift")
+    return AlignRequest(settings=settings, fwhm_pixels=star_fwhm_pixels("F150W"), exposures=dict.fromkeys(cals, ""))
+
+
+def _as_in_truth(frames: Sequence[PlannedExposure], cals: Mapping[str, Path], folder: Path) -> dict[str, Path]:
+    """The exposures with the WCS that they truly have."""
+    folder.mkdir()
+    x, y = (each.ravel() for each in np.meshgrid([10.0, 160.0, 310.0], [10.0, 160.0, 310.0]))
+    made = {}
+    for frame in frames:
+        with datamodels.open(cals[frame.name]) as model:
+            header, info = np.transpose(model.meta.wcs(x, y)), model.meta.wcsinfo.instance
+        tangent = (info["ra_ref"], info["dec_ref"])
+        before, after = (
+            sky_to_plane(tangent, sky) for sky in (header, np.transpose(pixel_to_sky(frame, true_view(frame), x, y)))
+        )
+        design = np.column_stack([before, np.ones(len(before))])
+        fit = np.linalg.lstsq(design, after, rcond=None)[0]
+        path = folder / f"{frame.name}_correction.json"
+        path.write_text(correction(fit[:2].T, fit[2]).model_dump_json())
+        made[frame.name] = align_exposure(cals[frame.name], path, folder).files["cal"]
+    return made
+
+
 def injected_faults() -> Iterator[tuple[str, str, tuple[Metric, ...]]]:
     """Yield the name of each fault, the metric that has to tell it, and the verdict."""
     field = star_field(15.0, **NO_ERRORS)
@@ -213,14 +331,18 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="+", default=["1x1", "2x2", "4x5"], help="pointings of the deep field")
     parser.add_argument("--fields", nargs="*", default=list(FIELDS))
     parser.add_argument("--no-verdict", action="store_true")
+    parser.add_argument("--no-pixels", action="store_true")
     arguments = parser.parse_args()
     figures = {}
+    logging.disable(logging.INFO)
+    with tempfile.TemporaryDirectory() as folder:
+        ratios = {} if arguments.no_pixels else fwhm_ratios(Path(folder))
     for name in arguments.fields:
         for size in arguments.sizes if name == "deep" else ["2x2"]:
             columns, rows = map(int, size.split("x"))
             for method, values in measure(FIELDS[name], (columns, rows)).items():
                 case = f"{method} {name} {columns * rows * FULL_FRAME_EXPOSURES}"
-                figures[case] = values
+                figures[case] = values | ({"fwhm_ratio": ratios[method]} if name == "deep" and method in ratios else {})
                 print(f"{case:24}", {key: round(value, 3) for key, value in values.items()}, flush=True)
     verdict = {} if arguments.no_verdict else verdict_figures()
     print(verdict)

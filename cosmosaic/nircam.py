@@ -76,6 +76,8 @@ LARGEST_SHORT_PIXEL_ARCSEC, LARGEST_LONG_PIXEL_ARCSEC = 0.0312, 0.0630
 """Largest nominal pixel scales (SIAF): a footprint that is drawn with them contains the detector."""
 DRAWN_SHORT_PIXEL_ARCSEC, DRAWN_LONG_PIXEL_ARCSEC = 0.031, 0.063
 """Rounded pixel scales that simulated sources are drawn with; their digits decide every simulated pixel."""
+SHORT_GAIN, LONG_GAIN = 2.05, 1.82
+"""Nominal gains in electrons per DN (JWST User Documentation)."""
 DICHROIC_UM = 2.35
 """Filters below this wavelength are on the short-wavelength detectors."""
 WISP_DETECTORS = frozenset({"NRCA3", "NRCA4", "NRCB3", "NRCB4"})
@@ -124,3 +126,8 @@ def star_fwhm_pixels(filter_name: str) -> float:
 def detector_pixel_arcsec(filter_name: str) -> float:
     """Return the nominal pixel scale of the detectors that a filter is observed with."""
     return LONG_PIXEL_ARCSEC if is_long_wavelength(filter_name) else SHORT_PIXEL_ARCSEC
+
+
+def detector_gain(filter_name: str) -> float:
+    """Return the nominal gain, in electrons per DN, of the detectors that a filter is observed with."""
+    return LONG_GAIN if is_long_wavelength(filter_name) else SHORT_GAIN

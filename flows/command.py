@@ -13,6 +13,7 @@ FLOWS = {
     "run": ("mosaic", "make mosaics, catalogues and a run table of a survey"),
     "simulate": ("simulate", "make the raw exposures of a synthetic survey, and the truth"),
     "compare-sky": ("compare_sky", "rank all sky methods on one tile of each filter"),
+    "inject": ("inject", "put sources of known flux into the exposures, and judge the catalogue"),
     "watch": ("watch", "look for new raw exposures and announce them to the Prefect server"),
     "cleanup": ("cleanup", "list or remove cached results that no recent run used"),
 }

@@ -6,20 +6,23 @@ python flows/mosaic.py --help             every setting
 """
 
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from prefect import flow
 from prefect.states import State
 
 from cosmosaic.astrometry.steps import Aligned, align_bands
-from cosmosaic.catalog.steps import MadePsf, submit_catalog, submit_depth
+from cosmosaic.catalog.steps import MeasuredBand, measure_mosaics, submit_catalogs
 from cosmosaic.cells.steps import SourceMask, bin_exposures, source_masks
 from cosmosaic.comparison.steps import sky_step
+from cosmosaic.exposures.search import FoundExposures
 from cosmosaic.exposures.steps import WriteAssociation
 from cosmosaic.exposures.windows import named_tiles, on_grid_of_image, survey_windows
 from cosmosaic.geometry.windows import WHOLE
 from cosmosaic.mosaic.engines import BandInput, open_engine
-from cosmosaic.mosaic.steps import AssembledMosaic, ListDefects
+from cosmosaic.mosaic.steps import ListDefects
+from cosmosaic.outliers.steps import FlaggedBand
 from cosmosaic.preview.steps import DrawColours, DrawMosaic
 from cosmosaic.records import MosaicGrid, Windows
 from cosmosaic.sky.steps import BandSky, measure_sky
@@ -29,7 +32,9 @@ from cosmosaic.survey import Survey
 from cosmosaic.verdict.steps import JudgedSky, judge_sky, write_page
 from tasks.calibrate import calibrated_bands
 from tasks.find import survey_exposures
+from tasks.injection import inject_with_products
 from tasks.moves import moves
+from tasks.network import publish_network
 from tasks.runtime.command import main
 from tasks.runtime.report import finish_run, open_run
 from tasks.runtime.run import Run
@@ -37,18 +42,14 @@ from tasks.simulate import simulate_survey
 
 
 @dataclass(frozen=True)
-class BandProducts:
-    """The products of one filter, as submitted."""
+class CombinedBand:
+    """One filter from its aligned exposures to its mosaics, as submitted."""
 
     aligned: Aligned
     sky: BandSky
+    flagged: FlaggedBand
     verdict: JudgedSky
-    mosaics: dict[str, AssembledMosaic]
-    """By window."""
-    psfs: dict[str, MadePsf]
-    """By window; only of windows that get a catalogue."""
-    links: dict[str, str]
-    """File names of the products by their labels on the page."""
+    measured: MeasuredBand
 
 
 @flow(name="mosaic", flow_run_name="{survey.name}")
@@ -60,90 +61,87 @@ def mosaic(survey: Survey = Survey()) -> State:  # noqa: B008
             simulate_survey(run)
         tiles = named_tiles(survey)
         found = survey_exposures(run, tiles)
-        masks = source_masks(found.exposures, run)
-        windows = survey_windows(found.exposures, survey, tiles)
-        bands = {
-            one.band.name: combine(one, windows[one.band.name], masks.get(one.band.name), run)
-            for one in align_bands(calibrated_bands(found, run), run)
-        }
-        publish_network(bands, run)
-        show_all_filters(bands, run)
-        moved = {name: moves(name, made.aligned, made.sky, run) for name, made in bands.items()}
+        bands, links = dict[str, CombinedBand](), dict[str, dict[str, str]]()
+        for name, combined in combine_bands(found, tiles, run):
+            bands[name], links[name] = combined, publish_band(combined, run)
+        show_all_filters(bands, links, run)
+        moved = {name: moves(name, combined.aligned, combined.sky, run) for name, combined in bands.items()}
         return finish_run(run, found, moved)
 
 
-def combine(aligned: Aligned, windows: Windows, mask: SourceMask | None, run: Run) -> BandProducts:
-    """Submit all steps from the aligned exposures of one filter to its products."""
+def combine_bands(found: FoundExposures, tiles: tuple[MosaicGrid, ...], run: Run) -> Iterator[tuple[str, CombinedBand]]:
+    """Submit all steps from the raw exposures to the mosaics, and yield each filter as it comes."""
+    masks = source_masks(found.exposures, run)
+    windows = survey_windows(found.exposures, run.survey, tiles)
+    for aligned in align_bands(calibrated_bands(found, run), run):
+        name = aligned.band.name
+        yield name, combine(aligned, windows[name], masks.get(name), run)
+
+
+def combine(aligned: Aligned, windows: Windows, mask: SourceMask | None, run: Run) -> CombinedBand:
+    """Submit all steps from the aligned exposures of one filter to its mosaics, their depths and PSFs."""
     band = aligned.band
-    association = run.submit(WriteAssociation(cals=band.cals, association=band.association), band.name)
     binned = bin_exposures(band, aligned.exposures, windows.whole, mask, run)
     sky = measure_sky(band, aligned.exposures, binned, mask, sky_step(run.survey.sky), run)
-    given = BandInput(band, aligned.exposures, sky, windows, binned.grid)
+    given = BandInput(band, aligned.exposures, sky, windows, binned.grid, aligned.verdict)
     engine = open_engine(given, run.worker_gb, run)
     flagged = engine.flag_outliers()
     verdict = judge_sky(band, binned, flagged, sky, given.tiles_to_judge, run)
     mosaics = {window.tile: engine.assemble(window, verdict.verdict) for window in given.mosaics}
-    of_band: tuple[Outputs | None, ...] = (verdict, sky.measured, *aligned.products)
-    links, psfs = names_of(band.association.product_name, verdict, sky.measured), dict[str, MadePsf]()
+    return CombinedBand(aligned, sky, flagged, verdict, measure_mosaics(given, mosaics, run))
+
+
+def publish_band(combined: CombinedBand, run: Run) -> dict[str, str]:
+    """Submit and publish the products of one filter; return file names by their labels on the page."""
+    given, verdict, sky = combined.measured.given, combined.verdict, combined.sky
+    band, whole = given.band, given.windows.whole
+    association = run.submit(WriteAssociation(cals=band.cals, association=band.association), band.name)
+    of_band: tuple[Outputs | None, ...] = (verdict, sky.measured, *combined.aligned.products)
+    links = names_of(band.association.product_name, verdict, sky.measured)
     for window in given.mosaics:
-        shown = (*measure(given, window, mosaics[window.tile], verdict, run), verdict)
-        psfs.update((window.tile, made) for made in shown if isinstance(made, MadePsf))
-        columns = given.columns(window)
-        run.publish(given.label(window), (mosaics[window.tile], *shown[:-1]), columns, shown)
-        if window == windows.whole:
-            links = names_of(given.stem(window), mosaics[window.tile], *shown[:-1]) | links
-            run.publish(f"{band.name} sky", of_band, columns, shown)
-            exposures: tuple[Outputs | File, ...] = (*band.cals.values(), *flagged.crfs.values(), association)
-            run.publish(f"{band.name} exposures", exposures, columns, shown)
-    return BandProducts(aligned, sky, verdict, mosaics, psfs, links)
+        shown, columns = show(combined, window, run), given.columns(window)
+        described = (*shown, verdict)
+        run.publish(given.label(window), shown, columns, described)
+        if window == whole:
+            links = names_of(given.stem(window), *shown[:-1]) | links
+            run.publish(f"{band.name} sky", of_band, columns, described)
+            exposures: tuple[Outputs | File, ...] = (*band.cals.values(), *combined.flagged.crfs.values(), association)
+            run.publish(f"{band.name} exposures", exposures, columns, described)
+    return links
 
 
-def publish_network(bands: dict[str, BandProducts], run: Run) -> None:
-    """Publish the one solution that aligned the exposures of all filters, if it did, with their stars."""
-    aligned = [made.aligned for made in bands.values() if made.aligned.is_network]
-    if aligned:
-        run.publish("alignment", (aligned[0].solution, *(stars for one in aligned for stars in one.stars)))
-
-
-def measure(
-    given: BandInput, window: MosaicGrid, mosaic: AssembledMosaic, verdict: JudgedSky, run: Run
-) -> tuple[Outputs, ...]:
-    """Submit the products of one mosaic: depth and PSF, defects, pictures, its exposures."""
-    stem, label, made = given.stem(window), given.label(window), list[Outputs]()
-    # With named tiles the whole may be too large for memory.
-    if window != given.windows.whole or not given.windows.tiles:
-        if run.survey.drizzle.errors != "none":
-            made += submit_depth(mosaic, given.band.name, stem, label, run)
+def show(combined: CombinedBand, window: MosaicGrid, run: Run) -> tuple[Outputs, ...]:
+    """Submit what is published with one mosaic: depth and PSF, defects, pictures, its exposures."""
+    measured, given, tile = combined.measured, combined.measured.given, window.tile
+    stem, label, mosaic = given.stem(window), given.label(window), measured.mosaics[tile]
+    made: list[Outputs] = [mosaic]
+    if tile in measured.psfs:
+        made += measured.depths[tile], measured.psfs[tile]
+    if window in given.catalogued:
         footprints = {name: given.band.footprints[name] for name in given.members(window)}
-        defects = ListDefects(
-            mosaic=mosaic.mosaic, verdict=verdict.verdict, window=window, footprints=footprints, stem=stem
-        )
+        verdict = combined.verdict.verdict
+        defects = ListDefects(mosaic=mosaic.mosaic, verdict=verdict, window=window, footprints=footprints, stem=stem)
         made.append(run.submit(defects, label))
     made.append(run.submit(DrawMosaic(mosaic=mosaic.mosaic, stem=stem), label))
     made.append(given.list_members(window, run))
     return tuple(made)
 
 
-def show_all_filters(bands: dict[str, BandProducts], run: Run) -> None:
-    """Submit the products of all filters together: catalogues, the colour picture and the page on the sky."""
+def show_all_filters(bands: dict[str, CombinedBand], links: dict[str, dict[str, str]], run: Run) -> None:
+    """Submit the products of all filters together: alignment, catalogues, the colour picture, the page on the sky."""
     if not bands:
         return
-    windows = by_window(bands)
-    for tile, mosaics in windows.items():
-        psfs = {band: made.psfs[tile] for band, made in bands.items() if tile in made.psfs}
-        if psfs:
-            run.publish(f"catalogue {tile}", [submit_catalog(mosaics, psfs, tile, run)], {"tile": tile})
-    whole = windows[WHOLE]
-    picture = DrawColours(mosaics={band: made.mosaic for band, made in whole.items()}, stem=f"{run.survey.name}_colour")
-    run.publish("colour picture", [run.submit(picture, ", ".join(whole))])
-    verdicts, links = {name: made.verdict for name, made in bands.items()}, {n: made.links for n, made in bands.items()}
-    run.publish("sky page", [write_page(verdicts, links, run)])
-
-
-def by_window(bands: dict[str, BandProducts]) -> dict[str, dict[str, AssembledMosaic]]:
-    """Return the mosaics of each window by filter, for steps over all filters of a window."""
-    tiles = dict.fromkeys(tile for made in bands.values() for tile in made.mosaics)
-    return {tile: {name: made.mosaics[tile] for name, made in bands.items() if tile in made.mosaics} for tile in tiles}
+    measured = {name: combined.measured for name, combined in bands.items()}
+    publish_network({name: (one.aligned, one.flagged) for name, one in bands.items()}, measured, run)
+    catalogs = submit_catalogs(measured, run)
+    for tile, catalog in catalogs.items():
+        run.publish(f"catalogue {tile}", [catalog], {"tile": tile})
+    if run.survey.injection.with_products:
+        inject_with_products(measured, catalogs, run)
+    mosaics = {name: one.mosaics[WHOLE].mosaic for name, one in measured.items()}
+    picture = DrawColours(mosaics=mosaics, stem=f"{run.survey.name}_colour")
+    run.publish("colour picture", [run.submit(picture, ", ".join(mosaics))])
+    run.publish("sky page", [write_page({name: one.verdict for name, one in bands.items()}, links, run)])
 
 
 if __name__ == "__main__":

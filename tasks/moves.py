@@ -3,7 +3,8 @@
 from typing import Any
 
 from cosmosaic.astrometry import solution as alignment
-from cosmosaic.astrometry.steps import Aligned, SolvedAlignment
+from cosmosaic.astrometry.flux_solution import flux_moves, read_fluxes
+from cosmosaic.astrometry.steps import Aligned, SolvedAlignment, SolvedNetwork
 from cosmosaic.sky import solution as sky
 from cosmosaic.sky.steps import BandSky, MeasuredSky
 from cosmosaic.storage import store
@@ -15,6 +16,7 @@ def moves(band: str, aligned: Aligned, measured: BandSky, run: Run) -> dict[str,
     return {
         "sky_moved_mjy_sr": _levels_moved(band, measured, run),
         "align_moved_mas": _exposures_moved(band, aligned, run),
+        "flux_moved_mag": _fluxes_moved(band, aligned, run),
     }
 
 
@@ -42,5 +44,21 @@ def _exposures_moved(band: str, aligned: Aligned, run: Run) -> float | None:
         run.note(
             f"{band}: {counted(moved.exposures, 'exposure')} aligned earlier moved by "
             f"{moved.rms:.2f} mas rms, {moved.largest:.2f} at most"
+        )
+    return moved.largest
+
+
+def _fluxes_moved(band: str, aligned: Aligned, run: Run) -> float | None:
+    if run.survey.exposures.flux_scale == "none" or not aligned.earlier_fluxes or not aligned.solution:
+        return None
+    solved = run.results({"alignment": aligned.solution})
+    if not solved:
+        return None
+    table = SolvedNetwork.of(solved["alignment"]).fluxes.stored
+    moved = flux_moves(aligned.earlier_fluxes, read_fluxes(store.read_bytes(table.uri).decode()), band)
+    if run.survey.resolve:
+        run.note(
+            f"{band}: flux scales of {counted(moved.exposures, 'detector')} moved by {moved.rms:.4f} mag rms,"
+            f" {moved.largest:.4f} at most"
         )
     return moved.largest

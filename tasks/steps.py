@@ -1,16 +1,25 @@
 """The Prefect task of each step: the declared step with its retry policy. `Run.submit` finds it in `TASKS`."""
 
 from cosmosaic.artefacts.steps import FlagPersistence, ListBright, MaskRegions, MeasureWisps, SubtractWisp
-from cosmosaic.astrometry.steps import AlignExposure, FindStars, ShareAberration, SolveAlignment, SolveNetwork
+from cosmosaic.astrometry.steps import (
+    AlignExposure,
+    FindStars,
+    ScaleExposure,
+    ShareAberration,
+    SolveAlignment,
+    SolveNetwork,
+)
 from cosmosaic.calibrate.steps import CalibrateRamp, CalibrateRate, VerifyRamp
 from cosmosaic.catalog.steps import MakePsf, MeasureDepth, MeasureSources
 from cosmosaic.cells.steps import BinExposure, BinMaskedExposure
 from cosmosaic.comparison.steps import ChooseSky, CompareMethods
 from cosmosaic.drizzle.steps import DrizzleExposure, InspectExposure
 from cosmosaic.exposures.steps import ListMembers, WriteAssociation
+from cosmosaic.injection.steps import DrawSources, InjectSources, JudgeCatalog, MatchInjected, MeasureNegative
 from cosmosaic.mosaic.steps import AssembleMosaic, CombineTile, DrizzleWithJwst, ListDefects
 from cosmosaic.outliers.steps import FlagExposure, FlagWithJwst, KeepExposure, MakeReference
 from cosmosaic.preview.steps import DrawColours, DrawMosaic
+from cosmosaic.sharpness.steps import CompareSharpness, MeasureShapes, WriteAstrometryPage
 from cosmosaic.simulate.steps import SimulateExposure, SimulateReferences, SimulateTruth
 from cosmosaic.sky.steps import MeasureSky
 from cosmosaic.steps.publication import Publish, publish
@@ -39,6 +48,7 @@ find_stars = step_task(FindStars, COMPUTING)
 solve_alignment = step_task(SolveAlignment, COMPUTING)
 solve_network = step_task(SolveNetwork, COMPUTING)
 align_exposure = step_task(AlignExposure, COMPUTING)
+scale_exposure = step_task(ScaleExposure, COMPUTING)
 bin_exposure = step_task(BinExposure, COMPUTING)
 bin_masked_exposure = step_task(BinMaskedExposure, COMPUTING)
 measure_sky = step_task(MeasureSky, COMPUTING)
@@ -59,9 +69,17 @@ list_defects = step_task(ListDefects, COMPUTING)
 measure_depth = step_task(MeasureDepth, COMPUTING)
 make_psf = step_task(MakePsf, COMPUTING)
 measure_sources = step_task(MeasureSources, COMPUTING)
+draw_sources = step_task(DrawSources, COMPUTING)
+inject_sources = step_task(InjectSources, COMPUTING)
+measure_negative = step_task(MeasureNegative, COMPUTING)
+match_injected = step_task(MatchInjected, COMPUTING)
+judge_catalog = step_task(JudgeCatalog, COMPUTING)
+measure_shapes = step_task(MeasureShapes, COMPUTING)
+compare_sharpness = step_task(CompareSharpness, COMPUTING)
 draw_mosaic = step_task(DrawMosaic, COMPUTING)
 draw_colours = step_task(DrawColours, COMPUTING)
 write_page = step_task(WritePage, COMPUTING)
+write_astrometry_page = step_task(WriteAstrometryPage, COMPUTING)
 publish_products = step_task(Publish, STORING, perform=lambda step, work: publish(step, work.workers.scratch))
 
 

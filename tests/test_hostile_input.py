@@ -7,7 +7,7 @@ import tracemalloc
 
 import pytest
 from astropy.io import fits
-from test_frames import frame_bytes, put
+from support.exposure_files import exposure_bytes, put
 
 from cosmosaic.exposures.search import find_exposures
 from cosmosaic.storage import store
@@ -39,7 +39,7 @@ def refusal(folder, name, content):
      "-rf _uncal.fits", "x" * 140 + "_uncal.fits", ";ls_uncal.fits", "<script>_uncal.fits"],
 )  # fmt: skip
 def test_names_that_mean_something_elsewhere_are_refused(tmp_path, name):
-    assert "rename" in refusal(tmp_path, name, frame_bytes(EXPOSURE="00002"))
+    assert "rename" in refusal(tmp_path, name, exposure_bytes(EXPOSURE="00002"))
 
 
 @pytest.mark.parametrize("folder", ["a b", "it's", "..x", "two\nlines", "ünï", "a::b", "s3:"])
@@ -52,7 +52,7 @@ def test_a_name_in_no_encoding_is_refused(tmp_path):
     put(tmp_path, 1)
     path = os.fsencode(tmp_path) + b"/\xff\xfe_uncal.fits"
     with open(path, "wb") as stream:  # noqa: PTH123
-        stream.write(frame_bytes(EXPOSURE="00002"))
+        stream.write(exposure_bytes(EXPOSURE="00002"))
     (refused,) = find_exposures(str(tmp_path)).refused
     assert "rename" in refused.reason
 
@@ -75,7 +75,7 @@ def test_a_bomb_in_a_compressed_file_is_not_opened(tmp_path):
 
 @pytest.mark.parametrize("value", ["<script>alert(1)</script>", "| --- | ![x](http://x) ", "'; DROP TABLE run; --"])
 def test_markup_in_headers_goes_into_no_reason_unquoted(tmp_path, value):
-    reason = refusal(tmp_path, "jw1_uncal.fits", frame_bytes(EXPOSURE="00002", DETECTOR=value))
+    reason = refusal(tmp_path, "jw1_uncal.fits", exposure_bytes(EXPOSURE="00002", DETECTOR=value))
     assert repr(value.strip().upper()) in reason
 
 

@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 
 import pandas as pd
 import pytest
-from test_frames import put
+from support.exposure_files import put
 
 from cosmosaic.lineage import StepLineage, read_lineages, write_lineage
 from cosmosaic.records import Reference, StoredObject

@@ -8,6 +8,7 @@ import numpy as np
 from astropy import units as u
 from astropy.stats import SigmaClip, mad_std
 from astropy.table import QTable
+from gwcs import WCS
 from jwst import datamodels
 from numpy.typing import NDArray
 from photutils.background import Background2D, MedianBackground
@@ -18,7 +19,8 @@ from scipy.spatial import KDTree
 from stdatamodels.jwst.datamodels import dqflags
 
 from cosmosaic.exposures.library import exposure_name
-from cosmosaic.nircam import band_name, detector_pixel_arcsec, star_fwhm_pixels
+from cosmosaic.geometry.sphere import unit_vectors
+from cosmosaic.nircam import band_name, star_fwhm_pixels
 from cosmosaic.steps.result import Made
 
 Floats = NDArray[np.floating]
@@ -119,9 +121,17 @@ def _epoch(mjd: float | None) -> float:
     return float(2000.0 + (mjd - 51544.5) / 365.25) if mjd else float("nan")
 
 
-def _nominal_pixel_sr(model: Any) -> float:
-    filters = f"{model.meta.instrument.filter}-{model.meta.instrument.pupil or 'CLEAR'}"
-    return float(np.radians(detector_pixel_arcsec(band_name(filters)) / 3600) ** 2)
+def _pixel_areas_sr(wcs: WCS, x: Floats, y: Floats) -> Floats:
+    """Area on the sky of the pixels about places.
+
+    Pixels hold surface brightness. Areas differ by some per cent across and between detectors, and so would fluxes by
+    one area for all (PIXAR_SR).
+    """
+    right, left, above, below = (
+        unit_vectors(np.transpose(wcs(x + dx, y + dy, with_bounding_box=False)))
+        for dx, dy in ((0.5, 0.0), (-0.5, 0.0), (0.0, 0.5), (0.0, -0.5))
+    )
+    return np.asarray(np.linalg.norm(np.cross(right - left, above - below), axis=1))
 
 
 def _bad_pixels(model: Any) -> Flags:
@@ -216,7 +226,7 @@ def _is_blend(places: Floats, flux: Floats, radius: float) -> Flags:
 def _table(fits: QTable, model: Any) -> QTable:
     x, y = (np.asarray(fits[name], dtype=float) for name in ("x_fit", "y_fit"))
     ra, dec = model.meta.wcs(x, y)
-    nano = 1e15 * float(model.meta.photometry.pixelarea_steradians or _nominal_pixel_sr(model))
+    nano = 1e15 * _pixel_areas_sr(model.meta.wcs, x, y)
     flux, flux_err = (np.asarray(fits[name], dtype=float) * nano * u.nJy for name in ("flux_fit", "flux_err"))
     table = _empty()[:0]
     columns = {

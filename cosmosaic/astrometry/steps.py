@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from cosmosaic.artefacts.steps import MeasuredWisps, subtract_wisps
+from cosmosaic.astrometry.flux_solution import FluxRequest, FluxSolution, keeping_scales, read_fluxes
 from cosmosaic.astrometry.solution import JUDGED, Alignment, AlignRequest, keeping, needed_exposures, read_alignment
 from cosmosaic.exposures.band import Band, Exposures
 from cosmosaic.exposures.files import Cal
@@ -28,12 +29,24 @@ class AstrometryTable(File, suffix="_astrometry.ecsv", kind="astrometry"):
     """Agreement of exposures, detectors, modules and filters, before and after."""
 
 
+class AstrometryMaps(File, suffix="_astromaps.png", kind="astrometry maps"):
+    """Offsets of exposures, detectors and filters, before and after."""
+
+
+class AstrometryPlots(File, suffix="_astroplots.png", kind="astrometry maps"):
+    """Plots of the verdict."""
+
+
 class FluxScaleTable(File, suffix="_fluxscale.ecsv", kind="flux scale"):
     """Flux scale of each detector, from common stars."""
 
 
 class WcsCorrection(File, suffix="_correction.json"):
     """The correction of one exposure's WCS."""
+
+
+class FluxFactor(File, suffix="_flux.json"):
+    """The flux scale of one exposure's detector."""
 
 
 class StarCatalogue(File):
@@ -123,7 +136,7 @@ class FindStars(Step[FoundStars]):
     """Find the stars of one exposure."""
 
     title = "Stars"
-    version = 1
+    version = 2
     function = "cosmosaic.astrometry.detection:find_exposure_stars"
     per = "exposure"
     columns: ClassVar = {"stars": "stars"}
@@ -134,7 +147,7 @@ class FindStars(Step[FoundStars]):
     @classmethod
     def is_asked_for(cls, survey: Survey) -> bool:
         """Return whether stars are to align exposures."""
-        return survey.align.enabled and survey.align.method == "network"
+        return survey.align.is_network
 
 
 @dataclass(frozen=True)
@@ -142,7 +155,10 @@ class SolvedNetwork(SolvedAlignment):
     """The corrections of all filters, and the agreement of stars before and after."""
 
     verdict: AstrometryTable
+    maps: AstrometryMaps
+    plots: AstrometryPlots
     fluxes: FluxScaleTable
+    factors: Many[FluxFactor]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,20 +166,39 @@ class SolveNetwork(Step[SolvedNetwork]):
     """Solve pointings and detector positions of the exposures of all filters, from their common stars."""
 
     title = "Network"
-    version = 2
+    version = 3
     function = "cosmosaic.astrometry.survey:solve_survey"
     per = "survey"
-    columns: ClassVar = {f"{kind}_mas": f"astrometry_{kind}_mas" for kind in JUDGED}
+    columns: ClassVar = {f"{kind}_mas": f"astrometry_{kind}_mas" for kind in JUDGED} | {"flux_mmag": "flux_scale_mmag"}
 
     stars: Mapping[str, StarTable] = surviving()
     catalogue: StarCatalogue | None
     request: AlignRequest
+    flux: FluxRequest
     stem: str
 
     @classmethod
     def is_asked_for(cls, survey: Survey) -> bool:
         """Return whether one network is to align the exposures."""
-        return survey.align.enabled and survey.align.method == "network"
+        return survey.align.is_network
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScaleExposure(Step[CorrectedExposure]):
+    """Multiply one exposure with the measured flux scale of its detector."""
+
+    title = "Flux scale"
+    version = 1
+    function = "cosmosaic.astrometry.scaling:scale_exposure"
+    per = "exposure"
+
+    exposure: Cal
+    factor: FluxFactor
+
+    @classmethod
+    def is_asked_for(cls, survey: Survey) -> bool:
+        """Return whether flux scales are to be applied."""
+        return survey.exposures.flux_scale == "measured"
 
 
 @dataclass(frozen=True)
@@ -178,16 +213,23 @@ class Aligned:
     """None if alignment is off."""
     earlier: Alignment | None = None
     """The alignment that an earlier run published."""
+    earlier_fluxes: FluxSolution | None = None
+    """The flux scales that an earlier run published."""
 
     @property
-    def is_network(self) -> bool:
-        """Whether the solution is that of all filters."""
-        return bool(self.stars)
+    def network(self) -> SolvedNetwork | None:
+        """The solution of all filters, if there is one."""
+        return self.solution if isinstance(self.solution, SolvedNetwork) else None
+
+    @property
+    def verdict(self) -> AstrometryTable | None:
+        """The verdict on the astrometry of all filters, if there is one."""
+        return self.network.verdict if self.network else None
 
     @property
     def products(self) -> tuple[Outputs | None, ...]:
         """The outputs that belong to this filter alone."""
-        return (None if self.is_network else self.solution, *self.wisps)
+        return (None if self.network else self.solution, *self.wisps)
 
 
 def align_bands(bands: Iterable[Band], job: Job) -> Iterator[Aligned]:
@@ -199,7 +241,7 @@ def align_bands(bands: Iterable[Band], job: Job) -> Iterator[Aligned]:
     cleaned = (_cleaned(band, job) for band in bands)
     if not job.survey.align.enabled:
         yield from cleaned
-    elif job.survey.align.method == "network":
+    elif job.survey.align.is_network:
         yield from _by_network(list(cleaned), job)
     else:
         for one in cleaned:
@@ -232,23 +274,49 @@ def _by_network(bands: list[Aligned], job: Job) -> list[Aligned]:
         catalog=catalogue.stored.sha256 if catalogue else "",
         missing=tuple(sorted(name for one in bands for name in one.band.missing)),
     )
+    earlier_fluxes = published(store.join(job.products, f"{job.survey.name}_fluxscale.ecsv"), read_fluxes, job.note)
     step = SolveNetwork(
         stars={name: one.stars for name, one in found.items()},
         catalogue=catalogue,
         request=keeping(request, None if job.survey.resolve else earlier),
+        flux=_flux_request(request, earlier_fluxes, bands, job),
         stem=stem,
     )
     solution = job.submit(step, ", ".join(one.band.name for one in bands))
     return [
         replace(
             one,
-            exposures=_corrected(one.exposures, solution, job),
+            exposures=_scaled(_corrected(one.exposures, solution, job), solution, job),
             stars=tuple(found[name] for name in one.exposures),
             solution=solution,
             earlier=earlier,
+            earlier_fluxes=earlier_fluxes,
         )
         for one in bands
     ]
+
+
+def _flux_request(request: AlignRequest, earlier: FluxSolution | None, bands: list[Aligned], job: Job) -> FluxRequest:
+    """Ask for the flux scales of all detectors, of which those of an earlier run stay."""
+    asked = FluxRequest(
+        exposures=request.exposures,
+        detectors={
+            name: (one.band.name, one.band.exposures[name].detector) for one in bands for name in one.band.members
+        },
+        missing=request.missing,
+        is_applied=job.survey.exposures.flux_scale == "measured",
+    )
+    return keeping_scales(asked, None if job.survey.resolve else earlier)
+
+
+def _scaled(exposures: Exposures, solution: SolvedNetwork, job: Job) -> Exposures:
+    """Submit the flux scale of each exposure, if it is asked for."""
+    if job.survey.exposures.flux_scale == "none":
+        return exposures
+    return {
+        name: job.submit(ScaleExposure(exposure=cal, factor=solution.factors[name]), name).cal
+        for name, cal in exposures.items()
+    }
 
 
 def _corrected(exposures: Exposures, solution: SolvedAlignment, job: Job) -> Exposures:

@@ -8,8 +8,10 @@ import numpy as np
 from astropy.table import QTable
 from numpy.typing import NDArray
 
-from cosmosaic.astrometry.flux import FluxScale, detector_fluxes, flux_table
+from cosmosaic.astrometry.flux import FluxScale, corrected, detector_fluxes, flux_corrections
+from cosmosaic.astrometry.flux_solution import FLUX_SUFFIX, Detector, FluxRequest, FluxSolution, factor_text, flux_table
 from cosmosaic.astrometry.network import Detections, Network, Seen, solve_network, stars_of, tie_to_catalogue
+from cosmosaic.astrometry.pictures import draw_maps, draw_plots
 from cosmosaic.astrometry.reference import Reference, read_reference
 from cosmosaic.astrometry.solution import (
     CORRECTION_SUFFIX,
@@ -22,7 +24,7 @@ from cosmosaic.astrometry.solution import (
     alignment_table,
     correction,
 )
-from cosmosaic.astrometry.verdict import held_out_verdict, verdict_table
+from cosmosaic.astrometry.verdict import Judged, held_out_verdict, judge_fluxes, verdict_table
 from cosmosaic.geometry.attitude import attitude_matrix
 from cosmosaic.geometry.sphere import directions, plane_to_sky, sky_to_plane, unit_vectors
 from cosmosaic.nircam import detector_pixel_arcsec
@@ -40,7 +42,12 @@ log = logging.getLogger(__name__)
 
 
 def solve_survey(
-    stars: Mapping[str, Path], catalogue: Path | None, request: AlignRequest, stem: str, folder: Path
+    stars: Mapping[str, Path],
+    catalogue: Path | None,
+    request: AlignRequest,
+    flux: FluxRequest,
+    stem: str,
+    folder: Path,
 ) -> Made:
     """Find the corrections of all exposures of a survey in one solution.
 
@@ -55,11 +62,14 @@ def solve_survey(
         The user's reference catalogue.
     request
         The settings, and the known corrections.
+    flux
+        The exposures, and the flux scales of an earlier run that stay.
     stem
         Name of the table without extension.
     folder
-        Gets the table of all corrections (ECSV), ``<exposure>_correction.json`` of each exposure, and
-        ``_astrometry.ecsv``, the verdict by held-out stars, and ``_fluxscale.ecsv``.
+        Gets the table of all corrections (ECSV), ``<exposure>_correction.json`` and ``<exposure>_flux.json`` of each
+        exposure, and ``_astrometry.ecsv``, the verdict by held-out stars, with ``_astromaps.png`` and
+        ``_astroplots.png``, and ``_fluxscale.ecsv``.
     """
     kept = {one.name: one for one in request.kept}
     tables = {name: QTable.read(path, format="ascii.ecsv") for name, path in stars.items()}
@@ -68,7 +78,8 @@ def solve_survey(
     reference = _reference(tables, catalogue)
     network = solve_network(seen, detections) if seen else None
     found = _corrections(network, detections, reference, catalogue) if network and request.new else {}
-    before, after = held_out_verdict(seen, detections, reference)
+    scales = _flux_solution(flux, network, detections)
+    judged = _judged(seen, detections, reference, scales)
     exposures = [kept.get(name) or _aligned(name, digest, found) for name, digest in request.exposures.items()]
     alignment = Alignment(asked=request.asked, missing=request.missing, exposures=tuple(exposures))
     path = folder / f"{stem}.ecsv"
@@ -77,18 +88,20 @@ def solve_survey(
     for one in exposures:
         corrections[one.name] = folder / f"{one.name}{CORRECTION_SUFFIX}"
         corrections[one.name].write_text(one.correction.model_dump_json())
-    judged = folder / f"{stem.removesuffix('_align')}_astrometry.ecsv"
-    verdict_table(before, after).write(judged, format="ascii.ecsv")
-    for metric in after:
-        if metric.state in ("warn", "fail"):
-            log.warning(f"astrometry: {metric.message}")
-    fluxes = folder / f"{stem.removesuffix('_align')}_fluxscale.ecsv"
-    flux_table(_flux_scales(network, detections)).write(fluxes, format="ascii.ecsv")
+    survey = stem.removesuffix("_align")
+    fluxes = folder / f"{survey}_fluxscale.ecsv"
+    flux_table(scales).write(fluxes, format="ascii.ecsv")
+    known = {one.name: one.rms for one in judged["after"].metrics if np.isfinite(one.rms)}
     facts: dict[str, float | None] = {"unaligned": float(sum(not one.aligned for one in exposures))}
-    known = {one.name: one for one in after}
-    for kind in JUDGED:
-        facts[f"{kind}_mas"] = known[kind].rms if kind in known and np.isfinite(known[kind].rms) else None
-    return Made(table=path, corrections=corrections, verdict=judged, fluxes=fluxes, facts=facts)
+    facts |= {f"{kind}_mas": known.get(kind) for kind in JUDGED} | {"flux_mmag": known.get("flux")}
+    return Made(
+        table=path,
+        corrections=corrections,
+        fluxes=fluxes,
+        factors=_write_factors(scales, flux.detectors, folder),
+        facts=facts,
+        **_write_verdict(judged, seen, folder / survey),
+    )
 
 
 def seen_by(table: QTable, is_kept: bool = False) -> Seen:
@@ -155,11 +168,54 @@ def _reference(tables: Mapping[str, QTable], catalogue: Path | None) -> Referenc
     return read_reference(catalogue, float(np.median(known)) if len(known) else None)
 
 
-def _flux_scales(network: Network | None, detections: Detections) -> list[FluxScale]:
-    if network is None:
-        return []
-    matched, stars = stars_of(network, detections)
-    return detector_fluxes(network.frame.exposures, detections.select(matched), stars)
+def _flux_solution(flux: FluxRequest, network: Network | None, detections: Detections) -> FluxSolution:
+    """Flux scales by the stars, of which those of an earlier run stay."""
+    measured: list[FluxScale] = []
+    if network is not None:
+        matched, stars = stars_of(network, detections)
+        measured = detector_fluxes(network.frame.exposures, detections.select(matched), stars)
+    return FluxSolution(
+        scales=flux_corrections(measured, flux.kept),
+        exposures=flux.exposures,
+        missing=flux.missing,
+        is_applied=flux.is_applied,
+    )
+
+
+def _judged(
+    seen: list[Seen], detections: Detections, reference: Reference | None, scales: FluxSolution
+) -> dict[str, Judged]:
+    """The verdicts on positions and fluxes, before and after."""
+    before, after = held_out_verdict(seen, detections, reference)
+    left = corrected(scales.scales) if scales.is_applied else scales.scales
+    return {
+        "before": before._replace(metrics=(*before.metrics, judge_fluxes(scales.scales))),
+        "after": after._replace(metrics=(*after.metrics, judge_fluxes(left))),
+    }
+
+
+def _write_verdict(judged: dict[str, Judged], seen: list[Seen], stem: Path) -> dict[str, Path]:
+    """Write the verdict as a table and two pictures, and log what is wrong."""
+    verdict, maps, plots = (
+        stem.with_name(stem.name + suffix) for suffix in ("_astrometry.ecsv", "_astromaps.png", "_astroplots.png")
+    )
+    verdict_table(*(each.metrics for each in judged.values())).write(verdict, format="ascii.ecsv")
+    draw_maps(seen, judged, maps)
+    draw_plots(seen, judged, plots)
+    for metric in judged["after"].metrics:
+        if metric.state in ("warn", "fail"):
+            log.warning(f"astrometry: {metric.message}")
+    return {"verdict": verdict, "maps": maps, "plots": plots}
+
+
+def _write_factors(solved: FluxSolution, detectors: Mapping[str, Detector], folder: Path) -> dict[str, Path]:
+    """Write the factor of each exposure; 1 where that of its detector is not known."""
+    factors = {(one.band, one.detector): one.factor for one in solved.scales}
+    written = {}
+    for name, detector in detectors.items():
+        written[name] = folder / f"{name}{FLUX_SUFFIX}"
+        written[name].write_text(factor_text(factors.get(detector, 1.0)))
+    return written
 
 
 def _corrections(

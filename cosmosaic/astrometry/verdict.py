@@ -5,13 +5,14 @@ detector, module or filter. The common part of all detections of a label, a shif
 is its error against the others.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from astropy.table import QTable
 from numpy.typing import NDArray
 
+from cosmosaic.astrometry.flux_solution import DetectorScale
 from cosmosaic.astrometry.matching import MAS_PER_RADIAN, at_peak, close_pairs, tangent_axes
 from cosmosaic.astrometry.network import (
     FEWEST_STARS,
@@ -30,7 +31,7 @@ Floats = NDArray[np.floating]
 Integers = NDArray[np.integer]
 Flags = NDArray[np.bool_]
 
-LIMITS_MAS = {
+LIMITS = {
     "exposure": (2.0, 8.0),
     "roll": (2.0, 4.0),
     "detector": (1.5, 5.0),
@@ -38,8 +39,13 @@ LIMITS_MAS = {
     "filter": (3.0, 8.0),
     "cell": (10.0, 20.0),
     "absolute": (5.0, 15.0),
+    "flux": (20.0, 100.0),
+    "width": (2.0, 8.0),
+    "ellipticity": (2.0, 8.0),
 }
-"""Largest value that passes, and that does not fail. A roll counts at `LEVER_ARCSEC`."""
+"""Largest value that passes, and that does not fail, mas or `UNITS`. A roll counts at `LEVER_ARCSEC`."""
+UNITS = {"flux": "mmag", "width": "%", "ellipticity": "%"}
+"""Units other than mas."""
 SIGMA = 4.5
 """The worst of many exposures is this far off by chance."""
 FEWEST = 5
@@ -57,6 +63,10 @@ WORDS = {
     "filter": "filter {} is offset by {:.1f} +- {:.1f} mas from the others",
     "cell": "filter {} is offset by {:.1f} +- {:.1f} mas from the others in a cell of 2 arcmin",
     "absolute": "{} is offset by {:.1f} +- {:.1f} mas from the reference catalogue; check its epoch and proper motions",
+    "flux": "{}: the same stars differ by {:.0f} +- {:.0f} mmag from the mean of the detectors; see"
+    " exposures.flux_scale and resolve",
+    "width": "{}: stars of the mosaic are {:.1f} +- {:.1f} % wider than those of its exposures",
+    "ellipticity": "{}: stars of the mosaic differ in ellipticity by {:.1f} +- {:.1f} % from those of its exposures",
 }
 
 
@@ -65,10 +75,11 @@ class Metric(NamedTuple):
 
     name: str
     value: float
-    """mas; NaN if not measurable."""
+    """NaN if not measurable."""
     error: float
     rms: float
-    """Rms over all of the kind, without the part of noise, mas."""
+    """Rms over all of the kind, without the part of noise."""
+    unit: str
     number: int
     """Number of labels of the kind."""
     where: str
@@ -82,6 +93,15 @@ class Labels(NamedTuple):
     names: NDArray[np.str_]
     numbers: Integers
     """Of the name of each detection."""
+
+
+class Judged(NamedTuple):
+    """Stars that judge, where a solution has them, and the verdict by them."""
+
+    metrics: tuple[Metric, ...]
+    detections: Detections
+    stars: Integers
+    """Number of the star of each."""
 
 
 class Offset(NamedTuple):
@@ -121,7 +141,8 @@ def judge_astrometry(
     for kind, each in kinds.items():
         names, numbers = np.unique(each, return_inverse=True)
         labels[kind] = Labels(names, numbers[detections.exposure])
-    axes, places = _telescope(exposures, detections)
+    axes, arcmin = telescope_axes(exposures, detections)
+    places = (60 * arcmin - MIDDLE_ARCSEC) / LEVER_ARCSEC
     found = {}
     for kind, of_kind in labels.items():
         found[kind] = _offsets(of_kind, detections, stars, axes, places)
@@ -137,6 +158,31 @@ def judge_astrometry(
     return tuple(metrics)
 
 
+def judge_fluxes(scales: Sequence[DetectorScale]) -> Metric:
+    """Judge the flux scales of detectors, as they were measured."""
+    known = [
+        (f"{one.band} {one.detector}", 1000 * abs(one.offset), 1000 * one.error)
+        for one in scales
+        if np.isfinite(one.offset)
+    ]
+    return _metric("flux", known)
+
+
+def judge_sharpness(band: str, measured: Mapping[str, float]) -> tuple[Metric, Metric]:
+    """Judge the width and ellipticity of a mosaic's stars against those of its exposures.
+
+    Parameters
+    ----------
+    band
+        The filter.
+    measured
+        ``fwhm_ratio``, ``ellipticity`` and their errors, ``_error``; NaN where there are too few stars.
+    """
+    widths = (band, 100 * (measured["fwhm_ratio"] - 1), 100 * measured["fwhm_ratio_error"])
+    turns = (band, 100 * measured["ellipticity"], 100 * measured["ellipticity_error"])
+    return _metric("width", [widths]), _metric("ellipticity", [turns])
+
+
 def state_of(metrics: Sequence[Metric]) -> State:
     """The worst state of the measurable metrics, if there are any."""
     measured = [one.state for one in metrics if one.state != "not measurable"]
@@ -145,15 +191,16 @@ def state_of(metrics: Sequence[Metric]) -> State:
 
 def held_out_verdict(
     exposures: Sequence[Seen], detections: Detections, reference: tuple[Floats, Floats] | None = None
-) -> tuple[tuple[Metric, ...], tuple[Metric, ...]]:
+) -> tuple[Judged, Judged]:
     """Judge the headers and a network by stars that the network has not seen.
 
     Returns
     -------
-    The metrics before and after. The applied solution uses all stars, and is better by the root of 4 / 5.
+    The verdicts before and after. The applied solution uses all stars, and is better by the root of 4 / 5.
     """
     if not exposures:
-        return (), ()
+        nothing = Judged((), detections, np.zeros(0, dtype=int))
+        return nothing, nothing
     whole = solve_network(exposures, detections)
     matched, stars = stars_of(whole, detections)
     judging = matched[stars % JUDGED_PART == 0]
@@ -161,10 +208,11 @@ def held_out_verdict(
     others[judging] = False
     solved = solve_network(exposures, detections.select(others))
     judged, numbers = detections.select(judging), stars[stars % JUDGED_PART == 0]
-    before = judge_astrometry(exposures, judged, numbers, reference)
+    before = Judged(judge_astrometry(exposures, judged, numbers, reference), judged, numbers)
     if reference is not None:
         solved, _ = tie_to_catalogue(solved, detections.select(others), *reference)
-    return before, judge_astrometry(exposures, solved.displaced(judged), numbers, reference)
+    moved = solved.displaced(judged)
+    return before, Judged(judge_astrometry(exposures, moved, numbers, reference), moved, numbers)
 
 
 def fitted_scale(exposures: Sequence[Seen], detections: Detections) -> tuple[float, float]:
@@ -205,18 +253,30 @@ def verdict_table(before: Sequence[Metric], after: Sequence[Metric]) -> QTable:
     return table
 
 
-def _telescope(exposures: Sequence[Seen], detections: Detections) -> tuple[Floats, Floats]:
-    """Unit vectors along V2 and V3 at detections, shape (2, N, 3), and (V2, V3) from the middle in levers."""
-    attitudes = np.stack([one.attitude for one in exposures])[detections.exposure]
+def telescope_axes(exposures: Sequence[Seen], detections: Detections) -> tuple[Floats, Floats]:
+    """Unit vectors along V2 and V3 at detections, shape (2, N, 3), and (V2, V3) in arcmin."""
+    attitudes = np.array([one.attitude for one in exposures]).reshape(-1, 3, 3)[detections.exposure]
     telescope = np.einsum("nij,ni->nj", attitudes, detections.vectors)
     along_v2, along_v3 = tangent_axes(telescope)
     axes = np.stack([np.einsum("nij,nj->ni", attitudes, axis) for axis in (along_v2, along_v3)])
     place = ARCSEC_PER_RADIAN * np.stack([np.arctan2(telescope[:, 1], telescope[:, 0]), telescope[:, 2]], axis=1)
-    return axes, (place - MIDDLE_ARCSEC) / LEVER_ARCSEC
+    return axes, place / 60
 
 
-def _differences(labels: Labels, detections: Detections, stars: Integers, axes: Floats) -> tuple[Flags, Floats, Floats]:
-    """Each detection minus the mean of those of its star with other labels: which have one, (V2, V3) in mas, sigma."""
+def differences(labels: Labels, detections: Detections, stars: Integers, axes: Floats) -> tuple[Flags, Floats, Floats]:
+    """Each detection minus the mean of those of its star with other labels.
+
+    Parameters
+    ----------
+    labels, detections, stars
+        Detections, their labels and the numbers of their stars.
+    axes
+        Two unit vectors at each detection, shape (2, N, 3).
+
+    Returns
+    -------
+    Which detections have others, the differences along the axes in mas, shape (N, 2), and their errors per axis.
+    """
     count = int(stars.max(initial=-1)) + 1
     both, own = np.unique(stars * len(labels.names) + labels.numbers, return_inverse=True)
     weight = detections.errors**-2.0
@@ -237,7 +297,7 @@ def _differences(labels: Labels, detections: Detections, stars: Integers, axes: 
 
 def _offsets(labels: Labels, detections: Detections, stars: Integers, axes: Floats, places: Floats) -> list[Offset]:
     """Shift and roll of each label against the others."""
-    usable, difference, sigma = _differences(labels, detections, stars, axes)
+    usable, difference, sigma = differences(labels, detections, stars, axes)
     found = []
     for number, own in _members(labels.numbers, usable):
         if len(np.unique(stars[own])) >= FEWEST:
@@ -284,14 +344,8 @@ def _cells(
     bands: Labels, detections: Detections, stars: Integers, axes: Floats, places: Floats
 ) -> list[tuple[str, float, float]]:
     """Offset of each filter against the others in cells of the sky."""
-    usable, difference, sigma = _differences(bands, detections, stars, axes)
-    x, y, z = detections.vectors.T
-    declination = np.arcsin(np.clip(z, -1, 1))
-    row = np.floor(declination * ARCSEC_PER_RADIAN / CELL_ARCSEC).astype(int)
-    column = np.floor(
-        np.arctan2(y, x) * np.cos(row * CELL_ARCSEC / ARCSEC_PER_RADIAN) * ARCSEC_PER_RADIAN / CELL_ARCSEC
-    )
-    _, cell = np.unique(np.stack([row, column.astype(int)], axis=1), axis=0, return_inverse=True)
+    usable, difference, sigma = differences(bands, detections, stars, axes)
+    cell = cells_of(detections)
     found = []
     for both, own in _members(cell * len(bands.names) + bands.numbers, usable):
         if len(np.unique(stars[own])) >= FEWEST:
@@ -299,6 +353,18 @@ def _cells(
             one = _shift_and_roll(band, difference[own], sigma[own], places[own], stars[own])
             found.append((one.label, float(np.hypot(*one.shift)), one.error))
     return found
+
+
+def cells_of(detections: Detections) -> Integers:
+    """Number of the cell of the sky that each detection is in."""
+    x, y, z = detections.vectors.T
+    declination = np.arcsin(np.clip(z, -1, 1))
+    row = np.floor(declination * ARCSEC_PER_RADIAN / CELL_ARCSEC).astype(int)
+    column = np.floor(
+        np.arctan2(y, x) * np.cos(row * CELL_ARCSEC / ARCSEC_PER_RADIAN) * ARCSEC_PER_RADIAN / CELL_ARCSEC
+    )
+    numbers: Integers = np.unique(np.stack([row, column.astype(int)], axis=1), axis=0, return_inverse=True)[1]
+    return numbers
 
 
 def _absolute(detections: Detections, reference: Floats, errors: Floats) -> list[tuple[str, float, float]]:
@@ -322,11 +388,14 @@ def _absolute(detections: Detections, reference: Floats, errors: Floats) -> list
 
 def _metric(kind: str, found: list[tuple[str, float, float]]) -> Metric:
     """Judge the worst of one kind."""
-    passes, fails = LIMITS_MAS[kind]
+    passes, fails = LIMITS[kind]
+    unit = UNITS.get(kind, "mas")
     # An uncertain offset is not significant unless it exceeds its uncertainty.
     known = [one for one in found if SIGMA * one[2] < max(fails, one[1] - passes)]
     if not known or (len(known) < 2 and kind in ("exposure", "detector", "filter")):
-        return Metric(kind, np.nan, np.nan, np.nan, len(known), "", "not measurable", f"too few stars for the {kind}")
+        return Metric(
+            kind, np.nan, np.nan, np.nan, unit, len(known), "", "not measurable", f"too few stars for the {kind}"
+        )
     values, errors = (np.array([one[place] for one in known]) for place in (1, 2))
     where, value, error = known[int(np.argmax(values - SIGMA * errors))]
     rms = float(np.sqrt(max(float(np.mean(values**2 - 2 * errors**2)), 0.0)))
@@ -334,4 +403,4 @@ def _metric(kind: str, found: list[tuple[str, float, float]]) -> Metric:
     state: State = "pass"
     if certain and value > passes:
         state = "fail" if value - SIGMA * error > passes and value > fails else "warn"
-    return Metric(kind, value, error, rms, len(known), where, state, WORDS[kind].format(where, value, error))
+    return Metric(kind, value, error, rms, unit, len(known), where, state, WORDS[kind].format(where, value, error))

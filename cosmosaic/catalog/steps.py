@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+from cosmosaic.mosaic.engines import BandInput
 from cosmosaic.mosaic.steps import AssembledMosaic, Mosaic
 from cosmosaic.steps.declaration import Job, Outputs, Step, surviving
 from cosmosaic.steps.files import File
@@ -128,6 +129,41 @@ class MeasureSources(Step[MeasuredSources]):
     def is_asked_for(cls, survey: Survey) -> bool:
         """Return whether the mosaics have errors to measure with."""
         return survey.drizzle.errors != "none"
+
+
+@dataclass(frozen=True)
+class MeasuredBand:
+    """The mosaics of one filter with their depths and PSFs, by window."""
+
+    given: BandInput
+    """What they were made of."""
+    mosaics: Mapping[str, AssembledMosaic]
+    depths: Mapping[str, MeasuredDepth]
+    """Only of windows that get a catalogue, as the PSFs."""
+    psfs: Mapping[str, MadePsf]
+
+
+def measure_mosaics(given: BandInput, mosaics: Mapping[str, AssembledMosaic], job: Job) -> MeasuredBand:
+    """Submit depth and PSF of each mosaic of a filter that gets a catalogue."""
+    measured = {
+        window.tile: submit_depth(mosaics[window.tile], given.band.name, given.stem(window), given.label(window), job)
+        for window in (given.catalogued if job.survey.drizzle.errors != "none" else ())
+    }
+    depths, psfs = (
+        {tile: depth for tile, (depth, _) in measured.items()},
+        {tile: psf for tile, (_, psf) in measured.items()},
+    )
+    return MeasuredBand(given, mosaics, depths, psfs)
+
+
+def submit_catalogs(bands: Mapping[str, MeasuredBand], job: Job) -> dict[str, MeasuredSources]:
+    """Submit the catalogue of each window over all filters."""
+    catalogs = {}
+    for tile in dict.fromkeys(tile for measured in bands.values() for tile in measured.psfs):
+        here = {band: measured for band, measured in bands.items() if tile in measured.psfs}
+        mosaics = {band: measured.mosaics[tile] for band, measured in here.items()}
+        catalogs[tile] = submit_catalog(mosaics, {band: one.psfs[tile] for band, one in here.items()}, tile, job)
+    return catalogs
 
 
 def submit_depth(mosaic: AssembledMosaic, band: str, stem: str, label: str, job: Job) -> tuple[MeasuredDepth, MadePsf]:

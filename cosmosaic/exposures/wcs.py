@@ -3,6 +3,7 @@
 import io
 import math
 import re
+import threading
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +25,9 @@ SIP_DEGREES = range(1, 6)
 LINEAR_OR_SIP = re.compile(r"(CD|PC)\d_\d|CDELT\d|[AB]P?_(ORDER|DMAX|\d_\d)")
 
 Points = NDArray[np.float64]
+
+_ONE_AT_A_TIME = threading.Lock()
+"""astropy's polynomials change a dictionary of their class while another thread may read it."""
 
 
 class WcsError(ValueError):
@@ -56,7 +60,7 @@ def read_wcs(tree: bytes) -> Any:
         with asdf.config_context() as config:
             config.validate_on_read = False
             config.warn_on_failed_conversion = False
-            with asdf.open(io.BytesIO(tree), lazy_load=True, memmap=False) as file:
+            with _ONE_AT_A_TIME, asdf.open(io.BytesIO(tree), lazy_load=True, memmap=False) as file:
                 wcs = file.tree["meta"]["wcs"]
     except Exception as error:
         reason = "holds none" if isinstance(error, KeyError) else f"cannot be read ({type(error).__name__})"

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
+from cosmosaic.astrometry.steps import AstrometryTable
 from cosmosaic.drizzle.steps import DrizzledExposure, drizzle
 from cosmosaic.exposures.band import Band, Exposures
 from cosmosaic.exposures.members import Member, digest_of
@@ -20,6 +21,8 @@ from cosmosaic.sky.steps import BandSky
 from cosmosaic.steps.declaration import Job
 from cosmosaic.verdict.steps import VerdictTable
 
+Verdict = TypeVar("Verdict", VerdictTable, AstrometryTable)
+
 
 @dataclass(frozen=True)
 class BandInput:
@@ -32,11 +35,18 @@ class BandInput:
     windows: Windows
     cells: Lattice
     """The lattice of the cells that the verdict judges."""
+    astrometry: AstrometryTable | None = None
+    """The verdict on the astrometry of the survey, if there is one."""
 
     @property
     def mosaics(self) -> tuple[MosaicGrid, ...]:
         """The windows to fill: the whole, and the named tiles that exposures reach."""
         return self.windows.whole, *(tile for tile in self.windows.tiles if self.members(tile))
+
+    @property
+    def catalogued(self) -> tuple[MosaicGrid, ...]:
+        """The mosaics with a catalogue: the named tiles or, without any, the whole, which may be too large else."""
+        return self.mosaics[1:] if self.windows.tiles else self.mosaics
 
     def members(self, window: MosaicGrid) -> tuple[str, ...]:
         """Names of the exposures that reach a window."""
@@ -71,8 +81,8 @@ class BandInput:
         """Name of a mosaic in the run."""
         return self.band.name if window == self.windows.whole else f"{self.band.name} {window.tile}"
 
-    def told(self, verdict: VerdictTable, window: MosaicGrid) -> VerdictTable | None:
-        """The verdict for a mosaic's header: only of the whole; a named tile must not change with distant exposures."""
+    def told(self, verdict: Verdict | None, window: MosaicGrid) -> Verdict | None:
+        """A verdict for a mosaic's header: only of the whole; a named tile must not change with distant exposures."""
         return verdict if window == self.windows.whole else None
 
 
@@ -135,7 +145,8 @@ class TiledEngine:
             ),
             summaries={name: self.drizzled[name].summary for name in members},
             first=given.exposures[min(members)],
-            verdict=verdict and given.told(verdict, window),
+            verdict=given.told(verdict, window),
+            astrometry=given.told(given.astrometry, window),
             window=window,
             settings=self.job.survey.drizzle,
             product_name=given.stem(window),
@@ -179,7 +190,8 @@ class JwstEngine:
         given = self.given
         step = DrizzleWithJwst(
             crfs={name: self.flagged.crfs[name] for name in given.members(window)},
-            verdict=verdict and given.told(verdict, window),
+            verdict=given.told(verdict, window),
+            astrometry=given.told(given.astrometry, window),
             window=window,
             settings=self.job.survey.drizzle,
             product_name=given.stem(window),

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from cosmosaic.astrometry.steps import AstrometryTable
 from cosmosaic.drizzle.steps import Summary, Sums
 from cosmosaic.exposures.files import Cal
 from cosmosaic.geometry.sphere import Footprint
@@ -67,7 +68,7 @@ class AssembleMosaic(Step[AssembledMosaic]):
     """Write the tiles of a window as one FITS file, with the verdict on its sky; its header is the first exposure's."""
 
     title = "Mosaic"
-    version = 6
+    version = 7
     function = "cosmosaic.mosaic.units:assemble_mosaic"
     per = "mosaic"
 
@@ -75,6 +76,7 @@ class AssembleMosaic(Step[AssembledMosaic]):
     summaries: Mapping[str, Summary]
     first: Cal
     verdict: VerdictTable | None
+    astrometry: AstrometryTable | None
     window: MosaicGrid
     settings: DrizzleSettings
     product_name: str
@@ -90,12 +92,13 @@ class DrizzleWithJwst(Step[AssembledMosaic]):
     """Combine exposures on the survey's grid with the jwst package."""
 
     title = "Mosaic (jwst)"
-    version = 6
+    version = 7
     function = "cosmosaic.mosaic.with_jwst:drizzle_mosaic"
     per = "mosaic"
 
     crfs: Mapping[str, Crf]
     verdict: VerdictTable | None
+    astrometry: AstrometryTable | None
     window: MosaicGrid
     settings: DrizzleSettings
     product_name: str

@@ -6,6 +6,7 @@ Each needs a fixed amount of memory: a tile, or a strip of the mosaic.
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from cosmosaic.astrometry.keywords import note_astrometry
 from cosmosaic.drizzle.summary import read_summaries
 from cosmosaic.mosaic.assembly import combine, scale_ratio, write_mosaic, write_tile
 from cosmosaic.mosaic.noise import note_noise_factor
@@ -54,6 +55,7 @@ def assemble_mosaic(  # noqa: PLR0913
     summaries: Mapping[str, Path],
     first: Path,
     verdict: Path | None,
+    astrometry: Path | None,
     window: MosaicGrid,
     settings: DrizzleSettings,
     product_name: str,
@@ -71,6 +73,8 @@ def assemble_mosaic(  # noqa: PLR0913
         The ``_cal`` file of the first, whose metadata the mosaic inherits.
     verdict
         The ``_verdict.ecsv`` on its sky, if its header should record it.
+    astrometry
+        The ``_astrometry.ecsv`` of the survey, likewise.
     window
         Window to write.
     settings
@@ -85,4 +89,6 @@ def assemble_mosaic(  # noqa: PLR0913
     note_noise_factor(target)
     if verdict:
         note_verdict(target, verdict)
+    if astrometry:
+        note_astrometry(target, astrometry)
     return Made(mosaic=target)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from jwst.resample import ResampleStep
 
+from cosmosaic.astrometry.keywords import note_astrometry
 from cosmosaic.exposures.library import open_exposures
 from cosmosaic.geometry.grid import resample_parameters
 from cosmosaic.mosaic.noise import note_noise_factor
@@ -18,6 +19,7 @@ from cosmosaic.verdict.keywords import note_verdict
 def drizzle_mosaic(
     crfs: Mapping[str, Path],
     verdict: Path | None,
+    astrometry: Path | None,
     window: MosaicGrid,
     settings: DrizzleSettings,
     product_name: str,
@@ -31,6 +33,8 @@ def drizzle_mosaic(
         ``_crf`` files of one filter by exposure.
     verdict
         The ``_verdict.ecsv`` on their sky, if the header should record it.
+    astrometry
+        The ``_astrometry.ecsv`` of the survey, likewise.
     window
         The window of the pixel grid to fill.
     settings
@@ -59,4 +63,6 @@ def drizzle_mosaic(
     note_noise_factor(path)
     if verdict:
         note_verdict(path, verdict)
+    if astrometry:
+        note_astrometry(path, astrometry)
     return Made(mosaic=path)

@@ -11,7 +11,7 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from cosmosaic.nircam import DETECTOR_PIXELS, is_long_wavelength_detector
+from cosmosaic.nircam import DETECTOR_PIXELS, LONG_GAIN, SHORT_GAIN, is_long_wavelength_detector
 from cosmosaic.survey import SimulationSettings
 
 REFERENCE_PIXEL_BORDER = 4
@@ -232,8 +232,9 @@ def detector_maps(detector: str, window: Window) -> DetectorMaps:
     dark = np.full(flat.shape, 0.018 if long else 0.001, dtype=np.float32)
     dark[hot] = _quantise(_generator(detector, "hot").uniform(2, 40, int(hot.sum())).astype(np.float32), 2**-4)
     dark[reference] = 0
+    nominal_gain = LONG_GAIN if long else SHORT_GAIN
     arrays = {
-        "gain": (1.82 if long else 2.05) * (1 + _pattern(detector, "gain", smooth=0.03, pixels=0.0, step=2**-8)),
+        "gain": nominal_gain * (1 + _pattern(detector, "gain", smooth=0.03, pixels=0.0, step=2**-8)),
         "flat": flat,
         "superbias": 12000 * (1 + _pattern(detector, "superbias", smooth=0.02, pixels=0.004, step=2**-11)),
         "dark_rate": dark,

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import galsim
 import numpy as np
@@ -12,7 +12,7 @@ from astropy.io import fits
 from astropy.table import Row, Table
 from astropy.wcs import WCS
 from numpy.typing import NDArray
-from scipy import ndimage, special
+from scipy import ndimage
 
 from cosmosaic.geometry.interpolation import LATTICE_STEP_PIXELS, LatticeSplines
 from cosmosaic.nircam import DRAWN_LONG_PIXEL_ARCSEC, DRAWN_SHORT_PIXEL_ARCSEC, PASSBANDS, is_long_wavelength_detector
@@ -27,12 +27,8 @@ from cosmosaic.simulate.geometry import (
 )
 from cosmosaic.simulate.plan import PlannedExposure
 from cosmosaic.simulate.psf import effective_psf
-from cosmosaic.simulate.scene import TRUNCATION_RADII, positions_at
-
-"""Mean pixel scales of NIRCam's channels."""
-
-FAINTEST_WING_NJY = 3e-3
-"""A source is drawn to the radius where it falls below this in a pixel, a thousandth of a survey exposure's noise."""
+from cosmosaic.simulate.scene import positions_at
+from cosmosaic.simulate.stamps import DRAWING, PsfEnvelope, Stamp, draw_stamps, galaxy_profile, profile_reach_arcsec
 
 MJY_PER_NJY = 1e-15
 
@@ -40,17 +36,6 @@ _SKY_SPECTRUM_UM = (0.7, 0.9, 1.15, 1.5, 2.0, 2.8, 3.6, 4.4, 4.8)
 _SKY_SPECTRUM = (1.10, 1.05, 1.00, 0.95, 0.80, 0.60, 0.65, 1.15, 1.40)
 _SPLINE_MARGIN_PIXELS = 16
 _MOST_POINTS_PER_PIXEL = 8
-_DRAWING = galsim.GSParams(folding_threshold=0.02, maximum_fft_size=16384)  # stamps are wider than the folds
-
-
-class _Stamp(NamedTuple):
-    """A source to be drawn on the detector."""
-
-    profile: galsim.GSObject
-    x: float
-    y: float
-    reach_pixels: float
-    jacobian: NDArray[np.floating]
 
 
 def surface_brightness(
@@ -111,26 +96,7 @@ def render_flux(exposure: PlannedExposure, scene: Table) -> NDArray[np.float32]:
     ndarray
         nJy with shape (ny, nx).
     """
-    ny, nx = exposure_shape(exposure)
-    flux = galsim.ImageF(nx, ny, xmin=0, ymin=0)
-    for stamp in _stamps(exposure, scene):
-        reach = stamp.reach_pixels
-        bounds = flux.bounds & galsim.BoundsI(
-            xmin=int(np.floor(stamp.x - reach)),
-            xmax=int(np.ceil(stamp.x + reach)),
-            ymin=int(np.floor(stamp.y - reach)),
-            ymax=int(np.ceil(stamp.y + reach)),
-        )
-        if not bounds.isDefined():
-            continue
-        stamp.profile.drawImage(
-            image=flux[bounds],
-            center=galsim.PositionD(stamp.x, stamp.y),
-            wcs=galsim.JacobianWCS(*stamp.jacobian.ravel()),
-            method="no_pixel",  # the PSF holds the pixel
-            add_to_image=True,
-        )
-    return np.asarray(flux.array)
+    return draw_stamps(_stamps(exposure, scene), exposure_shape(exposure))
 
 
 def sample_image(exposure: PlannedExposure, path: Path) -> NDArray[np.float32]:
@@ -237,7 +203,7 @@ def _undistorted_wcs(hdu: Any, path: Path) -> WCS:
     return wcs
 
 
-def _stamps(exposure: PlannedExposure, scene: Table) -> Iterator[_Stamp]:
+def _stamps(exposure: PlannedExposure, scene: Table) -> Iterator[Stamp]:
     """Sources whose light reaches the exposure, prepared for drawing."""
     ny, nx = exposure_shape(exposure)
     view = true_view(exposure)
@@ -253,11 +219,12 @@ def _stamps(exposure: PlannedExposure, scene: Table) -> Iterator[_Stamp]:
         flux = float(row[f"flux_{exposure.band}"])
         if not flux > 0:
             continue
-        reach = _psf_reach_arcsec(exposure.band, pixel_scale, flux) + _profile_reach_arcsec(row, flux, pixel_scale)
+        envelope = _psf_envelope(exposure.band, pixel_scale)
+        reach = envelope.reach_arcsec(flux, pixel_scale) + profile_reach_arcsec(row, flux, pixel_scale)
         if outside[index] * pixel_scale > reach:
             continue
         profile = _profile(row, position_angle[index], exposure.band, pixel_scale) * flux
-        yield _Stamp(profile, x[index], y[index], reach / pixel_scale, local_jacobian(exposure, x[index], y[index]))
+        yield Stamp(profile, x[index], y[index], reach / pixel_scale, local_jacobian(exposure, x[index], y[index]))
 
 
 def _profile(row: Row, v3_position_angle_deg: float, filter_name: str, pixel_scale: float) -> galsim.GSObject:
@@ -265,18 +232,10 @@ def _profile(row: Row, v3_position_angle_deg: float, filter_name: str, pixel_sca
     psf = _psf_profile(filter_name, pixel_scale)
     if row["kind"] == "star":
         return psf
-    axis_ratio = float(row["axis_ratio"])
-    circularised = float(row["half_light_radius"]) * np.sqrt(axis_ratio)
     # Position angles turn from +v (north) to -u (east), galsim's from +u to +v.
     angle = float(row["position_angle"]) - v3_position_angle_deg + 90
-    sersic = _unit_sersic(float(row["sersic_n"])).dilate(circularised).shear(q=axis_ratio, beta=angle * galsim.degrees)
-    return galsim.Convolve(sersic, psf, gsparams=_DRAWING)
-
-
-@cache
-def _unit_sersic(index: float) -> galsim.Sersic:
-    # One object for all sizes: galsim's tables belong to an index and a truncation in units of the scale radius.
-    return galsim.Sersic(index, half_light_radius=1.0, trunc=TRUNCATION_RADII, gsparams=_DRAWING)
+    sersic = galaxy_profile(row, angle)
+    return galsim.Convolve(sersic, psf, gsparams=DRAWING)
 
 
 @cache
@@ -284,39 +243,11 @@ def _psf_profile(filter_name: str, pixel_scale: float) -> galsim.InterpolatedIma
     psf = effective_psf(filter_name, pixel_scale)
     image = galsim.ImageD(psf.image, scale=psf.scale_arcsec)
     return galsim.InterpolatedImage(
-        image, x_interpolant="quintic", k_interpolant="cubic", pad_factor=2, flux=1.0, gsparams=_DRAWING
+        image, x_interpolant="quintic", k_interpolant="cubic", pad_factor=2, flux=1.0, gsparams=DRAWING
     )
 
 
 @cache
-def _psf_envelope(filter_name: str, pixel_scale: float) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-    """Radii in arcsec, outermost first, and the PSF's largest brightness at or beyond them, per square arcsec."""
+def _psf_envelope(filter_name: str, pixel_scale: float) -> PsfEnvelope:
     psf = effective_psf(filter_name, pixel_scale)
-    centre = psf.image.shape[0] // 2
-    offset = np.arange(psf.image.shape[0]) - centre
-    ring = np.hypot(offset, offset[:, None]).astype(int)
-    brightest = ndimage.maximum(psf.image, ring, np.arange(centre + 1)) / psf.scale_arcsec**2
-    return np.arange(centre, -1, -1) * psf.scale_arcsec, np.maximum.accumulate(brightest[::-1])
-
-
-def _psf_reach_arcsec(filter_name: str, pixel_scale: float, flux: float) -> float:
-    """Radius within which pixels get more than `FAINTEST_WING_NJY` from a star of this flux (nJy)."""
-    radii, brightest = _psf_envelope(filter_name, pixel_scale)
-    first = int(np.searchsorted(brightest, FAINTEST_WING_NJY / (flux * pixel_scale**2)))
-    return float(radii[max(first - 1, 0)]) if first < len(radii) else 0.0
-
-
-def _profile_reach_arcsec(row: Row, flux: float, pixel_scale: float) -> float:
-    """Radius along the major axis within which a galaxy's Sersic profile gives pixels more than `FAINTEST_WING_NJY`.
-
-    The profile and its central brightness are those of Graham & Driver (2005, PASA 22, 118).
-    """
-    if row["kind"] == "star":
-        return 0.0
-    n, major = float(row["sersic_n"]), float(row["half_light_radius"])
-    b = 2 * n - 1 / 3 + 0.009876 / n
-    area = 2 * np.pi * float(row["axis_ratio"]) * major**2
-    at_half_light = flux / (area * n * np.exp(b) * b ** (-2 * n) * special.gamma(2 * n))
-    ratio = at_half_light * pixel_scale**2 / FAINTEST_WING_NJY
-    radii = max(1 + float(np.log(ratio)) / b, 0.0) ** n
-    return major * min(radii, TRUNCATION_RADII)
+    return PsfEnvelope.of(psf.image, psf.scale_arcsec)

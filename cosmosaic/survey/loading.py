@@ -16,10 +16,8 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from cosmosaic.survey.mistakes import check_flags, check_variables, setting_paths
+from cosmosaic.survey.mistakes import ENVIRONMENT_PREFIX, check_flags, check_variables, setting_paths
 from cosmosaic.survey.settings import RENAMED, Survey, renamed
-
-ENVIRONMENT_PREFIX = "COSMOSAIC_"
 
 HOW_TO_WRITE = """Settings: in the survey file, in the environment, as flags; later ones have precedence.
   number, word:  --grid.pixel_scale_mas 60             COSMOSAIC_GRID__PIXEL_SCALE_MAS=60
@@ -65,7 +63,7 @@ def load_survey(
     given = _read_toml(file) if file else {}
     _refuse_old_names(arguments)
     check_flags(arguments)
-    check_variables(os.environ, ENVIRONMENT_PREFIX)
+    check_variables(os.environ)
 
     class CommandLine(BaseSettings, Survey):
         """Make mosaics, catalogues and a run table of a NIRCam survey; without arguments, of a synthetic one."""

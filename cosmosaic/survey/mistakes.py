@@ -1,5 +1,6 @@
 """Mistakes in a user's settings, in words: their line, and the setting that was probably meant."""
 
+import os
 import re
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
@@ -10,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from cosmosaic.survey.settings import Survey
 
+ENVIRONMENT_PREFIX = "COSMOSAIC_"
 LIKENESS = 0.6
 """Similarity of a name to the one that was probably meant, by difflib."""
 
@@ -31,7 +33,15 @@ def explain(error: ValidationError, file: Path | None = None) -> str:
         number = line_of(lines, path)
         place = f"{file}, line {number}: " if number else ""
         told.append(f"  {place}{'.'.join(path) or 'survey'}: {_wrong(path, fault)}")
+    if variables := set_variables():
+        told.append(f"settings in the environment: {', '.join(variables)}")
     return "\n".join([*told, "`--help` lists every setting with its bounds"])
+
+
+def set_variables() -> list[str]:
+    """Return the environment variables that are settings."""
+    fields = {name.upper() for name in Survey.model_fields}
+    return sorted(name for name in os.environ if _field_of(name) in fields)
 
 
 def unknown_setting(path: Sequence[str]) -> str:
@@ -86,7 +96,7 @@ def check_flags(flags: Iterable[str]) -> None:
             raise ValueError(f"--{'.'.join(path)}: {unknown_setting(path)}")
 
 
-def check_variables(names: Iterable[str], prefix: str) -> None:
+def check_variables(names: Iterable[str]) -> None:
     """Refuse environment variables that resemble a setting but are none; others belong to other software.
 
     Raises
@@ -96,16 +106,27 @@ def check_variables(names: Iterable[str], prefix: str) -> None:
     """
     fields = {name.upper(): name for name in Survey.model_fields}
     for variable in names:
-        first = variable.upper().removeprefix(prefix).split("__")[0]
-        close = get_close_matches(first, fields, 1, 0.8)
-        if variable.upper().startswith(prefix) and first not in fields and close:
-            raise ValueError(f"the environment variable {variable} is not a setting; did you mean {prefix}{close[0]}?")
+        first = _field_of(variable)
+        close = get_close_matches(first, fields, 1, 0.8) if first and first not in fields else []
+        if close:
+            raise ValueError(
+                f"the environment variable {variable} is not a setting; did you mean {ENVIRONMENT_PREFIX}{close[0]}?"
+            )
+
+
+def _field_of(variable: str) -> str | None:
+    """The setting or section that an environment variable would be, in upper case; None if it is not ours."""
+    if not variable.upper().startswith(ENVIRONMENT_PREFIX):
+        return None
+    return variable.upper().removeprefix(ENVIRONMENT_PREFIX).split("__")[0]
 
 
 def _wrong(path: Sequence[str], fault: Any) -> str:
     if fault["type"] == "extra_forbidden":
         return unknown_setting(path)
-    return f"{fault['msg'].removeprefix('Value error, ')} (given: {fault['input']!r})"
+    told = str(fault["msg"].removeprefix("Value error, "))
+    # Of several settings that exclude each other, the message has the names.
+    return told if isinstance(fault["input"], dict | BaseModel) else f"{told} (given: {fault['input']!r})"
 
 
 def _model_at(sections: Sequence[str]) -> type[BaseModel] | None:

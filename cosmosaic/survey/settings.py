@@ -221,6 +221,10 @@ class ExposureSettings(Settings):
     persistence_dn_s: float = Field(default=0.15, gt=0, le=100)
     """Expected persistence in DN/s of a pixel that was filled, 1000 s after the end of the exposure; it falls as the
     inverse of the time."""
+    flux_scale: Literal["none", "measured"] = "none"
+    """Flux scale of the detectors. measured: in each filter, detectors on which the same stars are significantly
+    fainter or brighter are brought onto the mean of those that share stars; needs align.enabled and align.method
+    network, which find the stars. none: as calibrated; the scales are only reported."""
 
 
 class AlignSettings(Settings):
@@ -247,6 +251,11 @@ class AlignSettings(Settings):
     """Absolute reference: GAIADR3 or another catalogue known to jwst, or a file with columns RA and DEC in degrees.
     Exposures added later are aligned with the stars of the exposures already aligned. The network needs a file, and
     uses its errors, proper motions and epochs if present."""
+
+    @property
+    def is_network(self) -> bool:
+        """Whether the exposures of all filters are aligned in one solution, by the stars found in each."""
+        return self.enabled and self.method == "network"
 
     @model_validator(mode="after")
     def _file_for_network(self) -> Self:
@@ -429,6 +438,22 @@ RENAMED_OF_CATALOG = {
 """Replacements of the catalogue's settings, by the name in earlier versions."""
 
 
+class InjectionSettings(Settings):
+    """Sources of known flux, put into the exposures to measure the catalogue's completeness and bias."""
+
+    with_products: bool = False
+    """Inject in runs of the survey too, after its products; by default, only by `cosmosaic inject`."""
+    sources: int = Field(default=600, ge=10, le=100_000)
+    """Number of sources, over all windows that have a catalogue. They are injected in as many rounds as their density
+    needs, and each round repeats the reduction from the exposures on."""
+    per_arcmin2: float = Field(default=60.0, gt=0, le=200)
+    """Largest surface density of the injected sources of a round, so that they do not crowd the field."""
+    galaxies: float = Field(default=0.5, ge=0, le=1)
+    """Fraction of galaxies among the sources; the others are stars."""
+    seed: int = Field(default=1, ge=0)
+    """Seed of positions, fluxes, shapes and noise: the same seed injects the same sources."""
+
+
 class ResourceSettings(Settings):
     """Limits on the machine's resources."""
 
@@ -515,6 +540,7 @@ class Survey(Settings):
     grid: GridSettings = GridSettings()
     drizzle: DrizzleSettings = DrizzleSettings()
     catalog: CatalogSettings = CatalogSettings()
+    injection: InjectionSettings = InjectionSettings()
     resources: ResourceSettings = ResourceSettings()
     cleanup: CleanupSettings = CleanupSettings()
     cost: CostSettings = CostSettings()
@@ -542,6 +568,21 @@ class Survey(Settings):
         # A form sends every setting, including those left unchanged.
         if self.raw is not None and self.simulation != SimulationSettings():
             raise ValueError("give either raw (existing exposures) or simulation (exposures to make), not both")
+        return self
+
+    @model_validator(mode="after")
+    def _errors_for_injection(self) -> Self:
+        if self.injection.with_products and self.drizzle.errors == "none":
+            raise ValueError('injection.with_products tests the catalogue, which drizzle.errors = "none" leaves out')
+        return self
+
+    @model_validator(mode="after")
+    def _stars_for_flux_scale(self) -> Self:
+        if self.exposures.flux_scale == "measured" and not self.align.is_network:
+            raise ValueError(
+                'exposures.flux_scale = "measured" needs align.enabled = true and align.method = "network", which find'
+                " the stars"
+            )
         return self
 
     @model_validator(mode="after")

@@ -8,17 +8,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from cosmosaic.pages.plots import COLOURS, save_figure
 from cosmosaic.verdict.verdict import Verdict
 
 Floats = NDArray[np.floating]
 
 STRETCH_PCT = 25.0
 """Black and white of the pictures in per cent of a pixel's rms: twice the noise of a cell of 64 pixels."""
-COLOURS = {"before": "#c2542d", "after": "#1f5f8b"}
 INCHES = 4.4
 MOST_COLUMNS = 4
-DPI = 110
-NO_SOFTWARE = {"Software": None}
 
 
 def draw_skies(skies: Mapping[str, Floats], png: Path) -> None:
@@ -46,7 +44,7 @@ def draw_skies(skies: Mapping[str, Floats], png: Path) -> None:
     for axis in axes[len(skies) :]:
         axis.set_axis_off()
     figure.colorbar(drawn, ax=list(axes), location="bottom", shrink=0.5, aspect=40, label="% of a pixel's rms")
-    figure.savefig(png, dpi=DPI, metadata=NO_SOFTWARE)
+    save_figure(figure, png)
 
 
 def draw_plots(verdicts: Mapping[str, Verdict], png: Path) -> None:
@@ -56,7 +54,7 @@ def draw_plots(verdicts: Mapping[str, Verdict], png: Path) -> None:
     _draw_steps(steps, verdicts)
     _draw_apertures(apertures, verdicts)
     _draw_metrics(metrics, verdicts)
-    figure.savefig(png, dpi=DPI, metadata=NO_SOFTWARE)
+    save_figure(figure, png)
 
 
 def _draw_steps(axis: Axes, verdicts: Mapping[str, Verdict]) -> None:

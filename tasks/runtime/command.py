@@ -21,7 +21,7 @@ from tasks.runtime.terminal import SHOWING_STEPS
 
 SUCCESS, FAILURE, USAGE, PART = 0, 1, 2, 3
 VERBOSE = "--verbose"
-USING_EXPOSURES = ("mosaic", "compare_sky")
+USING_EXPOSURES = ("mosaic", "compare_sky", "inject")
 """Flows that read exposures; their settings are checked in full."""
 
 

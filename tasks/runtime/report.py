@@ -20,6 +20,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from cosmosaic.artefacts.steps import FlagPersistence, MaskRegions
+from cosmosaic.astrometry.solution import JUDGED
 from cosmosaic.calibrate.steps import CalibrateRate
 from cosmosaic.exposures.origin import calibration_columns
 from cosmosaic.exposures.search import FoundExposures
@@ -177,6 +178,8 @@ def finish_run(run: Run, found: FoundExposures, rows_of: Mapping[str, Mapping[st
     create_markdown_artifact(_markdown(run, rows), key="summary", description=f"Products of {run.survey.name}")
     create_markdown_artifact(_pictures(run), key="previews", description=f"Previews of {run.survey.name}")
     create_markdown_artifact(_sky(rows), key="sky", description=f"Is the sky of {run.survey.name} flat?")
+    if astrometry := _astrometry(rows):
+        create_markdown_artifact(astrometry, key="astrometry", description=f"Do the stars of {run.survey.name} agree?")
     _print_summary(run, rows, state)
     return state
 
@@ -327,6 +330,28 @@ def _sky(rows: list[dict[str, Any]]) -> str:
     return "\n".join([*(f"Page: {page}\n" for page in pages), "In per cent of the rms of a pixel.\n", *lines])
 
 
+def _astrometry(rows: list[dict[str, Any]]) -> str:
+    """The verdict on astrometry as tables, and the address of its page; empty if there is none."""
+    pages = _of_kind(rows, "astrometry page")
+    lines = [f"Verdict: {row['astrometry_verdict']}. Page: {row['product']}\n" for row in pages]
+    for row in _of_kind(rows, "astrometry"):
+        lines += ["| rms after, without noise | mas |", "|---|---|"]
+        lines += [f"| {kind} | {_told(row.get(f'astrometry_{kind}_mas'))} |" for kind in JUDGED]
+    if sharp := _of_kind(rows, "sharpness"):
+        names = ["star_fwhm_ratio", "star_ellipticity", "sharpness_stars"]
+        lines += ["", "| filter | FWHM, mosaic / exposures | change of ellipticity | stars |", "|---|---|---|---|"]
+        lines += [f"| {row['filter']} | {' | '.join(_told(row.get(name)) for name in names)} |" for row in sharp]
+    return "\n".join(lines)
+
+
+def _of_kind(rows: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+    return [row for row in rows if row["kind"] == kind]
+
+
+def _told(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"
+
+
 def _pictures(run: Run) -> str:
     """Show the previews inside the artifact itself: a browser cannot reach the store."""
     made = [record.result for record in run.ledger.records if record.result]
@@ -361,6 +386,8 @@ def _print_summary(run: Run, rows: list[dict[str, Any]], state: State) -> None:
         run.note(f"{row['filter']}: no empty sky to measure the absolute level; see {row['product']}")
     for row in (row for row in rows if row["kind"] == "sky page"):
         run.note(f"is the sky flat? {row['product']}")
+    for row in _of_kind(rows, "astrometry page"):
+        run.note(f"do the stars agree? {row['astrometry_verdict']}: {row['product']}")
     for row in (row for row in rows if row["product"].endswith("_cat.parquet")):
         run.note(f"{counted(round(row['sources']), 'source')} in {row['product']}")
     ledger, wall = run.ledger, time.perf_counter() - run.clock

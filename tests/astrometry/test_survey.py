@@ -9,6 +9,7 @@ from stdatamodels.jwst import datamodels
 
 from cosmosaic.astrometry.align import align_exposure
 from cosmosaic.astrometry.detection import find_exposure_stars
+from cosmosaic.astrometry.flux_solution import FluxRequest
 from cosmosaic.astrometry.reference import UNKNOWN_ERROR_MAS, read_reference
 from cosmosaic.astrometry.solution import NO_CORRECTION, AlignRequest, Correction, keeping, read_alignment
 from cosmosaic.astrometry.survey import solve_survey
@@ -70,7 +71,7 @@ def error_mas(cal: Path, frame: PlannedExposure) -> np.ndarray:
 def solve(survey: Survey, folder: Path, request: AlignRequest, catalogue: Path | None = None):
     folder.mkdir(exist_ok=True)
     stars = {name: survey.stars[name] for name in request.exposures}
-    made = solve_survey(stars, catalogue, request, STEM, folder)
+    made = solve_survey(stars, catalogue, request, FluxRequest(exposures=request.exposures, detectors={}), STEM, folder)
     return read_alignment((folder / f"{STEM}.ecsv").read_text()), made
 
 
@@ -135,7 +136,7 @@ def test_an_exposure_without_a_star_table_keeps_its_header(survey: Survey, tmp_p
     lost = next(iter(survey.cals))
     (folder := tmp_path / "solved").mkdir()
     stars = {name: path for name, path in survey.stars.items() if name != lost}
-    made = solve_survey(stars, None, survey.request(), STEM, folder)
+    made = solve_survey(stars, None, survey.request(), FluxRequest(exposures={}, detectors={}), STEM, folder)
     assert Correction.model_validate_json((folder / f"{lost}_correction.json").read_text()) == NO_CORRECTION
     assert made.facts["unaligned"] == 1.0
     assert lost in caplog.text

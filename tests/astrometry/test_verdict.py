@@ -121,7 +121,7 @@ def test_a_catalogue_at_the_wrong_epoch_is_seen(perfect: StarField) -> None:
 
 def test_held_out_stars_judge_before_and_after() -> None:
     field = star_field(15.0)
-    before, after = held_out_verdict(field.seen, field.detections)
+    before, after = (one.metrics for one in held_out_verdict(field.seen, field.detections))
     assert state_of(before) == "fail"
     assert state_of(after) == "pass"
     assert metric(before, "exposure").rms > 10 * max(metric(after, "exposure").rms, 0.2)
@@ -134,5 +134,5 @@ def test_a_single_exposure_is_not_measurable(perfect: StarField) -> None:
     one = perfect.detections.exposure == 0
     metrics = judge_astrometry(perfect.seen[:1], perfect.detections.select(one), np.arange(one.sum()))
     assert state_of(metrics) == "not measurable"
-    before, after = held_out_verdict(perfect.seen[:1], perfect.detections.select(one))
+    before, after = (one.metrics for one in held_out_verdict(perfect.seen[:1], perfect.detections.select(one)))
     assert state_of(before) == state_of(after) == "not measurable"

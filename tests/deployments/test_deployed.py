@@ -11,7 +11,7 @@ pytestmark = [pytest.mark.server, pytest.mark.s3, pytest.mark.slow]
 
 DEPLOYMENTS = {
     "mosaic/demo", "mosaic/survey", "watch/new-exposures", "cleanup/clean-cache", "compare_sky/sky-methods",
-    "simulate/synthetic",
+    "inject/catalogue-test", "simulate/synthetic",
 }  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from drizzle.resample import Drizzle
-from test_frames import put
+from support.exposure_files import put
 
 from cosmosaic.exposures.doubts import doubtful_settings, empty_fraction
 from cosmosaic.exposures.search import find_exposures

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from real import FOLDER, real
-from test_frames import asdf_hdu
+from support.exposure_files import asdf_hdu
 
 from cosmosaic.drizzle.exposure import read_exposure
 from cosmosaic.exposures.exposure import describe_exposure

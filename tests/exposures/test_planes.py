@@ -8,7 +8,7 @@ import pytest
 from astropy.io import fits
 from jwst import datamodels
 from real import real
-from test_frames import asdf_hdu
+from support.exposure_files import asdf_hdu
 
 from cosmosaic.cells.binning import usable_pixels
 from cosmosaic.drizzle.exposure import PLANES, ExposureError, read_exposure, write_flagged

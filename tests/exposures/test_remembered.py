@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from test_frames import put
+from support.exposure_files import put
 
 from cosmosaic.exposures import exposure, remembered
 from cosmosaic.exposures.search import find_exposures

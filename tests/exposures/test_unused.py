@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from test_frames import put
+from support.exposure_files import put
 
 from cosmosaic.exposures.search import find_exposures
 from cosmosaic.exposures.unused import unused_settings

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from prefect import flow
-from test_frames import put
+from support.exposure_files import put
 
 from cosmosaic.exposures.exposure import describe_exposure
 from cosmosaic.exposures.search import FoundExposures

@@ -8,7 +8,7 @@ from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.wcs import WCS
 from pydantic import ValidationError
-from test_frames import put
+from support.exposure_files import put
 
 from cosmosaic.exposures.search import find_exposures
 from cosmosaic.exposures.windows import exposures_in_tiles, named_tiles, on_grid_of_image, survey_windows, window_like

@@ -12,8 +12,8 @@ import s3fs
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from support.bad_network import between
+from support.exposure_files import put
 from support.s3_server import forget_stores
-from test_frames import put
 
 from cosmosaic.exposures.headers import read_header
 from cosmosaic.exposures.search import find_exposures

@@ -4,6 +4,8 @@ import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from prefect import Flow
+
 from cosmosaic.calibrate.references import SIMULATED_CONTEXT
 from cosmosaic.survey import FilterPair, ReferenceSettings, SimulationSettings, Survey
 from flows.mosaic import mosaic
@@ -79,10 +81,10 @@ class SmallSurvey:
         return observe(self.survey(**changes))
 
 
-def observe(survey: Survey) -> Observed:
+def observe(survey: Survey, flow: Flow = mosaic) -> Observed:
     ledgers: list[Ledger] = []
     with listening(ledgers.append):
-        state = mosaic(survey, return_state=True)
+        state = flow(survey, return_state=True)
     if not ledgers:
         raise state.result(raise_on_failure=False)
     (ledger,) = ledgers

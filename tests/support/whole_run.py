@@ -8,7 +8,7 @@ from typing import Any
 
 from cosmosaic.artefacts.steps import mask_regions
 from cosmosaic.astrometry.steps import align_bands
-from cosmosaic.catalog.steps import submit_catalog
+from cosmosaic.catalog.steps import submit_catalogs
 from cosmosaic.drizzle.steps import InspectExposure
 from cosmosaic.exposures.associations import make_associations
 from cosmosaic.exposures.band import Band
@@ -19,7 +19,7 @@ from cosmosaic.steps.declaration import Outputs
 from cosmosaic.steps.files import File, Many
 from cosmosaic.steps.local import LocalJob, result_of
 from cosmosaic.survey import Survey
-from flows.mosaic import combine
+from flows.mosaic import combine, publish_band
 
 
 class Here(Executor):
@@ -74,10 +74,9 @@ def produce(survey: Survey, folder: Path) -> Produced:
     kept = {name: usable[name] for name in association.members if name in usable}
     band = Band(association.model_copy(update={"members": tuple(kept)}), exposures, kept)
     (aligned,) = align_bands([band], job)
-    made = combine(aligned, windows[band.name], None, job)
-    for tile, psf in made.psfs.items():
-        catalog = submit_catalog({band.name: made.mosaics[tile]}, {band.name: psf}, tile, job)
-        job.publish("catalogue", [catalog])
+    combined = combine(aligned, windows[band.name], None, job)
+    publish_band(combined, job)
+    job.publish("catalogue", submit_catalogs({band.name: combined.measured}, job).values())
     produced.members = band.members
     for file in job.published:
         if isinstance(file, Many):

@@ -47,6 +47,16 @@ def test_a_mistake_in_the_survey_file_is_told_with_its_line(tmp_path, text, line
     assert "pattern" not in message
 
 
+def test_settings_that_exclude_each_other_are_told_with_the_variables_that_may_have_set_them(tmp_path, monkeypatch):
+    monkeypatch.setenv("COSMOSAIC_RAW", "/data/raw")
+    monkeypatch.setenv("COSMOSAIC_GRID__ROTATION", "3")
+    monkeypatch.setenv("COSMOSAIC_SCREENSHOTS", "pictures")
+    message = explained(tmp_path, "[simulation]\ngroups = 3\n")
+    assert "give either raw (existing exposures) or simulation" in message
+    assert "settings in the environment: COSMOSAIC_GRID__ROTATION, COSMOSAIC_RAW\n" in message
+    assert "{" not in message
+
+
 def test_all_mistakes_are_told_at_once(tmp_path):
     message = explained(tmp_path, "[grid]\nrotation = 900\nsclae = 3\n[sky]\nmethod = 'x'\n")
     assert [f"line {number}: " in message for number in (2, 3, 5)] == [True] * 3

@@ -4,16 +4,15 @@ import gzip
 import io
 import shutil
 import time
-from functools import cache
 from pathlib import Path
 
-import asdf
 import numpy as np
 import pysiaf
 import pytest
 from astropy.io import fits
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.exposure_files import DEC, RA, exposure_bytes, put, region
 
 from cosmosaic.exposures.exposure import describe_exposure
 from cosmosaic.exposures.footprints import outside_arcsec
@@ -21,105 +20,11 @@ from cosmosaic.exposures.headers import BLOCK_BYTES, MAX_HEADER_BLOCKS, RefusalE
 from cosmosaic.exposures.search import find_exposures
 from cosmosaic.exposures.table import found_table
 from cosmosaic.geometry.sphere import separations_deg, unit_vectors
-from cosmosaic.geometry.wcs import grid_wcs
-from cosmosaic.records import MosaicGrid
 
-RA, DEC = 150.1, 2.2
-SHAPES = {"uncal": (1, 2, 8, 10), "rate": (8, 10), "cal": (10, 10)}
-UNITS = {"uncal": "DN", "rate": "DN/s", "cal": "MJy/sr"}
 BLOCKED = [
     ("F150W2", "F162M"), ("F150W2", "F164N"), ("F322W2", "F323N"),
     ("F444W", "F405N"), ("F444W", "F466N"), ("F444W", "F470N"),
 ]  # fmt: skip
-BEYOND_SCI = {"uncal": (), "rate": ("ERR", "DQ", "VAR_POISSON", "VAR_RNOISE")}
-BEYOND_SCI["cal"] = (*BEYOND_SCI["rate"], "VAR_FLAT")
-
-
-def region(ra: float, dec: float, side: float = 0.02) -> str:
-    """Footprint of a square on the sky, side in degrees."""
-    dra = side / 2 / np.cos(np.radians(dec))
-    corners = ((ra - dra, dec - side / 2), (ra + dra, dec - side / 2), (ra + dra, dec + side / 2))
-    words = [f"{number:.9f}" for corner in (*corners, (ra - dra, dec + side / 2)) for number in corner]
-    return f"POLYGON ICRS  {' '.join(words)}"
-
-
-@cache
-def tree_hdu(ra: float = RA, dec: float = DEC, shape: tuple[int, int] = SHAPES["cal"]) -> fits.BinTableHDU:
-    """ASDF extension with the WCS of a small calibrated exposure whose S_REGION is `region`."""
-    scale_mas = 0.02 * 3.6e6 / max(SHAPES["cal"])
-    middle = (SHAPES["cal"][1] / 2 - 0.5, SHAPES["cal"][0] / 2 - 0.5)
-    grid = MosaicGrid(
-        tangent_ra=ra, tangent_dec=dec, rotation=0.0, pixel_scale_mas=scale_mas, crpix=middle, shape=shape
-    )
-    return asdf_hdu({"meta": {"wcs": grid_wcs(grid)}})
-
-
-def asdf_hdu(tree: dict[str, object]) -> fits.BinTableHDU:
-    stream = io.BytesIO()
-    asdf.AsdfFile(tree).write_to(stream)
-    content = np.frombuffer(stream.getvalue(), np.uint8)
-    column = fits.Column("ASDF_METADATA", f"{len(content)}B", array=content[None])
-    return fits.BinTableHDU.from_columns([column], name="ASDF")
-
-
-def frame_bytes(level: str = "uncal", ra: float = RA, dec: float = DEC, **cards: object) -> bytes:
-    """A minimal NIRCam file; a card given as None is left out."""
-    primary = {
-        "TELESCOP": "JWST",
-        "INSTRUME": "NIRCAM",
-        "EXP_TYPE": "NRC_IMAGE",
-        "DETECTOR": "NRCB1",
-        "FILTER": "F115W",
-        "PUPIL": "CLEAR",
-        "SUBARRAY": "SUB640",
-        "PROGRAM": "01727",
-        "OBSERVTN": "001",
-        "VISIT": "001",
-        "VISITGRP": "02",
-        "SEQ_ID": "1",
-        "ACT_ID": "01",
-        "EXPOSURE": "00001",
-        "DATE-BEG": "2023-01-05T10:00:00.000",
-        "EFFEXPTM": 311.4,
-        "VISITSTA": "SUCCESSFUL",
-        "PCS_MODE": "FINEGUIDE",
-        "ENGQLPTG": "CALCULATED_TR_202105",
-    }
-    sci = {
-        "BUNIT": UNITS[level],
-        "CRVAL1": ra,
-        "CRVAL2": dec,
-        "RA_REF": ra,
-        "DEC_REF": dec,
-        "ROLL_REF": 20.0,
-        "V2_REF": -100.9,
-        "V3_REF": -479.6,
-        "VPARITY": -1,
-        "V3I_YANG": 0.34,
-        "S_REGION": region(ra, dec),
-    }
-    for keyword, value in cards.items():
-        keyword = keyword.replace("DATE_BEG", "DATE-BEG")
-        (sci if keyword in sci else primary)[keyword] = value
-    shape = SHAPES[level]
-    dtype = np.uint16 if level == "uncal" else np.float32
-    hdus = [fits.PrimaryHDU(), fits.ImageHDU(np.ones(shape, dtype), name="SCI")]
-    hdus += [fits.ImageHDU(np.ones(shape[-2:], np.float32), name=name) for name in BEYOND_SCI[level]]
-    hdus += [tree_hdu(ra, dec)] if level == "cal" else []
-    for header, values in ((hdus[0].header, primary), (hdus[1].header, sci)):
-        header.update({keyword: value for keyword, value in values.items() if value is not None})
-    stream = io.BytesIO()
-    fits.HDUList(hdus).writeto(stream)
-    return stream.getvalue()
-
-
-def put(folder: Path, number: int = 1, level: str = "uncal", **cards: object) -> Path:
-    """Write exposure ``number`` under its JWST name."""
-    detector = str(cards.get("DETECTOR", "NRCB1")).lower()
-    path = folder / f"jw01727001001_02101_{number:05d}_{detector}_{level}.fits"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(frame_bytes(level, **{"EXPOSURE": f"{number:05d}", **cards}))  # type: ignore[arg-type]
-    return path
 
 
 def reason_of(path: Path) -> str:
@@ -295,7 +200,7 @@ def test_files_under_other_endings_are_refused_by_name(tmp_path: Path, ending: s
 
 
 def test_a_folder_of_compressed_files_is_not_called_empty(tmp_path: Path) -> None:
-    (tmp_path / "jw01727001001_02101_00001_nrcb1_rate.fits.gz").write_bytes(gzip.compress(frame_bytes("rate")))
+    (tmp_path / "jw01727001001_02101_00001_nrcb1_rate.fits.gz").write_bytes(gzip.compress(exposure_bytes("rate")))
     with pytest.raises(ValueError, match=r"none of the 1 files.*rate\.fits\.gz is compressed"):
         find_exposures(str(tmp_path))
 
@@ -303,7 +208,7 @@ def test_a_folder_of_compressed_files_is_not_called_empty(tmp_path: Path) -> Non
 @pytest.mark.parametrize("suffix", ["i2d", "crf", "rateints", "segm"])
 def test_other_products_are_refused_by_what_they_are(tmp_path: Path, suffix: str) -> None:
     put(tmp_path)
-    (tmp_path / f"jw01727001001_02101_00001_nrcb1_{suffix}.fits").write_bytes(frame_bytes("cal"))
+    (tmp_path / f"jw01727001001_02101_00001_nrcb1_{suffix}.fits").write_bytes(exposure_bytes("cal"))
     found = find_exposures(str(tmp_path))
     assert len(found.exposures) == 1
     assert f"_{suffix}" in found.refused[0].reason
@@ -311,7 +216,7 @@ def test_other_products_are_refused_by_what_they_are(tmp_path: Path, suffix: str
 
 def test_a_name_without_level_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "frame1.fits"
-    path.write_bytes(frame_bytes())
+    path.write_bytes(exposure_bytes())
     assert "_uncal.fits" in reason_of(path)
 
 
@@ -325,7 +230,7 @@ def test_a_footprint_without_s_region_holds_all_that_the_detector_sees(
     attitude = pysiaf.utils.rotations.attitude(siaf.V2Ref, siaf.V3Ref, ra, dec, roll)
     siaf.set_attitude_matrix(attitude)
     truth = np.array(siaf.corners("sky", rederive=False)).T
-    headers = fits.open(io.BytesIO(frame_bytes("rate", DETECTOR=detector)))
+    headers = fits.open(io.BytesIO(exposure_bytes("rate", DETECTOR=detector)))
     headers[1].header.update(
         {"RA_REF": ra, "DEC_REF": dec, "ROLL_REF": roll, "VPARITY": siaf.VIdlParity, "V3I_YANG": siaf.V3IdlYAngle}
     )
@@ -466,7 +371,7 @@ def test_a_table_without_rows_keeps_its_columns() -> None:
 
 
 def test_a_thousand_exposures_are_described_in_seconds(tmp_path: Path) -> None:
-    template = frame_bytes()
+    template = exposure_bytes()
     for number in range(1000):
         content = template.replace(b"'00001   '", f"'{number:05d}   '".encode())
         (tmp_path / f"jw01727001001_02101_{number:05d}_nrcb1_uncal.fits").write_bytes(content)
@@ -475,7 +380,7 @@ def test_a_thousand_exposures_are_described_in_seconds(tmp_path: Path) -> None:
     assert time.process_time() - started < 15.0
 
 
-VALID = frame_bytes("cal")
+VALID = exposure_bytes("cal")
 
 
 def refusal_or_nothing(path: Path) -> str:

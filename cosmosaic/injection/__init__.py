@@ -1,0 +1,1 @@
+"""Sources of known flux put into the exposures, to measure what the catalogue finds of them, and how well."""

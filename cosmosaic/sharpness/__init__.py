@@ -1,0 +1,1 @@
+"""Sharpness of a mosaic: its stars against those of single exposures."""

@@ -1,0 +1,111 @@
+"""The page that answers whether a survey's stars are where they are: one HTML file that needs nothing but itself."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from astropy.table import Table
+
+from cosmosaic.astrometry.verdict import LIMITS, judge_sharpness
+from cosmosaic.pages import page
+from cosmosaic.records import STATES
+from cosmosaic.steps.result import Made
+
+MEANINGS = {
+    "exposure": "An exposure (all its detectors) against the others.",
+    "roll": "Rotation of a visit or an exposure against the others, at 100 arcsec from the middle of NIRCam.",
+    "detector": "A detector against the others, in the focal plane.",
+    "module": "Module A against module B: velocity aberration that was left in.",
+    "filter": "A filter against the others.",
+    "cell": "A filter against the others in a cell of 2 arcmin.",
+    "absolute": "The survey against the reference catalogue.",
+    "flux": "Brightness of the same stars on a detector against the mean of its filter's detectors.",
+    "width": "FWHM of stars in the mosaic above that in its exposures, each drizzled alone.",
+    "ellipticity": "Ellipticity of stars in the mosaic minus that in its exposures.",
+}
+
+
+def write_page(  # noqa: PLR0913
+    verdict: Path,
+    fluxes: Path,
+    maps: Path,
+    plots: Path,
+    sharpness: Mapping[str, Path],
+    survey: str,
+    links: Mapping[str, str],
+    folder: Path,
+) -> Made:
+    """Write the verdict on a survey's astrometry as a page: maps and plots before and after, tables, links.
+
+    Parameters
+    ----------
+    verdict, fluxes, maps, plots
+        ``_astrometry.ecsv``, ``_fluxscale.ecsv``, ``_astromaps.png`` and ``_astroplots.png``.
+    sharpness
+        ``_sharpness.ecsv`` by filter.
+    survey
+        Its name.
+    links
+        File name of each product by its description, relative to the products' folder.
+    folder
+        Gets ``<survey>_astrometry.html``.
+    """
+    table = _read(verdict)
+    metrics = _metrics(table)
+    bands = [_band(name, _read(path)) for name, path in sharpness.items()]
+    metrics += [row for band in bands for row in band["metrics"]]
+    measured = [row["state"] for row in metrics if row["state"] != "not measurable"]
+    worst = max(measured, key=_rank, default="not measurable")
+    path = page.write_page(
+        "cosmosaic.sharpness",
+        "astrometry.html",
+        folder / f"{survey}_astrometry.html",
+        survey=survey,
+        worst=worst,
+        reasons=[row["message"] for row in metrics if row["state"] in ("warn", "fail")],
+        unmeasured=[row["label"] for row in metrics if row["state"] == "not measurable"],
+        metrics=metrics,
+        limits=LIMITS,
+        maps=page.embedded(maps),
+        plots=page.embedded(plots),
+        fluxes=_rows(_read(fluxes)),
+        bands=bands,
+        meanings=MEANINGS,
+        links=links,
+    )
+    return Made(page=path, facts={"state": float(_rank(worst))})
+
+
+def _read(path: Path) -> Table:
+    # Empty text is masked in ECSV.
+    table = Table.read(path, format="ascii.ecsv")
+    return table.filled("") if table.has_masked_columns else table
+
+
+def _rank(state: str) -> int:
+    order: list[str] = list(STATES)
+    return order.index(state)
+
+
+def _metrics(table: Table) -> list[dict[str, Any]]:
+    """The metrics after, each with its value before."""
+    before = {row["name"]: row["value"] for row in _rows(table) if row["when"] == "before"}
+    return [
+        row | {"label": row["name"], "before": before.get(row["name"])}
+        for row in _rows(table)
+        if row["when"] == "after"
+    ]
+
+
+def _band(name: str, table: Table) -> dict[str, Any]:
+    """Facts of the stars of one filter's mosaic."""
+    judged = judge_sharpness(name, table.meta)
+    metrics = [one._asdict() | {"label": f"{one.name} {name}", "before": None} for one in judged]
+    return {"name": name, "stars": len(table), "metrics": metrics} | {
+        column: float(np.median(table[column])) if len(table) else None for column in ("fwhm", "fwhm_exposures")
+    }
+
+
+def _rows(table: Table) -> list[dict[str, Any]]:
+    return [dict(zip(table.colnames, row, strict=True)) for row in table]

@@ -1,0 +1,33 @@
+"""The injection as a part of a survey's run, its products and its verdicts."""
+
+from collections.abc import Mapping
+
+from cosmosaic.catalog.steps import MeasuredBand, MeasuredSources
+from cosmosaic.injection.placement import NoRoomError
+from cosmosaic.injection.steps import Injected, JudgedCatalog, inject
+from cosmosaic.records import STATES
+from tasks.runtime.run import Run
+
+
+def inject_with_products(bands: Mapping[str, MeasuredBand], catalogs: Mapping[str, MeasuredSources], run: Run) -> None:
+    """Inject sources into the survey's exposures; without room for any, its products are made all the same."""
+    try:
+        injected = inject(bands, catalogs, run.worker_gb, run)
+    except NoRoomError as error:
+        run.note(f"warning injection: {error}")
+        return
+    publish_injection(injected, run)
+
+
+def publish_injection(injected: Injected, run: Run) -> None:
+    """Publish the injected sources, and the tables, plot and verdict of each filter."""
+    run.publish("injected sources", [injected.matched])
+    for band, verdict in injected.verdicts.items():
+        run.publish(f"{band} injection", [verdict], {"filter": band})
+
+
+def tell_verdicts(injected: Injected, run: Run) -> None:
+    """Wait for the verdicts and report them to the user."""
+    for band, result in run.results(injected.verdicts).items():
+        table = JudgedCatalog.of(result).verdict.stored
+        run.note(f"{band}: the catalogue is judged: {STATES[int(result.facts['state'])]}; see {table.name}")

@@ -1,0 +1,115 @@
+"""Exposures that are offset from each other smear the stars of their mosaic, which is measured."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from astropy.table import QTable
+from stdatamodels.jwst import datamodels
+
+from cosmosaic.astrometry.detection import find_exposure_stars
+from cosmosaic.astrometry.verdict import judge_sharpness
+from cosmosaic.exposures.exposure import describe_exposure
+from cosmosaic.geometry.grid import survey_grid
+from cosmosaic.mosaic.alone import make_mosaic
+from cosmosaic.sharpness.compare import compare_sharpness, measure_shapes, summary
+from cosmosaic.sharpness.shapes import stars_of_exposures
+from cosmosaic.simulate.plan import plan_exposures
+from cosmosaic.simulate.survey import simulate_exposure, survey_scene
+from cosmosaic.survey import DrizzleSettings, FilterPair, SimulationSettings, Survey
+
+DITHERS = ((0.0, -0.5), (0.41, 0.6), (1.03, 0.2), (-1.15, -0.3))
+STILL = dict.fromkeys(("roll_error_arcsec", "placement_error_mas", "filter_offset_mas", "aberration"), 0.0)
+SURVEY = Survey(name="mock", drizzle=DrizzleSettings(errors="none"))
+
+
+def sharpness(folder, light=None, **changes):
+    """The stars of a mosaic of four exposures, with the light of a nebula in MJy/sr if there is one."""
+    field = {"stars_per_arcmin2": 1500.0, "dithers_arcsec": DITHERS, "pointing_error_mas": 0.0} | STILL
+    settings = SimulationSettings(
+        level="cal",
+        subarray="SUB320",
+        detectors=("NRCB1",),
+        filter_pairs=(FilterPair(short="F150W", long="F277W"),),
+        galaxies_per_arcmin2=0.0,
+        **(field | changes),
+    )
+    (folder / "made").mkdir()
+    frames = plan_exposures(settings)
+    scene = survey_scene(settings, frames)
+    cals = [simulate_exposure(frame, scene, settings, folder)[0] for frame in frames]
+    for cal in cals if light else ():
+        with datamodels.open(cal) as model:
+            sky = np.transpose(model.meta.wcs(*np.indices(model.data.shape)[::-1]), (1, 2, 0))
+            model.data += light(3600 * (sky - sky[160, 160])).astype("f4")
+            model.save(cal)
+    stars = {
+        frame.name: find_exposure_stars(cal, 10.0, folder / "made") for frame, cal in zip(frames, cals, strict=True)
+    }
+    window = survey_grid(SURVEY.grid, {one.name: one.footprint for one in map(describe_exposure, map(str, cals))})
+    with ThreadPoolExecutor(1) as pool:
+        mosaic, crfs = make_mosaic(cals, {}, window, SURVEY, folder / "steps", pool)
+    shapes = {
+        name: measure_shapes(crf, stars[name].files["stars"], window, SURVEY.drizzle, folder / "made").files["shapes"]
+        for name, crf in crfs.items()
+    }
+    made = compare_sharpness(mosaic, shapes, window, "mock", folder)
+    return QTable.read(made.files["table"]), made.facts
+
+
+@pytest.mark.filterwarnings("ignore::asdf.exceptions.AsdfBlockIndexWarning")
+@pytest.mark.parametrize(("error_mas", "states"), [(0.0, {"pass"}), (10.0, {"warn", "fail"})])
+def test_stars_are_wider_where_exposures_are_offset(error_mas, states, tmp_path):
+    table, facts = sharpness(tmp_path, pointing_error_mas=error_mas)
+    assert facts["sharpness_stars"] == len(table) > 15
+    width, ellipticity = judge_sharpness("F150W", table.meta)
+    assert {width.state, ellipticity.state} <= states
+    if not error_mas:
+        # A mean of profiles is a little wider than the profiles, which are no Gaussians.
+        assert abs(width.value) < 1.0
+        assert width.error < 0.3
+        assert ellipticity.value < 1.0
+    else:
+        # Offsets of 10 mas rms per axis about the mean of four widen a star of 26 mas by some 6 per cent.
+        assert 3 < width.value < 14
+
+
+def nebula(arcsec):
+    """Filaments an arcsec wide, bright enough to hide the fainter third of the stars."""
+    return 1.0 + np.sin(3.0 * arcsec[..., 0]) * np.cos(2.1 * arcsec[..., 1])
+
+
+@pytest.mark.filterwarnings("ignore::asdf.exceptions.AsdfBlockIndexWarning")
+@pytest.mark.parametrize(
+    ("changes", "states"),
+    [
+        ({"stars_per_arcmin2": 0.0}, {"not measurable"}),
+        ({"dithers_arcsec": DITHERS[:1]}, {"not measurable"}),
+        ({"stars_per_arcmin2": 5000.0}, {"pass", "not measurable"}),
+        ({"light": nebula}, {"pass"}),
+    ],
+    ids=["no stars", "one exposure", "crowded", "nebula"],
+)
+def test_good_pointings_are_never_blamed(changes, states, tmp_path):
+    table, facts = sharpness(tmp_path, **changes)
+    assert {one.state for one in judge_sharpness("F150W", table.meta)} <= states
+    if states == {"not measurable"}:
+        assert facts == {**dict.fromkeys(facts), "sharpness_stars": 0}
+
+
+def test_few_stars_are_not_measurable():
+    table = QTable(
+        {name: np.full(4, 0.06) for name in ("fwhm", "fwhm_exposures", "e1", "e2", "e1_exposures", "e2_exposures")}
+    )
+    measured = summary(table)
+    assert measured["sharpness_stars"] == 4
+    assert {one.state for one in judge_sharpness("F150W", measured)} == {"not measurable"}
+
+
+def test_a_star_is_one_that_several_exposures_have_once():
+    places = np.array(
+        [[10.0, 10.0], [10.5, 10.2], [50.0, 50.0], [80.0, 80.0], [81.0, 80.0], [80.5, 80.0], [90, 10], [90, 11]]
+    )
+    exposures = np.array([0, 1, 0, 0, 0, 1, 0, 1])
+    assert stars_of_exposures(places, exposures, 30.0).tolist() == [0, 0, -1, -1, -1, -1, 1, 1]
+    assert stars_of_exposures(np.zeros((0, 2)), np.zeros(0, dtype=int), 30.0).tolist() == []
