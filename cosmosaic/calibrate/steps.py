@@ -31,10 +31,10 @@ STAGE2_KINDS = ("distortion", "filteroffset", "flat", "photom", "area")
 """Reference types that jwst's Image2Pipeline asks for on NIRCam images, without resample."""
 
 
-BASE_GB = 0.8
-GB_PER_GB_OF_RAMP = 26.0
-"""The jwst package's steps need 1.9 GB for a full frame of 6 groups (0.05 GB), 2.75 GB for one of 10; the compiled
-functions need less, but do not apply to all ramps."""
+BASE_GB = 0.7
+GB_PER_GB_OF_RAMP = 28.0
+"""The jwst package's steps need 2.0 GB for a full frame of 6 groups (0.05 GB), 2.9 GB for one of 10; the compiled
+functions 1.1 and 1.3 GB, but they do not apply to all ramps."""
 COMPRESSION = 3.0
 """Of gzipped ramps."""
 

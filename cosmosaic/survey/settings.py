@@ -213,7 +213,8 @@ class ExposureSettings(Settings):
     jump_rejection_sigma: float = Field(default=4.0, gt=0, le=100)
     """Threshold of the jump step, which finds cosmic rays, in sigma."""
     expand_large_events: bool = False
-    """Flag the halos of snowballs (large cosmic-ray events)."""
+    """Flag the halos of snowballs (large cosmic-ray events) as the jwst package does; off by default, because it makes
+    pixels around some cores bright, loses groups of saturated stars and multiplies the cost of Stage 1."""
     persistence: bool = False
     """Flag pixels in which exposures that the same detector took up to two hours before, in any filter, are expected to
     persist."""
