@@ -32,10 +32,10 @@ def note_astrometry(mosaic: Path, table: Path) -> None:
     verdict = Table.read(table, format="ascii.ecsv")
     with fits.open(mosaic, mode="update", memmap=True) as hdus:
         header = hdus["SCI"].header
-        header["ASTSTATE"] = (verdict.meta["state"], "do the stars agree: pass, warn, fail or not measurable")
+        header["ASTSTATE"] = (verdict.meta["state"], "stars agree: pass, warn, fail, not measurable")
         for metric in verdict:
             value = float(metric["value"])
             # FITS has no number for unknown values.
             if metric["when"] == "after" and np.isfinite(value):
-                comment = f"[{metric['unit']}] worst {metric['name']} of the survey against the others"
+                comment = f"[{metric['unit']}] worst {metric['name']} against the others"
                 header[KEYWORDS[metric["name"]]] = (round(value, 2), comment)

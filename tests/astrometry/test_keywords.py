@@ -1,6 +1,7 @@
 """The header of a mosaic tells the verdict on the astrometry of its survey."""
 
 import numpy as np
+import pytest
 from astropy.io import fits
 
 from cosmosaic.astrometry.keywords import KEYWORDS, note_astrometry
@@ -11,11 +12,13 @@ def metric(name, value, state):
     return Metric(name, value, 0.5, value, "mas", 3, "x", state, "a reason")
 
 
+@pytest.mark.filterwarnings("error::astropy.io.fits.verify.VerifyWarning")
 def test_the_header_tells_the_state_and_what_is_known(tmp_path):
     mosaic, table = tmp_path / "mock_i2d.fits", tmp_path / "mock_astrometry.ecsv"
     fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU(np.zeros((4, 4), dtype="f4"), name="SCI")]).writeto(mosaic)
     after = (metric("exposure", 1.234, "pass"), metric("module", 2.5, "warn"), metric("roll", np.nan, "not measurable"))
-    verdict_table([metric("exposure", 20.0, "fail")], after).write(table, format="ascii.ecsv")
+    before = (metric("exposure", 20.0, "fail"), metric("roll", 3.0, "warn"))
+    verdict_table(before, after).write(table, format="ascii.ecsv")
     note_astrometry(mosaic, table)
     header = fits.getheader(mosaic, "SCI")
     assert header["ASTSTATE"] == "warn"
