@@ -40,13 +40,18 @@ class BandInput:
 
     @property
     def mosaics(self) -> tuple[MosaicGrid, ...]:
-        """The windows to fill: the whole, and the named tiles that exposures reach."""
-        return self.windows.whole, *(tile for tile in self.windows.tiles if self.members(tile))
+        """The windows to fill: the whole if it is asked for, and the named tiles that exposures reach."""
+        return tuple(window for window in self.windows.mosaics if self.members(window))
 
     @property
     def catalogued(self) -> tuple[MosaicGrid, ...]:
         """The mosaics with a catalogue: the named tiles or, without any, the whole, which may be too large else."""
-        return self.mosaics[1:] if self.windows.tiles else self.mosaics
+        return self.named if self.windows.tiles else self.mosaics
+
+    @property
+    def named(self) -> tuple[MosaicGrid, ...]:
+        """The named tiles that exposures reach."""
+        return tuple(tile for tile in self.windows.tiles if self.members(tile))
 
     def members(self, window: MosaicGrid) -> tuple[str, ...]:
         """Names of the exposures that reach a window."""

@@ -13,6 +13,7 @@ from cosmosaic.astrometry.steps import (
     SolvedNetwork,
     StarTable,
 )
+from cosmosaic.geometry.windows import WHOLE
 from cosmosaic.mosaic.steps import Mosaic
 from cosmosaic.outliers.steps import Crf
 from cosmosaic.records import STATES, MosaicGrid
@@ -97,14 +98,17 @@ def compare_sharpness(
 ) -> ComparedSharpness:
     """Submit the comparison of a filter's mosaic with its exposures, whose stars are known."""
     stars = dict(zip(aligned.exposures, aligned.stars, strict=True))
+    of_tile = "" if window.tile == WHOLE else f" {window.tile}"
+    stem = f"{aligned.band.association.product_name}{of_tile.replace(' ', '_')}"
     shapes = {
         name: job.submit(
-            MeasureShapes(exposure=crf, stars=stars[name].stars, window=window, settings=job.survey.drizzle), name
+            MeasureShapes(exposure=crf, stars=stars[name].stars, window=window, settings=job.survey.drizzle),
+            f"{name}{of_tile}",
         ).shapes
         for name, crf in crfs.items()
     }
-    step = CompareSharpness(mosaic=mosaic, shapes=shapes, window=window, stem=aligned.band.association.product_name)
-    return job.submit(step, aligned.band.name)
+    step = CompareSharpness(mosaic=mosaic, shapes=shapes, window=window, stem=stem)
+    return job.submit(step, f"{aligned.band.name}{of_tile}")
 
 
 @dataclass(frozen=True)
