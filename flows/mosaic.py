@@ -95,7 +95,8 @@ def publish_band(combined: CombinedBand, run: Run) -> dict[str, str]:
     given, verdict, sky = combined.measured.given, combined.verdict, combined.sky
     band, whole = given.band, given.windows.whole
     association = run.submit(WriteAssociation(cals=band.cals, association=band.association), band.name)
-    links, described = names_of(band.association.product_name, verdict, sky.measured), (verdict,)
+    links = names_of(band.association.product_name, verdict, sky.measured)
+    described: tuple[Outputs, ...] = (verdict,)
     for window in given.mosaics:
         shown = show(combined, window, run)
         run.publish(given.label(window), shown, given.columns(window), (*shown, verdict))
