@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -88,6 +88,12 @@ def make_exposures(number: int, folder: Path) -> Path:
     with ProcessPoolExecutor(2) as pool:
         list(pool.map(partial(write_exposure, folder=folder), places(number), chunksize=50))
     return folder
+
+
+def add_exposure(number: int, folder: Path) -> None:
+    """Write one exposure more, in the middle of the field."""
+    first = places(number)[0]
+    write_exposure(replace(first, number=40_000, x=first.x + SIDE / 5, y=first.y + SIDE / 5), folder)
 
 
 def write_exposure(place: Place, folder: Path) -> None:

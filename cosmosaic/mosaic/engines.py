@@ -37,6 +37,7 @@ class BandInput:
     """The lattice of the cells that the verdict judges."""
     astrometry: AstrometryTable | None = None
     """The verdict on the astrometry of the survey, if there is one."""
+    _members: dict[MosaicGrid, tuple[str, ...]] = field(default_factory=dict, init=False, compare=False)
 
     @property
     def mosaics(self) -> tuple[MosaicGrid, ...]:
@@ -55,7 +56,10 @@ class BandInput:
 
     def members(self, window: MosaicGrid) -> tuple[str, ...]:
         """Names of the exposures that reach a window."""
-        return tuple(name for name in self.band.members if overlaps(window, self.band.footprints[name]))
+        if window not in self._members:
+            footprints = self.band.footprints
+            self._members[window] = tuple(name for name in self.band.members if overlaps(window, footprints[name]))
+        return self._members[window]
 
     @property
     def tiles_to_judge(self) -> tuple[MosaicGrid, ...]:
