@@ -32,6 +32,6 @@ def publish_network(
         given = measured[name].given
         whole = given.windows.whole
         mosaic = measured[name].mosaics[whole.tile].mosaic
-        compared[name] = compare_sharpness(aligned, flagged.crfs, mosaic, whole, run)
+        compared[name] = compare_sharpness(aligned, solved, flagged.crfs, mosaic, whole, run)
         run.publish(f"{name} sharpness", [compared[name]], given.columns(whole))
     run.publish("astrometry page", [write_astrometry_page(solved, compared, run)])
