@@ -1,5 +1,6 @@
 """The windows of a survey: the whole survey and the user's tiles, in the pixels of each filter."""
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import BinaryIO
 
@@ -138,11 +139,14 @@ def survey_windows(exposures: Iterable[Exposure], survey: Survey, tiles: tuple[M
         for exposure in exposures
     }
     windows: dict[str, Windows] = {}
-    given = window_like(survey)
+    given, settings = window_like(survey), survey.grid
+    is_whole_made = settings.whole or not tiles
+    if not is_whole_made:
+        settings = settings.model_copy(update={"largest_mpix": math.inf})
     for band, factor in factors.items():
-        whole = in_larger_pixels(given, factor) if given else survey_grid(survey.grid, footprints, factor)
+        whole = in_larger_pixels(given, factor) if given else survey_grid(settings, footprints, factor)
         larger = tuple(in_larger_pixels(tile, factor) for tile in tiles)
-        windows[band] = Windows(clipped_to(whole, larger), larger) if larger else Windows(whole)
+        windows[band] = Windows(clipped_to(whole, larger) if larger else whole, larger, is_whole_made)
     return windows
 
 

@@ -15,6 +15,7 @@ from cosmosaic.astrometry.steps import (
     SolvedNetwork,
     StarTable,
 )
+from cosmosaic.geometry.windows import WHOLE
 from cosmosaic.mosaic.steps import Mosaic
 from cosmosaic.outliers.steps import Crf
 from cosmosaic.records import STATES, MosaicGrid
@@ -91,22 +92,18 @@ def compare_sharpness(
 ) -> ComparedSharpness:
     """Submit the comparison of a filter's mosaic with its exposures, whose stars are known."""
     stars = dict(zip(aligned.exposures, aligned.stars, strict=True))
+    of_tile = "" if window.tile == WHOLE else f" {window.tile}"
+    stem = f"{aligned.band.association.product_name}{of_tile.replace(' ', '_')}"
     shapes = {
         name: job.submit(
-            MeasureShapes(exposure=crf, stars=stars[name].stars, window=window, settings=job.survey.drizzle), name
+            MeasureShapes(exposure=crf, stars=stars[name].stars, window=window, settings=job.survey.drizzle),
+            f"{name}{of_tile}",
         ).shapes
         for name, crf in crfs.items()
     }
-    band = aligned.band
-    step = CompareSharpness(
-        mosaic=mosaic,
-        shapes=shapes,
-        verdict=solved.verdict,
-        band=band.name,
-        window=window,
-        stem=band.association.product_name,
-    )
-    return job.submit(step, band.name)
+    band = aligned.band.name
+    step = CompareSharpness(mosaic=mosaic, shapes=shapes, verdict=solved.verdict, band=band, window=window, stem=stem)
+    return job.submit(step, f"{band}{of_tile}")
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from cosmosaic.storage.names import (
 from cosmosaic.storage.objects import (
     check_access,
     clean,
+    list_dated,
     list_objects,
     list_older,
     open_object,
@@ -45,6 +46,7 @@ __all__ = [
     "is_plain_name",
     "is_remote",
     "join",
+    "list_dated",
     "list_objects",
     "list_older",
     "mirror",
