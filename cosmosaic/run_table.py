@@ -72,6 +72,8 @@ COLUMNS = (
     "astrometry_roll_mas",
     "astrometry_detector_mas",
     "astrometry_module_mas",
+    "astrometry_scale_ppm",
+    "astrometry_matches_pct",
     "astrometry_filter_mas",
     "astrometry_cell_mas",
     "astrometry_absolute_mas",

@@ -18,7 +18,7 @@ from cosmosaic.cells.steps import SourceMask, bin_exposures, source_masks
 from cosmosaic.comparison.steps import sky_step
 from cosmosaic.exposures.search import FoundExposures
 from cosmosaic.exposures.steps import WriteAssociation
-from cosmosaic.exposures.windows import named_tiles, on_grid_of_image, survey_windows
+from cosmosaic.exposures.windows import named_tiles, on_grid_of_image, parts_of_sky, survey_windows
 from cosmosaic.mosaic.engines import BandInput, open_engine
 from cosmosaic.mosaic.steps import ListDefects
 from cosmosaic.outliers.steps import FlaggedBand
@@ -72,7 +72,8 @@ def combine_bands(found: FoundExposures, tiles: tuple[MosaicGrid, ...], run: Run
     """Submit all steps from the raw exposures to the mosaics, and yield each filter as it comes."""
     masks = source_masks(found.exposures, run)
     windows = survey_windows(found.exposures, run.survey, tiles)
-    for aligned in align_bands(calibrated_bands(found, run), run):
+    parts = parts_of_sky(found.exposures, windows) if run.survey.align.is_network else ()
+    for aligned in align_bands(calibrated_bands(found, run), parts, run):
         name = aligned.band.name
         yield name, combine(aligned, windows[name], masks.get(name), run)
 

@@ -33,6 +33,6 @@ def publish_network(
         for window in given.mosaics[:1] if given.windows.is_whole_made else given.mosaics:
             mosaic, label = measured[name].mosaics[window.tile].mosaic, given.label(window)
             crfs = {member: flagged.crfs[member] for member in given.members(window) if member in flagged.crfs}
-            compared[label] = compare_sharpness(aligned, crfs, mosaic, window, run)
+            compared[label] = compare_sharpness(aligned, solved, crfs, mosaic, window, run)
             run.publish(f"{label} sharpness", [compared[label]], given.columns(window))
     run.publish("astrometry page", [write_astrometry_page(solved, compared, run)])
