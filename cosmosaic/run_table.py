@@ -28,6 +28,7 @@ COLUMNS = (
     "wall_s",
     "cpu_s",
     "peak_mb",
+    "requests",
     "bytes_read",
     "bytes_written",
     "bytes_kept",

@@ -28,6 +28,7 @@ from cosmosaic.storage.objects import (
     remove,
     stat,
 )
+from cosmosaic.storage.remote import requests_sent
 from cosmosaic.storage.transfer import copy, fetch, mirror, publish_once
 
 __all__ = [
@@ -56,5 +57,6 @@ __all__ = [
     "publish_once",
     "read_bytes",
     "remove",
+    "requests_sent",
     "stat",
 ]

@@ -227,6 +227,7 @@ def _columns(run: Run, state: str, error: str, found: FoundExposures | None = No
         "end": "" if state == RUNNING else datetime.now(UTC).isoformat(timespec="seconds"),
         "wall_s": round(time.perf_counter() - run.clock, 3),
         **cost_columns(cost_of(run.ledger), run.survey.cost),
+        "requests": store.requests_sent() - run.sent + sum(result.requests for result in executed),
         "peak_mb": max((result.peak_mb for result in executed), default=0.0),
         "steps_executed": len(run.ledger.executed),
         "steps_cached": len(run.ledger.cached),

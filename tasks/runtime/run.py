@@ -116,6 +116,7 @@ class Run:
         self.id = str(flow_run.id or "")
         self.started = datetime.now(UTC)
         self.clock = time.perf_counter()
+        self.sent = store.requests_sent()
         self.context = copy_context()
         self.ledger = Ledger()
         self.terminal = Terminal(survey.name)
