@@ -472,6 +472,9 @@ class ResourceSettings(Settings):
     tile holds the whole mosaic. Pixel values do not depend on it."""
     time_limit_s: float = Field(default=7200.0, gt=0)
     """Time limit of a step in seconds; a step that takes longer is killed and fails."""
+    cache_gb: float | None = Field(default=None, gt=0)
+    """Size of the cache after a run, in GB: results that take the least CPU time for their size are removed, and made
+    again when they are needed. By default, all are kept."""
     scratch: str | None = None
     """Folder for temporary files; by default, the system's."""
 
