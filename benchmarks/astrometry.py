@@ -14,6 +14,7 @@ exposures with their true WCS, star by star.
 import argparse
 import json
 import logging
+import os
 import sys
 import tempfile
 import time
@@ -41,7 +42,7 @@ from cosmosaic.astrometry.matching import MAS_PER_RADIAN, tangent_axes
 from cosmosaic.astrometry.network import Detections, solve_network, tie_to_catalogue
 from cosmosaic.astrometry.solution import AlignRequest, correction
 from cosmosaic.astrometry.survey import solve_survey
-from cosmosaic.astrometry.verdict import Metric, fitted_scale, judge_astrometry, state_of
+from cosmosaic.astrometry.verdict import Metric, fitted_scale, judge_astrometry, judge_matches, state_of
 from cosmosaic.exposures.exposure import describe_exposure
 from cosmosaic.geometry.grid import sky_to_pixel, survey_grid
 from cosmosaic.geometry.sphere import directions, sky_to_plane, unit_vectors
@@ -51,6 +52,7 @@ from cosmosaic.nircam import star_fwhm_pixels
 from cosmosaic.sharpness.shapes import mosaic_shapes
 from cosmosaic.simulate.geometry import pixel_to_sky, true_view
 from cosmosaic.simulate.plan import PlannedExposure, plan_exposures
+from cosmosaic.simulate.references import CRDS_CONTEXT, write_crds_cache
 from cosmosaic.simulate.survey import simulate_exposure, survey_scene
 from cosmosaic.survey import AlignSettings, DrizzleSettings, FilterPair, SimulationSettings, Survey
 
@@ -193,6 +195,10 @@ def measure(density: float, pointings: tuple[int, int]) -> dict[str, dict[str, f
 
 def fwhm_ratios(folder: Path) -> dict[str, float]:
     """FWHM of stars in the mosaic of each method over that with the true WCS: the median over stars."""
+    # jwst's steps look for references, which none of these exposures needs.
+    write_crds_cache(PIXELS, folder / "crds")
+    os.environ |= {"CRDS_PATH": str(folder / "crds"), "CRDS_CONTEXT": CRDS_CONTEXT, "CRDS_READONLY_CACHE": "1"}
+    os.environ.pop("CRDS_SERVER_URL", None)
     frames = plan_exposures(PIXELS)
     scene = survey_scene(PIXELS, frames)
     cals = {one.name: simulate_exposure(one, scene, PIXELS, folder / "header")[0] for one in frames}
@@ -211,7 +217,8 @@ def fwhm_ratios(folder: Path) -> dict[str, float]:
         with ThreadPoolExecutor(1) as pool:
             mosaic, _ = make_mosaic(list(paths.values()), {}, window, survey, folder / f"{name}-mosaic", pool)
         found = mosaic_shapes(mosaic, places, window)
-        shapes[name] = {tuple(place): sigma for place, sigma in zip(found.places, found.sigma, strict=True)}
+        pairs = zip(found.places, found.sigma, strict=True)
+        shapes[name] = {tuple(place): sigma for place, sigma in pairs if np.isfinite(sigma)}
     ratios = {}
     for name, found in shapes.items():
         both = [found[place] / true for place, true in shapes["truth"].items() if place in found]
@@ -229,7 +236,7 @@ def _by_network(cals: Mapping[str, Path], folder: Path) -> dict[str, Path]:
     folder.mkdir()
     stars = {name: find_exposure_stars(path, 10.0, folder).files["stars"] for name, path in cals.items()}
     made = solve_survey(
-        stars, None, _request("network", cals), FluxRequest(exposures={}, detectors={}), "mock_align", folder
+        stars, None, _request("network", cals), FluxRequest(exposures={}, detectors={}), (), "mock_align", folder
     )
     return {
         name: align_exposure(cals[name], path, folder).files["cal"] for name, path in made.files["corrections"].items()
@@ -303,13 +310,16 @@ def injected_faults() -> Iterator[tuple[str, str, tuple[Metric, ...]]]:
         "absolute",
         judge_astrometry(field.seen, field.detections, field.star, drifted),
     )
+    crowd = star_field(150.0, rows=1, **NO_ERRORS)
     generator = np.random.default_rng(4)
-    wrong = (generator.random(len(field.star)) < 0.05) * generator.uniform(-50, 50, len(field.star))
-    vectors = field.detections.vectors + wrong[:, None] * north / MAS_PER_RADIAN
-    astray = Detections(field.detections.exposure, vectors, field.detections.errors, field.detections.fluxes)
-    crowded = judge_astrometry(field.seen, astray, field.star)
-    flipped = crowded if state_of(crowded) != "pass" else ()
-    yield "wrong matches make no fault", "", flipped
+    wrong = (generator.random(len(crowd.star)) < 0.25) * generator.uniform(-50, 50, len(crowd.star))
+    _, north = tangent_axes(crowd.detections.vectors)
+    vectors = crowd.detections.vectors + wrong[:, None] * north / MAS_PER_RADIAN
+    astray = Detections(crowd.detections.exposure, vectors, crowd.detections.errors, crowd.detections.fluxes)
+    rest = judge_astrometry(crowd.seen, astray, crowd.star)
+    # They are told, and make no exposure, detector or filter wrong.
+    told = (judge_matches(astray, crowd.star),) if state_of(rest) == "pass" else ()
+    yield "a quarter of wrong matches in a crowded field", "matches", told
 
 
 def verdict_figures() -> dict[str, int]:
@@ -317,7 +327,7 @@ def verdict_figures() -> dict[str, int]:
     found = []
     for name, kind, metrics in injected_faults():
         told = [one for one in metrics if one.name == kind and one.state in ("warn", "fail")]
-        found.append(bool(told) if kind else not metrics)
+        found.append(bool(told))
         print(f"{name}: {'found' if found[-1] else 'NOT FOUND'}; {told[0].message if told else ''}", flush=True)
     null = (star_field(15.0, seed, **NO_ERRORS) for seed in range(NULL_DRAWS))
     passes = sum(state_of(judge_astrometry(one.seen, one.detections, one.star)) == "pass" for one in null)

@@ -14,6 +14,7 @@ that exists is added to.
 import argparse
 import contextlib
 import filecmp
+import gc
 import hashlib
 import json
 import os
@@ -24,7 +25,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
@@ -35,7 +36,6 @@ import numpy as np
 import psutil
 from astropy.io import fits
 
-from cosmosaic.mosaic.alone import make_mosaic
 from cosmosaic.mosaic.memory import Resources, fit_memory
 from cosmosaic.nircam import FULL_FRAME, LONG_PIXEL_ARCSEC, SHORT_PIXEL_ARCSEC
 from cosmosaic.processes.memory import keep_freed_memory, return_freed_memory
@@ -115,7 +115,15 @@ def workers(resources: Resources) -> Iterator[Executor]:
     """Start worker processes, which treat memory as those of the main job do."""
     context = get_context("spawn")
     with ProcessPoolExecutor(resources.processes, context, initializer=keep_freed_memory) as executor:
+        # They start at once, as those of the main job do, and not with the first unit.
+        for _ in range(resources.processes):
+            executor.submit(_be_ready)
         yield Returning(executor)
+
+
+def _be_ready() -> None:
+    """Import what every unit needs."""
+    from cosmosaic.drizzle import units  # noqa: F401
 
 
 class Returning(Executor):
@@ -130,6 +138,7 @@ class Returning(Executor):
 
 
 def _do_and_return_memory(function: Callable[..., Any], *arguments: Any) -> Any:
+    gc.freeze()
     try:
         return function(*arguments)
     finally:
@@ -138,10 +147,25 @@ def _do_and_return_memory(function: Callable[..., Any], *arguments: Any) -> Any:
 
 def run_ours(folder: Path, output: Path) -> None:
     """Make crf files and mosaic with the engine of tiles."""
-    frames, levels, grid = inputs_of(folder)
     resources = fitted(folder)
     with workers(resources) as executor:
-        make_mosaic(frames, levels, grid, survey_of(resources), output, executor)
+        # Not at the top, which the workers import too.
+        from cosmosaic.mosaic.alone import make_mosaic
+
+        frames, levels, grid = inputs_of(folder)
+        publish(*make_mosaic(frames, levels, grid, survey_of(resources), output, executor), output)
+
+
+def publish(mosaic: Path, crfs: Mapping[str, Path], folder: Path) -> None:
+    """Give the products the names by which other runs find them; nothing is copied."""
+    parts = folder / "parts"
+    parts.mkdir(exist_ok=True)
+    for source, target in (
+        (mosaic, folder / "benchmark_i2d.fits"),
+        *((crf, parts / crf.name) for crf in crfs.values()),
+    ):
+        target.unlink(missing_ok=True)
+        target.hardlink_to(source)
 
 
 def survey_of(resources: Resources, **settings: Any) -> Survey:
@@ -190,14 +214,17 @@ class Remembering(Executor):
 
 
 def _remembered(folder: Path, left_out: int) -> None:
-    frames, levels, grid = inputs_of(folder)
     output = folder / "incremental"
     output.mkdir(exist_ok=True)
     resources = fitted(folder)
     with workers(resources) as pool:
+        from cosmosaic.mosaic.alone import make_mosaic
+
+        frames, levels, grid = inputs_of(folder)
         executor = Remembering(pool, output / "record.json")
         chosen = frames[: len(frames) - left_out]
-        make_mosaic(chosen, levels, grid, survey_of(resources), output / f"{len(chosen)}", executor)
+        made = make_mosaic(chosen, levels, grid, survey_of(resources), output / f"{len(chosen)}", executor)
+        publish(*made, output)
         executor.close()
     print("units executed:", dict(executor.executed))
 
@@ -215,10 +242,12 @@ def run_added(folder: Path, output: Path) -> None:
 
 def run_coadd(folder: Path, output: Path) -> None:
     """Make the mosaic alone, science and weight, without a search for outliers."""
-    frames, levels, grid = inputs_of(folder)
     resources = fitted(folder)
     survey = survey_of(resources, outliers=OutlierSettings(enabled=False), drizzle=DrizzleSettings(errors="none"))
     with workers(resources) as executor:
+        from cosmosaic.mosaic.alone import make_mosaic
+
+        frames, levels, grid = inputs_of(folder)
         make_mosaic(frames, levels, grid, survey, output, executor)
 
 
@@ -379,7 +408,9 @@ def agreement(size: str, work: Path) -> dict[str, float | bool]:
 
 def incremental(size: str, full: dict[str, float], work: Path) -> dict[str, float | bool]:
     """Add one exposure to all others, and compare with the build of all at once."""
-    shutil.rmtree(work / size / "ours/parts")
+    for folder in (work / size / "ours").iterdir():
+        if folder.is_dir():
+            shutil.rmtree(folder)
     measure("base", size, work)
     added = measure("added", size, work)
     same = filecmp.cmp(work / size / "incremental/benchmark_i2d.fits", work / size / "ours/benchmark_i2d.fits", False)

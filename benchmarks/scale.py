@@ -2,15 +2,20 @@
 
     python benchmarks/scale.py --json scale.json
 
-``solver``: levels with their errors of synthetic exposures of one filter, four dithers of each place; ``planes``: one
-search for their planes; ``plan``: which exposures reach which tiles. Each size runs in a process of its own; CPU
-seconds include the compilation or loading of kernels. ``peak_mb`` is the memory of the whole process.
+``real``: the flow on tiny calibrated exposures in two filters, from its start to its end, with its embedded server and
+two child processes; then again, when all is cached, less what a run of 16 exposures takes that are cached
+(``cached_s``); then with one exposure more (``added``). ``exponents`` are those of each cost between the two largest
+surveys. ``solver``: levels with their errors of synthetic exposures of one filter, four dithers of each place;
+``planes``: one search for their planes; ``plan``: which exposures reach which tiles. Each size runs in a process of its
+own; CPU seconds include the compilation or loading of kernels. ``peak_mb`` is the memory of the whole process.
 """
 
 import argparse
 import json
 import multiprocessing
 import resource
+import shutil
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -18,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scale_runs import add_exposure, make_exposures, run
 from scipy.sparse import coo_array, csc_array
 from scipy.spatial import KDTree
 
@@ -28,6 +34,10 @@ from cosmosaic.sky.overlap import OverlapStep, solve_levels
 from cosmosaic.sky.pedestal import Level
 from cosmosaic.sky.planes import LEAST_OVERLAP, TERMS, most_likely
 
+EMPTY = 16
+"""Exposures of a run that takes little more than its start and its end."""
+RUN_SIZES = (200, 800, 3200)
+COSTS = ("wall_s", "flow_cpu_s", "flow_rss_mb", "threads", "children_cpu_s", "database_mb", "cache_files")
 SOLVER_SIZES = (250, 1000, 4000, 12000)
 DITHERS = ((0.0, 0.0), (0.31, 0.11), (0.12, 0.42), (0.45, 0.33))
 """In widths of a detector."""
@@ -163,6 +173,39 @@ def measure(name: str, sizes: Sequence[int]) -> dict[str, Any]:
     return costs
 
 
+def measure_runs(sizes: Sequence[int]) -> dict[str, Any]:
+    """Run the flow on surveys of several sizes, again when all is cached, and once more with one more exposure."""
+    real, again, added = {}, {}, {}
+    with tempfile.TemporaryDirectory(prefix="scale-") as work:
+        for size in (EMPTY, *sizes):
+            folder, raw = Path(work) / str(size), make_exposures(size, Path(work) / f"raw{size}")
+            real[str(size)] = run(raw, folder)
+            again[str(size)] = run(raw, folder)
+            if again[str(size)]["executed"]:
+                raise RuntimeError(f"{again[str(size)]['executed']} steps of {size} exposures were executed again")
+            print(f"{size} exposures: {real[str(size)]}, cached {again[str(size)]}", flush=True)
+            if size == sizes[-1]:
+                add_exposure(size, raw)
+                added = run(raw, folder)
+            shutil.rmtree(folder)
+    cached = {str(size): round(again[str(size)]["wall_s"] - again[str(EMPTY)]["wall_s"], 1) for size in sizes}
+    return {
+        "real": {str(size): real[str(size)] for size in sizes},
+        "exponents": exponents(real, sizes),
+        "cached_s": cached,
+        "added": {"s": added["wall_s"], "steps": added["executed"]},
+    }
+
+
+def exponents(costs: dict[str, dict[str, Any]], sizes: Sequence[int]) -> dict[str, float]:
+    """Return the power of the number of exposures with which each cost grew between the two largest surveys."""
+    if len(sizes) < 2:
+        return {}
+    small, large = (costs[str(size)] for size in sizes[-2:])
+    growth = np.log(sizes[-1] / sizes[-2])
+    return {name: round(float(np.log(large[name] / small[name]) / growth), 2) for name in COSTS}
+
+
 PARTS: dict[str, tuple[Callable[[int], dict[str, Any]], Sequence[int]]] = {
     "solver": (solve, SOLVER_SIZES),
     "planes": (find_planes, SOLVER_SIZES),
@@ -174,10 +217,11 @@ def main() -> None:
     """Measure and write the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, default=Path("scale.json"))
-    parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS))
+    parser.add_argument("--parts", nargs="+", choices=["real", *PARTS], default=["real", *PARTS])
     parser.add_argument("--sizes", type=int, nargs="+", metavar="N", help="exposures, instead of those of each part")
     arguments = parser.parse_args()
-    result = {name: measure(name, arguments.sizes or PARTS[name][1]) for name in arguments.parts}
+    result = measure_runs(arguments.sizes or RUN_SIZES) if "real" in arguments.parts else {}
+    result |= {name: measure(name, arguments.sizes or PARTS[name][1]) for name in arguments.parts if name in PARTS}
     arguments.json.write_text(json.dumps(result, indent=1))
 
 

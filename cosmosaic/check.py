@@ -185,7 +185,7 @@ def plan_of(survey: Survey) -> workers.WorkerPlan:
 
 def _products_gb(exposures: tuple[Exposure, ...], windows: dict[str, Windows]) -> float:
     """Estimate the size of the products."""
-    pixels = sum(window.shape[0] * window.shape[1] for made in windows.values() for window in (made.whole, *made.tiles))
+    pixels = sum(window.shape[0] * window.shape[1] for made in windows.values() for window in made.mosaics)
     return (pixels * MOSAIC_BYTES + sum(_exposure_bytes(exposure) for exposure in exposures)) / 1e9
 
 

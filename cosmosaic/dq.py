@@ -1,9 +1,10 @@
 """Usable pixels of an exposure."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 from stdatamodels.jwst.datamodels.dqflags import pixel
 
@@ -24,7 +25,6 @@ LARGEST_NEGATIVE_SIGMA = 1000.0
 subtracted in excess reach some dozens."""
 FAINTEST_PERCENT = 1.0
 SAMPLED_PIXELS = 1 << 18
-ROWS_AT_ONCE = 64
 
 FloatImage = NDArray[np.floating]
 
@@ -76,27 +76,58 @@ def implausible(sci: FloatImage, err: FloatImage, variances: Sequence[FloatImage
     """
     least = SMALLEST_VARIANCE_RATIO * _level(variances[0], 50.0, 0.0) if variances else 0.0
     floor = min(0.0, _level(sci, FAINTEST_PERCENT, -largest))
+    # Limits in the precision of the planes, as numpy compares them; beyond its range they are infinite.
+    with np.errstate(over="ignore"):
+        limits = Limits(*np.array([largest, largest**2, floor, least], dtype=sci.dtype))
     found = np.zeros(sci.shape, dtype=bool)
-    # A few rows at a time: planes are large, and this comparison needs no copy of them.
-    for first in range(0, sci.shape[0], ROWS_AT_ONCE):
-        rows = slice(first, first + ROWS_AT_ONCE)
-        value, error = sci[rows], err[rows]
-        with np.errstate(over="ignore", invalid="ignore"):
-            bad = (np.abs(value) > largest) | (value < floor - LARGEST_NEGATIVE_SIGMA * error)
-            bad |= (error <= 0) | (error > largest) | (error**2 < least)
-            for variance in variances[:1]:
-                bad |= (variance[rows] <= 0) | (variance[rows] < least)
-            for variance in variances:
-                bad |= (variance[rows] < 0) | (variance[rows] > largest**2)
-        found[rows] = bad
+    _find_bad_brightness(sci, err, limits, found)
+    for number, variance in enumerate(variances):
+        _find_bad_variance(variance, limits, number == 0, found)
     return found
+
+
+class Limits(NamedTuple):
+    """Values beyond which pixels are implausible."""
+
+    largest: np.floating
+    """Brightness and error."""
+    largest_variance: np.floating
+    faintest: np.floating
+    """Brightness, apart from the pixel's error."""
+    least_variance: np.floating
+    """Of read noise, and of the whole error."""
+
+
+@njit(cache=True, nogil=True)
+def _find_bad_brightness(sci: FloatImage, err: FloatImage, limits: Limits, found: NDArray[np.bool_]) -> None:
+    sigmas = err.dtype.type(LARGEST_NEGATIVE_SIGMA)
+    for j in range(sci.shape[0]):
+        for i in range(sci.shape[1]):
+            value, error = sci[j, i], err[j, i]
+            # Without branches, so that several pixels are compared at once.
+            found[j, i] |= (abs(value) > limits.largest) | (value < limits.faintest - sigmas * error)
+            found[j, i] |= (error <= 0) | (error > limits.largest) | (error * error < limits.least_variance)
+
+
+@njit(cache=True, nogil=True)
+def _find_bad_variance(variance: FloatImage, limits: Limits, is_read_noise: bool, found: NDArray[np.bool_]) -> None:
+    for j in range(variance.shape[0]):
+        for i in range(variance.shape[1]):
+            value = variance[j, i]
+            found[j, i] |= (value < 0) | (value > limits.largest_variance)
+            found[j, i] |= is_read_noise & ((value <= 0) | (value < limits.least_variance))
 
 
 def implausible_in(model: Any) -> NDArray[np.bool_]:
     """Return the pixels of a `jwst.datamodels.ImageModel` with impossible values, regardless of its flags."""
     largest = largest_brightness(model.meta.exposure.frame_time, model.meta.photometry.conversion_megajanskys)
-    variances = [] if model.var_rnoise is None else [model.var_rnoise]
-    return implausible(model.data, model.err, variances, largest)
+    variances = [] if model.var_rnoise is None else [native(model.var_rnoise)]
+    return implausible(native(model.data), native(model.err), variances, largest)
+
+
+def native(plane: NDArray[Any]) -> NDArray[Any]:
+    """Return a plane in the machine's own byte order, which compiled functions need; a copy where it is in another."""
+    return np.asarray(plane, dtype=plane.dtype.newbyteorder("="))
 
 
 def _level(plane: FloatImage, percent: float, lowest: float) -> float:

@@ -5,9 +5,10 @@ is a sha256 (https://openlineage.io/docs/spec/naming has the rules of names).
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cache
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
@@ -53,7 +54,8 @@ def write_lineage(products: str, run_id: str, survey: str, started: datetime, st
     """Write the events of a run; return the file's URI."""
     from openlineage.client.serde import Serde
 
-    lines = [Serde.to_json(_event(step, run_id, survey)) for step in steps]
+    dataset = cache(_dataset)  # a file is made once and used by several steps
+    lines = [Serde.to_json(_event(step, run_id, survey, dataset)) for step in steps]
     uri = store.join(products, FOLDER, f"{started:%Y%m%d%H%M%S%f}_{run_id}{SUFFIX}")
     store.publish_bytes("\n".join([*lines, ""]).encode(), uri)
     return uri
@@ -66,15 +68,10 @@ def read_lineages(products: str) -> Iterator[Lineage]:
         yield _lineage(store.read_bytes(listed.uri).decode().splitlines())
 
 
-def _event(step: StepLineage, run_id: str, survey: str) -> Any:
+def _event(step: StepLineage, run_id: str, survey: str, dataset: Callable[[type, str, str], Any]) -> Any:
     # Imported here: a run needs it once, at its end.
     from openlineage.client.event_v2 import InputDataset, Job, OutputDataset, Run, RunEvent, RunState
-    from openlineage.client.facet_v2 import dataset_version_dataset, parent_run
-
-    def dataset(kind: type, uri: str, sha256: str) -> Any:
-        version = dataset_version_dataset.DatasetVersionDatasetFacet(sha256, producer=PRODUCER)
-        namespace, name = _named(uri)
-        return kind(namespace, name, facets={"version": version})
+    from openlineage.client.facet_v2 import parent_run
 
     used = {one.uri: one.sha256 for one in step.inputs} | {one.path: one.sha256 for one in step.references}
     made = {one.uri: one.sha256 for one in step.outputs}
@@ -88,6 +85,14 @@ def _event(step: StepLineage, run_id: str, survey: str) -> Any:
         inputs=[dataset(InputDataset, uri, sha256) for uri, sha256 in used.items()],
         outputs=[dataset(OutputDataset, uri, sha256) for uri, sha256 in made.items()],
     )
+
+
+def _dataset(kind: type, uri: str, sha256: str) -> Any:
+    from openlineage.client.facet_v2 import dataset_version_dataset
+
+    version = dataset_version_dataset.DatasetVersionDatasetFacet(sha256, producer=PRODUCER)
+    namespace, name = _named(uri)
+    return kind(namespace, name, facets={"version": version})
 
 
 def _named(uri: str) -> tuple[str, str]:

@@ -115,9 +115,16 @@ class Windows(NamedTuple):
     """The mosaics that are made of one filter."""
 
     whole: MosaicGrid
-    """All of it."""
+    """The window that contains all exposures."""
     tiles: tuple[MosaicGrid, ...] = ()
     """Those that the user named."""
+    is_whole_made: bool = True
+    """Whether the whole becomes a mosaic, or only the tiles."""
+
+    @property
+    def mosaics(self) -> tuple[MosaicGrid, ...]:
+        """The windows that become mosaics, if exposures reach them."""
+        return (self.whole, *self.tiles) if self.is_whole_made else self.tiles
 
 
 class Association(Record):

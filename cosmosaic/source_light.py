@@ -15,8 +15,6 @@ import numpy as np
 from astropy.io import fits
 from numba import njit
 from numpy.typing import NDArray
-from photutils.segmentation import detect_sources
-from photutils.utils.exceptions import NoDetectionsWarning
 from scipy import ndimage
 
 from cosmosaic.statistics import gaussian_mode
@@ -182,6 +180,10 @@ def write_mask(mask: Flags, header: fits.Header, path: Path) -> Path:
 
 
 def _detected(data: Floats, usable: Flags, tier: Tier, weight: Floats, *, measure_zero: bool) -> Flags:
+    # Importing it takes a second, which those who only enlarge masks need not spend.
+    from photutils.segmentation import detect_sources
+    from photutils.utils.exceptions import NoDetectionsWarning
+
     smoothed = data
     if tier.smoothing > 0:
         smoothed = ndimage.gaussian_filter(data, tier.smoothing, truncate=3.0) / weight

@@ -1,8 +1,9 @@
 """Statistics that sources and cosmic rays hardly touch: the mode of a distribution, the scatter about zero."""
 
+from functools import cache
+
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import truncnorm
 
 Floats = NDArray[np.floating]
 
@@ -14,8 +15,6 @@ TOLERANCE_SIGMA = 1e-5
 
 SIGMA_PER_MEDIAN_DEVIATION = 1.4826
 """Of a Gaussian: its sigma in units of the median distance from its centre."""
-
-_CUT_MEAN, _CUT_VARIANCE = (float(moment) for moment in truncnorm.stats(-LOWER_SIGMA, UPPER_SIGMA, moments="mv"))
 
 
 def gaussian_mode(values: Floats) -> tuple[float, float]:
@@ -36,6 +35,7 @@ def gaussian_mode(values: Floats) -> tuple[float, float]:
     centre, sigma
         In the sample's unit.
     """
+    cut_mean, cut_variance = _cut_moments()
     ordered = np.sort(values.astype(np.float64))
     offset = float(_half_sample_mode(ordered))
     ordered -= offset
@@ -50,8 +50,8 @@ def gaussian_mode(values: Floats) -> tuple[float, float]:
             break
         mean = (sums[last] - sums[first]) / number
         variance = (squares[last] - squares[first]) / number - mean**2
-        width = float(np.clip(np.sqrt(max(variance, 0.0) / _CUT_VARIANCE), 0.5 * sigma, 2 * sigma))
-        moved = float(mean - _CUT_MEAN * width)
+        width = float(np.clip(np.sqrt(max(variance, 0.0) / cut_variance), 0.5 * sigma, 2 * sigma))
+        moved = float(mean - cut_mean * width)
         settled = abs(moved - centre) + abs(width - sigma) < TOLERANCE_SIGMA * sigma
         centre, sigma = moved, width
         if settled:
@@ -71,6 +71,15 @@ def scatter_about_zero(values: Floats) -> float:
         Sample of any shape; NaN does not count.
     """
     return float(SIGMA_PER_MEDIAN_DEVIATION * np.nanmedian(np.abs(values)))
+
+
+@cache
+def _cut_moments() -> tuple[float, float]:
+    """Return mean and variance of a cut Gaussian in its sigma, without the cuts centred on 0."""
+    from scipy.stats import truncnorm  # takes long to import
+
+    mean, variance = truncnorm.stats(-LOWER_SIGMA, UPPER_SIGMA, moments="mv")
+    return float(mean), float(variance)
 
 
 def _half_sample_mode(ordered: Floats) -> float:

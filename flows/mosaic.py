@@ -18,12 +18,11 @@ from cosmosaic.cells.steps import SourceMask, bin_exposures, source_masks
 from cosmosaic.comparison.steps import sky_step
 from cosmosaic.exposures.search import FoundExposures
 from cosmosaic.exposures.steps import WriteAssociation
-from cosmosaic.exposures.windows import named_tiles, on_grid_of_image, survey_windows
-from cosmosaic.geometry.windows import WHOLE
+from cosmosaic.exposures.windows import named_tiles, on_grid_of_image, parts_of_sky, survey_windows
 from cosmosaic.mosaic.engines import BandInput, open_engine
 from cosmosaic.mosaic.steps import ListDefects
 from cosmosaic.outliers.steps import FlaggedBand
-from cosmosaic.preview.steps import DrawColours, DrawMosaic
+from cosmosaic.preview.steps import DrawMosaic, draw_colours
 from cosmosaic.records import MosaicGrid, Windows
 from cosmosaic.sky.steps import BandSky, measure_sky
 from cosmosaic.steps.declaration import Outputs, names_of
@@ -73,7 +72,8 @@ def combine_bands(found: FoundExposures, tiles: tuple[MosaicGrid, ...], run: Run
     """Submit all steps from the raw exposures to the mosaics, and yield each filter as it comes."""
     masks = source_masks(found.exposures, run)
     windows = survey_windows(found.exposures, run.survey, tiles)
-    for aligned in align_bands(calibrated_bands(found, run), run):
+    parts = parts_of_sky(found.exposures, windows) if run.survey.align.is_network else ()
+    for aligned in align_bands(calibrated_bands(found, run), parts, run):
         name = aligned.band.name
         yield name, combine(aligned, windows[name], masks.get(name), run)
 
@@ -96,17 +96,17 @@ def publish_band(combined: CombinedBand, run: Run) -> dict[str, str]:
     given, verdict, sky = combined.measured.given, combined.verdict, combined.sky
     band, whole = given.band, given.windows.whole
     association = run.submit(WriteAssociation(cals=band.cals, association=band.association), band.name)
-    of_band: tuple[Outputs | None, ...] = (verdict, sky.measured, *combined.aligned.products)
     links = names_of(band.association.product_name, verdict, sky.measured)
+    described: tuple[Outputs, ...] = (verdict,)
     for window in given.mosaics:
-        shown, columns = show(combined, window, run), given.columns(window)
-        described = (*shown, verdict)
-        run.publish(given.label(window), shown, columns, described)
+        shown = show(combined, window, run)
+        run.publish(given.label(window), shown, given.columns(window), (*shown, verdict))
         if window == whole:
-            links = names_of(given.stem(window), *shown[:-1]) | links
-            run.publish(f"{band.name} sky", of_band, columns, described)
-            exposures: tuple[Outputs | File, ...] = (*band.cals.values(), *combined.flagged.crfs.values(), association)
-            run.publish(f"{band.name} exposures", exposures, columns, described)
+            links, described = names_of(given.stem(window), *shown[:-1]) | links, (*shown, verdict)
+    of_band: tuple[Outputs | None, ...] = (verdict, sky.measured, *combined.aligned.products)
+    run.publish(f"{band.name} sky", of_band, given.columns(whole), described)
+    exposures: tuple[Outputs | File, ...] = (*band.cals.values(), *combined.flagged.crfs.values(), association)
+    run.publish(f"{band.name} exposures", exposures, given.columns(whole), described)
     return links
 
 
@@ -138,9 +138,8 @@ def show_all_filters(bands: dict[str, CombinedBand], links: dict[str, dict[str, 
         run.publish(f"catalogue {tile}", [catalog], {"tile": tile})
     if run.survey.injection.with_products:
         inject_with_products(measured, catalogs, run)
-    mosaics = {name: one.mosaics[WHOLE].mosaic for name, one in measured.items()}
-    picture = DrawColours(mosaics=mosaics, stem=f"{run.survey.name}_colour")
-    run.publish("colour picture", [run.submit(picture, ", ".join(mosaics))])
+    for label, picture in draw_colours({name: one.mosaics for name, one in measured.items()}, run).items():
+        run.publish(label, [picture])
     run.publish("sky page", [write_page({name: one.verdict for name, one in bands.items()}, links, run)])
 
 

@@ -30,8 +30,9 @@ def publish_network(
     compared = {}
     for name, (aligned, flagged) in bands.items():
         given = measured[name].given
-        whole = given.windows.whole
-        mosaic = measured[name].mosaics[whole.tile].mosaic
-        compared[name] = compare_sharpness(aligned, flagged.crfs, mosaic, whole, run)
-        run.publish(f"{name} sharpness", [compared[name]], given.columns(whole))
+        for window in given.mosaics[:1] if given.windows.is_whole_made else given.mosaics:
+            mosaic, label = measured[name].mosaics[window.tile].mosaic, given.label(window)
+            crfs = {member: flagged.crfs[member] for member in given.members(window) if member in flagged.crfs}
+            compared[label] = compare_sharpness(aligned, solved, crfs, mosaic, window, run)
+            run.publish(f"{label} sharpness", [compared[label]], given.columns(window))
     run.publish("astrometry page", [write_astrometry_page(solved, compared, run)])

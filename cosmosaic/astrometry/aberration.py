@@ -7,6 +7,7 @@ up to 25 mas between NIRCam's modules, changes over the year, and is known from 
 """
 
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -46,22 +47,31 @@ def share_aberration(exposure: Path, folder: Path) -> Made:
     folder
         Gets the exposure under the same name.
     """
+    made = folder / exposure.name
     with datamodels.open(exposure) as model:
-        point = correct_aberration(model)
-        if point is not None:
-            update_headers(model)
-        made = save_model(model, folder / exposure.name)
-    if point is not None:
-        with fits.open(made, mode="update") as hdus:
-            for keyword, value in zip(KEYWORDS, point, strict=True):
-                hdus["SCI"].header[keyword] = (value, "[arcsec] aberration is corrected about this")
+        point = None if _is_marked(exposure) else correct_aberration(model)
+        if point is None:
+            shutil.copyfile(exposure, made)
+            return Made(cal=made)
+        update_headers(model)
+        save_model(model, made)
+    with fits.open(made, mode="update") as hdus:
+        for keyword, value in zip(KEYWORDS, point, strict=True):
+            hdus["SCI"].header[keyword] = (value, "[arcsec] aberration is corrected about this")
     return Made(cal=made)
+
+
+def _is_marked(exposure: Path) -> bool:
+    """Whether the header says that the exposure was corrected before."""
+    with fits.open(exposure) as hdus:
+        return KEYWORDS[0] in hdus["SCI"].header
 
 
 def correct_aberration(model: Any) -> tuple[float, float] | None:
     """Let the WCS of an exposure correct velocity aberration about the point that its detectors share.
 
-    A WCS whose aberration is about another point than the detector's own was corrected upstream, and stays.
+    A WCS whose aberration is about another point than the detector's own was corrected upstream, and stays. So does one
+    whose aberration is unknown, which is reported.
 
     Parameters
     ----------
@@ -74,8 +84,15 @@ def correct_aberration(model: Any) -> tuple[float, float] | None:
         (V2, V3) of the point in arcsec; None if the WCS is not changed.
     """
     wcs = model.meta.wcs
+    header = model.meta.velocity_aberration.scale_factor
     found = scale_and_point(wcs)
     if found is None:
+        if header is None or header != 1:
+            known = "its header has no VA_SCALE" if header is None else "its WCS does not correct velocity aberration"
+            log.warning(
+                f"{model.meta.filename}: {known}, so its detectors may be offset by up to 13 mas; calibrate it with a"
+                " current version of jwst, or set align.aberration = false"
+            )
         return None
     scale, point = found
     if abs(1 - scale) > LARGEST_ABERRATION:

@@ -11,12 +11,14 @@ KEYWORDS = {
     "roll": "ASTROLL",
     "detector": "ASTDET",
     "module": "ASTMOD",
+    "scale": "ASTSCALE",
+    "matches": "ASTMATCH",
     "filter": "ASTFILT",
     "cell": "ASTCELL",
     "absolute": "ASTABS",
     "flux": "ASTFLUX",
 }
-"""Keyword of each metric: the worst of its kind, mas (flux: mmag)."""
+"""Keyword of each metric: the worst of its kind, mas (scale: ppm, matches: %, flux: mmag)."""
 
 
 def note_astrometry(mosaic: Path, table: Path) -> None:
@@ -36,6 +38,6 @@ def note_astrometry(mosaic: Path, table: Path) -> None:
         for metric in verdict:
             value = float(metric["value"])
             # FITS has no number for unknown values.
-            if metric["when"] == "after" and np.isfinite(value):
+            if (metric["when"], metric["scope"]) == ("after", "survey") and np.isfinite(value):
                 comment = f"[{metric['unit']}] worst {metric['name']} against the others"
                 header[KEYWORDS[metric["name"]]] = (round(value, 2), comment)

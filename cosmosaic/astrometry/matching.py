@@ -12,7 +12,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import splu
 from scipy.spatial import KDTree
-from scipy.stats import poisson
+from scipy.special import pdtrc
 
 from cosmosaic.geometry.sphere import ARCSEC_PER_RADIAN
 
@@ -114,7 +114,7 @@ def at_peak(offsets: Floats) -> NDArray[np.bool_] | None:
     background = len(offsets) * 9 * BIN_MAS**2 / (np.pi * SEARCH_MAS**2)
     highest = blocks[row, column]
     trials = bins**2 / 9
-    if highest < FEWEST_PAIRS or trials * poisson.sf(highest - 1, background) > CHANCE:
+    if highest < FEWEST_PAIRS or trials * pdtrc(highest - 1, background) > CHANCE:
         return None
     near = np.all(np.abs(columns - (row, column)) <= 1, axis=1)
     for _ in range(3):

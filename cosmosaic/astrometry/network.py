@@ -56,7 +56,8 @@ FEWEST_STARS = 3
 """An exposure with fewer shared stars counts as one that the stars did not align."""
 HUBER_SIGMA, LARGEST_SIGMA = 2.0, 6.0
 PASSES, ITERATIONS = 2, 4
-COLUMNS_AT_ONCE = 256
+DRAWS, DRAWS_AT_ONCE, DRAW_SEED = 40, 8, 1
+"""Random solutions, whose scatter tells the errors to 8 per cent."""
 
 
 class Priors(NamedTuple):
@@ -89,6 +90,8 @@ class Seen:
     """(V2, V3) of the detector's reference point in arcsec."""
     is_held: bool = False
     """Whether it stays where it is, and holds the others."""
+    aberration: float = np.nan
+    """1 - VA_SCALE of the header."""
 
 
 @dataclass(frozen=True)
@@ -199,7 +202,8 @@ def solve_network(
     for _ in range(PASSES):
         matched, stars = _matched(replace(detections, vectors=together), radii)
         shared = detections.select(matched)
-        unknowns, factor, systematic = _solve(frame, shared, stars, systematic)
+        solved = _solve(frame, shared, stars, systematic)
+        unknowns, systematic = solved.unknowns, solved.systematic
         moved = displacements(frame, detections, unknowns)
         together = detections.vectors + moved / MAS_PER_RADIAN
         radii = _radii(detections, systematic)
@@ -210,7 +214,7 @@ def solve_network(
         rotations=np.zeros((len(exposures), 3)),
         groups=groups,
         stars=np.bincount(shared.exposure, minlength=len(exposures)),
-        errors=_errors(frame, groups, factor),
+        errors=_errors(frame, groups, solved),
         systematic_mas=systematic,
     )
 
@@ -375,7 +379,21 @@ def _design(frame: Frame, detections: Detections) -> csr_array:
     return coo_array((values.ravel(), (rows.ravel(), everywhere.ravel())), shape=shape).tocsr()
 
 
-def _solve(frame: Frame, shared: Detections, stars: Integers, systematic: float) -> tuple[Floats, SuperLU, float]:
+class Solution(NamedTuple):
+    """The unknowns, and the weighted equations that gave them."""
+
+    unknowns: Floats
+    systematic: float
+    factor: SuperLU
+    """Of the normal equations."""
+    design: csr_array
+    incidence: csr_array
+    """Star of each coordinate."""
+    weight: Floats
+    """Of each coordinate."""
+
+
+def _solve(frame: Frame, shared: Detections, stars: Integers, systematic: float) -> Solution:
     """Solve for the unknowns, robustly, and for what the errors must be enlarged by."""
     count = int(stars.max(initial=-1)) + 1
     design = _design(frame, shared)
@@ -390,7 +408,7 @@ def _solve(frame: Frame, shared: Detections, stars: Integers, systematic: float)
     prior = coo_array((frame.priors**-2.0, (np.arange(len(frame.priors)),) * 2)).tocsc()
     unknowns: Floats = np.zeros(len(frame.priors))
     trust: Floats = np.ones(len(stars))
-    factor = splu(prior)
+    factor, weight = splu(prior), np.repeat(trust, 2)
     for _ in range(ITERATIONS):
         sigma = np.hypot(shared.errors, systematic)
         weight = np.repeat(trust / sigma**2, 2)
@@ -409,7 +427,7 @@ def _solve(frame: Frame, shared: Detections, stars: Integers, systematic: float)
         size = np.hypot(left[::2], left[1::2]) / np.sqrt(share)
         trust = _trust(size / sigma)
         systematic = _systematic(size, shared.errors, systematic)
-    return unknowns, factor, systematic
+    return Solution(unknowns, systematic, factor, design, incidence, weight)
 
 
 def _trust(pulls: Floats) -> Floats:
@@ -437,26 +455,37 @@ def _groups(frame: Frame, shared: Detections, stars: Integers) -> Integers:
     return connected_components(links, directed=False)[1][frame.pointings]
 
 
-def _errors(frame: Frame, groups: Integers, factor: SuperLU) -> Floats:
-    """Rms error per axis of each exposure's reference point, mas: the unknowns' covariance.
+def _errors(frame: Frame, groups: Integers, solved: Solution) -> Floats:
+    """Rms error per axis of each exposure's reference point, mas: the scatter of random solutions.
 
     The shift and rotation of its whole group are not included: no star can determine them.
     """
     points = _reference_points(frame)
-    design = _design(frame, points)
-    variances = np.zeros(len(groups))
+    moved = _design(frame, points) @ _draws(frame, solved)
     for group in np.unique(groups):
         members = np.flatnonzero(groups == group)
         rows = np.stack([2 * members, 2 * members + 1], axis=1).ravel()
         together = _turns(points.vectors[members])
-        own = design[rows]
-        of_group = np.linalg.pinv(together) @ own
-        for start in range(0, len(rows), COLUMNS_AT_ONCE):
-            chunk = slice(start, start + COLUMNS_AT_ONCE)
-            relative = own[chunk].toarray() - together[chunk] @ of_group
-            both = np.einsum("ij,ji->i", relative, factor.solve(np.ascontiguousarray(relative.T)))
-            np.add.at(variances, members[np.arange(start, start + len(both)) // 2], both / 2)
-    return np.sqrt(np.maximum(variances, 0.0))
+        moved[rows] -= together @ (np.linalg.pinv(together) @ moved[rows])
+    return np.sqrt(np.mean(moved**2, axis=1).reshape(-1, 2).mean(axis=1))
+
+
+def _draws(frame: Frame, solved: Solution) -> Floats:
+    """Random errors of the unknowns, distributed as their covariance says, shape ``(unknowns, DRAWS)``.
+
+    They solve the equations of random errors of stars and priors, of which the cost is linear; that of the covariance
+    itself is not.
+    """
+    generator = np.random.default_rng(DRAW_SEED)
+    weight, incidence = solved.weight[:, None], solved.incidence
+    total = np.maximum(incidence.T @ weight, np.finfo(float).tiny)
+    draws = []
+    for _ in range(0, DRAWS, DRAWS_AT_ONCE):
+        noise = np.sqrt(weight) * generator.standard_normal((len(weight), DRAWS_AT_ONCE))
+        noise -= weight * (incidence @ ((incidence.T @ noise) / total))
+        of_priors = generator.standard_normal((len(frame.priors), DRAWS_AT_ONCE)) / frame.priors[:, None]
+        draws.append(solved.factor.solve(solved.design.T @ noise + of_priors))
+    return np.concatenate(draws, axis=1)
 
 
 def _turns(vectors: Floats) -> Floats:

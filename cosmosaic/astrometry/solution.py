@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import shapely
 from astropy import units
 from astropy.table import QTable
 
-from cosmosaic.geometry.sphere import Footprint, footprints_overlap
+from cosmosaic.geometry.sphere import Footprint, sky_to_plane
 from cosmosaic.records import Record
 from cosmosaic.solved import Moves, Solved, moves_of, staying
 from cosmosaic.survey import AlignSettings
@@ -21,6 +22,8 @@ CORRECTION_SUFFIX = "_correction.json"
 """Ending of the files with the correction of an exposure."""
 JUDGED = ("exposure", "roll", "detector", "module", "filter", "cell", "absolute")
 """Kinds of errors that the verdict judges."""
+OF_ONE_FILTER = ("exposure", "roll", "detector", "module", "absolute")
+"""Those of which the stars of one filter tell."""
 SHIFTS = ("shift_x", "shift_y")
 MATRIX = ("matrix_xx", "matrix_xy", "matrix_yx", "matrix_yy")
 
@@ -43,6 +46,8 @@ class AlignedExposure(Solved):
     """Relative to the WCS of the calibrated exposure."""
     aligned: bool = True
     """Whether stars gave the correction; else the exposure keeps the WCS of its header."""
+    error_mas: float | None = None
+    """Rms error per axis of its position against the others, by the errors of stars; None if it is not known."""
 
 
 class Alignment(Record):
@@ -96,12 +101,19 @@ def keeping(request: AlignRequest, earlier: Alignment | None) -> AlignRequest:
 
 def needed_exposures(request: AlignRequest, footprints: Mapping[str, Footprint]) -> tuple[str, ...]:
     """Return, sorted, the exposures whose stars are needed: the new ones, and the kept ones that they overlap."""
-    neighbours = {
-        one.name
-        for one in request.kept
-        if any(footprints_overlap(footprints[one.name], footprints[name]) for name in request.new)
-    }
-    return tuple(sorted(neighbours.union(request.new)))
+    new, kept = request.new, [one.name for one in request.kept]
+    if not new or not kept:
+        return tuple(sorted(new))
+    # Great circles are straight lines in a tangent plane.
+    tangent = footprints[new[0]][0]
+    added, known = ([_polygon(sky_to_plane(tangent, footprints[name])) for name in names] for names in (new, kept))
+    near = shapely.STRtree(known).query(added, predicate="intersects")[1]
+    return tuple(sorted({kept[number] for number in near}.union(new)))
+
+
+def _polygon(corners: np.ndarray) -> shapely.Polygon:
+    """A footprint in a tangent plane; empty if it lies on the other half of the sky."""
+    return shapely.Polygon(corners) if np.isfinite(corners).all() else shapely.Polygon()
 
 
 def alignment_table(alignment: Alignment) -> QTable:
@@ -113,6 +125,7 @@ def alignment_table(alignment: Alignment) -> QTable:
         {
             "exposure": [one.name for one in exposures],
             "shift": np.round(1000.0 * np.hypot(*shifts.T), 3) * units.mas,
+            "error": [np.nan if one.error_mas is None else one.error_mas for one in exposures] * units.mas,
             "aligned": [one.aligned for one in exposures],
             "kept": [one.kept for one in exposures],
             **{name: values * units.arcsec for name, values in zip(SHIFTS, shifts.T, strict=True)},
@@ -145,10 +158,15 @@ def read_alignment(text: str) -> Alignment:
                 kept=bool(row["kept"]),
                 correction=correction(matrix, shift),
                 aligned=bool(row["aligned"]) if "aligned" in table.colnames else True,
+                error_mas=_known(row["error"].to_value(units.mas)) if "error" in table.colnames else None,
             )
             for row, matrix, shift in zip(table, matrices, shifts, strict=True)
         ),
     )
+
+
+def _known(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
 
 
 def correction(matrix: np.ndarray, shift: np.ndarray) -> Correction:

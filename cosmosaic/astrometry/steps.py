@@ -10,6 +10,7 @@ from cosmosaic.astrometry.solution import JUDGED, Alignment, AlignRequest, keepi
 from cosmosaic.exposures.band import Band, Exposures
 from cosmosaic.exposures.files import Cal
 from cosmosaic.nircam import star_fwhm_pixels
+from cosmosaic.records import MosaicGrid
 from cosmosaic.solved import published
 from cosmosaic.steps.declaration import Job, Outputs, Step, surviving
 from cosmosaic.steps.files import File, Many
@@ -51,6 +52,15 @@ class FluxFactor(File, suffix="_flux.json"):
 
 class StarCatalogue(File):
     """A user's reference catalogue."""
+
+
+class OfNetwork:
+    """A step of surveys whose exposures one network aligns."""
+
+    @classmethod
+    def is_asked_for(cls, survey: Survey) -> bool:
+        """Return whether stars are to align the exposures of all filters."""
+        return survey.align.is_network
 
 
 @dataclass(frozen=True)
@@ -112,7 +122,7 @@ class ShareAberration(Step[CorrectedExposure]):
     """Correct velocity aberration about a point common to all detectors of an exposure group."""
 
     title = "Aberration"
-    version = 1
+    version = 2
     function = "cosmosaic.astrometry.aberration:share_aberration"
     per = "exposure"
 
@@ -132,7 +142,7 @@ class FoundStars(Outputs):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FindStars(Step[FoundStars]):
+class FindStars(OfNetwork, Step[FoundStars]):
     """Find the stars of one exposure."""
 
     title = "Stars"
@@ -143,11 +153,6 @@ class FindStars(Step[FoundStars]):
 
     exposure: Cal
     snr: float
-
-    @classmethod
-    def is_asked_for(cls, survey: Survey) -> bool:
-        """Return whether stars are to align exposures."""
-        return survey.align.is_network
 
 
 @dataclass(frozen=True)
@@ -162,25 +167,26 @@ class SolvedNetwork(SolvedAlignment):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SolveNetwork(Step[SolvedNetwork]):
+class SolveNetwork(OfNetwork, Step[SolvedNetwork]):
     """Solve pointings and detector positions of the exposures of all filters, from their common stars."""
 
     title = "Network"
-    version = 3
+    version = 4
     function = "cosmosaic.astrometry.survey:solve_survey"
     per = "survey"
-    columns: ClassVar = {f"{kind}_mas": f"astrometry_{kind}_mas" for kind in JUDGED} | {"flux_mmag": "flux_scale_mmag"}
+    columns: ClassVar = {f"{kind}_mas": f"astrometry_{kind}_mas" for kind in JUDGED} | {
+        "scale_ppm": "astrometry_scale_ppm",
+        "matches_pct": "astrometry_matches_pct",
+        "flux_mmag": "flux_scale_mmag",
+    }
 
     stars: Mapping[str, StarTable] = surviving()
     catalogue: StarCatalogue | None
     request: AlignRequest
     flux: FluxRequest
+    tiles: tuple[MosaicGrid, ...]
+    """Parts of the sky that are judged one by one."""
     stem: str
-
-    @classmethod
-    def is_asked_for(cls, survey: Survey) -> bool:
-        """Return whether one network is to align the exposures."""
-        return survey.align.is_network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,17 +238,26 @@ class Aligned:
         return (None if self.network else self.solution, *self.wisps)
 
 
-def align_bands(bands: Iterable[Band], job: Job) -> Iterator[Aligned]:
+def align_bands(bands: Iterable[Band], tiles: tuple[MosaicGrid, ...], job: Job) -> Iterator[Aligned]:
     """Submit the alignment of all exposures, if it is asked for, and yield each filter.
 
     An exposure is identified by its calibrated file: subtracting a wisp does not move stars. Filters are yielded as
     they come, unless one network aligns them all.
+
+    Parameters
+    ----------
+    bands
+        The filters.
+    tiles
+        Parts of the sky in which the network is judged.
+    job
+        The run.
     """
     cleaned = (_cleaned(band, job) for band in bands)
     if not job.survey.align.enabled:
         yield from cleaned
     elif job.survey.align.is_network:
-        yield from _by_network(list(cleaned), job)
+        yield from _by_network(list(cleaned), tiles, job)
     else:
         for one in cleaned:
             yield _by_tweakreg(one, job)
@@ -256,7 +271,7 @@ def _cleaned(band: Band, job: Job) -> Aligned:
     return Aligned(band, exposures, wisps)
 
 
-def _by_network(bands: list[Aligned], job: Job) -> list[Aligned]:
+def _by_network(bands: list[Aligned], tiles: tuple[MosaicGrid, ...], job: Job) -> list[Aligned]:
     """Submit one solution for the exposures of all filters."""
     if not bands:
         return bands
@@ -280,6 +295,7 @@ def _by_network(bands: list[Aligned], job: Job) -> list[Aligned]:
         catalogue=catalogue,
         request=keeping(request, None if job.survey.resolve else earlier),
         flux=_flux_request(request, earlier_fluxes, bands, job),
+        tiles=tiles,
         stem=stem,
     )
     solution = job.submit(step, ", ".join(one.band.name for one in bands))

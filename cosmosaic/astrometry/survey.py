@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from cosmosaic.astrometry.flux import FluxScale, corrected, detector_fluxes, flux_corrections
 from cosmosaic.astrometry.flux_solution import FLUX_SUFFIX, Detector, FluxRequest, FluxSolution, factor_text, flux_table
 from cosmosaic.astrometry.network import Detections, Network, Seen, solve_network, stars_of, tie_to_catalogue
+from cosmosaic.astrometry.parts import judge_parts, verdict_table
 from cosmosaic.astrometry.pictures import draw_maps, draw_plots
 from cosmosaic.astrometry.reference import Reference, read_reference
 from cosmosaic.astrometry.solution import (
@@ -24,10 +25,11 @@ from cosmosaic.astrometry.solution import (
     alignment_table,
     correction,
 )
-from cosmosaic.astrometry.verdict import Judged, held_out_verdict, judge_fluxes, verdict_table
+from cosmosaic.astrometry.verdict import Judged, held_out_verdict, judge_fluxes, null_verdict
 from cosmosaic.geometry.attitude import attitude_matrix
 from cosmosaic.geometry.sphere import directions, plane_to_sky, sky_to_plane, unit_vectors
 from cosmosaic.nircam import detector_pixel_arcsec
+from cosmosaic.records import MosaicGrid
 from cosmosaic.steps.result import Made
 
 Floats = NDArray[np.floating]
@@ -46,6 +48,7 @@ def solve_survey(
     catalogue: Path | None,
     request: AlignRequest,
     flux: FluxRequest,
+    tiles: tuple[MosaicGrid, ...],
     stem: str,
     folder: Path,
 ) -> Made:
@@ -64,6 +67,8 @@ def solve_survey(
         The settings, and the known corrections.
     flux
         The exposures, and the flux scales of an earlier run that stay.
+    tiles
+        Parts of the sky that are judged one by one.
     stem
         Name of the table without extension.
     folder
@@ -77,10 +82,11 @@ def solve_survey(
     detections = _corrected(detections_of(list(tables.values())), seen, kept)
     reference = _reference(tables, catalogue)
     network = solve_network(seen, detections) if seen else None
+    errors = dict(zip((one.name for one in seen), np.round(network.errors, 3).tolist(), strict=True)) if network else {}
     found = _corrections(network, detections, reference, catalogue) if network and request.new else {}
     scales = _flux_solution(flux, network, detections)
     judged = _judged(seen, detections, reference, scales)
-    exposures = [kept.get(name) or _aligned(name, digest, found) for name, digest in request.exposures.items()]
+    exposures = [kept.get(name) or _aligned(name, digest, found, errors) for name, digest in request.exposures.items()]
     alignment = Alignment(asked=request.asked, missing=request.missing, exposures=tuple(exposures))
     path = folder / f"{stem}.ecsv"
     alignment_table(alignment).write(path, format="ascii.ecsv")
@@ -93,14 +99,15 @@ def solve_survey(
     flux_table(scales).write(fluxes, format="ascii.ecsv")
     known = {one.name: one.rms for one in judged["after"].metrics if np.isfinite(one.rms)}
     facts: dict[str, float | None] = {"unaligned": float(sum(not one.aligned for one in exposures))}
-    facts |= {f"{kind}_mas": known.get(kind) for kind in JUDGED} | {"flux_mmag": known.get("flux")}
+    facts |= {f"{kind}_mas": known.get(kind) for kind in JUDGED}
+    facts |= {"scale_ppm": known.get("scale"), "matches_pct": known.get("matches"), "flux_mmag": known.get("flux")}
     return Made(
         table=path,
         corrections=corrections,
         fluxes=fluxes,
         factors=_write_factors(scales, flux.detectors, folder),
         facts=facts,
-        **_write_verdict(judged, seen, folder / survey),
+        **_write_verdict(judged, seen, reference, tiles, folder / survey),
     )
 
 
@@ -117,6 +124,7 @@ def seen_by(table: QTable, is_kept: bool = False) -> Seen:
         attitude=attitude_matrix(*(meta[name] for name in ("v2_ref", "v3_ref", "ra_ref", "dec_ref", "roll_ref"))),
         point=(meta["v2_ref"], meta["v3_ref"]),
         is_held=is_kept,
+        aberration=1 - meta["va_scale"],
     )
 
 
@@ -194,12 +202,20 @@ def _judged(
     }
 
 
-def _write_verdict(judged: dict[str, Judged], seen: list[Seen], stem: Path) -> dict[str, Path]:
+def _write_verdict(
+    judged: dict[str, Judged],
+    seen: list[Seen],
+    reference: Reference | None,
+    tiles: tuple[MosaicGrid, ...],
+    stem: Path,
+) -> dict[str, Path]:
     """Write the verdict as a table and two pictures, and log what is wrong."""
     verdict, maps, plots = (
         stem.with_name(stem.name + suffix) for suffix in ("_astrometry.ecsv", "_astromaps.png", "_astroplots.png")
     )
-    verdict_table(*(each.metrics for each in judged.values())).write(verdict, format="ascii.ecsv")
+    metrics = {when: each.metrics for when, each in judged.items()} | {"noise": null_verdict(seen, judged["after"])}
+    parts = {when: judge_parts(seen, each, reference, tiles) for when, each in judged.items()}
+    verdict_table(metrics, parts).write(verdict, format="ascii.ecsv")
     draw_maps(seen, judged, maps)
     draw_plots(seen, judged, plots)
     for metric in judged["after"].metrics:
@@ -256,14 +272,17 @@ def _corrected(detections: Detections, exposures: list[Seen], kept: Mapping[str,
     return Detections(detections.exposure, vectors, detections.errors, detections.fluxes)
 
 
-def _aligned(name: str, sha256: str, found: Mapping[str, tuple[Correction, bool]]) -> AlignedExposure:
+def _aligned(
+    name: str, sha256: str, found: Mapping[str, tuple[Correction, bool]], errors: Mapping[str, float]
+) -> AlignedExposure:
     known, by_stars = found.get(name, (NO_CORRECTION, False))
     if not by_stars:
         log.warning(
             f"{name}: too few stars in common with other exposures, so its WCS is that of the header with the"
             " corrections of its visit and detector; lower align.snr_threshold"
         )
-    return AlignedExposure(name=name, sha256=sha256, kept=False, correction=known, aligned=by_stars)
+    error = errors.get(name) if by_stars else None
+    return AlignedExposure(name=name, sha256=sha256, kept=False, correction=known, aligned=by_stars, error_mas=error)
 
 
 def _tangent(one: Seen) -> tuple[float, float]:

@@ -5,17 +5,17 @@ detector, module or filter. The common part of all detections of a label, a shif
 is its error against the others.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
-from astropy.table import QTable
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from cosmosaic.astrometry.flux_solution import DetectorScale
 from cosmosaic.astrometry.matching import MAS_PER_RADIAN, at_peak, close_pairs, tangent_axes
 from cosmosaic.astrometry.network import (
-    FEWEST_STARS,
     LEVER_ARCSEC,
     MIDDLE_ARCSEC,
     Detections,
@@ -24,6 +24,7 @@ from cosmosaic.astrometry.network import (
     stars_of,
     tie_to_catalogue,
 )
+from cosmosaic.astrometry.solution import JUDGED
 from cosmosaic.geometry.sphere import ARCSEC_PER_RADIAN
 from cosmosaic.records import STATES, State
 
@@ -36,6 +37,8 @@ LIMITS = {
     "roll": (2.0, 4.0),
     "detector": (1.5, 5.0),
     "module": (2.0, 8.0),
+    "scale": (10.0, 40.0),
+    "matches": (10.0, 30.0),
     "filter": (3.0, 8.0),
     "cell": (10.0, 20.0),
     "absolute": (5.0, 15.0),
@@ -44,22 +47,34 @@ LIMITS = {
     "ellipticity": (2.0, 8.0),
 }
 """Largest value that passes, and that does not fail, mas or `UNITS`. A roll counts at `LEVER_ARCSEC`."""
-UNITS = {"flux": "mmag", "width": "%", "ellipticity": "%"}
+UNITS = {"scale": "ppm", "matches": "%", "flux": "mmag", "width": "%", "ellipticity": "%"}
 """Units other than mas."""
+ONE_AXIS = ("roll", "scale", "matches", "flux", "width")
+"""Kinds whose offsets have one component; the others have two, each with the error."""
 SIGMA = 4.5
 """The worst of many exposures is this far off by chance."""
 FEWEST = 5
-"""A label with fewer stars says nothing."""
+"""A label with fewer stars says nothing, nor does a scale by fewer detectors."""
 JUDGED_PART = 5
 """One star in this many judges, and does not take part in the solution that it judges."""
 CELL_ARCSEC = 120.0
 CLIP_SIGMA = 4.0
+WRONG_SIGMA = 5.0
+"""A detection this far from the median of its star is of something else."""
 SCALE_PER_MAS = 1e-3
+TRIAL_SCALE = 5e-5
+LEAST_RESPONSE = 0.7
+"""Part of a trial scale that must be found again: where few stars connect detectors, their priors hold them."""
+NULL_SEED = 1
 WORDS = {
     "exposure": "exposure {} is offset by {:.1f} +- {:.1f} mas from the others",
     "roll": "{} is rotated by {:.1f} +- {:.1f} mas at 100 arcsec from the others",
     "detector": "detector {} is offset by {:.1f} +- {:.1f} mas from the others",
     "module": "module {} is offset by {:.1f} +- {:.1f} mas from the other; see align.aberration",
+    "scale": "distances of detectors differ by {1:.0f} +- {2:.0f} ppm from those in the headers, {0}; see"
+    " align.aberration",
+    "matches": "{1:.0f} +- {2:.0f} % of the detections contradict the others of their stars: {0} is crowded, or noise"
+    " passes for stars; raise align.snr_threshold",
     "filter": "filter {} is offset by {:.1f} +- {:.1f} mas from the others",
     "cell": "filter {} is offset by {:.1f} +- {:.1f} mas from the others in a cell of 2 arcmin",
     "absolute": "{} is offset by {:.1f} +- {:.1f} mas from the reference catalogue; check its epoch and proper motions",
@@ -85,6 +100,20 @@ class Metric(NamedTuple):
     where: str
     state: State
     message: str
+    in_errors: float = np.nan
+    """Rms per axis over all of the kind in units of their errors, for which the detections of a star count as one."""
+    stars: int = 0
+    """Number of stars that the value rests on."""
+
+
+class Deviation(NamedTuple):
+    """How far one label is off, in the unit of its kind."""
+
+    label: str
+    value: float
+    error: float
+    """Per axis; infinite with too few stars."""
+    stars: int
 
 
 class Labels(NamedTuple):
@@ -112,10 +141,20 @@ class Offset(NamedTuple):
     error: float
     roll: float
     roll_error: float
+    stars: int
+
+    @property
+    def deviation(self) -> Deviation:
+        """The length of the shift."""
+        return Deviation(self.label, float(np.hypot(*self.shift)), self.error, self.stars)
 
 
 def judge_astrometry(
-    exposures: Sequence[Seen], detections: Detections, stars: Integers, reference: tuple[Floats, Floats] | None = None
+    exposures: Sequence[Seen],
+    detections: Detections,
+    stars: Integers,
+    reference: tuple[Floats, Floats] | None = None,
+    single: Collection[str] | None = None,
 ) -> tuple[Metric, ...]:
     """Judge where detections of the same stars are.
 
@@ -129,14 +168,10 @@ def judge_astrometry(
         Number of the star of each.
     reference
         Unit vectors to the stars of a catalogue at the exposures' epoch, and their errors in mas.
+    single
+        Kinds of errors that the survey cannot have, as `without_others` tells; by default those of the exposures.
     """
-    kinds = {
-        "exposure": [f"{one.visit} {one.pointing}" for one in exposures],
-        "roll": [f"visit {one.visit}" for one in exposures],
-        "detector": [one.detector for one in exposures],
-        "module": [one.detector[3] for one in exposures],
-        "filter": [one.band for one in exposures],
-    }
+    kinds = _labels(exposures)
     labels = {}
     for kind, each in kinds.items():
         names, numbers = np.unique(each, return_inverse=True)
@@ -147,21 +182,78 @@ def judge_astrometry(
     for kind, of_kind in labels.items():
         found[kind] = _offsets(of_kind, detections, stars, axes, places)
     rolls = [*found["roll"], *(one._replace(label=f"exposure {one.label}") for one in found["exposure"])]
-    metrics = [
-        _metric(kind, [(one.label, float(np.hypot(*one.shift)), one.error) for one in found[kind]])
-        for kind in ("exposure", "detector", "module", "filter")
-    ]
-    metrics.insert(1, _metric("roll", [(one.label, abs(one.roll), one.roll_error) for one in rolls]))
-    metrics.append(_metric("cell", _cells(labels["filter"], detections, stars, axes, places)))
+    deviations = {kind: [one.deviation for one in found[kind]] for kind in ("exposure", "detector", "module", "filter")}
+    deviations["roll"] = [Deviation(one.label, abs(one.roll), one.roll_error, one.stars) for one in rolls]
+    deviations["cell"] = _cells(labels["filter"], detections, stars, axes, places)
     if reference is not None:
-        metrics.append(_metric("absolute", _absolute(detections, *reference)))
-    return tuple(metrics)
+        deviations["absolute"] = _absolute(detections, *reference)
+    single = without_others(exposures) if single is None else single
+    return tuple(
+        not_applicable(kind) if kind in single else _metric(kind, deviations[kind])
+        for kind in JUDGED
+        if kind in deviations
+    )
+
+
+def judge_scale(exposures: Sequence[Seen], detections: Detections) -> Metric:
+    """Judge the distances of detectors, which velocity aberration that was left in makes wrong by 1 - VA_SCALE."""
+    if len({one.detector for one in exposures}) < FEWEST:
+        return not_applicable("scale")
+    scale, error = fitted_scale(exposures, detections)
+    expected = 1e6 * float(np.median([one.aberration for one in exposures]))
+    where = f"where 1 - VA_SCALE is {expected:.0f} ppm"
+    count = len(detections.exposure)
+    return _metric("scale", [Deviation(where, 1e6 * abs(scale), 1e6 * error if np.isfinite(error) else np.inf, count)])
+
+
+def judge_matches(detections: Detections, stars: Integers) -> Metric:
+    """Judge how many detections are not where the median of their star is, whatever the offsets of exposures."""
+    count = len(stars)
+    if not count:
+        return _metric("matches", [])
+    first = _first_of(stars)
+    steps = (detections.vectors - detections.vectors[first[stars]]) * MAS_PER_RADIAN
+    plane = np.stack([np.sum(steps * axis, axis=1) for axis in tangent_axes(detections.vectors)], axis=1)
+    star, exposure = (np.unique(labels, return_inverse=True)[1] for labels in (stars, detections.exposure))
+    for labels in (star, exposure, star, exposure, star):
+        each = np.arange(labels.max() + 1)
+        plane -= np.stack([ndimage.median(one, labels, each)[labels] for one in plane.T], axis=1)
+    pulls = np.hypot(*plane.T) / detections.errors
+    part = float(np.mean(pulls > WRONG_SIGMA * max(1.0, float(np.median(pulls)) / 1.18)))
+    number = int(star.max()) + 1
+    # One wrong detection of many says little.
+    error = np.sqrt((part * (1 - part) + 1 / count) / number) if number >= FEWEST else np.inf
+    return _metric("matches", [Deviation("the field", 100 * part, 100 * float(error), number)])
+
+
+def without_others(exposures: Sequence[Seen]) -> set[str]:
+    """Return the kinds of errors that a survey cannot have: it has a single detector, module or filter."""
+    kinds = _labels(exposures)
+    single = {kind for kind in ("detector", "module", "filter") if len(set(kinds[kind])) < 2 and len(exposures) > 1}
+    return single | ({"cell"} if "filter" in single else set())
+
+
+def not_applicable(kind: str) -> Metric:
+    """Return the metric of a kind that a survey has only one of."""
+    message = f"the survey has nothing to compare the {kind} with"
+    return Metric(kind, np.nan, np.nan, np.nan, UNITS.get(kind, "mas"), 1, "", "not applicable", message)
+
+
+def _labels(exposures: Sequence[Seen]) -> dict[str, list[str]]:
+    """Label of each exposure by the kind of error."""
+    return {
+        "exposure": [f"{one.visit} {one.pointing}" for one in exposures],
+        "roll": [f"visit {one.visit}" for one in exposures],
+        "detector": [one.detector for one in exposures],
+        "module": [one.detector[3] for one in exposures],
+        "filter": [one.band for one in exposures],
+    }
 
 
 def judge_fluxes(scales: Sequence[DetectorScale]) -> Metric:
     """Judge the flux scales of detectors, as they were measured."""
     known = [
-        (f"{one.band} {one.detector}", 1000 * abs(one.offset), 1000 * one.error)
+        Deviation(f"{one.band} {one.detector}", 1000 * abs(one.offset), 1000 * one.error, one.stars)
         for one in scales
         if np.isfinite(one.offset)
     ]
@@ -176,17 +268,18 @@ def judge_sharpness(band: str, measured: Mapping[str, float]) -> tuple[Metric, M
     band
         The filter.
     measured
-        ``fwhm_ratio``, ``ellipticity`` and their errors, ``_error``; NaN where there are too few stars.
+        ``fwhm_ratio``, ``ellipticity`` and their errors, ``_error``; NaN where there are too few stars; and
+        ``sharpness_stars``, their number.
     """
-    widths = (band, 100 * (measured["fwhm_ratio"] - 1), 100 * measured["fwhm_ratio_error"])
-    turns = (band, 100 * measured["ellipticity"], 100 * measured["ellipticity_error"])
+    stars = int(measured["sharpness_stars"])
+    widths = Deviation(band, 100 * (measured["fwhm_ratio"] - 1), 100 * measured["fwhm_ratio_error"], stars)
+    turns = Deviation(band, 100 * measured["ellipticity"], 100 * measured["ellipticity_error"], stars)
     return _metric("width", [widths]), _metric("ellipticity", [turns])
 
 
 def state_of(metrics: Sequence[Metric]) -> State:
-    """The worst state of the measurable metrics, if there are any."""
-    measured = [one.state for one in metrics if one.state != "not measurable"]
-    return max(measured, key=STATES.index, default="not measurable")
+    """The worst state: what could not be measured does not pass."""
+    return max((one.state for one in metrics), key=STATES.index, default="not measurable")
 
 
 def held_out_verdict(
@@ -208,18 +301,54 @@ def held_out_verdict(
     others[judging] = False
     solved = solve_network(exposures, detections.select(others))
     judged, numbers = detections.select(judging), stars[stars % JUDGED_PART == 0]
-    before = Judged(judge_astrometry(exposures, judged, numbers, reference), judged, numbers)
+    before = _judged(exposures, judged, numbers, reference)
     if reference is not None:
         solved, _ = tie_to_catalogue(solved, detections.select(others), *reference)
-    moved = solved.displaced(judged)
-    return before, Judged(judge_astrometry(exposures, moved, numbers, reference), moved, numbers)
+    return before, _judged(exposures, solved.displaced(judged), numbers, reference)
+
+
+def _judged(
+    exposures: Sequence[Seen], detections: Detections, stars: Integers, reference: tuple[Floats, Floats] | None
+) -> Judged:
+    metrics = judge_astrometry(exposures, detections, stars, reference)
+    return Judged((*metrics, judge_scale(exposures, detections), judge_matches(detections, stars)), detections, stars)
+
+
+def null_verdict(exposures: Sequence[Seen], judged: Judged) -> tuple[Metric, ...]:
+    """Judge the same stars as if nothing but their errors were wrong: the null test."""
+    if not exposures:
+        return ()
+    return _judged(exposures, _pure_noise(judged.detections, judged.stars), judged.stars, None).metrics
+
+
+def _pure_noise(detections: Detections, stars: Integers) -> Detections:
+    first = _first_of(stars)
+    vectors = detections.vectors[first[stars]]
+    noise = np.random.default_rng(NULL_SEED).standard_normal((2, len(stars))) * detections.errors / MAS_PER_RADIAN
+    moved = vectors + np.einsum("an,ani->ni", noise, np.stack(tangent_axes(vectors)))
+    return replace(detections, vectors=moved)
 
 
 def fitted_scale(exposures: Sequence[Seen], detections: Detections) -> tuple[float, float]:
     """Scale by which the distances of detectors differ from their headers', and its error.
 
     Uncorrected aberration gives -(1 - VA_SCALE), which no rigid shift of an exposure removes.
+
+    Returns
+    -------
+    The scale and its error; NaN where stars connect too few detectors.
     """
+    scale, error = _detector_scale(exposures, detections)
+    axes, _ = telescope_axes(exposures, detections)
+    lever = np.array([one.point for one in exposures]).reshape(-1, 2)[detections.exposure] - MIDDLE_ARCSEC
+    steps = -TRIAL_SCALE * lever / ARCSEC_PER_RADIAN
+    trial = replace(detections, vectors=detections.vectors + np.einsum("na,ani->ni", steps, axes))
+    response = (_detector_scale(exposures, trial)[0] - scale) / TRIAL_SCALE
+    return (scale / response, error / response) if response > LEAST_RESPONSE else (np.nan, np.nan)
+
+
+def _detector_scale(exposures: Sequence[Seen], detections: Detections) -> tuple[float, float]:
+    """Scale of the places of detectors in a network, which priors pull to zero."""
     network = solve_network(exposures, detections)
     # The common offset of all filters of a detector is a shift of the detector.
     place, of_filter = network.frame.columns[:, 2], network.frame.columns[:, 3]
@@ -230,27 +359,13 @@ def fitted_scale(exposures: Sequence[Seen], detections: Detections) -> tuple[flo
         np.array([values[names == name].mean(axis=0) for name in np.unique(names)]) for values in (every, moved)
     )
     lever, shifts = lever - lever.mean(axis=0), shifts - shifts.mean(axis=0)
-    if len(lever) < FEWEST_STARS:
+    if len(lever) < FEWEST:
         return np.nan, np.nan
     square = float(np.sum(lever**2))
     scale = float(np.sum(lever * shifts)) / square
-    scatter = float(np.std(shifts - scale * lever))
+    # Two means and the scale are fitted.
+    scatter = float(np.std(shifts - scale * lever, ddof=3))
     return scale * SCALE_PER_MAS, scatter / np.sqrt(square) * SCALE_PER_MAS
-
-
-def verdict_table(before: Sequence[Metric], after: Sequence[Metric]) -> QTable:
-    """Return metrics before and after as a table; its meta has the state and the reasons."""
-    rows = [("before", *one) for one in before] + [("after", *one) for one in after]
-    names = ("when", *Metric._fields)
-    table = QTable(rows=rows, names=names) if rows else QTable(names=names)
-    for name in ("value", "error", "rms"):
-        table[name] = np.round(np.asarray(table[name], dtype=float), 4)
-    judged = after or before
-    table.meta |= {
-        "state": state_of(judged),
-        "reasons": [one.message for one in judged if one.state in ("warn", "fail")],
-    }
-    return table
 
 
 def telescope_axes(exposures: Sequence[Seen], detections: Detections) -> tuple[Floats, Floats]:
@@ -280,8 +395,7 @@ def differences(labels: Labels, detections: Detections, stars: Integers, axes: F
     count = int(stars.max(initial=-1)) + 1
     both, own = np.unique(stars * len(labels.names) + labels.numbers, return_inverse=True)
     weight = detections.errors**-2.0
-    first = np.zeros(count, dtype=int)
-    first[stars[::-1]] = np.arange(len(stars))[::-1]
+    first = _first_of(stars)
     steps = (detections.vectors - detections.vectors[first[stars]]) * MAS_PER_RADIAN
     others = np.zeros_like(steps)
     left = np.bincount(stars, weight, count)[stars] - np.bincount(own, weight, len(both))[own]
@@ -295,18 +409,23 @@ def differences(labels: Labels, detections: Detections, stars: Integers, axes: F
     return has_other, plane, np.sqrt(1 / weight + 1 / np.where(has_other, left, np.inf))
 
 
+def _first_of(stars: Integers) -> Integers:
+    """Index of the first detection of each star."""
+    first = np.zeros(int(stars.max(initial=-1)) + 1, dtype=int)
+    first[stars[::-1]] = np.arange(len(stars))[::-1]
+    return first
+
+
 def _offsets(labels: Labels, detections: Detections, stars: Integers, axes: Floats, places: Floats) -> list[Offset]:
     """Shift and roll of each label against the others."""
     usable, difference, sigma = differences(labels, detections, stars, axes)
     found = []
-    for number, own in _members(labels.numbers, usable):
-        if len(np.unique(stars[own])) >= FEWEST:
-            name = str(labels.names[number])
-            found.append(_shift_and_roll(name, difference[own], sigma[own], places[own], stars[own]))
+    for number, own in members_of(labels.numbers, usable):
+        found.append(_shift_and_roll(str(labels.names[number]), difference[own], sigma[own], places[own], stars[own]))
     return found
 
 
-def _members(numbers: Integers, usable: Flags) -> Iterator[tuple[int, Integers]]:
+def members_of(numbers: Integers, usable: Flags) -> Iterator[tuple[int, Integers]]:
     """Yield each number with the indices of its usable members; the cost grows with the members alone."""
     indices = np.flatnonzero(usable)
     indices = indices[np.argsort(numbers[indices], kind="stable")]
@@ -317,6 +436,9 @@ def _members(numbers: Integers, usable: Flags) -> Iterator[tuple[int, Integers]]
 
 def _shift_and_roll(label: str, difference: Floats, sigma: Floats, places: Floats, stars: Integers) -> Offset:
     """Weighted, clipped fit; errors from the scatter of stars, each of which may be seen many times."""
+    count = len(np.unique(stars))
+    if count < FEWEST:
+        return Offset(label, np.full(2, np.nan), np.inf, np.nan, np.inf, count)
     ones, zeros = np.ones(len(sigma)), np.zeros(len(sigma))
     middle = places.mean(axis=0)
     design = np.stack(
@@ -335,23 +457,19 @@ def _shift_and_roll(label: str, difference: Floats, sigma: Floats, places: Float
         left = np.hypot(*(difference - design @ solution).T) / sigma
         kept = left < CLIP_SIGMA * max(1.0, float(np.median(left)) / 1.18)
     inflation = max(1.0, float(np.median(left)) / 1.18)
-    often = len(stars) / len(np.unique(stars))
-    errors = inflation * np.sqrt(np.diag(np.linalg.inv(normal)) * often)
-    return Offset(label, solution[:2], float(np.hypot(*errors[:2]) / np.sqrt(2)), float(solution[2]), float(errors[2]))
+    errors = inflation * np.sqrt(np.diag(np.linalg.inv(normal)) * len(stars) / count)
+    shift_error = float(np.hypot(*errors[:2]) / np.sqrt(2))
+    return Offset(label, solution[:2], shift_error, float(solution[2]), float(errors[2]), count)
 
 
-def _cells(
-    bands: Labels, detections: Detections, stars: Integers, axes: Floats, places: Floats
-) -> list[tuple[str, float, float]]:
+def _cells(bands: Labels, detections: Detections, stars: Integers, axes: Floats, places: Floats) -> list[Deviation]:
     """Offset of each filter against the others in cells of the sky."""
     usable, difference, sigma = differences(bands, detections, stars, axes)
     cell = cells_of(detections)
     found = []
-    for both, own in _members(cell * len(bands.names) + bands.numbers, usable):
-        if len(np.unique(stars[own])) >= FEWEST:
-            band = str(bands.names[both % len(bands.names)])
-            one = _shift_and_roll(band, difference[own], sigma[own], places[own], stars[own])
-            found.append((one.label, float(np.hypot(*one.shift)), one.error))
+    for both, own in members_of(cell * len(bands.names) + bands.numbers, usable):
+        band = str(bands.names[both % len(bands.names)])
+        found.append(_shift_and_roll(band, difference[own], sigma[own], places[own], stars[own]).deviation)
     return found
 
 
@@ -367,7 +485,7 @@ def cells_of(detections: Detections) -> Integers:
     return numbers
 
 
-def _absolute(detections: Detections, reference: Floats, errors: Floats) -> list[tuple[str, float, float]]:
+def _absolute(detections: Detections, reference: Floats, errors: Floats) -> list[Deviation]:
     """Offset of all detections from a catalogue."""
     together = np.concatenate([detections.vectors, reference])
     pairs = close_pairs(together, 1000.0)
@@ -382,25 +500,32 @@ def _absolute(detections: Detections, reference: Floats, errors: Floats) -> list
     known = pairs[near, 1] - count
     stars = np.unique(known)
     medians = np.array([np.median(plane[near][known == star], axis=0) for star in stars])
+    if len(stars) < FEWEST:
+        return [Deviation("the survey", np.nan, np.inf, len(stars))]
     error = float(np.sqrt(np.mean(errors[stars] ** 2 + np.mean(np.var(medians, axis=0))) / len(stars)))
-    return [("the survey", float(np.hypot(*np.median(medians, axis=0))), error)]
+    return [Deviation("the survey", float(np.hypot(*np.median(medians, axis=0))), error, len(stars))]
 
 
-def _metric(kind: str, found: list[tuple[str, float, float]]) -> Metric:
+def _metric(kind: str, found: Sequence[Deviation]) -> Metric:
     """Judge the worst of one kind."""
     passes, fails = LIMITS[kind]
     unit = UNITS.get(kind, "mas")
     # An uncertain offset is not significant unless it exceeds its uncertainty.
-    known = [one for one in found if SIGMA * one[2] < max(fails, one[1] - passes)]
+    known = [one for one in found if SIGMA * one.error < max(fails, one.value - passes)]
     if not known or (len(known) < 2 and kind in ("exposure", "detector", "filter")):
-        return Metric(
-            kind, np.nan, np.nan, np.nan, unit, len(known), "", "not measurable", f"too few stars for the {kind}"
-        )
-    values, errors = (np.array([one[place] for one in known]) for place in (1, 2))
-    where, value, error = known[int(np.argmax(values - SIGMA * errors))]
-    rms = float(np.sqrt(max(float(np.mean(values**2 - 2 * errors**2)), 0.0)))
+        most = max((one.stars for one in found), default=0)
+        message = f"too few stars for the {kind}"
+        return Metric(kind, np.nan, np.nan, np.nan, unit, len(known), "", "not measurable", message, stars=most)
+    values, errors = (np.array([getattr(one, part) for one in known]) for part in ("value", "error"))
+    where, value, error, stars = known[int(np.argmax(values - SIGMA * errors))]
+    axes = 1 if kind in ONE_AXIS else 2
+    rms = float(np.sqrt(max(float(np.mean(values**2 - axes * errors**2)), 0.0)))
+    certainly = errors > 0
+    pulls = values[certainly] / errors[certainly]
+    in_errors = float(np.sqrt(np.mean(pulls**2) / axes)) if certainly.any() else np.nan
     certain = value > SIGMA * error
     state: State = "pass"
     if certain and value > passes:
         state = "fail" if value - SIGMA * error > passes and value > fails else "warn"
-    return Metric(kind, value, error, rms, unit, len(known), where, state, WORDS[kind].format(where, value, error))
+    message = WORDS[kind].format(where, value, error)
+    return Metric(kind, value, error, rms, unit, len(known), where, state, message, in_errors, stars)

@@ -3,18 +3,19 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from astropy.io import fits
 from astropy.wcs.utils import proj_plane_pixel_area
-from jwst import datamodels
+from numba import njit
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from cosmosaic.cells.medians import is_constant, median_of
 from cosmosaic.cells.source_masks import mask_image
-from cosmosaic.cells.survey import CellExposure, CellSurvey, Flags, Floats, NoSkyError, cell_sums, gather
-from cosmosaic.dq import implausible_in, is_usable
+from cosmosaic.cells.survey import CellExposure, CellSurvey, Flags, Floats, NoSkyError, gather
+from cosmosaic.dq import implausible_in, is_usable, native
 from cosmosaic.exposures.footprints import read_footprint
 from cosmosaic.exposures.keywords import GROUP_KEYWORDS, KeywordError, detector_of, group_of
 from cosmosaic.exposures.library import exposure_name
@@ -24,6 +25,9 @@ from cosmosaic.geometry.windows import CELL_PIXELS, cell_lattice
 from cosmosaic.records import Lattice
 from cosmosaic.source_light import grown
 from cosmosaic.survey import GridSettings
+
+FloatImage = NDArray[np.float32]
+CellNumbers = NDArray[np.int32]
 
 OUTLIER_SIGMA = 5.0
 """Pixels farther from their cell's median level are cosmic rays or cores of sources; neither is sky."""
@@ -49,6 +53,8 @@ def bin_exposures(paths: Sequence[Path]) -> CellSurvey:
     NoSkyError
         An exposure has no usable pixel; the file is named.
     """
+    from jwst import datamodels  # takes long, and exposures in memory do not need it
+
     footprints = {path.name: read_footprint(path) for path in paths}
     with datamodels.open(paths[0]) as first:
         pixel_arcsec = float(np.sqrt(first.meta.photometry.pixelarea_arcsecsq))
@@ -58,6 +64,20 @@ def bin_exposures(paths: Sequence[Path]) -> CellSurvey:
         with datamodels.open(path) as model:
             exposures.append(bin_exposure(model, grid))
     return gather(exposures, grid)
+
+
+class ExposurePixels(NamedTuple):
+    """The pixels of one exposure to be binned."""
+
+    name: str
+    detector: str
+    group: str
+    """Identity of the exposure group."""
+    data: FloatImage
+    """Surface brightness, MJy/sr, shape ``(ny, nx)``."""
+    err: FloatImage
+    wcs: Any
+    """The gwcs."""
 
 
 def bin_exposure(model: Any, grid: Lattice) -> CellExposure:
@@ -72,46 +92,54 @@ def bin_exposure(model: Any, grid: Lattice) -> CellExposure:
     grid
         The lattice.
     """
-    return bin_pixels(model, usable_pixels(model), grid)
+    return bin_pixels(pixels_of(model), usable_pixels(model), grid)
 
 
-def bin_pixels(model: Any, good: Flags, grid: Lattice) -> CellExposure:
-    if not good.any():
-        raise NoSkyError(f"{model.meta.filename}: no usable pixel to measure the sky in; check its DQ extension")
-    if np.ptp(model.data[good]) == 0:
-        raise NoSkyError(f"{model.meta.filename}: all usable pixels have one value, so it has no sky; leave it out")
-    y_cell, x_cell = sky_positions(model.meta.wcs, good.shape, partial(sky_to_pixel, grid))
-    row, column = (np.rint(place).astype(np.int64) for place in (y_cell, x_cell))
-    origin = (int(row.min()), int(column.min()))
-    shape = (int(row.max()) - origin[0] + 1, int(column.max()) - origin[1] + 1)
-    index = ((row - origin[0]) * shape[1] + column - origin[1])[good]
-    data, error = model.data[good].astype(np.float64), model.err[good].astype(np.float64)
-    pixel_rms = float(np.median(error))
-    kept = _without_outliers(data, error, index, shape)
-    index, data, error = index[kept], data[kept], error[kept]
-    count, total, variance = (cell_sums(index, values, shape) for values in (None, data, error**2))
+def pixels_of(model: Any) -> ExposurePixels:
+    """Return the pixels of a `jwst.datamodels.ImageModel`."""
+    name = model.meta.filename
+    detector = detector_of({"DETECTOR": model.meta.instrument.detector}, name)
+    group = "_".join(_group_of(model))
+    return ExposurePixels(exposure_name(name), detector, group, native(model.data), native(model.err), model.meta.wcs)
+
+
+def bin_pixels(exposure: ExposurePixels, good: Flags, grid: Lattice) -> CellExposure:
+    """Bring the good pixels of one exposure onto a lattice.
+
+    Raises
+    ------
+    NoSkyError
+        No pixel is good, or all have the same value.
+    """
+    number = int(np.count_nonzero(good))
+    if not number:
+        raise NoSkyError(f"{exposure.name}: no usable pixel to measure the sky in; check its DQ extension")
+    if is_constant(exposure.data, good):
+        raise NoSkyError(f"{exposure.name}: all usable pixels have one value, so it has no sky; leave it out")
+    pixel_rms, level = (median_of(plane, good, number) for plane in (exposure.err, exposure.data))
+    places = sky_positions(exposure.wcs, good.shape, partial(sky_to_pixel, grid))
+    origin = (int(np.rint(places[0].min())), int(np.rint(places[1].min())))
+    last = (int(np.rint(places[0].max())), int(np.rint(places[1].max())))
+    shape = (last[0] - origin[0] + 1, last[1] - origin[1] + 1)
+    cells = _cells_of(good, places, origin, shape[1])
+    levels = _levels(exposure, cells, shape, (pixel_rms, level))
+    sums = np.zeros((*shape, 7))
+    _add_pixels(exposure.data, exposure.err, places, cells, levels, sums)
+    count, total, variance, *others = np.moveaxis(sums, 2, 0)
     enough = count >= FEWEST_PIXELS * CELL_PIXELS**2
     filled = np.where(enough, count, np.nan)
-    off_centre = [
-        cell_sums(index, (place - nearest)[good][kept], shape) / filled
-        for place, nearest in ((y_cell, row), (x_cell, column))
-    ]
-    y, x = np.nonzero(good)
-    along = [
-        cell_sums(index, (position[kept] / (size - 1) - 0.5), shape) / filled
-        for position, size in ((x, good.shape[1]), (y, good.shape[0]))
-    ]
+    off_row, off_column, x, y = (plane / filled for plane in others)
     return CellExposure(
-        name=exposure_name(model.meta.filename),
-        detector=detector_of({"DETECTOR": model.meta.instrument.detector}, model.meta.filename),
-        group="".join(_group_of(model)),
+        name=exposure.name,
+        detector=exposure.detector,
+        group=exposure.group,
         origin=origin,
-        mean=_at_centres(total / filled, off_centre),
+        mean=_at_centres(total / filled, (off_row, off_column)),
         variance=np.where(enough, variance / np.maximum(count, 1) ** 2, np.inf),
         pixels=np.where(enough, count, 0).astype(np.int32),
         pixel_rms=pixel_rms,
         detector_rows=good.shape[0],
-        detector_position=(along[0], along[1]),
+        detector_position=(x, y),
     )
 
 
@@ -206,15 +234,90 @@ def sky_positions(wcs: Any, shape: tuple[int, int], to_pixel: Callable[[Floats],
     return row, column
 
 
-def _without_outliers(data: Floats, error: Floats, index: NDArray[np.int64], shape: tuple[int, int]) -> Flags:
-    """Pixels within `OUTLIER_SIGMA` of the mean of their cell; the mean is taken of values clipped to the noise."""
-    noise = np.median(error)
-    count = np.maximum(cell_sums(index, None, shape), 1)
+class _Levels(NamedTuple):
+    """What the pixels of each cell are compared with, shape of the cells."""
+
+    level: Floats
+    """The mean of values clipped to the noise."""
+    is_lit: Flags
+    """Light of the sky, whose pixels differ by more than noise."""
+
+
+def _levels(
+    exposure: ExposurePixels, cells: CellNumbers, shape: tuple[int, int], typical: tuple[float, float]
+) -> _Levels:
+    """Return the level of each cell; outliers are the pixels farther than `OUTLIER_SIGMA` from that of a dark cell.
+
+    Parameters
+    ----------
+    exposure, cells
+        The pixels, and the cell of each.
+    shape
+        Rows and columns of cells.
+    typical
+        Median error and median of the pixels.
+    """
+    noise, median = typical
+    count, total = _sums_within(exposure.data, cells, np.zeros(shape), np.inf)
+    raw = np.where(count > 0, total / np.maximum(count, 1), median)
     # Clipped at a few sigma of the cells around, a cosmic ray cannot drag the mean it is compared with.
-    raw = np.where(cell_sums(index, None, shape) > 0, cell_sums(index, data, shape) / count, np.median(data))
-    around = ndimage.median_filter(raw, AROUND_CELLS).ravel()
-    near = around[index]
-    first = cell_sums(index, np.clip(data, near - 3 * noise, near + 3 * noise), shape).ravel() / count.ravel()
-    # Scatter beyond the noise is light of the sky, whose pixels differ by more than noise.
-    lit = np.abs(first - around) > 2 * noise
-    return lit[index] | (np.abs(data - first[index]) < OUTLIER_SIGMA * error)
+    around = ndimage.median_filter(raw, AROUND_CELLS)
+    first = _sums_within(exposure.data, cells, around, 3 * noise)[1] / np.maximum(count, 1)
+    return _Levels(first, np.abs(first - around) > 2 * noise)
+
+
+@njit(cache=True, nogil=True)
+def _cells_of(good: Flags, places: tuple[Floats, Floats], origin: tuple[int, int], columns: int) -> CellNumbers:
+    """Number of the cell that each good pixel's centre falls in, row by row from an origin; -1 for other pixels."""
+    cells = np.full(good.shape, -1, dtype=np.int32)
+    for j in range(good.shape[0]):
+        for i in range(good.shape[1]):
+            if good[j, i]:
+                row, column = int(np.rint(places[0][j, i])), int(np.rint(places[1][j, i]))
+                cells[j, i] = (row - origin[0]) * columns + column - origin[1]
+    return cells
+
+
+@njit(cache=True, nogil=True)
+def _sums_within(data: Floats, cells: CellNumbers, centre: Floats, most: float) -> tuple[Floats, Floats]:
+    """Number and sum of the pixels of each cell, clipped to some distance from a centre."""
+    count, total = np.zeros(centre.shape), np.zeros(centre.shape)
+    counts, totals, centres = count.reshape(-1), total.reshape(-1), centre.reshape(-1)
+    for j in range(data.shape[0]):
+        for i in range(data.shape[1]):
+            cell = cells[j, i]
+            if cell >= 0:
+                value = np.float64(data[j, i])
+                counts[cell] += 1.0
+                totals[cell] += min(max(value, centres[cell] - most), centres[cell] + most)
+    return count, total
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _add_pixels(
+    data: Floats, err: Floats, places: tuple[Floats, Floats], cells: CellNumbers, levels: _Levels, sums: Floats
+) -> None:
+    """Add the pixels that are no outliers to the sums of their cells.
+
+    The sums are the number of pixels, value, variance, distance in rows and columns from the cell's centre, and column
+    and row on the detector, -0.5 to 0.5; shape ``(rows, columns, 7)``.
+    """
+    ny, nx = data.shape
+    of_cell = sums.reshape(-1, 7)
+    level, is_lit = levels.level.reshape(-1), levels.is_lit.reshape(-1)
+    for j in range(ny):
+        for i in range(nx):
+            cell = cells[j, i]
+            if cell < 0:
+                continue
+            value, error = np.float64(data[j, i]), np.float64(err[j, i])
+            if not (is_lit[cell] or abs(value - level[cell]) < OUTLIER_SIGMA * error):
+                continue
+            y, x = places[0][j, i], places[1][j, i]
+            of_cell[cell, 0] += 1.0
+            of_cell[cell, 1] += value
+            of_cell[cell, 2] += error * error
+            of_cell[cell, 3] += y - np.rint(y)
+            of_cell[cell, 4] += x - np.rint(x)
+            of_cell[cell, 5] += i / (nx - 1) - 0.5
+            of_cell[cell, 6] += j / (ny - 1) - 0.5

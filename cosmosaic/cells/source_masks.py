@@ -5,13 +5,10 @@ segmentation map of an earlier mosaic has the sources pixel by pixel.
 """
 
 from collections.abc import Mapping
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
-import astropy.units as u
 import numpy as np
-from astropy.coordinates import SkyCoord
 from astropy.io import fits
-from astropy.wcs import WCS
 from numpy.typing import ArrayLike, NDArray
 
 from cosmosaic.geometry.sphere import Footprint, touches
@@ -28,10 +25,14 @@ class MaskImage(NamedTuple):
 
     hdu: fits.ImageHDU
     """Sources are its pixels that are not 0."""
-    wcs: WCS
+    wcs: Any
+    """An `astropy.wcs.WCS`."""
 
     def pixels_of(self, sky: ArrayLike) -> NDArray[np.float64]:
         """Convert directions (RA, Dec) in degrees, ICRS, to 0-based pixels (x, y); shape ``(N, 2)`` both."""
+        import astropy.units as u
+        from astropy.coordinates import SkyCoord
+
         ra, dec = np.asarray(sky, dtype=np.float64).T
         return np.stack(self.wcs.world_to_pixel(SkyCoord(ra, dec, unit=u.deg, frame="icrs")), axis=1)
 
@@ -52,6 +53,9 @@ def mask_image(hdus: fits.HDUList, name: str) -> MaskImage:
             f"{name}: BITPIX = {hdu.header['BITPIX']}, but a mask has integers, 0 on the sky; give {SETTING} a "
             f"segmentation map (_segm.fits), not a mosaic"
         )
+    # Not at the top, which the flow's own process imports.
+    from astropy.wcs import WCS
+
     wcs = WCS(hdu.header)
     if not wcs.has_celestial:
         raise SourceMaskError(

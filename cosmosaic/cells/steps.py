@@ -28,7 +28,7 @@ class BinExposure(Step[BinnedExposure]):
     """Bin one exposure onto the survey's lattice of cells."""
 
     title = "Cells"
-    version = 3
+    version = 4
     function = "cosmosaic.cells.units:bin_one_exposure"
     per = "exposure"
 
@@ -41,7 +41,7 @@ class BinMaskedExposure(Step[BinnedExposure]):
     """Bin one exposure outside of the user's mask of sources onto the survey's lattice of cells."""
 
     title = "Masked cells"
-    version = 3
+    version = 4
     function = "cosmosaic.cells.units:bin_masked_exposure"
     per = "exposure"
 

@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from jwst import datamodels
 
-from cosmosaic.cells.binning import bin_exposure, bin_pixels, source_pixels, usable_pixels
+from cosmosaic.cells.binning import bin_exposure, bin_pixels, pixels_of, source_pixels, usable_pixels
 from cosmosaic.cells.survey import FEWEST_FOR_LEVEL, CellExposure, CellSurvey, gather, placed
 from cosmosaic.records import Lattice, MosaicGrid
 from cosmosaic.steps.result import Made
@@ -29,6 +28,8 @@ def bin_one_exposure(exposure: Path, grid: Lattice, folder: Path) -> Made:
     NoSkyError
         The exposure has no usable pixel; the file is named.
     """
+    from jwst import datamodels  # takes long, and the units that bin exposures in memory do not need it
+
     with datamodels.open(exposure) as model:
         binned = bin_exposure(model, grid)
     return Made(cells=write_cells(binned, folder / f"{binned.name}_cells.npz"))
@@ -57,19 +58,21 @@ def bin_masked_exposure(exposure: Path, mask: Path, grid: Lattice, folder: Path)
     cosmosaic.cells.source_masks.SourceMaskError
         The mask is none.
     """
+    from jwst import datamodels
+
     with datamodels.open(exposure) as model:
         binned, usable = bin_exposure(model, grid), usable_pixels(model)
         free = usable & ~source_pixels(mask, model.meta.wcs, usable.shape)
-        outside = bin_pixels(model, free, grid) if free.any() else binned
+        outside = bin_pixels(pixels_of(model), free, grid) if free.any() else binned
     if np.count_nonzero(outside.usable) >= FEWEST_FOR_LEVEL:
         binned = outside
     return Made(cells=write_cells(binned, folder / f"{binned.name}_masked.npz"))
 
 
 def write_cells(exposure: CellExposure, path: Path) -> Path:
-    """Write an exposure's cells."""
+    """Write an exposure's cells: not compressed, which would take longer than to measure them and save little."""
     x, y = exposure.detector_position
-    np.savez_compressed(
+    np.savez(
         path,
         names=np.array([exposure.name, exposure.detector, exposure.group]),
         numbers=np.array([*exposure.origin, exposure.detector_rows], dtype=np.int64),

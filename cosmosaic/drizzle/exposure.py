@@ -1,5 +1,6 @@
 """One calibrated exposure for the mosaic engine: read without jwst's data models, which take seconds."""
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from astropy.io import fits
+from numba import njit
 from numpy.typing import NDArray
 from stdatamodels.jwst.datamodels.dqflags import pixel
 
@@ -16,7 +18,7 @@ from cosmosaic.dq import UNUSABLE, border, implausible, is_usable, largest_brigh
 from cosmosaic.drizzle.kernel import Light
 from cosmosaic.exposures.footprints import Corners
 from cosmosaic.exposures.headers import values_of
-from cosmosaic.exposures.keywords import Times, group_of, times_of
+from cosmosaic.exposures.keywords import Times, detector_of, group_of, times_of
 from cosmosaic.exposures.library import exposure_name
 from cosmosaic.exposures.patterns import pattern_image
 from cosmosaic.exposures.planes import Change, FloatRows, copy_changed, read_plane
@@ -29,6 +31,8 @@ TEXT_KEYWORDS = ("EXTNAME", "EXTVER", "BSCALE", "BZERO", "COMMENT", "HISTORY", "
 PLANES = ("SCI", "ERR", "VAR_POISSON", "VAR_RNOISE", "VAR_FLAT")
 WITHOUT_FLAT_ERROR = "VAR_FLAT"
 """The plane that an exposure may lack: a flat field without errors."""
+
+DO_NOT_USE = np.uint32(pixel["DO_NOT_USE"])
 
 NAMED_EXTENSION = re.compile(rb"source: ['\"]?fits:([ -~]+?),(\d+)\b")
 """Where an ASDF tree leaves an array to an extension of the FITS file."""
@@ -43,6 +47,7 @@ class ExposurePlanes:
     name: str
     group: str
     """The same for all detectors of an exposure group."""
+    detector: str
     sci: FloatImage
     """Surface brightness without the sky in MJy/sr."""
     err: FloatImage
@@ -57,6 +62,8 @@ class ExposurePlanes:
     """Of the primary HDU."""
     sci_header: fits.Header
     times: Times
+    largest: float
+    """Surface brightness that no pixel can have, MJy/sr."""
     implausible: int = 0
     """Number of pixels that were not flagged in the file and have values that no detector can give."""
 
@@ -109,12 +116,10 @@ def read_exposure(
     except (OSError, ValueError, TypeError, LookupError, fits.VerifyError) as error:
         raise ExposureError(f"{path} cannot be read as a calibrated exposure: {error}") from error
     header, sci_header, planes, dq = file.header, file.sci_header, file.planes, file.dq
-    implausible_pixels = _flag_implausible(
-        planes, dq, largest_brightness(header.get("TFRAME"), sci_header.get("PHOTMJSR"))
-    )
-    usable = is_usable(planes["SCI"], planes["ERR"], dq)
-    _check_usable(path, planes["SCI"], usable)
-    pattern = pattern_image(patterns, usable) if len(patterns) else None
+    largest = largest_brightness(header.get("TFRAME"), sci_header.get("PHOTMJSR"))
+    implausible_pixels = _flag_implausible(planes, dq, largest)
+    _check_usable(path, planes["SCI"], planes["ERR"], dq)
+    pattern = pattern_image(patterns, is_usable(planes["SCI"], planes["ERR"], dq)) if len(patterns) else None
     dq[border(dq.shape, trim_pixels)] |= np.uint32(pixel["DO_NOT_USE"])
     _match_flags(planes, dq)
     if pattern is not None:
@@ -124,6 +129,7 @@ def read_exposure(
     return ExposurePlanes(
         name=exposure_name(path.name),
         group=file.group,
+        detector=file.detector,
         sci=planes["SCI"],
         err=planes["ERR"],
         variances=(planes["VAR_POISSON"], planes["VAR_RNOISE"], planes["VAR_FLAT"]),
@@ -133,6 +139,7 @@ def read_exposure(
         header=header,
         sci_header=sci_header,
         times=file.times,
+        largest=largest,
         implausible=implausible_pixels,
     )
 
@@ -146,13 +153,23 @@ def light_of(exposure: ExposurePlanes, weight_type: Literal["ivm", "exptime"]) -
 
 
 def _weight(exposure: ExposurePlanes, weight_type: Literal["ivm", "exptime"]) -> FloatImage:
-    good = (exposure.dq & UNUSABLE) == 0
     if weight_type == "exptime":
+        good = (exposure.dq & UNUSABLE) == 0
         # jwst weights by measurement time where it is known, otherwise by exposure time.
         return good * np.float32(exposure.times.measurement or exposure.times.exposure)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        weight = np.float32(1.0) / exposure.variances[1]
-    return np.where(good & np.isfinite(weight), weight, np.float32(0.0))
+    return _inverse(exposure.variances[1], exposure.dq)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _inverse(variance: FloatImage, dq: NDArray[np.uint32]) -> FloatImage:
+    """Inverse variance of usable pixels; 0 for the others, and where it is not finite."""
+    weight = np.zeros(variance.shape, dtype=np.float32)
+    for j in range(variance.shape[0]):
+        for i in range(variance.shape[1]):
+            inverse = np.float32(1.0) / variance[j, i]
+            if (dq[j, i] & UNUSABLE) == 0 and np.isfinite(inverse):
+                weight[j, i] = inverse
+    return weight
 
 
 def keywords(header: fits.Header) -> dict[str, bool | int | float | str]:
@@ -208,8 +225,17 @@ def _cleared(exposure: ExposurePlanes, level: np.float32, rows: slice, values: F
 
 def _blanked(dq: NDArray[np.uint32], rows: slice, values: FloatRows) -> FloatRows:
     """Blank unusable pixels."""
-    values[(dq[rows] & pixel["DO_NOT_USE"]) > 0] = np.nan
+    blank = np.full(1, np.nan, dtype=values.dtype)
+    _replace_bits(values.view(np.uint32), dq[rows], blank.view(np.uint32)[0])
     return values
+
+
+@njit(cache=True, nogil=True)
+def _replace_bits(bits: NDArray[np.uint32], dq: NDArray[np.uint32], blank: np.uint32) -> None:
+    """Replace unusable pixels, given as bits: compiled functions know no byte order but the machine's."""
+    for j in range(bits.shape[0]):
+        for i in range(bits.shape[1]):
+            bits[j, i] = blank if (dq[j, i] & DO_NOT_USE) > 0 else bits[j, i]
 
 
 class _File(NamedTuple):
@@ -221,6 +247,7 @@ class _File(NamedTuple):
     dq: NDArray[np.uint32]
     tree: bytes
     group: str
+    detector: str
     times: Times
 
 
@@ -231,11 +258,11 @@ def _read(path: Path) -> _File:
             raise ExposureError(f"no extension {', '.join(missing)}; give the _cal file that Stage 2 wrote")
         header, sci_header = hdus[0].header.copy(), hdus["SCI"].header.copy()
         values = values_of(header, sci_header)
-        group, times = "_".join(group_of(values, path.name)), times_of(values)
+        group, detector, times = "_".join(group_of(values, path.name)), detector_of(values, path.name), times_of(values)
         planes, dq = _read_planes(hdus)
         tree = bytes(hdus["ASDF"].data.tobytes())
         _check_references(tree, hdus)
-        return _File(header, sci_header, planes, dq, tree, group, times)
+        return _File(header, sci_header, planes, dq, tree, group, detector, times)
 
 
 def _check_references(tree: bytes, hdus: fits.HDUList) -> None:
@@ -270,23 +297,47 @@ def _flag_implausible(planes: dict[str, FloatImage], dq: NDArray[np.uint32], lar
     return int(np.count_nonzero(found))
 
 
-def _check_usable(path: Path, sci: FloatImage, usable: NDArray[np.bool_]) -> None:
-    values = sci[usable]
-    if not values.size:
+def _check_usable(path: Path, sci: FloatImage, err: FloatImage, dq: NDArray[np.uint32]) -> None:
+    first, other = _two_usable_values(sci, err, dq)
+    if math.isnan(first):
         raise ExposureError(
             f"{path}: no usable pixel: all are flagged, without a value, or without a plausible error; leave the "
             f"exposure out, or calibrate it again"
         )
-    if values.min() == values.max():
-        raise ExposureError(
-            f"{path}: all usable pixels are {values[0]:g}, without sky and noise; leave the exposure out"
-        )
+    if math.isnan(other):
+        raise ExposureError(f"{path}: all usable pixels are {first:g}, without sky and noise; leave the exposure out")
+
+
+@njit(cache=True, nogil=True)
+def _two_usable_values(sci: FloatImage, err: FloatImage, dq: NDArray[np.uint32]) -> tuple[float, float]:
+    """Return the value of the first usable pixel (`cosmosaic.dq.is_usable`) and the first other one; else NaN."""
+    first = np.nan
+    for j in range(sci.shape[0]):
+        for i in range(sci.shape[1]):
+            value, error = sci[j, i], err[j, i]
+            if not (np.isfinite(value) and np.isfinite(error) and error > 0 and (dq[j, i] & UNUSABLE) == 0):
+                continue
+            if math.isnan(first):
+                first = value
+            elif value != first:
+                return first, value
+    return first, np.nan
 
 
 def _match_flags(planes: dict[str, FloatImage], dq: NDArray[np.uint32]) -> None:
-    invalid = (dq & pixel["DO_NOT_USE"]) > 0
-    for plane in planes.values():
-        invalid |= np.isnan(plane)
-    dq[invalid] |= np.uint32(pixel["DO_NOT_USE"])
-    for plane in planes.values():
-        np.copyto(plane, np.float32(np.nan), where=invalid)
+    _blank_together(tuple(planes.values()), dq)
+
+
+@njit(cache=True, nogil=True)
+def _blank_together(planes: tuple[FloatImage, ...], dq: NDArray[np.uint32]) -> None:
+    """Make pixels NaN in all planes and DO_NOT_USE if they are either."""
+    for j in range(dq.shape[0]):
+        flags = dq[j]
+        for plane in planes:
+            row = plane[j]
+            for i in range(row.size):
+                flags[i] |= DO_NOT_USE if math.isnan(row[i]) else np.uint32(0)
+        for plane in planes:
+            row = plane[j]
+            for i in range(row.size):
+                row[i] = np.float32(np.nan) if (flags[i] & DO_NOT_USE) > 0 else row[i]

@@ -139,10 +139,12 @@ def patches(
     flagged
         Pixels to leave out, shape ``(ny, nx)``.
     """
-    left_out = light._replace(weight=np.where(flagged, light.weight, np.float32(0.0)))
+    weight = np.where(flagged, light.weight, np.float32(0.0))
+    # Only the pixels that they touched are asked for, and their science may be blank.
+    left_out = light._replace(sci=weight, weight=weight)
     weight_alone = settings.model_copy(update={"errors": "none"})
     touched = [_reached(left_out, pixel_map, box, weight_alone) for box in boxes]
-    del left_out
+    del left_out, weight
     # All input pixels that share an output pixel with a flagged one lie within twice the reach of it.
     reach = int(np.ceil(2 * REACH_PIXELS[settings.kernel] * max(1.0, 1.0 / _input_pixel_side(pixel_map))))
     kept = light._replace(weight=_unflagged_near(flagged, light.weight, reach))

@@ -5,8 +5,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Self
 
-import pandas as pd
-
 from cosmosaic.records import Exposure, Record
 from cosmosaic.steps.result import Made
 
@@ -47,5 +45,7 @@ def digest_of(exposures: Iterable[Exposure]) -> str:
 def list_members(members: tuple[Member, ...], stem: str, folder: Path) -> Made:
     """Write the exposures of a mosaic to ``_members.parquet``, a row for each, in their order."""
     path = folder / f"{stem}_members.parquet"
+    import pandas as pd  # not at the top, which the flow's own process imports
+
     pd.DataFrame([member.model_dump() for member in members]).to_parquet(path, index=False)
     return Made(members=path)

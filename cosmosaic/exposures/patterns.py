@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 Floats = NDArray[np.floating]
 Flags = NDArray[np.bool_]
@@ -36,6 +35,8 @@ def pattern_at(nodes: Floats, x: Floats, y: Floats) -> Floats:
         (position + 0.5) * size - 0.5 + (size > 1) if size > 1 else np.zeros_like(position)
         for position, size in zip((y, x), nodes.shape, strict=True)
     ]
+    from scipy import ndimage  # not at the top, which the flow's own process imports
+
     return ndimage.map_coordinates(padded, places, order=1, mode="nearest")
 
 

@@ -1,6 +1,7 @@
 """The windows of a survey: the whole survey and the user's tiles, in the pixels of each filter."""
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 from typing import BinaryIO
 
 from astropy.io import fits
@@ -8,7 +9,19 @@ from astropy.io import fits
 from cosmosaic.geometry.grid import survey_grid
 from cosmosaic.geometry.like import grid_like
 from cosmosaic.geometry.sphere import GridError
-from cosmosaic.geometry.windows import CORNER, WHOLE, clipped_to, in_larger_pixels, read_tiles, touched_tiles
+from cosmosaic.geometry.windows import (
+    CORNER,
+    WHOLE,
+    box_of,
+    clipped_to,
+    covering,
+    in_larger_pixels,
+    neighbouring,
+    read_tiles,
+    tiles_of,
+    touched_tiles,
+    window_of,
+)
 from cosmosaic.nircam import is_long_wavelength
 from cosmosaic.records import Exposure, MosaicGrid, Windows
 from cosmosaic.storage import store
@@ -126,9 +139,39 @@ def survey_windows(exposures: Iterable[Exposure], survey: Survey, tiles: tuple[M
         for exposure in exposures
     }
     windows: dict[str, Windows] = {}
-    given = window_like(survey)
+    given, settings = window_like(survey), survey.grid
+    is_whole_made = settings.whole or not tiles
+    if not is_whole_made:
+        settings = settings.model_copy(update={"largest_mpix": math.inf})
     for band, factor in factors.items():
-        whole = in_larger_pixels(given, factor) if given else survey_grid(survey.grid, footprints, factor)
+        whole = in_larger_pixels(given, factor) if given else survey_grid(settings, footprints, factor)
         larger = tuple(in_larger_pixels(tile, factor) for tile in tiles)
-        windows[band] = Windows(clipped_to(whole, larger), larger) if larger else Windows(whole)
+        windows[band] = Windows(clipped_to(whole, larger) if larger else whole, larger, is_whole_made)
     return windows
+
+
+def parts_of_sky(exposures: Iterable[Exposure], windows: Mapping[str, Windows]) -> tuple[MosaicGrid, ...]:
+    """Return the parts in which all filters are judged together.
+
+    These are the user's tiles or, without any, squares of up to 4 x 4 tiles (2 arcmin with the default pixels), named
+    by their first and last tile.
+
+    Parameters
+    ----------
+    exposures
+        All exposures.
+    windows
+        The windows of each filter.
+    """
+    if not windows:
+        return ()
+    finest = min(windows.values(), key=lambda each: each.whole.pixel_scale_mas)
+    if finest.tiles:
+        return finest.tiles
+    touched = touched_tiles(tiles_of(finest.whole), {one.name: one.footprint for one in exposures})
+    reached = {tile.tile for each in touched.values() for tile in each}
+    squares = neighbouring([tile for tile in tiles_of(finest.whole) if tile.tile in reached])
+    return tuple(
+        window_of(finest.whole, covering(map(box_of, square)), f"{square[0].tile}-{square[-1].tile}")
+        for square in squares
+    )

@@ -21,6 +21,15 @@ FOLDER = "injection"
 """Products of the injection are in this folder of the survey's products; the others are the survey's own."""
 
 
+class Injecting:
+    """A step of the injection of sources."""
+
+    @classmethod
+    def is_asked_for(cls, survey: Survey) -> bool:
+        """Return whether runs of the survey inject sources."""
+        return survey.injection.with_products
+
+
 class SourceTable(File, suffix="_injected.ecsv"):
     """The sources that are injected into one window."""
 
@@ -65,7 +74,7 @@ class DrawnSources(Outputs):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DrawSources(Step[DrawnSources]):
+class DrawSources(Injecting, Step[DrawnSources]):
     """Draw fluxes, shapes and colours of the sources that are injected into one window."""
 
     title = "Draw sources"
@@ -82,11 +91,6 @@ class DrawSources(Step[DrawnSources]):
     draw: Draw
     tile: str
 
-    @classmethod
-    def is_asked_for(cls, survey: Survey) -> bool:
-        """Return whether runs of the survey inject sources."""
-        return survey.injection.with_products
-
 
 @dataclass(frozen=True)
 class InjectedExposure(Outputs):
@@ -96,7 +100,7 @@ class InjectedExposure(Outputs):
 
 
 @dataclass(frozen=True, kw_only=True)
-class InjectSources(Step[InjectedExposure]):
+class InjectSources(Injecting, Step[InjectedExposure]):
     """Add the light and the photon noise of sources to one exposure."""
 
     title = "Inject"
@@ -112,11 +116,6 @@ class InjectSources(Step[InjectedExposure]):
     combination: Combination
     draw: Draw
 
-    @classmethod
-    def is_asked_for(cls, survey: Survey) -> bool:
-        """Return whether runs of the survey inject sources."""
-        return survey.injection.with_products
-
 
 @dataclass(frozen=True)
 class MeasuredNegative(Outputs):
@@ -126,7 +125,7 @@ class MeasuredNegative(Outputs):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MeasureNegative(Step[MeasuredNegative]):
+class MeasureNegative(Injecting, Step[MeasuredNegative]):
     """Make the catalogue of the negative of a window's mosaics, where all sources are false."""
 
     title = "Negative"
@@ -139,11 +138,6 @@ class MeasureNegative(Step[MeasuredNegative]):
     settings: CatalogSettings
     stem: str
 
-    @classmethod
-    def is_asked_for(cls, survey: Survey) -> bool:
-        """Return whether runs of the survey inject sources."""
-        return survey.injection.with_products
-
 
 @dataclass(frozen=True)
 class MatchedSources(Outputs):
@@ -154,7 +148,7 @@ class MatchedSources(Outputs):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MatchInjected(Step[MatchedSources]):
+class MatchInjected(Injecting, Step[MatchedSources]):
     """Find the injected sources in the catalogues that were made after their injection."""
 
     title = "Match injected"
@@ -170,11 +164,6 @@ class MatchInjected(Step[MatchedSources]):
     """Window of each table of sources and catalogue."""
     stem: str
 
-    @classmethod
-    def is_asked_for(cls, survey: Survey) -> bool:
-        """Return whether runs of the survey inject sources."""
-        return survey.injection.with_products
-
 
 @dataclass(frozen=True)
 class JudgedCatalog(Outputs):
@@ -187,7 +176,7 @@ class JudgedCatalog(Outputs):
 
 
 @dataclass(frozen=True, kw_only=True)
-class JudgeCatalog(Step[JudgedCatalog]):
+class JudgeCatalog(Injecting, Step[JudgedCatalog]):
     """Measure completeness, flux bias, error pulls and purity of the catalogue in one filter, and judge them."""
 
     title = "Verdict on catalogue"
@@ -208,11 +197,6 @@ class JudgeCatalog(Step[JudgedCatalog]):
     negative: tuple[NegativeCatalog, ...]
     band: str
     stem: str
-
-    @classmethod
-    def is_asked_for(cls, survey: Survey) -> bool:
-        """Return whether runs of the survey inject sources."""
-        return survey.injection.with_products
 
     @classmethod
     def row(cls, facts: Mapping[str, float]) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from astropy.io import fits
-from jwst.resample.resample import ResampleImage
 from numba import njit
 from numpy.typing import NDArray
 from stcal.alignment import combine_sregions
@@ -290,6 +289,8 @@ def _described(
     window: MosaicGrid, template: Path, summaries: Sequence[ExposureSummary], settings: DrizzleSettings
 ) -> ImageModel:
     """Set the metadata that ``ResampleImage.update_output_model`` of jwst sets."""
+    from jwst.resample.resample import ResampleImage  # takes long, and tiles are combined without it
+
     model = ImageModel()
     with open_model(str(template)) as exposure:
         model.update(exposure)

@@ -37,20 +37,29 @@ class BandInput:
     """The lattice of the cells that the verdict judges."""
     astrometry: AstrometryTable | None = None
     """The verdict on the astrometry of the survey, if there is one."""
+    _members: dict[MosaicGrid, tuple[str, ...]] = field(default_factory=dict, init=False, compare=False)
 
     @property
     def mosaics(self) -> tuple[MosaicGrid, ...]:
-        """The windows to fill: the whole, and the named tiles that exposures reach."""
-        return self.windows.whole, *(tile for tile in self.windows.tiles if self.members(tile))
+        """The windows to fill: the whole if it is asked for, and the named tiles that exposures reach."""
+        return tuple(window for window in self.windows.mosaics if self.members(window))
 
     @property
     def catalogued(self) -> tuple[MosaicGrid, ...]:
         """The mosaics with a catalogue: the named tiles or, without any, the whole, which may be too large else."""
-        return self.mosaics[1:] if self.windows.tiles else self.mosaics
+        return self.named if self.windows.tiles else self.mosaics
+
+    @property
+    def named(self) -> tuple[MosaicGrid, ...]:
+        """The named tiles that exposures reach."""
+        return tuple(tile for tile in self.windows.tiles if self.members(tile))
 
     def members(self, window: MosaicGrid) -> tuple[str, ...]:
         """Names of the exposures that reach a window."""
-        return tuple(name for name in self.band.members if overlaps(window, self.band.footprints[name]))
+        if window not in self._members:
+            footprints = self.band.footprints
+            self._members[window] = tuple(name for name in self.band.members if overlaps(window, footprints[name]))
+        return self._members[window]
 
     @property
     def tiles_to_judge(self) -> tuple[MosaicGrid, ...]:

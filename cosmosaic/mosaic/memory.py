@@ -91,8 +91,10 @@ def peak_mb(shape: tuple[int, int], tile_pixels: int, input_over_output_scale: f
     # out.
     drizzling = pixels * (5 * 4 + 3 * 4 + 2 * 8) + 2 * sums
     flagging = max(pixels * (8 * 4 + 2 * 8 + 8) + box * 5, pixels * (6 * 4 + 2 * 8 + 6) + 2 * sums)
+    # All of these, the places of the pixels among the cells, and the cell of each.
+    binning = pixels * (8 * 4 + 4 * 8 + 3)
     combining = tile_pixels**2 * (MOSAIC_BYTES + SUM_BYTES)
-    return BASE_MB + max(drizzling, flagging, combining) / 1e6
+    return BASE_MB + max(drizzling, flagging, binning, combining) / 1e6
 
 
 def side_of_tiles(windows: Windows, detector_pixel_arcsec: float, worker_gb: float, given: int | None = None) -> int:

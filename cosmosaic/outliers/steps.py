@@ -74,7 +74,7 @@ class FlagExposure(Step[FlaggedExposure]):
     """Flag the outliers of one exposure against the references of its tiles, and bin the result for the verdict."""
 
     title = "Outliers"
-    version = 7
+    version = 8
     function = "cosmosaic.outliers.units:flag_exposure"
     per = "exposure"
     columns: ClassVar = {"implausible_pixels": "implausible_pixels", "outliers": "outlier_pixels"}
@@ -100,7 +100,7 @@ class KeepExposure(Step[FlaggedExposure]):
     """Subtract the sky of an exposure that is not searched for outliers, and bin the result for the verdict."""
 
     title = "Keep"
-    version = 6
+    version = 7
     function = "cosmosaic.outliers.units:keep_exposure"
     per = "exposure"
     columns: ClassVar = {"implausible_pixels": "implausible_pixels"}
@@ -129,7 +129,7 @@ class FlagWithJwst(Step[FlaggedTogether]):
     """Subtract the sky, flag outliers by comparing exposures, and bin the result for the verdict."""
 
     title = "Outliers (jwst)"
-    version = 7
+    version = 8
     function = "cosmosaic.outliers.with_jwst:flag_outliers"
     per = "filter"
 

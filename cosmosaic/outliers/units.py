@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from jwst import datamodels
+from stdatamodels.jwst.datamodels.dqflags import pixel
 
-from cosmosaic.cells.binning import bin_exposure
+from cosmosaic.cells.binning import ExposurePixels, bin_pixels
 from cosmosaic.cells.units import write_cells
-from cosmosaic.drizzle.exposure import light_of, write_flagged
+from cosmosaic.dq import implausible, is_usable
+from cosmosaic.drizzle.exposure import ExposurePlanes, light_of, write_flagged
 from cosmosaic.drizzle.kernel import SCIENCE, WEIGHT
 from cosmosaic.drizzle.summary import read_summaries
 from cosmosaic.drizzle.sums import SumsFile, patches, read_strip, write_patch
@@ -122,6 +123,7 @@ def flag_exposure(  # noqa: PLR0913
     read.dq[flagged] |= OUTLIER
     crf = write_flagged(exposure, read, level, treatment, folder / f"{name}_crf.fits", "COMPLETE")
     facts = {"implausible_pixels": float(read.implausible), "outliers": float(np.count_nonzero(flagged))}
+    cleared = bin_cleared(read, cells, folder)
     # Errors and flags are no longer needed: free their memory.
     del read
     boxes = [box_of(tile).intersection(reach) for tile in tiles]
@@ -129,8 +131,7 @@ def flag_exposure(  # noqa: PLR0913
         tile.tile: write_patch(patch, folder / f"{name}_{tile.tile}_patch.npy")
         for tile, patch in zip(tiles, patches(light, flagged, mapped, boxes, drizzle), strict=True)
     }
-    del light, flagged, mapped
-    return Made(crf=crf, cleared=bin_cleared(crf, cells, folder), patches=patched, facts=facts)
+    return Made(crf=crf, cleared=cleared, patches=patched, facts=facts)
 
 
 def keep_exposure(exposure: Path, sky: Path | None, treatment: SkyTreatment, cells: Lattice, folder: Path) -> Made:
@@ -139,28 +140,30 @@ def keep_exposure(exposure: Path, sky: Path | None, treatment: SkyTreatment, cel
     level = read_exposure_sky(sky).level
     crf = write_flagged(exposure, read, level, treatment, folder / f"{read.name}_crf.fits", "SKIPPED")
     facts = {"implausible_pixels": float(read.implausible)}
-    del read
-    return Made(crf=crf, cleared=bin_cleared(crf, cells, folder), patches={}, facts=facts)
+    return Made(crf=crf, cleared=bin_cleared(read, cells, folder), patches={}, facts=facts)
 
 
-def bin_cleared(crf: Path, grid: Lattice, folder: Path) -> Path:
+def bin_cleared(exposure: ExposurePlanes, grid: Lattice, folder: Path) -> Path:
     """Bin one exposure, in the state in which it is combined and without its sky, to the lattice of cells.
 
     Parameters
     ----------
-    crf
-        A ``_crf`` file; a level that its header records as not subtracted is subtracted first.
+    exposure
+        With its final flags; what they exclude becomes NaN.
     grid
         The lattice.
     folder
         Gets ``<exposure>_cleared.npz``.
     """
-    with datamodels.open(crf) as model:
-        background = model.meta.background
-        if background.level and not background.subtracted:
-            model.data -= background.level
-        exposure = bin_exposure(model, grid)
-    return write_cells(exposure, folder / f"{exposure.name}_cleared.npz")
+    excluded = (exposure.dq & pixel["DO_NOT_USE"]) > 0
+    read_noise = exposure.variances[1].copy()
+    for plane in (exposure.sci, exposure.err, read_noise):
+        np.copyto(plane, np.float32(np.nan), where=excluded)
+    good = is_usable(exposure.sci, exposure.err, exposure.dq)
+    good &= ~implausible(exposure.sci, exposure.err, [read_noise], exposure.largest)
+    del excluded, read_noise
+    pixels = ExposurePixels(exposure.name, exposure.detector, exposure.group, exposure.sci, exposure.err, exposure.wcs)
+    return write_cells(bin_pixels(pixels, good, grid), folder / f"{exposure.name}_cleared.npz")
 
 
 def _median(
@@ -214,6 +217,6 @@ def _merged(references: Sequence[Path], box: Box) -> TileReference:
         part = read_reference(path)
         known = part.depth > 0
         window = part.box.within(box)
-        image[window][known] = part.image[known]
-        depth[window][known] = part.depth[known]
+        np.copyto(image[window], part.image, where=known)
+        np.copyto(depth[window], part.depth, where=known)
     return TileReference(box, image, depth)

@@ -4,14 +4,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from jwst import datamodels
 from jwst.outlier_detection import OutlierDetectionStep
 from stdatamodels.jwst.datamodels.dqflags import pixel
 
+from cosmosaic.cells.binning import bin_exposure
+from cosmosaic.cells.units import write_cells
 from cosmosaic.dq import border, implausible_in, is_usable
 from cosmosaic.exposures.library import exposure_name, open_exposures, save_exposures
 from cosmosaic.exposures.patterns import ExposureSky, pattern_image, read_exposure_sky
 from cosmosaic.exposures.wcs import make_fits_wcs_agree
-from cosmosaic.outliers.units import bin_cleared
 from cosmosaic.records import Lattice
 from cosmosaic.steps.result import Made
 from cosmosaic.survey import DrizzleSettings, OutlierSettings, SkyTreatment
@@ -55,7 +57,27 @@ def flag_outliers(
     crfs = {exposure_name(path.name): path for path in save_exposures(library, "_crf", folder)}
     for crf in crfs.values():
         make_fits_wcs_agree(crf)
-    return Made(crfs=crfs, cleared={name: bin_cleared(crf, cells, folder) for name, crf in crfs.items()})
+    return Made(crfs=crfs, cleared={name: _bin_cleared(crf, cells, folder) for name, crf in crfs.items()})
+
+
+def _bin_cleared(crf: Path, grid: Lattice, folder: Path) -> Path:
+    """Bin one exposure, in the state in which it is combined and without its sky, to the lattice of cells.
+
+    Parameters
+    ----------
+    crf
+        A ``_crf`` file; a level that its header records as not subtracted is subtracted first.
+    grid
+        The lattice.
+    folder
+        Gets ``<exposure>_cleared.npz``.
+    """
+    with datamodels.open(crf) as model:
+        background = model.meta.background
+        if background.level and not background.subtracted:
+            model.data -= background.level
+        exposure = bin_exposure(model, grid)
+    return write_cells(exposure, folder / f"{exposure.name}_cleared.npz")
 
 
 def _clear(library: Any, skies: Mapping[str, ExposureSky], treatment: SkyTreatment) -> None:

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cosmosaic.mosaic.steps import Mosaic
-from cosmosaic.steps.declaration import Outputs, Step, surviving
+from cosmosaic.geometry.windows import WHOLE
+from cosmosaic.mosaic.steps import AssembledMosaic, Mosaic
+from cosmosaic.steps.declaration import Job, Outputs, Step, surviving
 from cosmosaic.steps.files import File
 
 
@@ -17,7 +18,7 @@ class WeightPreview(File, suffix="_wht.png", kind="preview"):
 
 
 class ColourPicture(File, suffix="_colour.png", kind="composite"):
-    """The filters of a survey in colour."""
+    """The filters of a window in colour."""
 
 
 class Thumbnail(File, suffix="_thumbnail.jpg"):
@@ -66,3 +67,28 @@ class DrawColours(Step[DrawnColours]):
     mosaics: Mapping[str, Mosaic] = surviving()
     """By filter."""
     stem: str
+
+
+def draw_colours(bands: Mapping[str, Mapping[str, AssembledMosaic]], job: Job) -> dict[str, DrawnColours]:
+    """Submit the colour picture of each window.
+
+    Parameters
+    ----------
+    bands
+        The mosaics of each filter by window.
+    job
+        The run.
+
+    Returns
+    -------
+    pictures : dict
+        By their labels in the run.
+    """
+    pictures = {}
+    for tile in dict.fromkeys(tile for mosaics in bands.values() for tile in mosaics):
+        here = {band: mosaics[tile].mosaic for band, mosaics in bands.items() if tile in mosaics}
+        of_tile = "" if tile == WHOLE else f" {tile}"
+        stem = f"{job.survey.name}{of_tile.replace(' ', '_')}_colour"
+        label = f"{', '.join(here)}{of_tile}"
+        pictures[f"colour picture{of_tile}"] = job.submit(DrawColours(mosaics=here, stem=stem), label)
+    return pictures

@@ -9,6 +9,7 @@ from astropy.stats import mad_std
 from astropy.table import QTable, Table
 from numpy.typing import NDArray
 
+from cosmosaic.astrometry.solution import OF_ONE_FILTER
 from cosmosaic.records import MosaicGrid
 from cosmosaic.sharpness.shapes import Shapes, exposure_shapes, mosaic_shapes, stars_of_exposures
 from cosmosaic.steps.result import Made
@@ -45,7 +46,9 @@ def measure_shapes(exposure: Path, stars: Path, window: MosaicGrid, settings: Dr
     return Made(shapes=path)
 
 
-def compare_sharpness(mosaic: Path, shapes: Mapping[str, Path], window: MosaicGrid, stem: str, folder: Path) -> Made:
+def compare_sharpness(
+    mosaic: Path, shapes: Mapping[str, Path], verdict: Path, band: str, window: MosaicGrid, stem: str, folder: Path
+) -> Made:
     """Compare the stars of a mosaic with the same stars in its exposures.
 
     Parameters
@@ -54,6 +57,10 @@ def compare_sharpness(mosaic: Path, shapes: Mapping[str, Path], window: MosaicGr
         ``_i2d`` file.
     shapes
         ``_shapes.npz`` by exposure.
+    verdict
+        ``_astrometry.ecsv`` of the survey, whose figures for the filter become facts.
+    band
+        The filter.
     window
         The window of the mosaic.
     stem
@@ -72,6 +79,7 @@ def compare_sharpness(mosaic: Path, shapes: Mapping[str, Path], window: MosaicGr
     table.meta |= measured
     path = folder / f"{stem}_sharpness.ecsv"
     table.write(path, format="ascii.ecsv")
+    measured |= _of_filter(Table.read(verdict, format="ascii.ecsv"), band)
     facts = {name: value if np.isfinite(value) else None for name, value in measured.items()}
     return Made(table=path, facts=facts)
 
@@ -95,6 +103,13 @@ def summary(table: Table) -> dict[str, float]:
     return {name: round(float(value), 5) for name, value in zip(names, values, strict=True)} | {
         "sharpness_stars": stars
     }
+
+
+def _of_filter(verdict: Table, band: str) -> dict[str, float]:
+    """Noise-corrected rms of each kind of error by the stars of one filter; NaN where they cannot tell."""
+    own = verdict[(verdict["when"] == "after") & (verdict["scope"] == "filter") & (verdict["filter"] == band)]
+    known = {str(row["name"]): float(row["rms"]) for row in own}
+    return {f"{kind}_mas": known.get(kind, np.nan) for kind in OF_ONE_FILTER}
 
 
 def _read(path: Path) -> Shapes:

@@ -17,6 +17,8 @@ MEANINGS = {
     "roll": "Rotation of a visit or an exposure against the others, at 100 arcsec from the middle of NIRCam.",
     "detector": "A detector against the others, in the focal plane.",
     "module": "Module A against module B: velocity aberration that was left in.",
+    "scale": "Distances of detectors against the headers', ppm; aberration that was left in gives 1 - VA_SCALE.",
+    "matches": "Detections that contradict the others of their stars.",
     "filter": "A filter against the others.",
     "cell": "A filter against the others in a cell of 2 arcmin.",
     "absolute": "The survey against the reference catalogue.",
@@ -55,8 +57,7 @@ def write_page(  # noqa: PLR0913
     metrics = _metrics(table)
     bands = [_band(name, _read(path)) for name, path in sharpness.items()]
     metrics += [row for band in bands for row in band["metrics"]]
-    measured = [row["state"] for row in metrics if row["state"] != "not measurable"]
-    worst = max(measured, key=_rank, default="not measurable")
+    worst = max((row["state"] for row in metrics), key=_rank, default="not measurable")
     path = page.write_page(
         "cosmosaic.sharpness",
         "astrometry.html",
@@ -66,6 +67,8 @@ def write_page(  # noqa: PLR0913
         reasons=[row["message"] for row in metrics if row["state"] in ("warn", "fail")],
         unmeasured=[row["label"] for row in metrics if row["state"] == "not measurable"],
         metrics=metrics,
+        parts=_parts(table),
+        kinds=[kind for kind in LIMITS if kind in set(table["name"][table["scope"] != "survey"])],
         limits=LIMITS,
         maps=page.embedded(maps),
         plots=page.embedded(plots),
@@ -89,19 +92,44 @@ def _rank(state: str) -> int:
 
 
 def _metrics(table: Table) -> list[dict[str, Any]]:
-    """The metrics after, each with its value before."""
-    before = {row["name"]: row["value"] for row in _rows(table) if row["when"] == "before"}
+    """The metrics of the survey after, each with its value before and of noise alone."""
+    rows = [row for row in _rows(table) if row["scope"] == "survey"]
+    values = {(row["when"], row["name"]): row["value"] for row in rows}
     return [
-        row | {"label": row["name"], "before": before.get(row["name"])}
-        for row in _rows(table)
+        row | {"label": row["name"]} | {when: values.get((when, row["name"])) for when in ("before", "noise")}
+        for row in rows
         if row["when"] == "after"
     ]
+
+
+def _parts(table: Table) -> list[dict[str, Any]]:
+    """Filters, pairs of filters and tiles, each with its metrics by name and when; the worst tiles first."""
+    parts: dict[str, dict[str, Any]] = {}
+    for row in _rows(table):
+        if row["scope"] != "survey":
+            names = (row["filter"], row["other_filter"], row["tile"])
+            name = " - ".join(str(one) for one in names if one)
+            new = {
+                "name": name,
+                "scope": row["scope"],
+                "state": "not applicable",
+                "stars": 0,
+                "before": {},
+                "after": {},
+            }
+            part = parts.setdefault(name, new)
+            part[row["when"]][row["name"]] = row
+            if row["when"] == "after":
+                part["state"] = max(part["state"], row["state"], key=_rank)
+                part["stars"] = max(part["stars"], row["stars"])
+    # A sort keeps the order of equals.
+    return sorted(parts.values(), key=lambda part: -_rank(part["state"]) if part["scope"] == "tile" else -len(STATES))
 
 
 def _band(name: str, table: Table) -> dict[str, Any]:
     """Facts of the stars of one filter's mosaic."""
     judged = judge_sharpness(name, table.meta)
-    metrics = [one._asdict() | {"label": f"{one.name} {name}", "before": None} for one in judged]
+    metrics = [one._asdict() | {"label": f"{one.name} {name}", "before": None, "noise": None} for one in judged]
     return {"name": name, "stars": len(table), "metrics": metrics} | {
         column: float(np.median(table[column])) if len(table) else None for column in ("fwhm", "fwhm_exposures")
     }

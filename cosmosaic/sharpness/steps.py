@@ -4,21 +4,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from cosmosaic.astrometry.solution import OF_ONE_FILTER
 from cosmosaic.astrometry.steps import (
     Aligned,
     AstrometryMaps,
     AstrometryPlots,
     AstrometryTable,
     FluxScaleTable,
+    OfNetwork,
     SolvedNetwork,
     StarTable,
 )
+from cosmosaic.geometry.windows import WHOLE
 from cosmosaic.mosaic.steps import Mosaic
 from cosmosaic.outliers.steps import Crf
 from cosmosaic.records import STATES, MosaicGrid
 from cosmosaic.steps.declaration import Job, Outputs, Step, names_of, surviving
 from cosmosaic.steps.files import File
-from cosmosaic.survey import DrizzleSettings, Survey
+from cosmosaic.survey import DrizzleSettings
 
 
 class StarShapes(File, suffix="_shapes.npz"):
@@ -41,7 +44,7 @@ class MeasuredShapes(Outputs):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MeasureShapes(Step[MeasuredShapes]):
+class MeasureShapes(OfNetwork, Step[MeasuredShapes]):
     """Measure the stars of one exposure on the mosaic's pixels."""
 
     title = "Shapes"
@@ -54,11 +57,6 @@ class MeasureShapes(Step[MeasuredShapes]):
     window: MosaicGrid
     settings: DrizzleSettings
 
-    @classmethod
-    def is_asked_for(cls, survey: Survey) -> bool:
-        """Return whether stars are found."""
-        return survey.align.is_network
-
 
 @dataclass(frozen=True)
 class ComparedSharpness(Outputs):
@@ -68,43 +66,44 @@ class ComparedSharpness(Outputs):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CompareSharpness(Step[ComparedSharpness]):
+class CompareSharpness(OfNetwork, Step[ComparedSharpness]):
     """Compare the stars of a mosaic with the same stars in its exposures."""
 
     title = "Sharpness"
-    version = 1
+    version = 2
     function = "cosmosaic.sharpness.compare:compare_sharpness"
     per = "filter"
     columns: ClassVar = {
         "fwhm_ratio": "star_fwhm_ratio",
         "ellipticity": "star_ellipticity",
         "sharpness_stars": "sharpness_stars",
-    }
+    } | {f"{kind}_mas": f"astrometry_{kind}_mas" for kind in OF_ONE_FILTER}
 
     mosaic: Mosaic
     shapes: Mapping[str, StarShapes] = surviving()
+    verdict: AstrometryTable
+    band: str
     window: MosaicGrid
     stem: str
 
-    @classmethod
-    def is_asked_for(cls, survey: Survey) -> bool:
-        """Return whether stars are found."""
-        return survey.align.is_network
-
 
 def compare_sharpness(
-    aligned: Aligned, crfs: Mapping[str, Crf], mosaic: Mosaic, window: MosaicGrid, job: Job
+    aligned: Aligned, solved: SolvedNetwork, crfs: Mapping[str, Crf], mosaic: Mosaic, window: MosaicGrid, job: Job
 ) -> ComparedSharpness:
     """Submit the comparison of a filter's mosaic with its exposures, whose stars are known."""
     stars = dict(zip(aligned.exposures, aligned.stars, strict=True))
+    of_tile = "" if window.tile == WHOLE else f" {window.tile}"
+    stem = f"{aligned.band.association.product_name}{of_tile.replace(' ', '_')}"
     shapes = {
         name: job.submit(
-            MeasureShapes(exposure=crf, stars=stars[name].stars, window=window, settings=job.survey.drizzle), name
+            MeasureShapes(exposure=crf, stars=stars[name].stars, window=window, settings=job.survey.drizzle),
+            f"{name}{of_tile}",
         ).shapes
         for name, crf in crfs.items()
     }
-    step = CompareSharpness(mosaic=mosaic, shapes=shapes, window=window, stem=aligned.band.association.product_name)
-    return job.submit(step, aligned.band.name)
+    band = aligned.band.name
+    step = CompareSharpness(mosaic=mosaic, shapes=shapes, verdict=solved.verdict, band=band, window=window, stem=stem)
+    return job.submit(step, f"{band}{of_tile}")
 
 
 @dataclass(frozen=True)
@@ -115,11 +114,11 @@ class WrittenAstrometryPage(Outputs):
 
 
 @dataclass(frozen=True, kw_only=True)
-class WriteAstrometryPage(Step[WrittenAstrometryPage]):
+class WriteAstrometryPage(OfNetwork, Step[WrittenAstrometryPage]):
     """Write the verdict on the astrometry of all filters as one HTML file."""
 
     title = "Astrometry page"
-    version = 1
+    version = 2
     function = "cosmosaic.sharpness.page:write_page"
     per = "survey"
 
@@ -132,11 +131,6 @@ class WriteAstrometryPage(Step[WrittenAstrometryPage]):
     survey: str
     links: Mapping[str, str]
     """File name of each product by its label."""
-
-    @classmethod
-    def is_asked_for(cls, survey: Survey) -> bool:
-        """Return whether there is a verdict."""
-        return survey.align.is_network
 
     @classmethod
     def row(cls, facts: Mapping[str, float]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
-from cosmosaic.cells.files import Cells
+from cosmosaic.cells.files import Cells, cells_gb
 from cosmosaic.cells.steps import BinnedBand, SourceMask
 from cosmosaic.exposures.band import Band, Exposures
 from cosmosaic.exposures.files import Cal
@@ -54,6 +54,11 @@ class MeasureSky(Step[MeasuredSky]):
     request: SkyRequest
     stem: str
     earlier: SkySolution | None = consulted()  # noqa: RUF009
+
+    @property
+    def needed_gb(self) -> float:
+        """Memory for the cells of all exposures."""
+        return cells_gb((*self.cells.values(), *self.masked.values()))
 
     def prepared(self) -> Self:
         """Keep the part of an earlier solution whose cells have the same checksums."""

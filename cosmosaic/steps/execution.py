@@ -65,12 +65,13 @@ def execute(step: Step, cache: str, plan: workers.WorkerPlan) -> StepResult:
     key = key_of(step)
     target = step.target or store.join(cache, step.name, key)
     outcome = workers.run(plan, _perform, step, key, target, needed_gb=step.needed_gb)
-    files, facts = outcome.result
+    files, facts, requests = outcome.result
     return StepResult(
         step=step.name,
         key=key,
         files=files,
         facts=facts,
+        requests=requests,
         cpu_s=round(outcome.cpu_s, 3),
         wall_s=round(outcome.wall_s, 3),
         peak_mb=round(outcome.peak_mb, 1),
@@ -104,7 +105,8 @@ def _versions() -> dict[str, str]:
 
 def _perform(
     step: Step, key: str, target: str, folder: Path
-) -> tuple[dict[str, StoredObject | dict[str, StoredObject] | None], dict[str, float]]:
+) -> tuple[dict[str, StoredObject | dict[str, StoredObject] | None], dict[str, float], int]:
+    sent = store.requests_sent()
     outputs = folder / "out"
     outputs.mkdir()
     inputs = stored_in(tuple(step.inputs.values()))
@@ -120,7 +122,8 @@ def _perform(
     published = {
         path: store.publish_once(path, store.join(target, path.relative_to(outputs).as_posix())) for path in made.paths
     }
-    return {name: _with_objects(value, published) for name, value in made.files.items()}, made.known_facts
+    files = {name: _with_objects(value, published) for name, value in made.files.items()}
+    return files, made.known_facts, store.requests_sent() - sent
 
 
 def _fetch(inputs: tuple[StoredObject, ...], name: str, folder: Path) -> dict[StoredObject, Path]:

@@ -61,6 +61,9 @@ def check_unaltered(stored: StoredObject) -> None:
 
 def all_intact(objects: Iterable[StoredObject]) -> bool:
     """Return whether objects are all still there, unaltered."""
+    objects = list(objects)
+    if not any(is_remote(stored.uri) for stored in objects):
+        return all(map(is_intact, objects))  # threads would take longer to start than a disk to answer
     with ThreadPoolExecutor(CHECKING_THREADS) as pool:
         return all(pool.map(is_intact, objects))
 
@@ -74,9 +77,9 @@ def _remembered(listed: ListedObject, memo: str) -> str:
     if listed in _HASHED:
         return _HASHED[listed]
     record = _memo_uri(listed, memo) if memo else ""
-    digest = _recall(record, listed) or _hash_object(listed)
-    _HASHED[listed] = digest
-    if record:
+    recalled = _recall(record, listed)
+    _HASHED[listed] = digest = recalled or _hash_object(listed)
+    if record and not recalled:
         publish_bytes(json.dumps({**listed.model_dump(), "sha256": digest}, sort_keys=True).encode(), record)
     return digest
 

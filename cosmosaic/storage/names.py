@@ -32,7 +32,7 @@ class AlteredObjectError(OSError):
 
 def absolute_uri(uri: str) -> str:
     """Return the one spelling of a URI: an absolute path for local files, the URL otherwise."""
-    if URL.match(uri) and not uri.startswith("file://"):
+    if is_remote(uri):
         return uri.rstrip("/")
     return str(Path(uri.removeprefix("file://")).expanduser().absolute())
 
@@ -44,7 +44,7 @@ def join(uri: str, *parts: str) -> str:
 
 def is_remote(uri: str) -> bool:
     """Return whether a URI names an object on a remote store."""
-    return URL.match(absolute_uri(uri)) is not None
+    return URL.match(uri) is not None and not uri.startswith("file://")
 
 
 def is_plain_name(name: str) -> bool:

@@ -44,10 +44,15 @@ def list_objects(prefix: str, pattern: str = "*") -> Iterator[ListedObject]:
 
 def list_older(prefix: str, moment: float) -> Iterator[ListedObject]:
     """List the objects under a prefix that were last written before a moment, in seconds since the epoch."""
+    return (listed for listed, written in list_dated(prefix) if written < moment)
+
+
+def list_dated(prefix: str) -> Iterator[tuple[ListedObject, float]]:
+    """List the objects under a prefix, each with the time it was last written by the store's clock, in seconds."""
     prefix = absolute_uri(prefix)
     if not is_remote(prefix):
-        return (found for found in list_objects(prefix) if os.stat(found.uri).st_mtime < moment)  # noqa: PTH116
-    return (_listed(prefix, found) for found in remote.iterate(prefix) if found.modified < moment)
+        return ((found, os.stat(found.uri).st_mtime) for found in list_objects(prefix))  # noqa: PTH116
+    return ((_listed(prefix, found), found.modified) for found in remote.iterate(prefix))
 
 
 def stat(uri: str) -> ListedObject | None:

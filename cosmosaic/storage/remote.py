@@ -16,6 +16,7 @@ from functools import lru_cache
 from math import inf
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
+from weakref import WeakSet
 
 import botocore.session
 import fsspec
@@ -271,7 +272,35 @@ def _uploads(filesystem: AbstractFileSystem, bucket: str, prefix: str) -> Iterat
 def _locate(uri: str) -> tuple[AbstractFileSystem, str]:
     # Not fsspec's own parser of URLs: it takes "::" in an object's name for a chain of file systems.
     protocol, path = uri.split("://", 1)
-    return fsspec.filesystem(protocol, **options(uri)), path
+    filesystem = fsspec.filesystem(protocol, **options(uri))
+    if _is_s3(filesystem) and filesystem not in _SENT.stores:
+        with told(uri):
+            _SENT.watch(filesystem)
+    return filesystem, path
+
+
+class _Sent:
+    """Counts the requests that this process sends."""
+
+    def __init__(self) -> None:
+        self.requests = 0
+        self.stores: WeakSet[AbstractFileSystem] = WeakSet()
+
+    def watch(self, filesystem: AbstractFileSystem) -> None:
+        filesystem.connect()
+        filesystem.s3.meta.events.register("before-send.s3", self._count)
+        self.stores.add(filesystem)
+
+    def _count(self, **_: Any) -> None:
+        self.requests += 1  # all are sent by one thread of fsspec's
+
+
+_SENT = _Sent()
+
+
+def requests_sent() -> int:
+    """Return how many requests this process has sent to S3, repeated ones included."""
+    return _SENT.requests
 
 
 def _is_s3(filesystem: AbstractFileSystem) -> bool:

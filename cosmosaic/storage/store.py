@@ -18,6 +18,7 @@ from cosmosaic.storage.names import (
 from cosmosaic.storage.objects import (
     check_access,
     clean,
+    list_dated,
     list_objects,
     list_older,
     open_object,
@@ -27,6 +28,7 @@ from cosmosaic.storage.objects import (
     remove,
     stat,
 )
+from cosmosaic.storage.remote import requests_sent
 from cosmosaic.storage.transfer import copy, fetch, mirror, publish_once
 
 __all__ = [
@@ -45,6 +47,7 @@ __all__ = [
     "is_plain_name",
     "is_remote",
     "join",
+    "list_dated",
     "list_objects",
     "list_older",
     "mirror",
@@ -54,5 +57,6 @@ __all__ = [
     "publish_once",
     "read_bytes",
     "remove",
+    "requests_sent",
     "stat",
 ]

@@ -365,8 +365,9 @@ class GridSettings(Settings):
     tiles: str | None = None
     """Table of the tiles to make (URL of an .ecsv or .csv file): columns name; crpix_x and crpix_y, the 0-based pixel
     of the tangent point (CRPIX of a FITS header minus 1); nx and ny, size in pixels. Each becomes a mosaic with its
-    own catalogue, in addition to the full mosaic; exposures outside all tiles are not used. By default, only the full
-    mosaic is made."""
+    own catalogue; exposures outside all tiles are not used. By default, one mosaic of the whole survey is made."""
+    whole: bool = False
+    """Where tiles are named, make the mosaic of the whole survey as well."""
 
     @model_validator(mode="after")
     def _tangent_point_whole(self) -> Self:

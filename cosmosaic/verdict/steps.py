@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from cosmosaic.cells.files import Cells
+from cosmosaic.cells.files import Cells, cells_gb
 from cosmosaic.cells.steps import BinnedBand
 from cosmosaic.exposures.band import Band
 from cosmosaic.geometry.windows import neighbouring, touched_tiles
@@ -68,6 +68,11 @@ class JudgeExposures(Step[JudgedExposures]):
     """The lattice of the cells."""
     when: str
 
+    @property
+    def needed_gb(self) -> float:
+        """Memory for the cells of all exposures."""
+        return cells_gb(self.cells.values())
+
 
 @dataclass(frozen=True)
 class JudgedTiles(Outputs):
@@ -90,6 +95,11 @@ class JudgeTiles(Step[JudgedTiles]):
     judgements: Mapping[str, JudgementFile]
     """Before and after."""
     tiles: tuple[MosaicGrid, ...]
+
+    @property
+    def needed_gb(self) -> float:
+        """Memory for the cells of the exposures, before and after."""
+        return cells_gb((*self.before.values(), *self.after.values()))
 
 
 @dataclass(frozen=True)

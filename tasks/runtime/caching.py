@@ -5,9 +5,9 @@ only points to objects in the store, which may have been deleted or altered sinc
 before the record is used, and an invalid record is removed.
 """
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from prefect import Task, get_run_logger
@@ -19,6 +19,7 @@ from prefect.runtime import task_run
 from cosmosaic.processes import workers
 from cosmosaic.steps.declaration import Step
 from cosmosaic.steps.execution import execute, is_intact, key_of
+from cosmosaic.steps.manifest import RESULTS, read_manifest
 from cosmosaic.steps.result import StepResult
 from cosmosaic.storage import store
 from tasks.runtime.retries import Retries
@@ -34,7 +35,7 @@ class Work:
     @property
     def results(self) -> str:
         """Prefix of Prefect's records of finished steps."""
-        return store.join(self.cache, "results")
+        return store.join(self.cache, RESULTS)
 
     @property
     def checksums(self) -> str:
@@ -105,27 +106,38 @@ def trusted_key(step: Step, work: Work) -> str:
     return key
 
 
-def recorded_keys(work: Work) -> frozenset[str]:
-    """Return the keys of all steps that were finished, by one listing; none if the store does not answer."""
+@dataclass(frozen=True)
+class Finished:
+    """The steps that were finished before a run."""
+
+    keys: frozenset[str] = frozenset()
+    """Their keys, by one listing."""
+    results: Mapping[str, StepResult] = field(default_factory=dict)
+    """Those whose files are known to be unaltered, by their keys."""
+
+
+def finished_before(work: Work, survey: str, products: str) -> Finished:
+    """Return the steps that were finished before; none if the store does not answer."""
     # Each task asks again, and is retried.
     with suppress(OSError):
-        return frozenset(listed.name for listed in store.list_objects(work.results))
-    return frozenset()
+        keys = frozenset(listed.name for listed in store.list_objects(work.results))
+        return Finished(keys, read_manifest(work.cache, survey, products) if keys else {})
+    return Finished()
 
 
-def finished(step: Step, work: Work, recorded: Container[str]) -> StepResult | None:
+def result_of(step: Step, work: Work, before: Finished) -> StepResult | None:
     """Return the result of a step that was finished before, with its objects unaltered; None if it is to be executed.
 
     Parameters
     ----------
     step, work
         The step, its inputs stored, and where records are.
-    recorded
-        From `recorded_keys`.
+    before
+        From `finished_before`.
     """
     key = key_of(step)
-    if key not in recorded:
-        return None
+    if key in before.results or key not in before.keys:
+        return before.results.get(key)
     with suppress(OSError):
         return _trusted(store.read_bytes(store.join(work.results, key)))
     return None

@@ -28,6 +28,7 @@ from cosmosaic.lineage import StepLineage, write_lineage
 from cosmosaic.preview.thumbnails import THUMBNAIL_SUFFIX
 from cosmosaic.processes import workers
 from cosmosaic.run_table import CANCELLED, COLUMNS, RUNNING, mark_crashed, write_run
+from cosmosaic.steps.manifest import write_manifest
 from cosmosaic.steps.publication import Published
 from cosmosaic.steps.retention import record_use
 from cosmosaic.storage import store
@@ -195,8 +196,9 @@ def record_run(
     write_run(shown, run.products, run.id)
     if steps := _lineage(run.ledger):
         write_lineage(run.products, run.id, run.survey.name, run.started, steps)
-    used = {record.result.key for record in run.ledger.records if record.result}
-    record_use(run.work.cache, run.id, run.survey.name, used)
+    results = [record.result for record in run.ledger.records if record.result]
+    record_use(run.work.cache, run.id, run.survey.name, {result.key for result in results})
+    write_manifest(run.work.cache, run.survey.name, results, run.products)
 
 
 def _lineage(ledger: Ledger) -> list[StepLineage]:
@@ -225,6 +227,7 @@ def _columns(run: Run, state: str, error: str, found: FoundExposures | None = No
         "end": "" if state == RUNNING else datetime.now(UTC).isoformat(timespec="seconds"),
         "wall_s": round(time.perf_counter() - run.clock, 3),
         **cost_columns(cost_of(run.ledger), run.survey.cost),
+        "requests": store.requests_sent() - run.sent + sum(result.requests for result in executed),
         "peak_mb": max((result.peak_mb for result in executed), default=0.0),
         "steps_executed": len(run.ledger.executed),
         "steps_cached": len(run.ledger.cached),

@@ -32,7 +32,7 @@ from cosmosaic.steps.publication import Publish, Published
 from cosmosaic.steps.result import StepResult
 from cosmosaic.storage import remote, store
 from cosmosaic.survey import Survey
-from tasks.runtime.caching import Given, Work, finished, recorded_keys
+from tasks.runtime.caching import Given, Work, finished_before, result_of
 from tasks.runtime.graph import SKIPPED, Graph, Node, Outcome, settled
 from tasks.runtime.progress import Progress
 from tasks.runtime.runners import plan_of_one_worker, room_of
@@ -116,6 +116,7 @@ class Run:
         self.id = str(flow_run.id or "")
         self.started = datetime.now(UTC)
         self.clock = time.perf_counter()
+        self.sent = store.requests_sent()
         self.context = copy_context()
         self.ledger = Ledger()
         self.terminal = Terminal(survey.name)
@@ -130,7 +131,7 @@ class Run:
         # This takes several requests to the server, during which exposures are listed.
         self._storage = ThreadPoolExecutor(1).submit(copy_context().run, result_storage, self.work.results)
         self._lookups = ThreadPoolExecutor(LOOKUPS, "lookup")
-        self._recorded = self._lookups.submit(recorded_keys, self.work)
+        self._before = self._lookups.submit(finished_before, self.work, survey.name, self.products)
         self._tasks: dict[type[Step], Task] = {}
         self._progress = Progress(survey.name)
         self._graph = Graph(self._start, self._ended, room_of(survey.resources, plan))
@@ -244,7 +245,7 @@ class Run:
     def _look_up(self, node: Node, step: Step, done: Callable[[Outcome], None]) -> None:
         """Take the result of a step that was finished before; only steps to be executed become task runs."""
         try:
-            found = finished(step, self.work, self._recorded.result())
+            found = result_of(step, self.work, self._before.result())
         except Exception as error:  # every started step needs an outcome
             done(Outcome(None, error=f"{type(error).__name__}: {error}"))
             return

@@ -56,4 +56,4 @@ class Terminal:
         self.log.append(f"{datetime.now(UTC).isoformat(timespec='seconds')} {text}")
 
     def _print(self, text: str) -> None:
-        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+        self._console.out(text, highlight=False)

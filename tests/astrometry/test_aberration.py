@@ -81,6 +81,30 @@ def test_what_was_corrected_before_stays(tmp_path: Path) -> None:
     assert KEYWORDS[0] in fits.getheader(path, "SCI")
 
 
+def test_an_exposure_that_is_marked_as_corrected_stays(tmp_path: Path) -> None:
+    _, path = exposure(tmp_path, "NRCB1", 9e-5)
+    with fits.open(path, mode="update") as hdus:
+        hdus["SCI"].header[KEYWORDS[0]] = 80.0
+    (out := tmp_path / "out").mkdir()
+    assert share_aberration(path, out).files["cal"].read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize(("scale", "told"), [(None, "no VA_SCALE"), (1 - 9e-5, "does not correct"), (1.0, "")])
+def test_an_exposure_without_aberration_in_its_wcs_stays_and_is_named(
+    scale: float | None, told: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    _, path = exposure(tmp_path, "NRCB1", 0.0)
+    with datamodels.open(path) as model:
+        model.meta.velocity_aberration.scale_factor = scale
+        model.save(path)
+    (out := tmp_path / "out").mkdir()
+    made = share_aberration(path, out).files["cal"]
+    assert made.read_bytes() == path.read_bytes()
+    assert bool(caplog.text) == bool(told)
+    assert told in caplog.text
+    assert not told or path.name in caplog.text
+
+
 def test_a_scale_that_is_no_velocity_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     _, path = exposure(tmp_path, "NRCB1", 2e-4)
     with datamodels.open(path) as model:

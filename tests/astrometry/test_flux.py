@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.io import fits
+from stdatamodels.jwst.datamodels import dqflags
 from support.star_tables import StarField, star_field
 
 from cosmosaic.astrometry.detection import find_exposure_stars
@@ -128,7 +129,7 @@ def measure(
         exposures=request.exposures,
         detectors={name: ("F150W", name.rpartition("_")[2].upper()) for name in stars},
     )
-    made = solve_survey(tables, None, request, flux, "mock_align", folder)
+    made = solve_survey(tables, None, request, flux, (), "mock_align", folder)
     solution = read_fluxes(made.files["fluxes"].read_text())
     return {one.detector: one for one in solution.scales}, made.files["factors"]
 
@@ -153,6 +154,29 @@ def test_a_wrong_detector_is_brought_onto_the_mean(wrong: list[Path], tmp_path: 
     scaled = [scale_exposure(path, factors[path.name.removesuffix("_cal.fits")], folder).files["cal"] for path in wrong]
     after, _ = measure(scaled, tmp_path / "after")
     assert all(abs(one.offset) < 3 * one.error and one.correction == 0.0 for one in after.values())
+
+
+def test_saturated_stars_do_not_count(calibrated: list[Path], tmp_path: Path) -> None:
+    """The brightest stars are cut off on one detector, and flagged: its flux scale is as before."""
+    (folder := tmp_path / "saturated").mkdir()
+    paths = [Path(shutil.copy(path, folder)) for path in calibrated]
+    for path in paths:
+        if "nrcb2" not in path.name:
+            continue
+        with fits.open(path, mode="update") as hdus:
+            data = hdus["SCI"].data
+            cut = np.nanpercentile(data, 99.5)
+            hdus["DQ"].data[data > cut] |= dqflags.pixel["SATURATED"]
+            data[data > cut] = cut
+    flagged, _ = measure(paths, tmp_path / "flagged")
+    assert all(abs(one.offset) < 3 * one.error for one in flagged.values())
+    assert all(one.correction == 0.0 for one in flagged.values())
+    for path in paths:
+        with fits.open(path, mode="update") as hdus:
+            hdus["DQ"].data[:] &= ~np.uint32(dqflags.pixel["SATURATED"])
+    unflagged, _ = measure(paths, tmp_path / "unflagged")
+    # The cut is deep enough to be seen where it is not flagged.
+    assert unflagged["NRCB2"].offset > 4 * unflagged["NRCB2"].error
 
 
 def test_all_planes_of_an_exposure_are_scaled_alike(calibrated: list[Path], tmp_path: Path) -> None:

@@ -5,7 +5,8 @@ import pytest
 from astropy.io import fits
 
 from cosmosaic.astrometry.keywords import KEYWORDS, note_astrometry
-from cosmosaic.astrometry.verdict import LIMITS, Metric, verdict_table
+from cosmosaic.astrometry.parts import Part, verdict_table
+from cosmosaic.astrometry.verdict import LIMITS, Metric
 
 
 def metric(name, value, state):
@@ -18,7 +19,8 @@ def test_the_header_tells_the_state_and_what_is_known(tmp_path):
     fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU(np.zeros((4, 4), dtype="f4"), name="SCI")]).writeto(mosaic)
     after = (metric("exposure", 1.234, "pass"), metric("module", 2.5, "warn"), metric("roll", np.nan, "not measurable"))
     before = (metric("exposure", 20.0, "fail"), metric("roll", 3.0, "warn"))
-    verdict_table(before, after).write(table, format="ascii.ecsv")
+    parts = {"after": [(Part("filter", "F115W"), (metric("exposure", 9.0, "fail"),))]}
+    verdict_table({"before": before, "after": after}, parts).write(table, format="ascii.ecsv")
     note_astrometry(mosaic, table)
     header = fits.getheader(mosaic, "SCI")
     assert header["ASTSTATE"] == "warn"

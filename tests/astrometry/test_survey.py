@@ -71,7 +71,9 @@ def error_mas(cal: Path, frame: PlannedExposure) -> np.ndarray:
 def solve(survey: Survey, folder: Path, request: AlignRequest, catalogue: Path | None = None):
     folder.mkdir(exist_ok=True)
     stars = {name: survey.stars[name] for name in request.exposures}
-    made = solve_survey(stars, catalogue, request, FluxRequest(exposures=request.exposures, detectors={}), STEM, folder)
+    made = solve_survey(
+        stars, catalogue, request, FluxRequest(exposures=request.exposures, detectors={}), (), STEM, folder
+    )
     return read_alignment((folder / f"{STEM}.ecsv").read_text()), made
 
 
@@ -99,8 +101,13 @@ def test_exposures_come_onto_the_catalogue_at_their_epoch(survey: Survey, tmp_pa
     assert made.facts["unaligned"] == 0.0
     assert made.facts["exposure_mas"] < 1.5
     verdict = QTable.read(made.files["verdict"])
-    exposures = verdict[verdict["name"] == "exposure"]
-    assert dict(zip(exposures["when"], exposures["state"], strict=True)) == {"before": "fail", "after": "pass"}
+    exposures = verdict[(verdict["name"] == "exposure") & (verdict["scope"] == "survey")]
+    assert dict(zip(exposures["when"], exposures["state"], strict=True)) == {
+        "before": "fail",
+        "after": "pass",
+        "noise": "pass",
+    }
+    assert all(one.error_mas is not None and 0.01 < one.error_mas < 2.0 for one in alignment.exposures)
     assert all(one.aligned and not one.kept for one in alignment.exposures)
 
 
@@ -136,7 +143,7 @@ def test_an_exposure_without_a_star_table_keeps_its_header(survey: Survey, tmp_p
     lost = next(iter(survey.cals))
     (folder := tmp_path / "solved").mkdir()
     stars = {name: path for name, path in survey.stars.items() if name != lost}
-    made = solve_survey(stars, None, survey.request(), FluxRequest(exposures={}, detectors={}), STEM, folder)
+    made = solve_survey(stars, None, survey.request(), FluxRequest(exposures={}, detectors={}), (), STEM, folder)
     assert Correction.model_validate_json((folder / f"{lost}_correction.json").read_text()) == NO_CORRECTION
     assert made.facts["unaligned"] == 1.0
     assert lost in caplog.text

@@ -8,13 +8,13 @@ from support.star_tables import StarField, nominal_view, observe, star_field
 
 from cosmosaic.astrometry.matching import MAS_PER_RADIAN, tangent_axes
 from cosmosaic.astrometry.network import Detections
+from cosmosaic.astrometry.parts import verdict_table
 from cosmosaic.astrometry.verdict import (
     Metric,
     fitted_scale,
     held_out_verdict,
     judge_astrometry,
     state_of,
-    verdict_table,
 )
 
 NO_ERRORS = dict.fromkeys(
@@ -49,7 +49,7 @@ def test_what_is_where_it_is_passes(perfect: StarField) -> None:
 
 
 def test_null_surveys_pass() -> None:
-    fields = [star_field(8.0, seed, columns=1, **NO_ERRORS) for seed in range(6)]
+    fields = [star_field(8.0, seed, rows=1, **NO_ERRORS) for seed in range(6)]
     states = [state_of(judged(one, one.detections)) for one in fields]
     assert states.count("pass") >= 5
 
@@ -125,7 +125,7 @@ def test_held_out_stars_judge_before_and_after() -> None:
     assert state_of(before) == "fail"
     assert state_of(after) == "pass"
     assert metric(before, "exposure").rms > 10 * max(metric(after, "exposure").rms, 0.2)
-    table = verdict_table(before, after)
+    table = verdict_table({"before": before, "after": after}, {})
     assert table.meta["state"] == "pass"
     assert set(table["when"]) == {"before", "after"}
 

@@ -39,7 +39,7 @@ def run(small, whole_box):
         names=["name", "crpix_x", "crpix_y", "nx", "ny"],
     )
     table.write(small.folder / "tiles.ecsv", format="ascii.ecsv")
-    return small.run(grid=TANGENT | {"tiles": str(small.folder / "tiles.ecsv")})
+    return small.run(grid=TANGENT | {"tiles": str(small.folder / "tiles.ecsv"), "whole": True})
 
 
 def mosaic(small, tile):
@@ -55,6 +55,10 @@ def test_each_named_tile_that_an_exposure_reaches_is_a_mosaic(small, run):
     assert (run.state, run.failed) == ("Completed", {})
     assert [mosaic(small, tile).exists() for tile in ("west", "east", "far")] == [True, True, False]
     assert {f"Mosaic: {BAND}", f"Mosaic: {BAND} west", f"Mosaic: {BAND} east"} <= run.executed
+
+
+def test_each_mosaic_has_a_colour_picture(small, run):
+    assert all((small.products / f"small{name}_colour.png").exists() for name in ("", "_west", "_east"))
 
 
 def test_their_pixels_are_those_of_the_mosaic_of_all(small, run):
@@ -89,11 +93,27 @@ def test_they_have_catalogues_of_their_own_and_rows_in_the_run_table(small, run)
 
 
 def test_a_second_run_executes_nothing_and_tiles_of_another_table_are_cut_from_what_was_made(small, run, whole_box):
-    settings = TANGENT | {"tiles": str(small.folder / "tiles.ecsv")}
+    settings = TANGENT | {"tiles": str(small.folder / "tiles.ecsv"), "whole": True}
     assert small.run(grid=settings).executed == set()
     box = whole_box
     other = small.folder / "other.csv"
     other.write_text(f"name,crpix_x,crpix_y,nx,ny\nall,{-box.x - 0.5},{-box.y - 0.5},{box.width},{box.height}\n")
-    again = small.run(grid=TANGENT | {"tiles": str(other)})
+    again = small.run(grid=TANGENT | {"tiles": str(other), "whole": True})
     assert f"Mosaic: {BAND} all" in again.executed
     assert not any(label.startswith(("Drizzle", "Outliers", "Combine", "Sky")) for label in again.executed)
+
+
+def test_the_whole_is_made_only_where_it_is_asked_for_and_may_be_of_any_size(small, run, whole_box):
+    """The survey has more pixels than allowed for a mosaic, its tile has not."""
+    x, y = whole_box.x + whole_box.width // 2 + 10, whole_box.y + 60
+    table = small.folder / "one.csv"
+    table.write_text(f"name,crpix_x,crpix_y,nx,ny\ncut,{-x - 0.5},{-y - 0.5},300,200\n")
+    largest = 0.5 * (whole_box.width * whole_box.height + 300 * 200) / 1e6
+    settings = TANGENT | {"tiles": str(table), "largest_mpix": largest}
+    made = small.run(grid=settings, products=str(small.folder / "cut"))
+    assert (made.state, made.failed) == ("Completed", {})
+    images = {path.name for path in (small.folder / "cut").rglob("*_i2d.fits")}
+    assert images == {f"small_{BAND.lower()}_30mas_cut_i2d.fits"}
+    assert {path.name for path in (small.folder / "cut").rglob("*_colour.png")} == {"small_cut_colour.png"}
+    assert (small.folder / "cut" / "small_sky.html").exists()
+    assert f"Mosaic: {BAND}" not in made.executed | made.cached

@@ -21,6 +21,8 @@ from stdatamodels.jwst.datamodels.dqflags import pixel
 
 from cosmosaic.catalog import CatalogFlag
 from cosmosaic.catalog.measure import make_psf, measure_sources
+from cosmosaic.cells.binning import bin_exposure
+from cosmosaic.cells.units import write_cells
 from cosmosaic.dq import is_usable
 from cosmosaic.drizzle.exposure import ExposureError, read_exposure
 from cosmosaic.drizzle.units import FootprintError, drizzle_exposure
@@ -34,6 +36,7 @@ from cosmosaic.geometry.sphere import GridError
 from cosmosaic.geometry.windows import Box, cell_lattice, make_plan, tiles_of, window_of
 from cosmosaic.mosaic.alone import make_mosaic
 from cosmosaic.mosaic.memory import SMALL_MOSAIC_PIXELS, fit_memory, peak_mb, tile_sides
+from cosmosaic.nircam import SHORT_PIXEL_ARCSEC
 from cosmosaic.outliers import with_jwst
 from cosmosaic.outliers.units import keep_exposure
 from cosmosaic.records import MosaicGrid
@@ -221,6 +224,26 @@ def test_the_sky_is_taken_out_of_the_mosaic_whether_or_not_it_leaves_the_exposur
     np.testing.assert_array_equal(kept["SCI"], planes(mosaic)["SCI"])
     with_sky, without = (fits.getdata(crf_of(frames[1], folder), "SCI") for folder in (tmp_path, mosaic.parents[2]))
     assert np.nanmedian(with_sky - without) == pytest.approx(levels[exposure_name(frames[1].name)], rel=1e-4)
+
+
+@pytest.mark.parametrize("sky", [SkySettings(), KEEP_SKY])
+def test_the_cells_of_an_exposure_in_memory_are_those_of_its_file(
+    frames: list[Path], levels: dict[str, float], window: MosaicGrid, sky: SkySettings, tmp_path: Path
+) -> None:
+    make_mosaic(frames, levels, window, survey_of(sky=sky), tmp_path, Here())
+    lattice = cell_lattice(window, SHORT_PIXEL_ARCSEC)
+    for frame in frames:
+        crf = crf_of(frame, tmp_path)
+        with datamodels.open(crf) as model:
+            if not model.meta.background.subtracted:
+                model.data -= model.meta.background.level
+            binned = bin_exposure(model, lattice)
+        of_file = np.load(write_cells(binned, tmp_path / "of_file.npz"))
+        (in_memory,) = tmp_path.rglob(frame.name.replace("_cal.fits", "_cleared.npz"))
+        with np.load(in_memory) as stored:
+            assert stored.files == of_file.files
+            for name in stored.files:
+                np.testing.assert_array_equal(stored[name], of_file[name], err_msg=name)
 
 
 def test_the_mosaic_opens_in_jwst_and_by_its_header(mosaic: Path, window: MosaicGrid) -> None:

@@ -348,3 +348,14 @@ def signer(server):
         return {**dict(request.headers.items()), **kept}
 
     return sign
+
+
+def test_every_request_is_counted_repeated_ones_too(network, bucket, file, tmp_path):
+    before, seen = store.requests_sent(), network.requests
+    network.fault_rate, network.seed = 0.3, 5
+    for number in range(8):
+        stored = store.publish(file, f"{bucket}/{number}.fits")
+        assert store.fetch(stored, tmp_path).exists()
+        assert store.is_intact(stored)
+    assert len(list(store.list_objects(bucket))) == 8
+    assert store.requests_sent() - before == network.requests - seen > 25

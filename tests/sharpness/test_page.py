@@ -13,8 +13,9 @@ from support.star_tables import star_field
 
 from cosmosaic.astrometry.flux import FluxScale, flux_corrections
 from cosmosaic.astrometry.flux_solution import FluxSolution, flux_table
+from cosmosaic.astrometry.parts import judge_parts, verdict_table
 from cosmosaic.astrometry.pictures import draw_maps, draw_plots
-from cosmosaic.astrometry.verdict import held_out_verdict, judge_fluxes, verdict_table
+from cosmosaic.astrometry.verdict import held_out_verdict, judge_fluxes, null_verdict
 from cosmosaic.records import STATES
 from cosmosaic.sharpness.compare import summary
 from cosmosaic.sharpness.page import write_page
@@ -32,9 +33,12 @@ def stars(ratio, number=20):
     return table
 
 
-def write(folder, judged_before, judged_after, scales, sharpness):
-    before, after = ((*one.metrics, judge_fluxes(scales)) for one in (judged_before, judged_after))
-    verdict_table(before, after).write(folder / "mock_astrometry.ecsv", format="ascii.ecsv")
+def write(folder, seen, judged_before, judged_after, scales, sharpness):
+    judged = {"before": judged_before, "after": judged_after}
+    metrics = {when: (*one.metrics, judge_fluxes(scales)) for when, one in judged.items()}
+    metrics["noise"] = null_verdict(seen, judged_after)
+    parts = {when: judge_parts(seen, one, None, ()) for when, one in judged.items()}
+    verdict_table(metrics, parts).write(folder / "mock_astrometry.ecsv", format="ascii.ecsv")
     flux_table(FluxSolution(scales=scales, exposures={})).write(folder / "mock_fluxscale.ecsv", format="ascii.ecsv")
     for name, table in sharpness.items():
         table.write(folder / f"{name}_sharpness.ecsv", format="ascii.ecsv")
@@ -61,7 +65,7 @@ def made(tmp_path_factory):
     draw_plots(field.seen, judged, folder / "plots.png")
     scales = [FluxScale("F150W", f"NRCB{n}", offset, 0.002, 40, 0) for n, offset in enumerate((0.015, -0.03, 0.015), 1)]
     sharpness = {"F115W": stars(1.001), "F150W": stars(1.1), "F277W": stars(1.0, number=2)}
-    return write(folder, judged["before"], judged["after"], flux_corrections(scales, ()), sharpness)
+    return write(folder, field.seen, judged["before"], judged["after"], flux_corrections(scales, ()), sharpness)
 
 
 def test_the_page_tells_what_is_wrong(made):
@@ -94,7 +98,7 @@ def test_nothing_that_can_be_measured_is_told(tmp_path):
         judged = held_out_verdict(seen, none)
         for draw in (draw_maps, draw_plots):
             draw(seen, dict(zip(("before", "after"), judged, strict=True)), tmp_path / f"{draw.__name__[5:]}.png")
-    made = write(tmp_path, *judged, (), {"F150W": stars(1.0, number=1)})
+    made = write(tmp_path, seen, *judged, (), {"F150W": stars(1.0, number=1)})
     assert STATES[int(made.facts["state"])] == "not measurable"
     text = made.files["page"].read_text()
     assert "Not measurable: no filter has two detectors" in text

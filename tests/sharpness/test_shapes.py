@@ -4,14 +4,17 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from astropy.io import fits
 from astropy.table import QTable
 from stdatamodels.jwst import datamodels
 
 from cosmosaic.astrometry.detection import find_exposure_stars
-from cosmosaic.astrometry.verdict import judge_sharpness
+from cosmosaic.astrometry.parts import Part, verdict_table
+from cosmosaic.astrometry.verdict import Metric, judge_sharpness
 from cosmosaic.exposures.exposure import describe_exposure
 from cosmosaic.geometry.grid import survey_grid
 from cosmosaic.mosaic.alone import make_mosaic
+from cosmosaic.records import MosaicGrid
 from cosmosaic.sharpness.compare import compare_sharpness, measure_shapes, summary
 from cosmosaic.sharpness.shapes import stars_of_exposures
 from cosmosaic.simulate.plan import plan_exposures
@@ -23,7 +26,7 @@ STILL = dict.fromkeys(("roll_error_arcsec", "placement_error_mas", "filter_offse
 SURVEY = Survey(name="mock", drizzle=DrizzleSettings(errors="none"))
 
 
-def sharpness(folder, light=None, **changes):
+def sharpness(folder, light=None, band="F277W", **changes):
     """The stars of a mosaic of four exposures, with the light of a nebula in MJy/sr if there is one."""
     field = {"stars_per_arcmin2": 1500.0, "dithers_arcsec": DITHERS, "pointing_error_mas": 0.0} | STILL
     settings = SimulationSettings(
@@ -53,7 +56,10 @@ def sharpness(folder, light=None, **changes):
         name: measure_shapes(crf, stars[name].files["stars"], window, SURVEY.drizzle, folder / "made").files["shapes"]
         for name, crf in crfs.items()
     }
-    made = compare_sharpness(mosaic, shapes, window, "mock", folder)
+    told = Metric("exposure", 2.0, 0.1, 1.25, "mas", 4, "", "pass", "")
+    parts = [(Part("filter", "F150W"), (told,)), (Part("filter", "F200W"), (told._replace(rms=9.0),))]
+    verdict_table({"before": (), "after": (told,)}, {"after": parts}).write(folder / "mock_astrometry.ecsv")
+    made = compare_sharpness(mosaic, shapes, folder / "mock_astrometry.ecsv", band, window, "mock", folder)
     return QTable.read(made.files["table"]), made.facts
 
 
@@ -95,6 +101,45 @@ def test_good_pointings_are_never_blamed(changes, states, tmp_path):
     assert {one.state for one in judge_sharpness("F150W", table.meta)} <= states
     if states == {"not measurable"}:
         assert facts == {**dict.fromkeys(facts), "sharpness_stars": 0}
+
+
+@pytest.mark.filterwarnings("ignore::asdf.exceptions.AsdfBlockIndexWarning")
+def test_the_figures_of_the_filter_are_told(tmp_path):
+    _, facts = sharpness(tmp_path, band="F150W", dithers_arcsec=DITHERS[:1], stars_per_arcmin2=0.0)
+    assert facts["exposure_mas"] == 1.25
+    assert facts["module_mas"] is None
+
+
+def test_widths_are_those_of_round_stars_on_a_bright_background(tmp_path):
+    """Gaussians of known widths: of 2.5 pixels in the mosaic, of 2 and 2.4 in its exposures."""
+    window = MosaicGrid(
+        tangent_ra=150.1, tangent_dec=2.2, rotation=0.0, pixel_scale_mas=30.0, crpix=(-1.0, -1.0), shape=(200, 400)
+    )
+    places = np.array([[40.0 + 60 * column, 50.0 + 90 * row] for column in range(6) for row in range(2)])
+    y, x = np.indices(window.shape)
+    image = 7.0 + sum(np.exp(-0.5 * ((x - px) ** 2 + (y - py) ** 2) / 2.5**2) for px, py in places)
+    mosaic = tmp_path / "mock_i2d.fits"
+    fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU(image.astype("f4"), name="SCI")]).writeto(mosaic)
+    shapes = {}
+    for name, sigma in (("one", 2.0), ("two", 2.4)):
+        shapes[name] = tmp_path / f"{name}_shapes.npz"
+        widths = np.full(len(places), sigma)
+        np.savez(shapes[name], places=places, sigma=widths, ellipticity=np.zeros((len(places), 2)))
+    told = tmp_path / "mock_astrometry.ecsv"
+    verdict_table({"before": (), "after": (Metric("exposure", 1, 1, 1, "mas", 4, "", "pass", ""),)}, {}).write(told)
+    made = compare_sharpness(mosaic, shapes, told, "F150W", window, "mock", tmp_path)
+    table = QTable.read(made.files["table"])
+    fwhm = 2.35482 * 0.030
+    np.testing.assert_allclose(table["fwhm"].value, 2.5 * fwhm, rtol=2e-3)
+    np.testing.assert_allclose(table["fwhm_exposures"].value, np.sqrt((2.0**2 + 2.4**2) / 2) * fwhm, rtol=1e-3)
+    assert made.facts["sharpness_stars"] == len(places)
+
+
+def test_stars_of_one_exposure_have_the_width_of_the_same_stars_in_a_mosaic_of_it_alone(tmp_path):
+    """The exposure's own stamps too are without their background."""
+    field, _ = sharpness(tmp_path, dithers_arcsec=(DITHERS[0], DITHERS[0]))
+    np.testing.assert_allclose(np.median(field["fwhm"] / field["fwhm_exposures"]), 1.0, atol=0.005)
+    assert 0.05 < np.median(field["fwhm_exposures"].value) < 0.075
 
 
 def test_few_stars_are_not_measurable():

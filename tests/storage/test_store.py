@@ -5,6 +5,7 @@ import hashlib
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -137,9 +138,12 @@ def test_checksum_of_a_raw_file_is_remembered_across_processes(file, tmp_path, m
     def forbidden(listed):
         raise AssertionError(f"{listed.uri} was read again")
 
+    (record,) = Path(memo).rglob("*.json")
+    written = record.stat()
     with monkeypatch.context() as patch:
         patch.setattr(checksums, "_hash_object", forbidden)
         assert store.checksum(str(file), memo) == first
+    assert (record.stat().st_ino, record.stat().st_mtime_ns) == (written.st_ino, written.st_mtime_ns)
     file.write_bytes(b"replaced")
     assert store.checksum(str(file), memo).sha256 == hashlib.sha256(b"replaced").hexdigest()
 

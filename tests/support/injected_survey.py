@@ -67,7 +67,7 @@ def inject_into_simulation(
         bands.append(Band(association, members, {name: Cal(exposure.object) for name, exposure in members.items()}))
     measured = {
         aligned.band.name: combine(aligned, windows[aligned.band.name], None, job).measured
-        for aligned in align_bands(bands, job)
+        for aligned in align_bands(bands, (), job)
     }
     catalogs = submit_catalogs(measured, job)
     made = inject(measured, catalogs, job.worker_gb, job)

@@ -135,4 +135,5 @@ def seen(frame: PlannedExposure) -> Seen:
         band=frame.band,
         attitude=attitude_matrix(*(keywords[name] for name in names)),
         point=(keywords["v2_ref"], keywords["v3_ref"]),
+        aberration=1 - frame.va_scale,
     )

@@ -73,7 +73,7 @@ def produce(survey: Survey, folder: Path) -> Produced:
     (association,) = make_associations(found.exposures, survey.name)
     kept = {name: usable[name] for name in association.members if name in usable}
     band = Band(association.model_copy(update={"members": tuple(kept)}), exposures, kept)
-    (aligned,) = align_bands([band], job)
+    (aligned,) = align_bands([band], (), job)
     combined = combine(aligned, windows[band.name], None, job)
     publish_band(combined, job)
     job.publish("catalogue", submit_catalogs({band.name: combined.measured}, job).values())

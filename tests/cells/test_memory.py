@@ -1,0 +1,76 @@
+"""Steps that hold the cells of all exposures ask for the memory that they take."""
+
+import numpy as np
+import pytest
+
+from cosmosaic.cells.files import Cells
+from cosmosaic.cells.survey import CellExposure
+from cosmosaic.cells.units import write_cells
+from cosmosaic.comparison.steps import CompareMethods
+from cosmosaic.processes import workers
+from cosmosaic.records import Lattice
+from cosmosaic.sky.solution import SkyRequest
+from cosmosaic.sky.steps import MeasureSky
+from cosmosaic.steps.execution import execute
+from cosmosaic.storage import store
+from cosmosaic.verdict.steps import JudgeExposures, JudgeTiles
+
+SIDE, EXPOSURES, RMS = 256, 12, 0.05
+"""Cells along a side of a full frame, and MJy/sr."""
+GRID = Lattice(tangent_ra=150.1, tangent_dec=2.2, rotation=0.0, pixel_scale_mas=250.0)
+SHARE_GB = 3.0
+"""Memory of a child process by default."""
+
+
+@pytest.fixture(scope="module")
+def cells(tmp_path_factory) -> dict[str, Cells]:
+    """Full frames at places in a row, four dithers each."""
+    folder, y_and_x = tmp_path_factory.mktemp("cells"), (np.arange(SIDE) + 0.5) / SIDE - 0.5
+    y, x = np.meshgrid(y_and_x, y_and_x, indexing="ij")
+    draw, made = np.random.default_rng(1), {}
+    for number in range(EXPOSURES):
+        name, (row, column) = f"exposure{number:03}", [(0, 0), (79, 28), (31, 107), (115, 84)][number % 4]
+        exposure = CellExposure(
+            name=name,
+            detector="NRCB1",
+            group=str(number),
+            origin=(row, column + 268 * (number // 4)),
+            mean=0.3 + RMS / 8 * draw.standard_normal((SIDE, SIDE)),
+            variance=(RMS / 8) ** 2 * draw.uniform(0.9, 1.1, (SIDE, SIDE)),
+            pixels=np.full((SIDE, SIDE), 64, np.int32),
+            pixel_rms=RMS,
+            detector_rows=2048,
+            detector_position=(x, y),
+        )
+        path = write_cells(exposure, folder / f"{name}_cells.npz")
+        made[name] = Cells(store.publish(path, str(folder / "store" / path.name)))
+    return made
+
+
+def sky(cells) -> MeasureSky:
+    request = SkyRequest(method="overlap", slow_stripes=True, grid=GRID, missing=(), zero="faintest")
+    return MeasureSky(
+        cells=cells, masked={}, exposures={}, levels=None, request=request, stem="small_f150w_sky", earlier=None
+    )
+
+
+@pytest.mark.parametrize("step_of", [sky, lambda cells: JudgeExposures(cells=cells, grid=GRID, when="before")])
+def test_what_is_asked_for_is_a_little_more_than_what_is_taken(cells, step_of, tmp_path):
+    plan = workers.plan_workers(1, SHARE_GB, 300.0, None, {})
+    step = step_of(cells)
+    taken_gb = execute(step, str(tmp_path), plan).peak_mb / 1000
+    workers.stop_workers()
+    assert taken_gb < step.needed_gb < 1.3 * taken_gb
+
+
+def test_a_thousand_exposures_ask_for_more_than_a_share(cells):
+    (one, *_) = cells.values()
+    many = {str(number): one for number in range(1000)}
+    steps = [
+        sky(many),
+        JudgeExposures(cells=many, grid=GRID, when="after"),
+        JudgeTiles(before=many, after=many, judgements={}, tiles=()),
+        CompareMethods(cells=many, exposures={}, methods=(), grid=GRID, stem="sky"),
+    ]
+    assert all(step.needed_gb > 2 * SHARE_GB for step in steps)
+    assert sky(cells).needed_gb < SHARE_GB
