@@ -50,7 +50,10 @@ def _calibrated(waiting: tuple[Exposure, ...], run: Run) -> dict[str, Cal]:
         run.fail(f"References: {uri.rsplit('/', 1)[-1]}", reason)
     ready = [exposure for exposure in waiting if exposure.object.uri in references.found]
     calibrated = {each.name: calibrate(each, references.found[each.object.uri], run) for each in ready}
-    ramps = sorted(name for name, each in calibrated.items() if each.stage1)
-    for name in random.sample(ramps, min(number_to_verify(run.survey.exposures), len(ramps))):
-        run.publish(f"{name} verification", [verify(name, calibrated[name], run)])
+    for exposure in ready:
+        if rate := calibrated[exposure.name].rate:
+            run.publish(f"{exposure.name} count rate", [rate], {"filter": exposure.band})
+    ramps = {name: each.step for name, each in calibrated.items() if each.step}
+    for name in random.sample(sorted(ramps), min(number_to_verify(run.survey.exposures), len(ramps))):
+        run.publish(f"{name} verification", [verify(name, ramps[name], run)])
     return {name: each.cal for name, each in calibrated.items()}

@@ -215,6 +215,9 @@ class ExposureSettings(Settings):
     expand_large_events: bool = False
     """Flag the halos of snowballs (large cosmic-ray events) as the jwst package does; off by default, because it makes
     pixels around some cores bright, loses groups of saturated stars and multiplies the cost of Stage 1."""
+    publish_rates: bool = False
+    """Publish the count rate of each raw ramp (_rate.fits, without 1/f correction) beside its calibrated exposure;
+    otherwise it is written nowhere. A change calibrates all ramps again."""
     persistence: bool = False
     """Flag pixels in which exposures that the same detector took up to two hours before, in any filter, are expected to
     persist."""

@@ -21,7 +21,7 @@ from rich.table import Table
 
 from cosmosaic.artefacts.steps import FlagPersistence, MaskRegions
 from cosmosaic.astrometry.solution import JUDGED
-from cosmosaic.calibrate.steps import CalibrateRate
+from cosmosaic.calibrate.steps import CalibrateRamp, CalibrateRate
 from cosmosaic.exposures.origin import calibration_columns
 from cosmosaic.exposures.search import FoundExposures
 from cosmosaic.lineage import StepLineage, write_lineage
@@ -52,7 +52,7 @@ WARNED_FACTS = {
     "unaligned": "{} exposures share too few stars and keep the WCS of their headers",
 }
 """Warnings for facts of steps."""
-EARLY_STEPS = (CalibrateRate, FlagPersistence, MaskRegions)
+EARLY_STEPS = (CalibrateRamp, CalibrateRate, FlagPersistence, MaskRegions)
 
 
 _LISTENERS: list[Callable[[Ledger], None]] = []
@@ -324,7 +324,7 @@ def _markdown(run: Run, rows: list[dict[str, Any]]) -> str:
     lines += [
         f"| {row['product']} | {row['kind']} | {row.get('filter', '')} | {row['size']} | `{row['sha256'][:16]}` |"
         for row in rows
-        if row["kind"] not in ("cal", "crf")
+        if row["kind"] not in ("rate", "cal", "crf")
     ]
     steps = f"{len(run.ledger.executed)} steps executed, {len(run.ledger.cached)} from cache"
     return f"{steps}, {_failures(run)}.\n\n" + "\n".join(lines)
