@@ -12,8 +12,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import shapely
-from astropy.io.ascii import InconsistentTableError
-from astropy.table import Table
 
 from cosmosaic.geometry.grid import margin_pixels, overlaps, sky_to_pixel
 from cosmosaic.geometry.sphere import Footprint, GridError
@@ -315,6 +313,10 @@ def _exposure_of(name: str) -> str:
 
 
 def _tile_rows(text: str, source: str) -> list[dict[str, Any]]:
+    # Not at the top, which every process imports.
+    from astropy.io.ascii import InconsistentTableError
+    from astropy.table import Table
+
     kind = "csv" if source.endswith(".csv") else "ecsv"
     try:
         table = Table.read(text.splitlines(), format=f"ascii.{kind}")

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 from weakref import WeakSet
 
-import botocore.session
 import fsspec
 from fsspec import AbstractFileSystem
 
@@ -332,4 +331,6 @@ def _is_failed_precondition(error: OSError) -> bool:
 
 @lru_cache
 def _has_credentials() -> bool:
+    import botocore.session  # takes long, and local files do not need it
+
     return botocore.session.get_session().get_credentials() is not None
