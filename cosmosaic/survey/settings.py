@@ -390,6 +390,9 @@ class GridSettings(Settings):
         return {name for name in fields if getattr(self, name) != fields[name].default}
 
 
+WeightType = Literal["ivm-sky", "ivm", "exptime"]
+
+
 class DrizzleSettings(Settings):
     """Combination of the exposures into a mosaic."""
 
@@ -397,8 +400,9 @@ class DrizzleSettings(Settings):
     """Drizzle kernel."""
     pixfrac: float = Field(default=1.0, ge=0, le=1)
     """Fraction by which input pixels are shrunk before they are dropped onto the grid."""
-    weight_type: Literal["ivm", "exptime"] = "ivm"
-    """Weight of a pixel: inverse read-noise variance, or exposure time."""
+    weight_type: WeightType = "ivm-sky"
+    """Weight of a pixel: inverse variance of sky and read noise (ivm-sky), of read noise alone as in jwst (ivm), or
+    exposure time (exptime). The engine "jwst" knows the last two."""
     errors: Literal["jwst", "propagated", "none"] = "jwst"
     """jwst: ERR as in the jwst package, correct for sums over many pixels; propagated: the scatter of a single pixel
     (drizzle's data2, squared weights), too small for sums because neighbouring pixels are correlated; none: only
@@ -596,4 +600,9 @@ class Survey(Settings):
     def _errors_that_the_engine_knows(self) -> Self:
         if self.engine == "jwst" and self.drizzle.errors != "jwst":
             raise ValueError(f'drizzle.errors = "{self.drizzle.errors}" needs engine = "tiles"')
+        if self.engine == "jwst" and self.drizzle.weight_type == "ivm-sky":
+            raise ValueError(
+                'drizzle.weight_type = "ivm-sky", the default, needs engine = "tiles"; the jwst package weights by '
+                'read noise alone: set drizzle.weight_type = "ivm"'
+            )
         return self
