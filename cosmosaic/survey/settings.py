@@ -427,6 +427,10 @@ class CatalogSettings(Settings):
     psfs: dict[FilterName, str] = Field(default_factory=dict)
     """PSFs of the mosaics by filter (URL of a FITS image with odd sides and the keyword PIXSCALE in arcsec, oriented as
     the mosaics); by default, they are made from the stars of the field or, if these are too few, computed."""
+    detector_psfs: dict[FilterName, str] = Field(default_factory=dict)
+    """PSFs of the detectors by filter, as STPSF computes them: URL of a FITS image with odd sides and the keyword
+    PIXSCALE or PIXELSCL in arcsec, the detector's pixel included, along the detector's axes. They are drizzled through
+    the exposures of each mosaic. `psfs` has precedence."""
     match_to: FilterName | None = None
     """Filter to whose PSF the others' images are matched for colours; by default, that with the widest PSF."""
 
