@@ -33,7 +33,10 @@ def calibrated_bands(found: FoundExposures, run: Run) -> Iterator[Band]:
             f"warning exposures.persistence: {aside} exposures are excluded or of other filters; what they left stays"
         )
     cals = mask_regions(exposures, cals | {name: each.cal for name, each in flagged.items()}, run)
-    inspected = {name: run.submit(InspectExposure(exposure=cal), name) for name, cal in cals.items()}
+    weight = run.survey.drizzle.weight_type
+    inspected = {
+        name: run.submit(InspectExposure(exposure=cal, weight_type=weight), name) for name, cal in cals.items()
+    }
     for association in associations:
         members = {name: exposures[name] for name in association.members}
         usable = run.results({name: inspected[name] for name in members if name in inspected})

@@ -390,6 +390,9 @@ class GridSettings(Settings):
         return {name for name in fields if getattr(self, name) != fields[name].default}
 
 
+WeightType = Literal["ivm-sky", "ivm", "exptime"]
+
+
 class DrizzleSettings(Settings):
     """Combination of the exposures into a mosaic."""
 
@@ -397,8 +400,9 @@ class DrizzleSettings(Settings):
     """Drizzle kernel."""
     pixfrac: float = Field(default=1.0, ge=0, le=1)
     """Fraction by which input pixels are shrunk before they are dropped onto the grid."""
-    weight_type: Literal["ivm", "exptime"] = "ivm"
-    """Weight of a pixel: inverse read-noise variance, or exposure time."""
+    weight_type: WeightType = "ivm-sky"
+    """Weight of a pixel: inverse variance of sky and read noise (ivm-sky), of read noise alone as in jwst (ivm), or
+    exposure time (exptime). The engine "jwst" knows the last two."""
     errors: Literal["jwst", "propagated", "none"] = "jwst"
     """jwst: ERR as in the jwst package, correct for sums over many pixels; propagated: the scatter of a single pixel
     (drizzle's data2, squared weights), too small for sums because neighbouring pixels are correlated; none: only
@@ -423,6 +427,10 @@ class CatalogSettings(Settings):
     psfs: dict[FilterName, str] = Field(default_factory=dict)
     """PSFs of the mosaics by filter (URL of a FITS image with odd sides and the keyword PIXSCALE in arcsec, oriented as
     the mosaics); by default, they are made from the stars of the field or, if these are too few, computed."""
+    detector_psfs: dict[FilterName, str] = Field(default_factory=dict)
+    """PSFs of the detectors by filter, as STPSF computes them: URL of a FITS image with odd sides and the keyword
+    PIXSCALE or PIXELSCL in arcsec, the detector's pixel included, along the detector's axes. They are drizzled through
+    the exposures of each mosaic. `psfs` has precedence."""
     match_to: FilterName | None = None
     """Filter to whose PSF the others' images are matched for colours; by default, that with the widest PSF."""
 
@@ -596,4 +604,9 @@ class Survey(Settings):
     def _errors_that_the_engine_knows(self) -> Self:
         if self.engine == "jwst" and self.drizzle.errors != "jwst":
             raise ValueError(f'drizzle.errors = "{self.drizzle.errors}" needs engine = "tiles"')
+        if self.engine == "jwst" and self.drizzle.weight_type == "ivm-sky":
+            raise ValueError(
+                'drizzle.weight_type = "ivm-sky", the default, needs engine = "tiles"; the jwst package weights by '
+                'read noise alone: set drizzle.weight_type = "ivm"'
+            )
         return self

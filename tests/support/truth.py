@@ -140,4 +140,4 @@ def drizzle(exposures, grid, target, folder):
 
     target.mkdir()
     crfs = {path.name.rpartition("_")[0]: path for path in exposures}
-    return drizzle_mosaic(crfs, None, None, grid, DrizzleSettings(), "mosaic", target).files["mosaic"]
+    return drizzle_mosaic(crfs, None, None, grid, DrizzleSettings(weight_type="ivm"), "mosaic", target).files["mosaic"]
