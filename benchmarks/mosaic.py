@@ -169,9 +169,10 @@ def publish(mosaic: Path, crfs: Mapping[str, Path], folder: Path) -> None:
 
 
 def survey_of(resources: Resources, **settings: Any) -> Survey:
-    """Return the settings of a mosaic."""
+    """Return the settings of a mosaic, with jwst's weights."""
     tiles = ResourceSettings(tile_pixels=resources.tile_pixels)
-    return Survey(name="benchmark", raw="given", resources=tiles, **settings)
+    drizzle = settings.pop("drizzle", DrizzleSettings()).model_copy(update={"weight_type": "ivm"})
+    return Survey(name="benchmark", raw="given", resources=tiles, drizzle=drizzle, **settings)
 
 
 class Remembering(Executor):

@@ -66,13 +66,14 @@ def write_stars(exposure: PlannedExposure, path: Path) -> None:
 
 def calibrate(ramp: Path, settings: ExposureSettings, target: Path) -> Path:
     """Make the count rate of a ramp."""
-    from cosmosaic.calibrate.stages import calibrate_ramp
+    from cosmosaic.calibrate.stages import count_rate
+    from cosmosaic.provenance import save_model
 
     target.mkdir(exist_ok=True)
     start = time.process_time()
-    rate = calibrate_ramp(ramp, None, settings, DETECTOR, target).files["rate"]
+    rate = count_rate(ramp, None, settings, DETECTOR)
     print(target.name, f"{time.process_time() - start:.1f} CPU s", flush=True)
-    return rate
+    return save_model(rate, target / ramp.name.replace("_uncal.fits", "_rate.fits"))
 
 
 def read_rate(path: Path) -> tuple[Image, Image, NDArray[np.bool_]]:

@@ -51,6 +51,8 @@ class Exposure(Record):
     """Effective exposure time in seconds."""
     footprint: tuple[tuple[float, float], ...]
     """Corners (RA, Dec) in degrees, ICRS, counter-clockwise or clockwise as S_REGION has them."""
+    ramp: tuple[int, ...] = ()
+    """Integrations, groups, rows and columns of a raw exposure."""
     calibration_version: str = ""
     crds_context: str = ""
     warnings: tuple[str, ...] = ()

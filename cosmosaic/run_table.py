@@ -271,7 +271,7 @@ def _runs(table: pd.DataFrame) -> pd.DataFrame:
 
 def _products(table: pd.DataFrame) -> pd.DataFrame:
     """A row per product, with whole names; exposures are left out."""
-    shown = table[~table["kind"].isin(["cal", "crf"]) & table["product"].notna()]
+    shown = table[~table["kind"].isin(["rate", "cal", "crf"]) & table["product"].notna()]
     return pd.DataFrame(
         {
             "product": shown["product"].str.rsplit("/", n=1).str[-1],

@@ -88,7 +88,7 @@ def combine(aligned: Aligned, windows: Windows, mask: SourceMask | None, run: Ru
     flagged = engine.flag_outliers()
     verdict = judge_sky(band, binned, flagged, sky, given.tiles_to_judge, run)
     mosaics = {window.tile: engine.assemble(window, verdict.verdict) for window in given.mosaics}
-    return CombinedBand(aligned, sky, flagged, verdict, measure_mosaics(given, mosaics, run))
+    return CombinedBand(aligned, sky, flagged, verdict, measure_mosaics(given, mosaics, flagged.crfs, run))
 
 
 def publish_band(combined: CombinedBand, run: Run) -> dict[str, str]:

@@ -33,7 +33,10 @@ def calibrated_bands(found: FoundExposures, run: Run) -> Iterator[Band]:
             f"warning exposures.persistence: {aside} exposures are excluded or of other filters; what they left stays"
         )
     cals = mask_regions(exposures, cals | {name: each.cal for name, each in flagged.items()}, run)
-    inspected = {name: run.submit(InspectExposure(exposure=cal), name) for name, cal in cals.items()}
+    weight = run.survey.drizzle.weight_type
+    inspected = {
+        name: run.submit(InspectExposure(exposure=cal, weight_type=weight), name) for name, cal in cals.items()
+    }
     for association in associations:
         members = {name: exposures[name] for name in association.members}
         usable = run.results({name: inspected[name] for name in members if name in inspected})
@@ -50,7 +53,10 @@ def _calibrated(waiting: tuple[Exposure, ...], run: Run) -> dict[str, Cal]:
         run.fail(f"References: {uri.rsplit('/', 1)[-1]}", reason)
     ready = [exposure for exposure in waiting if exposure.object.uri in references.found]
     calibrated = {each.name: calibrate(each, references.found[each.object.uri], run) for each in ready}
-    ramps = sorted(name for name, each in calibrated.items() if each.stage1)
-    for name in random.sample(ramps, min(number_to_verify(run.survey.exposures), len(ramps))):
-        run.publish(f"{name} verification", [verify(name, calibrated[name], run)])
+    for exposure in ready:
+        if rate := calibrated[exposure.name].rate:
+            run.publish(f"{exposure.name} count rate", [rate], {"filter": exposure.band})
+    ramps = {name: each.step for name, each in calibrated.items() if each.step}
+    for name in random.sample(sorted(ramps), min(number_to_verify(run.survey.exposures), len(ramps))):
+        run.publish(f"{name} verification", [verify(name, ramps[name], run)])
     return {name: each.cal for name, each in calibrated.items()}

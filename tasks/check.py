@@ -84,7 +84,7 @@ def _costs(survey: Survey, needs: Needs) -> list[str]:
     tiles = max(len(made.tiles) for made in needs.windows.values())
     lines = [f"named tiles: {tiles}"] if tiles else []
     lines.append(f"steps: about {expected_steps(survey, len(needs.found.exposures), len(needs.windows))}")
-    lines.append(f"memory: {plan.memory_gb:.1f} GB for {plan.processes} child processes")
+    lines.append(f"memory: {plan.memory_gb:.1f} GB for {plan.children} child processes")
     for part, needed in (("products", needs.products_gb), ("cache", CACHE_FACTOR * needs.products_gb)):
         uri = survey.url("products" if part == "products" else "cache")
         free = free_gb(uri)

@@ -30,7 +30,7 @@ class UnusableExposureError(ValueError):
 
 
 def calibrate_ramp(ramp: Path, gain_map: Path | None, settings: ExposureSettings, detector: str, folder: Path) -> Made:
-    """Make the count rate of one ramp (Stage 1).
+    """Convert one ramp to surface brightness (Stages 1 and 2); the count rate stays in memory.
 
     Parameters
     ----------
@@ -39,11 +39,11 @@ def calibrate_ramp(ramp: Path, gain_map: Path | None, settings: ExposureSettings
     gain_map
         The user's, in place of the reference file.
     settings
-        Engine and cosmic rays.
+        Engine, cosmic rays, 1/f noise, and whether the count rate is kept.
     detector
         The detector of the gain map, e.g. ``NRCB1``.
     folder
-        Gets the ``_rate`` file (DN/s).
+        Gets the ``_cal`` file (MJy/sr) and, if asked for, the ``_rate`` file (DN/s).
 
     Raises
     ------
@@ -52,22 +52,16 @@ def calibrate_ramp(ramp: Path, gain_map: Path | None, settings: ExposureSettings
     UnusableExposureError
         No pixel has a count rate.
     """
-    localise_cache(workers.shared_folder())
-    if gain_map:
-        check_gain_map(gain_map, detector)
-    steps = _stage1_parameters(settings, gain_map)
-    pipeline = FusedDetector1Pipeline if settings.engine == "fused" else Detector1Pipeline
-    model = pipeline.call(str(ramp), steps=steps, save_results=False, save_calibrated_ramp=False)
-    if model is None:
-        raise UnusableExposureError(f"{ramp.name}: all pixels are saturated from the first group on; {REMEDY}")
-    _require_usable_pixels(model, ramp)
-    if settings.engine == "jwst":
-        note_engine(model, "jwst")
-    return Made(rate=save_model(model, folder / f"{exposure_name(ramp.name)}_rate.fits"))
+    model = count_rate(ramp, gain_map, settings, detector)
+    name = exposure_name(ramp.name)
+    # A copy, since writing changes the model: an exposure is the same whether its count rate is kept or not.
+    rate = save_model(model.copy(), folder / f"{name}_rate.fits") if settings.publish_rates else None
+    made = _calibrate(model, settings.flicker_noise, folder / f"{name}_cal.fits")
+    return Made(rate=rate, **made.files, facts=made.facts)
 
 
 def calibrate_rate(rate: Path, flicker_noise: FlickerCorrection, folder: Path) -> Made:
-    """Subtract 1/f noise from one count-rate image, and run Image2 on it without its resample step (Stage 2).
+    """Convert one count-rate image to surface brightness (Stage 2).
 
     Parameters
     ----------
@@ -84,6 +78,30 @@ def calibrate_rate(rate: Path, flicker_noise: FlickerCorrection, folder: Path) -
         No pixel has a count rate.
     """
     localise_cache(workers.shared_folder())
+    with datamodels.open(str(rate)) as model:
+        _require_usable_pixels(model, rate)
+        return _calibrate(model, flicker_noise, folder / f"{exposure_name(rate.name)}_cal.fits")
+
+
+def count_rate(ramp: Path, gain_map: Path | None, settings: ExposureSettings, detector: str) -> Any:
+    """Make the count rate of one ramp (Stage 1), as a data model in DN/s; parameters as for `calibrate_ramp`."""
+    localise_cache(workers.shared_folder())
+    if gain_map:
+        check_gain_map(gain_map, detector)
+    steps = _stage1_parameters(settings, gain_map)
+    pipeline = FusedDetector1Pipeline if settings.engine == "fused" else Detector1Pipeline
+    model = pipeline.call(str(ramp), steps=steps, save_results=False, save_calibrated_ramp=False)
+    if model is None:
+        raise UnusableExposureError(f"{ramp.name}: all pixels are saturated from the first group on; {REMEDY}")
+    _require_usable_pixels(model, ramp)
+    if settings.engine == "jwst":
+        note_engine(model, "jwst")
+    return model
+
+
+def _calibrate(rate: Any, flicker_noise: FlickerCorrection, path: Path) -> Made:
+    """Subtract 1/f noise, and run Image2 without its resample step."""
+    facts = _facts_of_stage1(rate)
     steps = {
         "bkg_subtract": {"skip": True},
         "assign_wcs": {"skip": False},
@@ -92,11 +110,8 @@ def calibrate_rate(rate: Path, flicker_noise: FlickerCorrection, folder: Path) -
         # The mosaic is made from the cal exposures; resampling single exposures costs more than all the rest.
         "resample": {"skip": True},
     }
-    with datamodels.open(str(rate)) as opened:
-        _require_usable_pixels(opened, rate)
-        facts = _facts_of_stage1(opened)
-        (model,) = Image2Pipeline.call(_without_flicker_noise(opened, flicker_noise), steps=steps, save_results=False)
-    return Made(cal=save_model(model, folder / f"{exposure_name(rate.name)}_cal.fits"), facts=facts)
+    (model,) = Image2Pipeline.call(_without_flicker_noise(rate, flicker_noise), steps=steps, save_results=False)
+    return Made(cal=save_model(model, path), facts=facts)
 
 
 def _require_usable_pixels(model: Any, path: Path) -> None:

@@ -3,14 +3,15 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
+from math import prod
 from typing import Any, ClassVar, NamedTuple
 
 from cosmosaic.exposures.files import Cal, Rate, Uncal
 from cosmosaic.records import Exposure, Reference
-from cosmosaic.steps.declaration import Job, Outputs, Step
+from cosmosaic.steps.declaration import Job, Outputs, Step, consulted
 from cosmosaic.steps.files import File
 from cosmosaic.storage import store
-from cosmosaic.survey import ExposureSettings, FlickerCorrection
+from cosmosaic.survey import CalibrationEngine, ExposureSettings, FlickerCorrection
 
 STAGE1_KINDS = (
     "mask",
@@ -31,43 +32,55 @@ STAGE2_KINDS = ("distortion", "filteroffset", "flat", "photom", "area")
 """Reference types that jwst's Image2Pipeline asks for on NIRCam images, without resample."""
 
 
-BASE_GB = 0.7
-GB_PER_GB_OF_RAMP = 28.0
-"""The jwst package's steps need 2.0 GB for a full frame of 6 groups (0.05 GB), 2.9 GB for one of 10; the compiled
-functions 1.1 and 1.3 GB, but they do not apply to all ramps."""
-COMPRESSION = 3.0
-"""Of gzipped ramps."""
+MEMORY_GB = {"fused": (0.95, 7.0), "jwst": (0.7, 56.0)}
+"""Memory that each engine needs at its peak: a constant, and for each 10^9 samples of the ramp (0.025 for a full frame
+of 6 groups). The compiled functions hold a sample as a float, as it was read, and its flags."""
 
 
 class GainMap(File):
     """A user's gain map, electrons/DN."""
 
 
+ENGINE_COLUMN = "stage1_engine"
+WARNINGS: Mapping[str, str] = {"groups_without_search": "groups_without_search", "dark_left": "dark_left"}
+"""Columns for what an exposure's own record of its steps says, whichever step calibrates it."""
+
+
 @dataclass(frozen=True)
 class CalibratedRamp(Outputs):
-    """The product of Stage 1."""
+    """The product of Stages 1 and 2."""
 
-    rate: Rate
+    cal: Cal
+    rate: Rate | None
+    """None if the settings do not ask for it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrateRamp(Step[CalibratedRamp]):
-    """Convert a ramp to a count rate."""
+    """Convert a ramp to surface brightness."""
 
-    title = "Stage 1"
-    version = 7
+    title = "Calibrate"
+    version = 8
     function = "cosmosaic.calibrate.stages:calibrate_ramp"
     per = "exposure"
+    columns: ClassVar = WARNINGS
 
     ramp: Uncal
     gain_map: GainMap | None
     settings: ExposureSettings
     detector: str
+    shape: tuple[int, ...] = consulted()
+    """Integrations, groups, rows and columns of the ramp."""
 
     @property
     def needed_gb(self) -> float:
-        """Memory for the ramp."""
-        return ramp_gb(self.ramp)
+        """Memory for the ramp; the jwst package's steps calibrate those of several integrations."""
+        return peak_gb(self.shape, "jwst" if self.shape[0] > 1 else self.settings.engine)
+
+    @classmethod
+    def row(cls, facts: Mapping[str, float]) -> dict[str, Any]:
+        """Name the engine of Stage 1 beside the facts."""
+        return super().row(facts) | {ENGINE_COLUMN: _engine(facts)}
 
 
 @dataclass(frozen=True)
@@ -79,22 +92,32 @@ class CalibratedRate(Outputs):
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrateRate(Step[CalibratedRate]):
-    """Convert a count rate to surface brightness."""
+    """Convert a count rate that was supplied to surface brightness."""
 
-    title = "Stage 2"
+    title = "Calibrate rate"
     version = 6
     function = "cosmosaic.calibrate.stages:calibrate_rate"
     per = "exposure"
-    columns: ClassVar = {"groups_without_search": "groups_without_search", "dark_left": "dark_left"}
+    columns: ClassVar = WARNINGS
 
     rate: Rate
     flicker_noise: FlickerCorrection
 
     @classmethod
+    def is_asked_for(cls, survey: Any) -> bool:
+        """Return False: an exposure is counted as a ramp until its level is known."""
+        return False
+
+    @classmethod
     def row(cls, facts: Mapping[str, float]) -> dict[str, Any]:
-        """Name the engine of Stage 1 beside the facts; none if the count rate was supplied."""
-        engine = "fused" if facts.get("fused") else "jwst" if "fused" in facts else None
-        return super().row(facts) | {"stage1_engine": engine}
+        """Name the engine of Stage 1 beside the facts; none if other software made the count rate."""
+        return super().row(facts) | {ENGINE_COLUMN: _engine(facts)}
+
+
+def _engine(facts: Mapping[str, float]) -> str | None:
+    if "fused" not in facts:
+        return None
+    return "fused" if facts["fused"] else "jwst"
 
 
 class Verification(File, suffix="_verification.ecsv", kind="verification", folder="exposures"):
@@ -110,24 +133,25 @@ class VerifiedRamp(Outputs):
 
 @dataclass(frozen=True, kw_only=True)
 class VerifyRamp(Step[VerifiedRamp]):
-    """Calibrate a ramp with the jwst package's steps as well, and compare the count rates."""
+    """Make the count rate of a ramp with both engines, and compare."""
 
     title = "Verify Stage 1"
-    version = 1
+    version = 2
     function = "cosmosaic.calibrate.verification:verify_ramp"
     per = "exposure"
     columns: ClassVar = {"planes_different": "planes_different", "engine_difference": "engine_difference"}
 
     ramp: Uncal
-    rate: Rate
     gain_map: GainMap | None
     settings: ExposureSettings
     detector: str
+    shape: tuple[int, ...] = consulted()
+    """Integrations, groups, rows and columns of the ramp."""
 
     @property
     def needed_gb(self) -> float:
-        """Memory for the ramp."""
-        return ramp_gb(self.ramp)
+        """Memory for the ramp: both engines calibrate it, one after the other."""
+        return peak_gb(self.shape, "jwst")
 
     @classmethod
     def is_asked_for(cls, survey: Any) -> bool:
@@ -135,11 +159,10 @@ class VerifyRamp(Step[VerifiedRamp]):
         return number_to_verify(survey.exposures) > 0
 
 
-def ramp_gb(ramp: Uncal) -> float:
-    """Return the memory that Stage 1 needs at its peak, from the size of a ramp: its groups times its shape."""
-    stored = ramp.stored
-    size = stored.size * (COMPRESSION if stored.name.endswith(".gz") else 1.0)
-    return BASE_GB + GB_PER_GB_OF_RAMP * size / 1e9
+def peak_gb(shape: tuple[int, ...], engine: CalibrationEngine) -> float:
+    """Return the memory that an engine needs at its peak for a ramp of some shape."""
+    constant, per_sample = MEMORY_GB[engine]
+    return constant + per_sample * prod(shape) / 1e9
 
 
 TESTED_VERSIONS = {"jwst": "3.0.0", "stcal": "1.20.0"}
@@ -159,56 +182,63 @@ class Calibrated(NamedTuple):
     """The steps of one exposure, submitted."""
 
     cal: Cal
-    stage1: CalibrateRamp | None
+    rate: Rate | None = None
+    """None unless it is to be published."""
+    step: CalibrateRamp | None = None
     """None for exposures that enter as count rates."""
-    rate: Rate
 
 
 def calibrate(exposure: Exposure, references: tuple[Reference, ...], job: Job) -> Calibrated:
-    """Submit the steps from the level of one exposure to surface brightness."""
-    stage1 = None if exposure.level == "rate" else _stage1(exposure, references, job)
-    rate = Rate(exposure.object) if stage1 is None else job.submit(stage1, exposure.name).rate
-    step = CalibrateRate(
-        rate=rate, flicker_noise=job.survey.exposures.flicker_noise, references=_of_kinds(references, STAGE2_KINDS)
-    )
-    return Calibrated(job.submit(step, exposure.name).cal, stage1, rate)
-
-
-def verify(name: str, calibrated: Calibrated, job: Job) -> VerifiedRamp | None:
-    """Submit the comparison of one exposure's count rate with the jwst package's; none if it entered as one."""
-    stage1 = calibrated.stage1
-    if stage1 is None:
-        return None
-    step = VerifyRamp(
-        ramp=stage1.ramp,
-        rate=calibrated.rate,
-        gain_map=stage1.gain_map,
-        settings=stage1.settings,
-        detector=stage1.detector,
-        references=stage1.references,
-    )
-    return job.submit(step, name)
-
-
-def _stage1(exposure: Exposure, references: tuple[Reference, ...], job: Job) -> CalibrateRamp:
+    """Submit the step from the level of one exposure to surface brightness."""
+    if exposure.level == "rate":
+        flicker_noise = job.survey.exposures.flicker_noise
+        of_rate = CalibrateRate(
+            rate=Rate(exposure.object), flicker_noise=flicker_noise, references=_of_kinds(references, STAGE2_KINDS)
+        )
+        return Calibrated(job.submit(of_rate, exposure.name).cal)
     gain_map = job.survey.references.gain_maps.get(exposure.detector)
-    kinds = tuple(kind for kind in STAGE1_KINDS if not (gain_map and kind == "gain"))
-    return CalibrateRamp(
+    step = CalibrateRamp(
         ramp=Uncal(exposure.object),
         gain_map=GainMap(store.checksum(gain_map, job.checksums)) if gain_map else None,
-        settings=settings_of_stage1(job.survey.exposures),
+        settings=settings_of_calibration(job.survey.exposures),
         detector=exposure.detector,
-        references=_of_kinds(references, kinds),
+        shape=exposure.ramp,
+        references=_without_gain(references) if gain_map else references,
     )
+    made = job.submit(step, exposure.name)
+    return Calibrated(made.cal, made.rate if step.settings.publish_rates else None, step)
+
+
+def verify(name: str, step: CalibrateRamp, job: Job) -> VerifiedRamp:
+    """Submit the comparison of both engines' count rates of one exposure."""
+    comparison = VerifyRamp(
+        ramp=step.ramp,
+        gain_map=step.gain_map,
+        settings=settings_of_stage1(step.settings),
+        detector=step.detector,
+        shape=step.shape,
+        references=_of_kinds(step.references, STAGE1_KINDS),
+    )
+    return job.submit(comparison, name)
+
+
+def settings_of_calibration(settings: ExposureSettings) -> ExposureSettings:
+    """Return the settings with defaults for those that do not change the calibrated exposure, nor must its key."""
+    also = {"flicker_noise": settings.flicker_noise, "publish_rates": settings.publish_rates}
+    return settings_of_stage1(settings).model_copy(update=also)
 
 
 def settings_of_stage1(settings: ExposureSettings) -> ExposureSettings:
-    """Return the settings with defaults for those that do not change the count rate, and must not change its key."""
+    """Return the settings with defaults for those that do not change the count rate, nor must its key."""
     return ExposureSettings(
         engine=settings.engine,
         jump_rejection_sigma=settings.jump_rejection_sigma,
         expand_large_events=settings.expand_large_events,
     )
+
+
+def _without_gain(references: tuple[Reference, ...]) -> tuple[Reference, ...]:
+    return tuple(reference for reference in references if reference.kind != "gain")
 
 
 def _of_kinds(references: tuple[Reference, ...], kinds: tuple[str, ...]) -> tuple[Reference, ...]:

@@ -1,43 +1,33 @@
 """Count rates of the fused engine compared with those of the jwst package's own steps."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from astropy.io import fits
 from astropy.table import QTable
 from numpy.typing import NDArray
 
-from cosmosaic.calibrate.stages import calibrate_ramp
+from cosmosaic.calibrate.stages import count_rate
 from cosmosaic.exposures.library import exposure_name
 from cosmosaic.steps.result import Made
 from cosmosaic.survey import ExposureSettings
 
-PLANES = ("SCI", "ERR", "DQ", "VAR_POISSON", "VAR_RNOISE")
+PLANES = {"SCI": "data", "ERR": "err", "DQ": "dq", "VAR_POISSON": "var_poisson", "VAR_RNOISE": "var_rnoise"}
+"""Attributes of a data model by their extensions."""
 
 
-def verify_ramp(
-    ramp: Path, rate: Path, gain_map: Path | None, settings: ExposureSettings, detector: str, folder: Path
-) -> Made:
-    """Calibrate a ramp with the jwst package's steps and compare.
+def verify_ramp(ramp: Path, gain_map: Path | None, settings: ExposureSettings, detector: str, folder: Path) -> Made:
+    """Make the count rate of a ramp with the engine of the settings and with the jwst package's steps, and compare.
 
     Parameters
     ----------
-    ramp
-        The ``_uncal`` file.
-    rate
-        Count rate made by the engine of the settings.
-    gain_map, settings, detector
+    ramp, gain_map, settings, detector
         As for `cosmosaic.calibrate.stages.calibrate_ramp`.
     folder
         Gets ``_verification.ecsv``: by plane the number of pixels that differ, and the largest difference.
     """
-    own = folder / "jwst"
-    own.mkdir()
     by_jwst = settings.model_copy(update={"engine": "jwst"})
-    expected = calibrate_ramp(ramp, gain_map, by_jwst, detector, own).files["rate"]
-    rows = compare_planes(rate, expected)
-    expected.unlink()
-    own.rmdir()
+    rows = compare_planes(*(count_rate(ramp, gain_map, engine, detector) for engine in (settings, by_jwst)))
     table = folder / f"{exposure_name(ramp.name)}_verification.ecsv"
     QTable(rows=rows, names=("plane", "pixels_different", "largest_difference")).write(table, format="ascii.ecsv")
     facts = {
@@ -47,13 +37,12 @@ def verify_ramp(
     return Made(table=table, facts=facts)
 
 
-def compare_planes(first: Path, second: Path) -> list[tuple[str, int, float]]:
-    """Return name, number of different pixels and largest difference of each plane of two count rates.
+def compare_planes(first: Any, second: Any) -> list[tuple[str, int, float]]:
+    """Return extension, number of different pixels and largest difference of each plane of two data models.
 
     The difference is infinite where one has a value and the other none.
     """
-    with fits.open(first) as one, fits.open(second) as other:
-        return [(name, *_difference(one[name].data, other[name].data)) for name in PLANES]
+    return [(name, *_difference(getattr(first, plane), getattr(second, plane))) for name, plane in PLANES.items()]
 
 
 def _difference(first: NDArray[np.number], second: NDArray[np.number]) -> tuple[int, float]:

@@ -33,6 +33,8 @@ class CatalogFlag(IntFlag):
     """The corrections to total flux rest on a PSF made from stars of the field in some filter."""
     REJECTED = 2048
     """In some filter outlier rejection has taken a third of an exposure or more from its core, as where it varied."""
+    SATURATED = 4096
+    """A saturated pixel of some exposure lies in the segment: the flux may be too low, or rest on fewer exposures."""
 
 
 def decode_flags(flags: ArrayLike) -> list[tuple[str, ...]]:

@@ -32,7 +32,9 @@ class MosaicImage:
     pixel_area_sr: float
     """Nominal pixel area (``PIXAR_SR``), which converts surface brightness to flux."""
     exposures: NDArray[np.float32] | None = None
-    """Number of exposures that reach a pixel, if the mosaic has it."""
+    """Number of exposures that contribute to a pixel, if the mosaic has it."""
+    dq: NDArray[np.uint32] | None = None
+    """Flags of the pixels (docs/engine.md), if the mosaic has them."""
 
     @property
     def pixel_scale_arcsec(self) -> float:
@@ -63,6 +65,7 @@ class MosaicImage:
             wcs=wcs,
             pixel_area_sr=self.pixel_area_sr / factor**2,
             exposures=None if self.exposures is None else _divided(self.exposures, factor),
+            dq=None if self.dq is None else _divided(self.dq, factor),
         )
 
 
@@ -147,7 +150,8 @@ def read_mosaic(path: Path, part: Part | None = None) -> MosaicImage:
     ValueError
         An extension or ``PIXAR_SR`` is missing, the unit is wrong, or no pixel has data.
     """
-    with fits.open(path, memmap=True) as hdus:
+    # With memmap=True astropy refuses DQ, whose integers are unsigned (BZERO); sections are read alone in any case.
+    with fits.open(path) as hdus:
         missing = [name for name in ("SCI", "ERR", "WHT") if name not in hdus]
         if missing:
             raise ValueError(
@@ -158,11 +162,12 @@ def read_mosaic(path: Path, part: Part | None = None) -> MosaicImage:
         rows, columns = part or (slice(None), slice(None))
         sci, err, wht = (_plane(hdus[name], rows, columns) for name in ("SCI", "ERR", "WHT"))
         exposures = _plane(hdus["NEXP"], rows, columns) if "NEXP" in hdus else None
+        dq = np.array(hdus["DQ"].section[rows, columns], dtype=np.uint32) if "DQ" in hdus else None
     valid = np.isfinite(sci) & np.isfinite(err) & (err > 0) & (wht > 0)
     if part is None and not valid.any():
         raise ValueError(f"{path}: no pixel has finite SCI, positive ERR and positive WHT; the mosaic is empty")
     wcs = WCS(header)
-    return MosaicImage(sci, err, wht, valid, wcs if part is None else wcs.slice(part), pixel_area, exposures)
+    return MosaicImage(sci, err, wht, valid, wcs if part is None else wcs.slice(part), pixel_area, exposures, dq)
 
 
 def _plane(hdu: fits.ImageHDU, rows: slice, columns: slice) -> NDArray[np.float32]:

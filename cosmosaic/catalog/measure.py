@@ -10,6 +10,7 @@ from astropy.table import Column, Table
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 from scipy import ndimage, stats
+from stdatamodels.jwst.datamodels.dqflags import pixel
 
 from cosmosaic.catalog.columns import Columns, aperture_suffixes, as_table, column_specs
 from cosmosaic.catalog.detection import BandImage, Detection, detect, prepare
@@ -200,6 +201,7 @@ def _flags(
         typical = np.median(weight[band.image.valid]) if band.image.valid.any() else 0.0
         shallow |= measured[name].covered & ~inside_hole & (weight[rows, places] < SHALLOW_FRACTION * typical)
     rejected = [_rejected(band.image, sources.segments) for band in bands.values()]
+    saturated = [_saturated(band.image, sources.segments) for band in bands.values()]
     conditions = {
         CatalogFlag.EDGE: np.isin(labels, _edge_labels(sources.segments, ~(detection.valid | detection.holes))),
         CatalogFlag.BLENDED: np.max([s.kron.neighbours for s in measured.values()], axis=0) > BLENDED_FRACTION,
@@ -213,8 +215,14 @@ def _flags(
         CatalogFlag.NOT_COVERED: ~covered.all(axis=0),
         CatalogFlag.PSF_FROM_STARS: np.full(count, any(psf.origin == "stars" for psf in psfs.values())),
         CatalogFlag.REJECTED: np.isin(labels, np.concatenate(rejected)),
+        CatalogFlag.SATURATED: np.isin(labels, np.concatenate(saturated)),
     }
     return np.sum([flag.value * condition.astype(np.int32) for flag, condition in conditions.items()], axis=0)
+
+
+def _saturated(image: MosaicImage, segments: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Labels of segments with a saturated pixel."""
+    return segments[(image.dq & pixel["SATURATED"]) > 0] if image.dq is not None else np.zeros(0, np.int32)
 
 
 def _rejected(image: MosaicImage, segments: NDArray[np.int32]) -> NDArray[np.integer]:

@@ -1,6 +1,7 @@
-"""The PSF of a mosaic: from a file, from the stars of the field, or from the telescope's pupil."""
+"""The PSF of a mosaic: from a file, from that of the detector, from the stars of the field, or from the pupil."""
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -21,7 +22,7 @@ from cosmosaic.catalog.image import MosaicImage
 from cosmosaic.nircam import detector_pixel_arcsec
 from cosmosaic.simulate.psf import effective_psf
 
-Origin = Literal["file", "stars", "model"]
+Origin = Literal["file", "detector", "stars", "model"]
 
 RADIUS_ARCSEC = 3.0
 """Half width of a PSF image."""
@@ -102,6 +103,28 @@ def read_psf(path: Path, scale_arcsec: float) -> Psf:
     ValueError
         There is no such image, or no pixel scale.
     """
+    image, scale, header = _read_image(path)
+    image = _middle_of(image, min(image.shape) // 2)
+    origin: Origin = header.get("PSFFROM", "file")
+    if abs(scale / scale_arcsec - 1.0) > 1e-3:
+        image = _drawn(_interpolated(image, scale).withFlux(image.sum()), scale_arcsec)
+    return Psf(image, scale_arcsec, origin, int(header.get("NSTARS", 0)))
+
+
+def read_profile(path: Path) -> galsim.GSObject:
+    """Read the PSF of a detector, in the format of `read_psf`, as a profile in arcsec along the image's axes.
+
+    Raises
+    ------
+    ValueError
+        There is no such image, or no pixel scale.
+    """
+    image, scale, _ = _read_image(path)
+    return _interpolated(image, scale).withFlux(image.sum())
+
+
+def _read_image(path: Path) -> tuple[NDArray[np.float64], float, fits.Header]:
+    """Read the image of a PSF, its pixel scale in arcsec, and its header."""
     with fits.open(path) as hdus:
         found = next((hdu for hdu in hdus if hdu.is_image and hdu.data is not None and hdu.data.ndim == 2), None)
         if found is None:
@@ -112,25 +135,21 @@ def read_psf(path: Path, scale_arcsec: float) -> Psf:
         raise ValueError(f"{path}: no pixel scale; give PIXSCALE in arcsec in the header")
     if not np.isfinite(image).all() or not 0.5 < image.sum() < 1.05 or min(image.shape) % 2 == 0:
         raise ValueError(f"{path}: {image.shape} pixels with a sum of {image.sum():.3g}; give odd sides and a sum of 1")
-    image = _middle_of(image, min(image.shape) // 2)
-    origin: Origin = header.get("PSFFROM", "file")
-    if abs(scale / scale_arcsec - 1.0) > 1e-3:
-        image = _drawn(_interpolated(image, scale).withFlux(image.sum()), scale_arcsec)
-    return Psf(image, scale_arcsec, origin, int(header.get("NSTARS", 0)))
+    return image, float(scale), header
 
 
-def write_psf(psf: Psf, band: str, path: Path) -> Path:
-    """Write a PSF with its curve of growth (extension GROWTH)."""
+def write_psf(psf: Psf, band: str, path: Path, others: Sequence[fits.ImageHDU | fits.BinTableHDU] = ()) -> Path:
+    """Write a PSF with its curve of growth (extension GROWTH), and other extensions behind."""
     header = fits.Header()
     header["PIXSCALE"] = (psf.scale_arcsec, "[arcsec] pixel scale")
     header["BAND"] = (band, "filter")
-    header["PSFFROM"] = (psf.origin, "given, of the field's stars, or computed")
+    header["PSFFROM"] = (psf.origin, "file, detector, stars, or model")
     header["NSTARS"] = (psf.stars, "number of stars it is made of")
     header["FWHM"] = (round(psf.fwhm_arcsec, 5), "[arcsec] full width at half maximum")
     radii = np.geomspace(0.02, 0.98 * psf.scale_arcsec * (psf.image.shape[0] // 2), 60)
     growth = Table({"radius": radii, "encircled_energy": psf.within(radii)}, units={"radius": "arcsec"})
     image = fits.PrimaryHDU(psf.image.astype(np.float32), header=header)
-    fits.HDUList([image, fits.BinTableHDU(growth, name="GROWTH")]).writeto(path, overwrite=True)
+    fits.HDUList([image, fits.BinTableHDU(growth, name="GROWTH"), *others]).writeto(path, overwrite=True)
     return path
 
 

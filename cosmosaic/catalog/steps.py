@@ -6,10 +6,12 @@ from typing import ClassVar
 
 from cosmosaic.mosaic.engines import BandInput
 from cosmosaic.mosaic.steps import AssembledMosaic, Mosaic
+from cosmosaic.outliers.steps import Crf
+from cosmosaic.records import MosaicGrid
 from cosmosaic.steps.declaration import Job, Outputs, Step, surviving
 from cosmosaic.steps.files import File
 from cosmosaic.storage.store import checksum
-from cosmosaic.survey import CatalogSettings, Survey
+from cosmosaic.survey import CatalogSettings, DrizzleSettings, Survey
 
 
 class Catalog(File, suffix="_cat.ecsv", kind="cat"):
@@ -99,6 +101,30 @@ class MakePsf(Step[MadePsf]):
         return survey.drizzle.errors != "none"
 
 
+@dataclass(frozen=True, kw_only=True)
+class DrizzlePsf(Step[MadePsf]):
+    """Make the PSF of a mosaic of the user's PSF of the detectors, drizzled through the exposures of the mosaic."""
+
+    title = "PSF (drizzled)"
+    version = 1
+    function = "cosmosaic.catalog.drizzled:make_drizzled_psf"
+    per = "mosaic"
+    columns: ClassVar = {"psf_fwhm": "psf_fwhm_arcsec", "psf_stars": "psf_stars"}
+
+    mosaic: Mosaic
+    model: PsfImage
+    crfs: Mapping[str, Crf]
+    window: MosaicGrid
+    settings: DrizzleSettings
+    band: str
+    stem: str
+
+    @classmethod
+    def is_asked_for(cls, survey: Survey) -> bool:
+        """Return whether there are catalogues, and PSFs of detectors."""
+        return survey.drizzle.errors != "none" and bool(survey.catalog.detector_psfs)
+
+
 @dataclass(frozen=True)
 class MeasuredSources(Outputs):
     """The sources of a window."""
@@ -113,7 +139,7 @@ class MeasureSources(Step[MeasuredSources]):
     """Detect the sources of a window in the sum of its filters and measure them in each."""
 
     title = "Catalogue"
-    version = 4
+    version = 5
     function = "cosmosaic.catalog.measure:measure_sources"
     per = "survey"
     columns: ClassVar = {"n_sources": "sources"}
@@ -143,16 +169,16 @@ class MeasuredBand:
     psfs: Mapping[str, MadePsf]
 
 
-def measure_mosaics(given: BandInput, mosaics: Mapping[str, AssembledMosaic], job: Job) -> MeasuredBand:
-    """Submit depth and PSF of each mosaic of a filter that gets a catalogue."""
-    measured = {
+def measure_mosaics(
+    given: BandInput, mosaics: Mapping[str, AssembledMosaic], crfs: Mapping[str, Crf], job: Job
+) -> MeasuredBand:
+    """Submit depth and PSF of each mosaic of a filter that gets a catalogue; ``crfs`` are its exposures by name."""
+    windows = given.catalogued if job.survey.drizzle.errors != "none" else ()
+    depths = {
         window.tile: submit_depth(mosaics[window.tile], given.band.name, given.stem(window), given.label(window), job)
-        for window in (given.catalogued if job.survey.drizzle.errors != "none" else ())
+        for window in windows
     }
-    depths, psfs = (
-        {tile: depth for tile, (depth, _) in measured.items()},
-        {tile: psf for tile, (_, psf) in measured.items()},
-    )
+    psfs = {window.tile: submit_psf(mosaics[window.tile], given, window, crfs, job) for window in windows}
     return MeasuredBand(given, mosaics, depths, psfs)
 
 
@@ -166,22 +192,38 @@ def submit_catalogs(bands: Mapping[str, MeasuredBand], job: Job) -> dict[str, Me
     return catalogs
 
 
-def submit_depth(mosaic: AssembledMosaic, band: str, stem: str, label: str, job: Job) -> tuple[MeasuredDepth, MadePsf]:
-    """Submit the depth and the PSF of one mosaic."""
-    settings = job.survey.catalog
-    uri = settings.psfs.get(band)
-    psf = MakePsf(
+def submit_depth(mosaic: AssembledMosaic, band: str, stem: str, label: str, job: Job) -> MeasuredDepth:
+    """Submit the depth of one mosaic."""
+    box = job.survey.catalog.background_box_arcsec
+    return job.submit(MeasureDepth(mosaic=mosaic.mosaic, background_box_arcsec=box, band=band, stem=stem), label)
+
+
+def submit_psf(
+    mosaic: AssembledMosaic, given: BandInput, window: MosaicGrid, crfs: Mapping[str, Crf], job: Job
+) -> MadePsf:
+    """Submit the PSF of one mosaic."""
+    survey, band = job.survey, given.band.name
+    uri, on_detector = survey.catalog.psfs.get(band), survey.catalog.detector_psfs.get(band)
+    if on_detector and not uri:
+        drizzled = DrizzlePsf(
+            mosaic=mosaic.mosaic,
+            model=PsfImage(checksum(on_detector, job.checksums)),
+            crfs={name: crfs[name] for name in given.members(window)},
+            window=window,
+            settings=survey.drizzle,
+            band=band,
+            stem=given.stem(window),
+        )
+        return job.submit(drizzled, given.label(window))
+    made = MakePsf(
         mosaic=mosaic.mosaic,
         model=PsfImage(checksum(uri, job.checksums)) if uri else None,
-        background_box_arcsec=settings.background_box_arcsec,
-        pixfrac=job.survey.drizzle.pixfrac,
+        background_box_arcsec=survey.catalog.background_box_arcsec,
+        pixfrac=survey.drizzle.pixfrac,
         band=band,
-        stem=stem,
+        stem=given.stem(window),
     )
-    depth = MeasureDepth(
-        mosaic=mosaic.mosaic, background_box_arcsec=settings.background_box_arcsec, band=band, stem=stem
-    )
-    return job.submit(depth, label), job.submit(psf, label)
+    return job.submit(made, given.label(window))
 
 
 def submit_catalog(

@@ -7,7 +7,7 @@ from typing import get_args
 
 from astropy.table import QTable
 
-from cosmosaic.cells.files import Cells, cells_gb
+from cosmosaic.cells.files import Cells, needed_for
 from cosmosaic.cells.steps import bin_exposures
 from cosmosaic.exposures.band import Band, Exposures
 from cosmosaic.exposures.files import Cal
@@ -55,7 +55,7 @@ class CompareMethods(Step[ComparedMethods]):
     @property
     def needed_gb(self) -> float:
         """Memory for the cells of all exposures."""
-        return cells_gb(self.cells.values())
+        return needed_for(self.cells.values())
 
     @classmethod
     def is_asked_for(cls, survey: Survey) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from astropy.io import fits
@@ -14,7 +14,7 @@ from numba import njit
 from numpy.typing import NDArray
 from stdatamodels.jwst.datamodels.dqflags import pixel
 
-from cosmosaic.dq import UNUSABLE, border, implausible, is_usable, largest_brightness
+from cosmosaic.dq import SAMPLED_PIXELS, UNUSABLE, border, implausible, is_usable, largest_brightness
 from cosmosaic.drizzle.kernel import Light
 from cosmosaic.exposures.footprints import Corners
 from cosmosaic.exposures.headers import values_of
@@ -23,7 +23,8 @@ from cosmosaic.exposures.library import exposure_name
 from cosmosaic.exposures.patterns import pattern_image
 from cosmosaic.exposures.planes import Change, FloatRows, copy_changed, read_plane
 from cosmosaic.exposures.wcs import read_wcs, wcs_corners, with_agreeing_wcs
-from cosmosaic.survey import SkyTreatment
+from cosmosaic.statistics import gaussian_mode
+from cosmosaic.survey import SkyTreatment, WeightType
 
 LAYOUT_KEYWORDS = ("SIMPLE", "XTENSION", "BITPIX", "NAXIS", "NAXIS1", "NAXIS2", "EXTEND", "PCOUNT", "GCOUNT")
 TEXT_KEYWORDS = ("EXTNAME", "EXTVER", "BSCALE", "BZERO", "COMMENT", "HISTORY", "")
@@ -31,6 +32,9 @@ TEXT_KEYWORDS = ("EXTNAME", "EXTVER", "BSCALE", "BZERO", "COMMENT", "HISTORY", "
 PLANES = ("SCI", "ERR", "VAR_POISSON", "VAR_RNOISE", "VAR_FLAT")
 WITHOUT_FLAT_ERROR = "VAR_FLAT"
 """The plane that an exposure may lack: a flat field without errors."""
+
+LEAST_POSITIVE = 0.1
+"""Fraction of usable pixels with a Poisson variance, below which that of the sky is unknown."""
 
 DO_NOT_USE = np.uint32(pixel["DO_NOT_USE"])
 
@@ -144,32 +148,66 @@ def read_exposure(
     )
 
 
-def light_of(exposure: ExposurePlanes, weight_type: Literal["ivm", "exptime"]) -> Light:
-    """Return the planes of an exposure for drizzling, weighted as in `stcal.resample.utils.build_driz_weight`.
+def light_of(exposure: ExposurePlanes, weight_type: WeightType) -> Light:
+    """Return the planes of an exposure for drizzling, with the weight of each pixel: 0 for unusable pixels.
 
-    Weights are the inverse read-noise variance (``ivm``) or the time (``exptime``), and 0 for unusable pixels.
+    Weights are the inverse variance of sky and read noise (``ivm-sky``), of read noise alone (``ivm``), or the time
+    (``exptime``); the last two as in `stcal.resample.utils.build_driz_weight`.
+
+    Raises
+    ------
+    ExposureError
+        The Poisson variance of the sky, which ``ivm-sky`` needs, is unknown.
     """
     return Light(exposure.sci, *exposure.variances, _weight(exposure, weight_type))
 
 
-def _weight(exposure: ExposurePlanes, weight_type: Literal["ivm", "exptime"]) -> FloatImage:
+def _weight(exposure: ExposurePlanes, weight_type: WeightType) -> FloatImage:
     if weight_type == "exptime":
         good = (exposure.dq & UNUSABLE) == 0
         # jwst weights by measurement time where it is known, otherwise by exposure time.
         return good * np.float32(exposure.times.measurement or exposure.times.exposure)
-    return _inverse(exposure.variances[1], exposure.dq)
+    sky = np.float32(sky_variance(exposure) if weight_type == "ivm-sky" else 0.0)
+    return _inverse(exposure.variances[1], sky, exposure.dq)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _inverse(variance: FloatImage, dq: NDArray[np.uint32]) -> FloatImage:
-    """Inverse variance of usable pixels; 0 for the others, and where it is not finite."""
+def _inverse(variance: FloatImage, sky: np.float32, dq: NDArray[np.uint32]) -> FloatImage:
+    """Inverse variance with that of the sky added, of usable pixels; 0 for the others, and where it is not finite."""
     weight = np.zeros(variance.shape, dtype=np.float32)
     for j in range(variance.shape[0]):
         for i in range(variance.shape[1]):
-            inverse = np.float32(1.0) / variance[j, i]
+            inverse = np.float32(1.0) / (variance[j, i] + sky)
             if (dq[j, i] & UNUSABLE) == 0 and np.isfinite(inverse):
                 weight[j, i] = inverse
     return weight
+
+
+def sky_variance(exposure: ExposurePlanes) -> float:
+    """Return the Poisson variance of an exposure's sky, (MJy/sr)**2.
+
+    One number for the exposure: the mode of VAR_POISSON, which sources do not move. Weights must not follow the light
+    of sources, nor the noise of single pixels, which VAR_POISSON shares with SCI; that the sky varies by some per cent
+    over a detector costs less than a thousandth of the depth. Zeros do not count: Stage 1 writes them where noise makes
+    the count rate negative, on up to half of the sky of a short exposure.
+
+    Raises
+    ------
+    ExposureError
+        VAR_POISSON is hardly anywhere positive.
+    """
+    step = max(1, int(np.sqrt(exposure.sci.size / SAMPLED_PIXELS)))
+    usable = (exposure.dq[::step, ::step] & UNUSABLE) == 0
+    values = exposure.variances[0][::step, ::step][usable]
+    positive = values[values > 0]
+    if positive.size <= LEAST_POSITIVE * values.size:
+        raise ExposureError(
+            f"{exposure.name}: VAR_POISSON is zero on the sky, but drizzle.weight_type = 'ivm-sky' weights by it; "
+            f"calibrate the exposure again, leave it out, or set drizzle.weight_type = 'ivm'"
+        )
+    mode = gaussian_mode(positive)[0]
+    # The mode of mostly noise may lie below zero; read noise dominates then, and a median is as good.
+    return mode if mode > 0 else float(np.median(positive))
 
 
 def keywords(header: fits.Header) -> dict[str, bool | int | float | str]:

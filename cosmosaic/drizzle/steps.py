@@ -10,11 +10,15 @@ from cosmosaic.records import MosaicGrid
 from cosmosaic.sky.steps import BandSky, ExposureSkyFile
 from cosmosaic.steps.declaration import Job, Outputs, Step
 from cosmosaic.steps.files import File, Many
-from cosmosaic.survey import DrizzleSettings, Survey
+from cosmosaic.survey import DrizzleSettings, Survey, WeightType
 
 
 class Sums(File, suffix="_sums.npy"):
     """Weighted sums of one exposure in one tile."""
+
+
+class Marks(File, suffix="_marks.npy"):
+    """Flags of the pixels of one exposure in one tile."""
 
 
 class PlaceMap(File, suffix="_map.npy"):
@@ -41,11 +45,12 @@ class InspectExposure(Step[InspectedExposure]):
     """Read the planes of an exposure, so that unusable exposures are left out before others depend on them."""
 
     title = "Inspect"
-    version = 1
+    version = 2
     function = "cosmosaic.drizzle.units:inspect_exposure"
     per = "exposure"
 
     exposure: Cal
+    weight_type: WeightType
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,8 @@ class DrizzledExposure(Outputs):
     """One exposure on the survey's lattice."""
 
     sums: Many[Sums]
+    """By the tile's name."""
+    marks: Many[Marks]
     """By the tile's name."""
     places: PlaceMap
     summary: Summary
@@ -63,7 +70,7 @@ class DrizzleExposure(Step[DrizzledExposure]):
     """Drizzle one exposure into the tiles it reaches, without its sky."""
 
     title = "Drizzle"
-    version = 6
+    version = 7
     function = "cosmosaic.drizzle.units:drizzle_exposure"
     per = "exposure"
 

@@ -177,13 +177,17 @@ def _reached(light: Light, pixel_map: PixelMap, box: Box, settings: DrizzleSetti
 
 def cropped(sums: Sums) -> Sums:
     """Cut off the empty margins; if nothing was drizzled, the rectangle is empty."""
-    covered = sums.planes[..., WEIGHT] != 0
-    rows, columns = np.flatnonzero(covered.any(axis=1)), np.flatnonzero(covered.any(axis=0))
+    box = lit_part(sums.planes[..., WEIGHT] != 0, sums.box)
+    return Sums(box, sums.planes[box.within(sums.box)])
+
+
+def lit_part(lit: NDArray[np.bool_], box: Box) -> Box:
+    """Return the smallest rectangle that holds all lit pixels of a rectangle; an empty one if there are none."""
+    rows, columns = np.flatnonzero(lit.any(axis=1)), np.flatnonzero(lit.any(axis=0))
     if rows.size == 0:
-        return Sums(Box(sums.box.x, sums.box.y, 0, 0), sums.planes[:0, :0])
-    bottom, top, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
-    box = Box(sums.box.x + int(left), sums.box.y + int(bottom), int(right - left), int(top - bottom))
-    return Sums(box, sums.planes[bottom:top, left:right])
+        return Box(box.x, box.y, 0, 0)
+    bottom, top, left, right = (int(edge) for edge in (rows[0], rows[-1] + 1, columns[0], columns[-1] + 1))
+    return Box(box.x + left, box.y + bottom, right - left, top - bottom)
 
 
 def write_sums(sums: Sums, path: Path) -> Path:
@@ -232,6 +236,16 @@ class Patch:
         rows, columns = np.divmod(self.indices, max(self.box.width, 1))
         indices = (rows + self.box.y - box.y) * box.width + columns + self.box.x - box.x
         return Patch(box, indices.astype(np.int32), self.values)
+
+    def places_in(self, box: Box) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
+        """Return rows and columns, counted within another rectangle, of the pixels that lie in it."""
+        width = max(self.box.width, 1)
+        first = (box.y - self.box.y) * width
+        start, stop = np.searchsorted(self.indices, [first, first + box.height * width])
+        rows, columns = np.divmod(self.indices[start:stop], width)
+        rows, columns = rows + self.box.y - box.y, columns + self.box.x - box.x
+        inside = (columns >= 0) & (columns < box.width)
+        return rows[inside], columns[inside]
 
 
 def write_patch(patch: Patch, path: Path) -> Path:

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from cosmosaic.dq import UNUSABLE
-from cosmosaic.drizzle.exposure import ExposureError, ExposurePlanes, light_of, read_exposure
+from cosmosaic.drizzle.exposure import ExposureError, ExposurePlanes, light_of, read_exposure, sky_variance
+from cosmosaic.drizzle.marks import drizzle_marks, write_marks
 from cosmosaic.drizzle.summary import summarise
 from cosmosaic.drizzle.sums import cropped, drizzle_light, exposure_box, output_reach, weight_samples, write_sums
 from cosmosaic.exposures.patterns import read_exposure_sky
@@ -18,7 +19,7 @@ from cosmosaic.geometry.pixelmap import PixelMap, sampled_map, whole_map
 from cosmosaic.geometry.windows import Box, box_of, lattice
 from cosmosaic.records import MosaicGrid
 from cosmosaic.steps.result import Made
-from cosmosaic.survey import DrizzleSettings
+from cosmosaic.survey import DrizzleSettings, WeightType
 
 REFERENCE_MARGIN = 1
 """Windows extend this many pixels beyond their tile: an exposure is compared with the four pixels around each of its
@@ -36,13 +37,13 @@ FEWEST_PIXELS = 3200
 """Usable pixels, 50 cells of 8 by 8, below which no sky level can be measured."""
 
 
-def inspect_exposure(exposure: Path, folder: Path) -> Made:
+def inspect_exposure(exposure: Path, weight_type: WeightType, folder: Path) -> Made:
     """Read the planes of a ``_cal`` file and report how many of its pixels can be used.
 
     Raises
     ------
     cosmosaic.drizzle.exposure.ExposureError
-        It cannot be read, or too few of its pixels can be used.
+        It cannot be read, too few of its pixels can be used, or it lacks what its weights are made of.
     """
     read = read_exposure(exposure)
     usable = int(np.count_nonzero((read.dq & UNUSABLE) == 0))
@@ -51,6 +52,8 @@ def inspect_exposure(exposure: Path, folder: Path) -> Made:
             f"{exposure.name}: {usable} usable pixels are too few to measure its sky; check its DQ extension, or leave "
             f"it out"
         )
+    if weight_type == "ivm-sky":
+        sky_variance(read)
     facts = {"usable_pixels": usable, "implausible_pixels": read.implausible}
     path = folder / f"{read.name}_inspection.json"
     path.write_text(json.dumps(facts))
@@ -80,8 +83,8 @@ def drizzle_exposure(
     settings
         Kernel, pixel fraction, weights and kind of errors.
     folder
-        Gets ``<exposure>_<tile>_sums.npy`` for each tile, ``<exposure>_map.npy`` with the positions of its pixels, and
-        ``<exposure>_summary.json``.
+        Gets ``<exposure>_<tile>_sums.npy`` and ``<exposure>_<tile>_marks.npy`` for each tile, ``<exposure>_map.npy``
+        with the positions of its pixels, and ``<exposure>_summary.json``.
 
     Raises
     ------
@@ -93,17 +96,20 @@ def drizzle_exposure(
     mapped, reach = placed(samples, read.shape, settings)
     _check_reach(read, reach, tiles)
     light = light_of(read, settings.weight_type)
-    made, weights = {}, []
+    made, marks, weights = {}, {}, []
     for tile in tiles:
         window = box_of(tile).padded(REFERENCE_MARGIN).intersection(reach)
         sums = cropped(drizzle_light(light, mapped, window, settings))
         weights.append(weight_samples(sums, box_of(tile)))
         made[tile.tile] = write_sums(sums, folder / f"{read.name}_{tile.tile}_sums.npy")
+        del sums
+        marked = drizzle_marks(read.dq, mapped, window, settings)
+        marks[tile.tile] = write_marks(window, marked, folder / f"{read.name}_{tile.tile}_marks.npy")
     places = folder / f"{read.name}_map.npy"
     np.save(places, samples)
     summary = folder / f"{read.name}_summary.json"
     summary.write_text(summarise(read, np.concatenate(weights)).model_dump_json())
-    return Made(sums=made, places=places, summary=summary)
+    return Made(sums=made, marks=marks, places=places, summary=summary)
 
 
 def read_flat_exposure(path: Path, sky: Path | None, trim_pixels: int) -> ExposurePlanes:

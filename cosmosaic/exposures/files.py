@@ -7,7 +7,7 @@ class Uncal(File, suffix="_uncal.fits"):
     """Ramp of one detector, DN."""
 
 
-class Rate(File, suffix="_rate.fits"):
+class Rate(File, suffix="_rate.fits", kind="rate", folder="exposures"):
     """Count rate, DN/s."""
 
 

@@ -48,6 +48,7 @@ class NegativeMosaics(MosaicSet):
                 wcs=image.wcs,
                 pixel_area_sr=image.pixel_area_sr,
                 exposures=image.exposures,
+                dq=image.dq,
             )
             for band, image in super().read(part).items()
         }

@@ -5,7 +5,7 @@ import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from astropy.io import fits
@@ -15,6 +15,7 @@ from stcal.alignment import combine_sregions
 from stdatamodels.jwst.datamodels import ImageModel
 from stdatamodels.jwst.datamodels import open as open_model
 
+from cosmosaic.drizzle.marks import MarksFile
 from cosmosaic.drizzle.summary import ExposureSummary
 from cosmosaic.drizzle.sums import SumsFile, read_patch, read_strip
 from cosmosaic.exposures.footprints import region_corners
@@ -22,18 +23,34 @@ from cosmosaic.exposures.keywords import iso_date
 from cosmosaic.exposures.planes import ROWS_AT_ONCE
 from cosmosaic.geometry.wcs import grid_wcs
 from cosmosaic.geometry.windows import Box, box_of, covering
+from cosmosaic.mosaic.quality import NOT_OBSERVED, no_quality
 from cosmosaic.provenance import complete_wcs, order_asdf_history, save_model
 from cosmosaic.records import MosaicGrid
 from cosmosaic.survey import DrizzleSettings
 
-MOSAIC_PLANES = ("SCI", "ERR", "WHT", "VAR_POISSON", "VAR_RNOISE", "VAR_FLAT", "NEXP")
-"""Extensions of a mosaic; NEXP counts the exposures that reach a pixel."""
-FILL = {"WHT": 0.0, "NEXP": 0.0}
+MOSAIC_PLANES = ("SCI", "ERR", "WHT", "VAR_POISSON", "VAR_RNOISE", "VAR_FLAT", "NEXP", "EXPTIME", "DQ")
+"""Extensions of a mosaic; NEXP counts the exposures that contribute to a pixel, EXPTIME adds their times in seconds."""
+LIGHT_PLANES = 6
+"""How many of them are means of the exposures' planes, and their weight."""
+FILL = {"WHT": 0.0, "NEXP": 0.0, "EXPTIME": 0.0, "DQ": float(NOT_OBSERVED)}
 """Values where nothing was observed; NaN for the others."""
 FITS_BLOCK = 2880
+READ_NOISE_WEIGHT, SCIENCE_WEIGHT = 0.0, -1.0
+"""In place of a time: variances are weighted by the inverse of that of read noise, as in jwst, or as science is."""
 
 Floats = NDArray[np.floating[Any]]
 FloatImage = NDArray[np.float32]
+
+
+class TileInput(NamedTuple):
+    """The files of one exposure in a tile."""
+
+    sums: Path
+    """``<exposure>_<tile>_sums.npy``."""
+    marks: Path
+    """``<exposure>_<tile>_marks.npy``."""
+    patch: Path | None
+    """``<exposure>_<tile>_patch.npy``: what replaces sums around outliers."""
 
 
 @njit(cache=True, nogil=True, error_model="numpy", inline="always")
@@ -44,12 +61,11 @@ def _add_square(sigma: float, share: float, k: int, total: Floats) -> None:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _add(sums: Floats, time_weight: float, exposure: int, propagated: bool, totals: Floats) -> None:
+def _add(sums: Floats, time_weight: float, propagated: bool, totals: Floats) -> None:
     """Add one detector's sums.
 
-    The totals are weight, science, three of variance, three of its weight, the number of exposures and the exposure
-    counted last: the detectors of an exposure group are consecutive. Of sigmas the squared means are added, weighted by
-    time or by inverse read-noise variance.
+    The totals are weight, science, three of variance and three of its weight. Of sigmas the squared means are added,
+    weighted by time, by `READ_NOISE_WEIGHT` or by `SCIENCE_WEIGHT`.
     """
     rows, columns, planes = sums.shape
     for row in range(rows):
@@ -59,9 +75,6 @@ def _add(sums: Floats, time_weight: float, exposure: int, propagated: bool, tota
                 continue
             total[0] += weight
             total[1] += sums[row, column, 1]
-            if total[9] != exposure:
-                total[8] += 1.0
-                total[9] = exposure
             if planes == 2:
                 continue
             # One by one: a loop over three takes twice as long.
@@ -72,7 +85,11 @@ def _add(sums: Floats, time_weight: float, exposure: int, propagated: bool, tota
                 total[4] += f
                 continue
             read_noise = r / weight
-            share = time_weight if time_weight > 0.0 else 1.0 / (read_noise * read_noise)
+            share = time_weight
+            if time_weight == READ_NOISE_WEIGHT:
+                share = 1.0 / (read_noise * read_noise)
+            elif time_weight == SCIENCE_WEIGHT:
+                share = weight
             if 0.0 < share < np.inf:
                 _add_square(p / weight * share, share, 0, total)
                 _add_square(read_noise * share, share, 1, total)
@@ -80,8 +97,7 @@ def _add(sums: Floats, time_weight: float, exposure: int, propagated: bool, tota
 
 
 def combine(
-    files: Mapping[str, Path],
-    patches: Mapping[str, Path],
+    files: Mapping[str, TileInput],
     summaries: Sequence[ExposureSummary],
     tile: MosaicGrid,
     settings: DrizzleSettings,
@@ -91,12 +107,12 @@ def combine(
 
     Agrees with ``Resample.finalize_resample_variance`` of `stcal`: variances are averaged with the squares of
     inverse read-noise variances (``ivm``) or times (``exptime``) as weights and divided by the squared ratio of
-    output to input pixel scale; ERR is the root of their sum.
+    output to input pixel scale; ERR is the root of their sum. With ``ivm-sky`` the weights are those of the science.
 
     Parameters
     ----------
-    files, patches
-        ``<exposure>_<tile>_sums.npy``, and the replacements in ``<exposure>_<tile>_patch.npy``, by exposure.
+    files
+        By exposure.
     summaries
         Summaries of at least these exposures.
     tile
@@ -111,28 +127,38 @@ def combine(
     box
         The part of the tile that they reach.
     planes
-        `MOSAIC_PLANES` of it, shape ``(7, height, width)``, in the byte order of FITS.
+        `MOSAIC_PLANES` of it, shape ``(9, height, width)``, in the byte order of FITS.
     """
-    times = {summary.name: summary.time_weight if settings.weight_type == "exptime" else 0.0 for summary in summaries}
+    times = {summary.name: _variance_weight(summary, settings) for summary in summaries}
+    seconds = {summary.name: summary.exposure_time for summary in summaries}
     groups = {summary.name: summary.group for summary in summaries}
     exposures = {group: number for number, group in enumerate(sorted(set(groups.values())), start=1)}
-    sources = [(name, SumsFile(path)) for name, path in sorted(files.items())]
-    boxes = {name: source.box for name, source in sources}
-    box = covering(boxes.values()).intersection(box_of(tile))
-    replaced = {name: read_patch(path).within(boxes[name]) for name, path in patches.items()}
+    sources = {name: SumsFile(one.sums) for name, one in sorted(files.items())}
+    marks = {name: MarksFile(one.marks) for name, one in files.items()}
+    boxes = [source.box for source in sources.values()] + [one.box for one in marks.values()]
+    box = covering(boxes).intersection(box_of(tile))
+    patches = {name: read_patch(one.patch).within(sources[name].box) for name, one in files.items() if one.patch}
     planes = np.empty((len(MOSAIC_PLANES), box.height, box.width), dtype=">f4")
     propagated = settings.errors == "propagated"
     for bottom in range(0, box.height, ROWS_AT_ONCE):
         strip = Box(box.x, box.y + bottom, box.width, min(ROWS_AT_ONCE, box.height - bottom))
-        totals = np.zeros((strip.height, strip.width, 10))
-        for name, source in sources:
-            part = read_strip(source, strip, replaced.get(name))
+        totals, quality = np.zeros((strip.height, strip.width, 8)), no_quality(strip)
+        for name, source in sources.items():
+            part = read_strip(source, strip, patches.get(name))
             if part is not None:
-                _add(part.planes, times[name], exposures[groups[name]], propagated, totals[part.box.within(strip)])
-        finished = np.empty((len(MOSAIC_PLANES), strip.height, strip.width), dtype=np.float32)
+                _add(part.planes, times[name], propagated, totals[part.box.within(strip)])
+            marked = marks[name].read(strip, patches.get(name))
+            quality.add(marked, part, strip, exposures[groups[name]], seconds[name])
+        finished = np.empty((LIGHT_PLANES, strip.height, strip.width), dtype=np.float32)
         _finish(totals, pixel_scale_ratio, propagated, finished)
-        planes[:, bottom : bottom + strip.height] = finished
+        planes[:, bottom : bottom + strip.height] = (*finished, quality.count, quality.seconds, quality.flags())
     return box, planes
+
+
+def _variance_weight(summary: ExposureSummary, settings: DrizzleSettings) -> float:
+    if settings.weight_type == "exptime":
+        return summary.time_weight
+    return SCIENCE_WEIGHT if settings.weight_type == "ivm-sky" else READ_NOISE_WEIGHT
 
 
 class TileFile:
@@ -186,7 +212,7 @@ def write_mosaic(
     settings
         Settings that the mosaic was made with.
     path
-        ``_i2d.fits`` file: the extensions that jwst's resample writes (all but the context), and NEXP.
+        ``_i2d.fits`` file: the extensions that jwst's resample writes (all but the context), NEXP, EXPTIME and DQ.
     """
     headers, tree = _template_headers(window, template, summaries, settings, path)
     sources = [TileFile(tile) for tile in sorted(tiles)]
@@ -202,13 +228,13 @@ def write_mosaic(
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _finish(totals: Floats, pixel_scale_ratio: float, propagated: bool, planes: FloatImage) -> None:
-    """Turn totals into `MOSAIC_PLANES`."""
+    """Turn totals into the first `LIGHT_PLANES`."""
     for row in range(totals.shape[0]):
         for column in range(totals.shape[1]):
             total, plane = totals[row, column], planes[:, row, column]
             if total[0] == 0.0:
                 plane[:] = np.nan
-                plane[2] = plane[6] = 0.0
+                plane[2] = 0.0
                 continue
             plane[0] = total[1] / total[0]
             plane[2] = total[0]
@@ -220,7 +246,6 @@ def _finish(totals: Floats, pixel_scale_ratio: float, propagated: bool, planes: 
                     variance += plane[3 + k]
                     known = True
             plane[1] = math.sqrt(variance) if known else np.nan
-            plane[6] = total[8]
 
 
 def _write_header(file: BinaryIO, header: fits.Header) -> None:
@@ -235,8 +260,13 @@ def _write_plane(file: BinaryIO, sources: Sequence[TileFile], plane: int, box: B
             common = source.box.intersection(strip)
             if common.pixels:
                 rows[common.within(strip)] = source.rows(plane, common)
-        file.write(rows.data)
+        file.write(_as_signed(rows).data if MOSAIC_PLANES[plane] == "DQ" else rows.data)
     file.write(b"\0" * (-(box.pixels * 4) % FITS_BLOCK))
+
+
+def _as_signed(flags: NDArray[np.floating[Any]]) -> NDArray[np.int32]:
+    """Return unsigned integers as FITS stores them (BZERO)."""
+    return (flags.astype(np.int64) - 2**31).astype(">i4")
 
 
 def _header_table(summaries: Sequence[ExposureSummary]) -> bytes:
@@ -275,13 +305,17 @@ def _template_headers(
             start = hdus["ASDF"].fileinfo()["hdrLoc"]
         # Before the header has its true size: adding a card to a large file later would move all of its data.
         complete_wcs(headers["SCI"])
+        headers["SCI"]["WHTTYPE"] = (settings.weight_type, "weights: drizzle.weight_type")
         tree = order_asdf_history(small.read_bytes()[start:])
-    headers["NEXP"] = headers["WHT"].copy()
-    headers["NEXP"]["EXTNAME"] = "NEXP"
+    for name, unit in (("NEXP", None), ("EXPTIME", "s")):
+        headers[name] = headers["WHT"].copy()
+        headers[name]["EXTNAME"] = name
+        if unit:
+            headers[name]["BUNIT"] = unit
     rows, columns = window.shape
     for name in MOSAIC_PLANES:
         headers[name]["NAXIS1"], headers[name]["NAXIS2"] = columns, rows
-        headers[name]["BITPIX"] = -32
+        headers[name]["BITPIX"] = 32 if name == "DQ" else -32
     return headers, tree
 
 
@@ -297,6 +331,7 @@ def _described(
     pixel = np.zeros((1, 1), dtype=np.float32)
     for name in ("data", "err", "wht", "var_poisson", "var_rnoise", "var_flat"):
         setattr(model, name, pixel.copy())
+    model.dq = pixel.astype(np.uint32)
     wcs = grid_wcs(window)
     model.meta.wcs = wcs
     area = (window.pixel_scale_mas / 1000.0) ** 2
@@ -320,7 +355,8 @@ def _describe_resample(
     model.meta.resample.pixfrac = settings.pixfrac
     model.meta.resample.kernel = settings.kernel
     model.meta.resample.fillval = "NAN"
-    model.meta.resample.weight_type = settings.weight_type
+    # The package knows these two, and warns of others whenever it opens the file; WHTTYPE has our name.
+    model.meta.resample.weight_type = "exptime" if settings.weight_type == "exptime" else "ivm"
 
 
 def _describe_times(model: ImageModel, summaries: Sequence[ExposureSummary]) -> None:

@@ -15,7 +15,7 @@ SMALL_MOSAIC_PIXELS = 4096
 """A mosaic that fits into a tile of this side is one tile: more steps would cost more than smaller tiles save."""
 SUM_BYTES = 5 * 4
 """Of a pixel of an exposure's sums."""
-MOSAIC_BYTES = 7 * 4
+MOSAIC_BYTES = 9 * 4
 """Of a pixel of a finished tile."""
 """Rows and columns of the largest exposures."""
 

@@ -58,7 +58,7 @@ def note_noise_factor(path: Path) -> None:
     sources = ~(np.abs(pulls) < SOURCE_SIGMA * mad_std(pulls[usable]))
     factor = noise_correlation(sci - sky, err, sources)
     with fits.open(path, mode="update", memmap=False) as hdus:
-        hdus["SCI"].header["NOISEFAC"] = (round(factor, 4), "scatter of sky pixels / ERR: noise is correlated")
+        hdus["SCI"].header["NOISEFAC"] = (round(factor, 4), "scatter of the sky / ERR: noise is correlated")
 
 
 def _sampled(plane: Plane, step: int) -> NDArray[np.float32]:

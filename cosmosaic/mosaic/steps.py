@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cosmosaic.astrometry.steps import AstrometryTable
-from cosmosaic.drizzle.steps import Summary, Sums
+from cosmosaic.drizzle.steps import Marks, Summary, Sums
 from cosmosaic.exposures.files import Cal
 from cosmosaic.geometry.sphere import Footprint
 from cosmosaic.outliers.steps import Crf, Patch
@@ -20,7 +20,7 @@ class TilePlanes(File, suffix="_mosaic.npy"):
 
 
 class Mosaic(File, suffix="_i2d.fits", kind="i2d"):
-    """A mosaic: SCI in MJy/sr, ERR, WHT, variances."""
+    """A mosaic: SCI in MJy/sr, ERR, WHT, variances, exposure time and flags."""
 
 
 class DefectTable(File, suffix="_defects.ecsv", kind="defects"):
@@ -39,11 +39,12 @@ class CombineTile(Step[CombinedTile]):
     """Add the exposures of a tile."""
 
     title = "Combine"
-    version = 5
+    version = 6
     function = "cosmosaic.mosaic.units:combine_tile"
     per = "tile"
 
     sums: Mapping[str, Sums]
+    marks: Mapping[str, Marks]
     patches: Mapping[str, Patch]
     summaries: Mapping[str, Summary]
     tile: MosaicGrid
@@ -68,7 +69,7 @@ class AssembleMosaic(Step[AssembledMosaic]):
     """Write the tiles of a window as one FITS file, with the verdict on its sky; its header is the first exposure's."""
 
     title = "Mosaic"
-    version = 7
+    version = 8
     function = "cosmosaic.mosaic.units:assemble_mosaic"
     per = "mosaic"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cosmosaic.astrometry.keywords import note_astrometry
 from cosmosaic.drizzle.summary import read_summaries
-from cosmosaic.mosaic.assembly import combine, scale_ratio, write_mosaic, write_tile
+from cosmosaic.mosaic.assembly import TileInput, combine, scale_ratio, write_mosaic, write_tile
 from cosmosaic.mosaic.noise import note_noise_factor
 from cosmosaic.records import MosaicGrid
 from cosmosaic.steps.result import Made
@@ -16,8 +16,9 @@ from cosmosaic.survey import DrizzleSettings
 from cosmosaic.verdict.keywords import note_verdict
 
 
-def combine_tile(
+def combine_tile(  # noqa: PLR0913
     sums: Mapping[str, Path],
+    marks: Mapping[str, Path],
     patches: Mapping[str, Path],
     summaries: Mapping[str, Path],
     tile: MosaicGrid,
@@ -29,8 +30,9 @@ def combine_tile(
 
     Parameters
     ----------
-    sums, patches
-        ``_sums.npy`` files of the tile, and ``_patch.npy`` files where outliers were flagged, by exposure.
+    sums, marks, patches
+        ``_sums.npy`` and ``_marks.npy`` files of the tile, and ``_patch.npy`` files where outliers were flagged, by
+        exposure.
     summaries
         ``_summary.json`` files of the exposures.
     tile
@@ -46,7 +48,8 @@ def combine_tile(
     known = read_summaries(summaries.values())
     output_scale = tile.pixel_scale_mas / 1000.0
     ratio = output_scale / input_scale_arcsec if input_scale_arcsec else scale_ratio(tile, known)
-    box, planes = combine(sums, patches, known, tile, settings, ratio)
+    files = {name: TileInput(path, marks[name], patches.get(name)) for name, path in sums.items()}
+    box, planes = combine(files, known, tile, settings, ratio)
     return Made(tile=write_tile(box, planes, folder / f"{tile.tile}_mosaic.npy"))
 
 

@@ -8,7 +8,9 @@ import psutil
 from cosmosaic.storage.scratch import require_space, scratch_place
 
 EXPOSURE_GB = 3.0
-"""Least share of the memory per child, except for a single one: what most steps need for full frames at their peak."""
+"""Least share of the memory of a step, except for a single one: what most steps need for full frames at their peak."""
+LEAST_GB = 1.5
+"""Least memory per child: what calibration of a full frame needs, which tells its needs."""
 SCRATCH_GB = 2.0
 """Disk space that one full-frame exposure needs in the scratch folder, with a reserve."""
 
@@ -22,6 +24,9 @@ class WorkerPlan:
     """Number of child processes, and the limits of each."""
 
     processes: int
+    """Steps that can be at work with an equal share of the memory."""
+    children: int
+    """Child processes: more than shares, if memory is short, for steps that tell that they need less."""
     memory_gb: float
     """Memory for all children together."""
     time_limit_s: float
@@ -31,12 +36,18 @@ class WorkerPlan:
 
     @property
     def share_gb(self) -> float:
-        """Memory of each child while all are at work."""
+        """Memory of a step that does not tell its needs."""
         return self.memory_gb / self.processes
 
     def reserved_gb(self, needed_gb: float | None) -> float:
-        """Memory reserved for a call: a share, or what it needs if that is more, up to all of the memory."""
-        return min(max(needed_gb or 0.0, self.share_gb), self.memory_gb)
+        """Memory reserved for a call: a share, or what it needs if it tells, up to all of the memory."""
+        if needed_gb is None:
+            return self.share_gb
+        return min(max(needed_gb, self.memory_gb / self.children), self.memory_gb)
+
+    def allowed_gb(self, needed_gb: float | None) -> float:
+        """Memory at which a call fails: a share at least, so that none fails for a need that was told too low."""
+        return max(self.reserved_gb(needed_gb), self.share_gb)
 
 
 def plan_workers(
@@ -46,11 +57,11 @@ def plan_workers(
     scratch: str | None,
     environment: dict[str, str],
 ) -> WorkerPlan:
-    """Bound the number of children by cores and by memory, at least one."""
+    """Bound the number of children, and of steps with a share each, by cores and by memory; at least one."""
     memory_gb = memory_gb or 0.75 * psutil.virtual_memory().total / 1e9
-    affordable = max(1, int(memory_gb / EXPOSURE_GB))
-    processes = min(processes or len(os.sched_getaffinity(0)), affordable)
-    return WorkerPlan(processes, memory_gb, time_limit_s, scratch, tuple(sorted(environment.items())))
+    wanted = processes or len(os.sched_getaffinity(0))
+    shares, children = (min(wanted, max(1, int(memory_gb / least_gb))) for least_gb in (EXPOSURE_GB, LEAST_GB))
+    return WorkerPlan(shares, children, memory_gb, time_limit_s, scratch, tuple(sorted(environment.items())))
 
 
 def check_resources(plan: WorkerPlan) -> None:

@@ -44,7 +44,7 @@ def run(
         A module-level function. Its last argument is an empty scratch folder, which is also its working
         directory.
     needed_gb
-        Memory that it needs, if more than an equal share: it waits until so much is free, and others wait for it.
+        Memory that it needs, by default an equal share: it waits until so much is free, and others wait for it.
 
     Raises
     ------
@@ -56,11 +56,11 @@ def run(
         Whatever the function raised.
     """
     name = getattr(function, "__name__", str(function))
-    reserved_gb = plan.reserved_gb(needed_gb)
+    allowed_gb = plan.allowed_gb(needed_gb)
     with _keep(plan) as pool:
         try:
-            with pool.reserve(plan.memory_gb, reserved_gb):
-                return pool.schedule(plan, function, arguments, reserved_gb).result()
+            with pool.reserve(plan.memory_gb, plan.reserved_gb(needed_gb)):
+                return pool.schedule(plan, function, arguments, allowed_gb).result()
         except CancelledError as error:
             raise WorkerError(f"{name} {STOPPED}; the next run will repeat it") from error
         except TimeoutError as error:
@@ -75,7 +75,7 @@ def run(
             ) from error
         except MemoryError as error:
             raise WorkerError(
-                f"{name} needs more than {reserved_gb:.1f} GB of memory; raise "
+                f"{name} needs more than {allowed_gb:.1f} GB of memory; raise "
                 "resources.memory_gb or lower resources.processes"
             ) from error
 
@@ -162,7 +162,7 @@ def _new_pool(plan: WorkerPlan) -> _Pool:
     os.environ.setdefault("PYTHONHASHSEED", "0")
     with _without_main_module():
         children = ProcessPool(
-            max_workers=plan.processes,
+            max_workers=plan.children,
             context=multiprocessing.get_context("spawn"),
             initializer=prepare,
             initargs=(plan, os.getpid(), shared),

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
-from cosmosaic.cells.files import Cells, cells_gb
+from cosmosaic.cells.files import Cells, needed_for
 from cosmosaic.cells.steps import BinnedBand, SourceMask
 from cosmosaic.exposures.band import Band, Exposures
 from cosmosaic.exposures.files import Cal
@@ -58,7 +58,7 @@ class MeasureSky(Step[MeasuredSky]):
     @property
     def needed_gb(self) -> float:
         """Memory for the cells of all exposures."""
-        return cells_gb((*self.cells.values(), *self.masked.values()))
+        return needed_for((*self.cells.values(), *self.masked.values()))
 
     def prepared(self) -> Self:
         """Keep the part of an earlier solution whose cells have the same checksums."""

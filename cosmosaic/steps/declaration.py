@@ -142,7 +142,7 @@ class Step(Generic[Made]):
 
     @property
     def needed_gb(self) -> float | None:
-        """Memory that the step needs at its peak, if it may be more than a child's share."""
+        """Memory that the step needs at its peak, if it is known; by default it gets a share."""
         return None
 
     @property

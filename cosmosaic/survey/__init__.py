@@ -28,6 +28,7 @@ from cosmosaic.survey.settings import (
     SkyTreatment,
     SkyZero,
     Survey,
+    WeightType,
     WispTemplate,
 )
 
@@ -58,6 +59,7 @@ __all__ = [
     "SkyTreatment",
     "SkyZero",
     "Survey",
+    "WeightType",
     "WispTemplate",
     "load_survey",
 ]

@@ -215,6 +215,9 @@ class ExposureSettings(Settings):
     expand_large_events: bool = False
     """Flag the halos of snowballs (large cosmic-ray events) as the jwst package does; off by default, because it makes
     pixels around some cores bright, loses groups of saturated stars and multiplies the cost of Stage 1."""
+    publish_rates: bool = False
+    """Publish the count rate of each raw ramp (_rate.fits, without 1/f correction) beside its calibrated exposure;
+    otherwise it is written nowhere. A change calibrates all ramps again."""
     persistence: bool = False
     """Flag pixels in which exposures that the same detector took up to two hours before, in any filter, are expected to
     persist."""
@@ -387,6 +390,9 @@ class GridSettings(Settings):
         return {name for name in fields if getattr(self, name) != fields[name].default}
 
 
+WeightType = Literal["ivm-sky", "ivm", "exptime"]
+
+
 class DrizzleSettings(Settings):
     """Combination of the exposures into a mosaic."""
 
@@ -394,8 +400,9 @@ class DrizzleSettings(Settings):
     """Drizzle kernel."""
     pixfrac: float = Field(default=1.0, ge=0, le=1)
     """Fraction by which input pixels are shrunk before they are dropped onto the grid."""
-    weight_type: Literal["ivm", "exptime"] = "ivm"
-    """Weight of a pixel: inverse read-noise variance, or exposure time."""
+    weight_type: WeightType = "ivm-sky"
+    """Weight of a pixel: inverse variance of sky and read noise (ivm-sky), of read noise alone as in jwst (ivm), or
+    exposure time (exptime). The engine "jwst" knows the last two."""
     errors: Literal["jwst", "propagated", "none"] = "jwst"
     """jwst: ERR as in the jwst package, correct for sums over many pixels; propagated: the scatter of a single pixel
     (drizzle's data2, squared weights), too small for sums because neighbouring pixels are correlated; none: only
@@ -420,6 +427,10 @@ class CatalogSettings(Settings):
     psfs: dict[FilterName, str] = Field(default_factory=dict)
     """PSFs of the mosaics by filter (URL of a FITS image with odd sides and the keyword PIXSCALE in arcsec, oriented as
     the mosaics); by default, they are made from the stars of the field or, if these are too few, computed."""
+    detector_psfs: dict[FilterName, str] = Field(default_factory=dict)
+    """PSFs of the detectors by filter, as STPSF computes them: URL of a FITS image with odd sides and the keyword
+    PIXSCALE or PIXELSCL in arcsec, the detector's pixel included, along the detector's axes. They are drizzled through
+    the exposures of each mosaic. `psfs` has precedence."""
     match_to: FilterName | None = None
     """Filter to whose PSF the others' images are matched for colours; by default, that with the widest PSF."""
 
@@ -472,6 +483,9 @@ class ResourceSettings(Settings):
     tile holds the whole mosaic. Pixel values do not depend on it."""
     time_limit_s: float = Field(default=7200.0, gt=0)
     """Time limit of a step in seconds; a step that takes longer is killed and fails."""
+    cache_gb: float | None = Field(default=None, gt=0)
+    """Size of the cache after a run, in GB: results that take the least CPU time for their size are removed, and made
+    again when they are needed. By default, all are kept."""
     scratch: str | None = None
     """Folder for temporary files; by default, the system's."""
 
@@ -590,4 +604,9 @@ class Survey(Settings):
     def _errors_that_the_engine_knows(self) -> Self:
         if self.engine == "jwst" and self.drizzle.errors != "jwst":
             raise ValueError(f'drizzle.errors = "{self.drizzle.errors}" needs engine = "tiles"')
+        if self.engine == "jwst" and self.drizzle.weight_type == "ivm-sky":
+            raise ValueError(
+                'drizzle.weight_type = "ivm-sky", the default, needs engine = "tiles"; the jwst package weights by '
+                'read noise alone: set drizzle.weight_type = "ivm"'
+            )
         return self

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from cosmosaic.cells.files import Cells, cells_gb
+from cosmosaic.cells.files import Cells, needed_for
 from cosmosaic.cells.steps import BinnedBand
 from cosmosaic.exposures.band import Band
 from cosmosaic.geometry.windows import neighbouring, touched_tiles
@@ -71,7 +71,7 @@ class JudgeExposures(Step[JudgedExposures]):
     @property
     def needed_gb(self) -> float:
         """Memory for the cells of all exposures."""
-        return cells_gb(self.cells.values())
+        return needed_for(self.cells.values())
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class JudgeTiles(Step[JudgedTiles]):
     @property
     def needed_gb(self) -> float:
         """Memory for the cells of the exposures, before and after."""
-        return cells_gb((*self.before.values(), *self.after.values()))
+        return needed_for((*self.before.values(), *self.after.values()))
 
 
 @dataclass(frozen=True)

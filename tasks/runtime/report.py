@@ -21,7 +21,7 @@ from rich.table import Table
 
 from cosmosaic.artefacts.steps import FlagPersistence, MaskRegions
 from cosmosaic.astrometry.solution import JUDGED
-from cosmosaic.calibrate.steps import CalibrateRate
+from cosmosaic.calibrate.steps import CalibrateRamp, CalibrateRate
 from cosmosaic.exposures.origin import calibration_columns
 from cosmosaic.exposures.search import FoundExposures
 from cosmosaic.lineage import StepLineage, write_lineage
@@ -30,7 +30,7 @@ from cosmosaic.processes import workers
 from cosmosaic.run_table import CANCELLED, COLUMNS, RUNNING, mark_crashed, write_run
 from cosmosaic.steps.manifest import write_manifest
 from cosmosaic.steps.publication import Published
-from cosmosaic.steps.retention import record_use
+from cosmosaic.steps.retention import record_use, shrink
 from cosmosaic.storage import store
 from cosmosaic.survey import Survey
 from tasks.runtime.cancellation import no_error_for_cancelled_steps
@@ -52,7 +52,7 @@ WARNED_FACTS = {
     "unaligned": "{} exposures share too few stars and keep the WCS of their headers",
 }
 """Warnings for facts of steps."""
-EARLY_STEPS = (CalibrateRate, FlagPersistence, MaskRegions)
+EARLY_STEPS = (CalibrateRamp, CalibrateRate, FlagPersistence, MaskRegions)
 
 
 _LISTENERS: list[Callable[[Ledger], None]] = []
@@ -176,6 +176,7 @@ def finish_run(run: Run, found: FoundExposures, rows_of: Mapping[str, Mapping[st
     rows = [row | early[_name_of(row["product"])] for row in rows]
     state = _state(run, rows)
     record_run(run, rows, state.name or "", state.message or "", found)
+    _shrink_cache(run)
     create_markdown_artifact(_markdown(run, rows), key="summary", description=f"Products of {run.survey.name}")
     create_markdown_artifact(_pictures(run), key="previews", description=f"Previews of {run.survey.name}")
     create_markdown_artifact(_sky(rows), key="sky", description=f"Is the sky of {run.survey.name} flat?")
@@ -183,6 +184,16 @@ def finish_run(run: Run, found: FoundExposures, rows_of: Mapping[str, Mapping[st
         create_markdown_artifact(astrometry, key="astrometry", description=f"Do the stars of {run.survey.name} agree?")
     _print_summary(run, rows, state)
     return state
+
+
+def _shrink_cache(run: Run) -> None:
+    """Keep the cache within its limit, if it has one."""
+    largest = run.survey.resources.cache_gb
+    if largest is None:
+        return
+    removed = shrink(run.work.cache, largest, (record.result for record in run.ledger.records if record.result))
+    if removed.uris:
+        run.note(f"cache: {removed.size / 1e9:.3g} GB removed, to keep it within {largest:g} GB")
 
 
 def record_run(
@@ -313,7 +324,7 @@ def _markdown(run: Run, rows: list[dict[str, Any]]) -> str:
     lines += [
         f"| {row['product']} | {row['kind']} | {row.get('filter', '')} | {row['size']} | `{row['sha256'][:16]}` |"
         for row in rows
-        if row["kind"] not in ("cal", "crf")
+        if row["kind"] not in ("rate", "cal", "crf")
     ]
     steps = f"{len(run.ledger.executed)} steps executed, {len(run.ledger.cached)} from cache"
     return f"{steps}, {_failures(run)}.\n\n" + "\n".join(lines)

@@ -40,7 +40,7 @@ def plan_of_one_worker(resources: ResourceSettings, plan: WorkerPlan) -> WorkerP
     """
     if resources.runner == "local":
         return plan
-    return replace(plan, processes=1, memory_gb=plan.share_gb)
+    return replace(plan, processes=1, children=1, memory_gb=plan.share_gb)
 
 
 @contextmanager
@@ -74,4 +74,4 @@ def room_of(resources: ResourceSettings, plan: WorkerPlan) -> int:
     """Return how many steps may be under way at once: each takes a thread of the flow's process."""
     if resources.runner == "dask":
         return CLUSTER_ROOM
-    return max(LEAST_ROOM, STEPS_PER_PROCESS * plan.processes)
+    return max(LEAST_ROOM, STEPS_PER_PROCESS * plan.children)

@@ -8,6 +8,7 @@ from astropy.coordinates import SkyCoord
 from astropy.io.votable.ucd import check_ucd
 from astropy.table import Row, Table
 from numpy.typing import NDArray
+from stdatamodels.jwst.datamodels.dqflags import pixel
 from support.scenes import Scene, drizzled_noise
 from support.scenes import measure as measure_scenes
 
@@ -236,6 +237,17 @@ def test_flags_tell_what_is_wrong() -> None:
     assert flags(60, 340) == flags(68, 340) == CatalogFlag.BLENDED | CatalogFlag.DEBLENDED
     assert flags(390, 340) == CatalogFlag.EDGE | CatalogFlag.SHALLOW
     assert flags(1, 200) == CatalogFlag.EDGE | CatalogFlag.TRUNCATED
+
+
+def test_a_saturated_pixel_flags_its_source_alone() -> None:
+    sky = Scene()
+    sky.add_star(3000.0, 60.0, 60.0)
+    sky.add_star(3000.0, 200.0, 60.0)
+    sky.add_white_noise()
+    sky.dq[61, 59] = pixel["SATURATED"]
+    sky.dq[60, 200] = pixel["JUMP_DET"]
+    table = measure(sky)
+    assert [int(row_at(table, x, 60)["flags"]) for x in (60, 200)] == [CatalogFlag.SATURATED, 0]
 
 
 def test_stars_are_told_from_galaxies() -> None:

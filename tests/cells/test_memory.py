@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cosmosaic.cells.files import Cells
+from cosmosaic.cells.files import Cells, cells_gb
 from cosmosaic.cells.survey import CellExposure
 from cosmosaic.cells.units import write_cells
 from cosmosaic.comparison.steps import CompareMethods
@@ -60,7 +60,8 @@ def test_what_is_asked_for_is_a_little_more_than_what_is_taken(cells, step_of, t
     step = step_of(cells)
     taken_gb = execute(step, str(tmp_path), plan).peak_mb / 1000
     workers.stop_workers()
-    assert taken_gb < step.needed_gb < 1.3 * taken_gb
+    assert taken_gb < cells_gb(cells.values()) < 1.3 * taken_gb
+    assert step.needed_gb > taken_gb
 
 
 def test_a_thousand_exposures_ask_for_more_than_a_share(cells):
@@ -73,4 +74,4 @@ def test_a_thousand_exposures_ask_for_more_than_a_share(cells):
         CompareMethods(cells=many, exposures={}, methods=(), grid=GRID, stem="sky"),
     ]
     assert all(step.needed_gb > 2 * SHARE_GB for step in steps)
-    assert sky(cells).needed_gb < SHARE_GB
+    assert sky(cells).needed_gb <= SHARE_GB

@@ -14,7 +14,7 @@ GRACE_S = 30.0
 
 
 def _is_calibrating(production, run: str) -> bool:
-    return any(name.startswith("Stage 1") and state == "Running" for name, state in production.task_runs(run).items())
+    return any(name.startswith("Calibrate") and state == "Running" for name, state in production.task_runs(run).items())
 
 
 def test_a_run_cancelled_in_the_middle_of_its_steps_ends_by_itself_and_logs_no_error(production):

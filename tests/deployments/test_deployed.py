@@ -87,7 +87,7 @@ def test_the_run_has_its_artifacts(production, first_run):
 def test_the_log_names_each_step_with_its_exposure(production, first_run):
     frames = [frame.name.removesuffix("_uncal.fits") for frame in production.frames[:2]]
     logs = production.logs(first_run["id"])
-    for name in (f"{step}: {frame}" for step in ("Stage 1", "Stage 2", "Drizzle", "Outliers") for frame in frames):
+    for name in (f"{step}: {frame}" for step in ("Calibrate", "Drizzle", "Outliers") for frame in frames):
         assert sum(line.startswith(f"{name}: ") for line in logs) == 1
 
 

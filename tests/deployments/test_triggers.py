@@ -42,7 +42,7 @@ def test_a_new_exposure_costs_its_own_steps_and_those_it_touches(impatient, afte
     states = impatient.task_runs(run["id"])
     first, second, new = (frame.name.removesuffix("_uncal.fits") for frame in impatient.frames)
     # Levels that were solved stay, so that the exposures that had them are not drizzled again.
-    for step in ("Stage 1", "Stage 2", "Cells", "Drizzle"):
+    for step in ("Calibrate", "Cells", "Drizzle"):
         assert states[f"{step}: {new}"] == "Completed"
         # Only what is executed becomes a task run.
         assert not {f"{step}: {old}" for old in (first, second)} & states.keys()

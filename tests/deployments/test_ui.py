@@ -82,7 +82,7 @@ def test_the_run_page_shows_the_steps_and_what_they_worked_on(production, first_
     shown = page(f"/runs/flow-run/{first_run['id']}")
     shown.get_by_text("small: 2 exposures, 1 filter").first.wait_for()
     frame = production.frames[0].name.removesuffix("_uncal.fits")
-    shown.get_by_text(f"Stage 1: {frame}: ").first.wait_for()
+    shown.get_by_text(f"Calibrate: {frame}: ").first.wait_for()
 
 
 def test_the_previews_show_as_pictures(production, first_run, page):

@@ -156,6 +156,14 @@ def test_an_exposure_of_a_visit_that_failed_is_kept_with_a_warning(tmp_path: Pat
     assert f"VISITSTA = '{status}'" in warning
 
 
+def test_a_raw_exposure_is_described_with_the_shape_of_its_ramp(tmp_path: Path) -> None:
+    path = put(tmp_path)
+    with fits.open(path) as hdus:
+        expected = hdus["SCI"].data.shape
+    assert describe_exposure(str(path)).ramp == expected
+    assert describe_exposure(str(put(tmp_path, level="cal"))).ramp == ()
+
+
 def test_what_a_calibrated_exposure_can_do_without_is_warned_of(tmp_path: Path) -> None:
     path = put(tmp_path, level="cal", SUBARRAY=None, DATE_BEG=None, ROLL_REF=None)
     with fits.open(path, mode="update") as hdus:

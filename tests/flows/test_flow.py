@@ -73,7 +73,7 @@ def test_the_rest_is_made_and_the_run_ends_as_failed_in_part(damaged):
     assert set(table["frames_refused"]) == {3}
     # Only what failed by itself is listed at the end.
     listed = [line.split("failed: ")[1].split(":")[0] for line in run.output.splitlines() if "   failed: " in line]
-    assert set(listed) == {"Stage 1", "Inspect"}
+    assert set(listed) == {"Calibrate", "Inspect"}
     assert "skipped for it" in table["error"].iloc[0]
 
 
@@ -93,7 +93,7 @@ def test_each_bad_input_is_named_with_its_reason(damaged, which, reason):
         "truncated": ramps[0].name,
         "foreign": "flat_field_of_another_telescope.fits",
         "keyword": ramps[1].name,
-        "gain": "Stage 1: jw01727001001_03101_00001_nrcblong",
+        "gain": "Calibrate: jw01727001001_03101_00001_nrcblong",
         "blank": "Inspect: jw01727001001_02101_0009",
     }
     lines = [line for line in run.output.splitlines() if names[which] in line]

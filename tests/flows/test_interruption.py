@@ -90,7 +90,7 @@ def test_an_interrupted_run_says_what_is_kept_and_is_taken_up_by_the_same_comman
     terminal = cosmosaic(small, *arguments)
     terminal.wait_for("3 exposures")
     terminal.wait_for(shown)
-    while not (small.cache / "calibrate_rate").exists():
+    while not (small.cache / "calibrate_ramp").exists():
         time.sleep(0.1)
     assert last_row(small)["state"] == "Running"
     started = descendants(terminal)
@@ -110,8 +110,8 @@ def test_an_interrupted_run_says_what_is_kept_and_is_taken_up_by_the_same_comman
     assert "failed" not in terminal.text[said:]
     assert psutil.wait_procs(started, timeout=5.0)[1] == []
     (log,) = (small.products / "runs").glob("*.log")
-    assert "Stage 1: " in log.read_text()
-    assert ("Stage 1: " in terminal.text) == (arguments == ["--verbose"])
+    assert "Calibrate: " in log.read_text()
+    assert ("Calibrate: " in terminal.text) == (arguments == ["--verbose"])
     row = last_row(small)
     assert (row["state"], row["error"]) == ("Cancelled", f"cancelled by {named}")
     assert f": {row['steps_executed']:.0f} steps finished" in line

@@ -16,7 +16,7 @@ from cosmosaic.survey import GridSettings
 pytestmark = [pytest.mark.slow, pytest.mark.server]
 
 TANGENT = {"tangent_ra": 150.11, "tangent_dec": 2.2, "rotation": 20.0}
-PLANES = ("SCI", "ERR", "WHT", "VAR_POISSON", "VAR_RNOISE", "VAR_FLAT", "NEXP")
+PLANES = ("SCI", "ERR", "WHT", "VAR_POISSON", "VAR_RNOISE", "VAR_FLAT", "NEXP", "EXPTIME", "DQ")
 
 
 @pytest.fixture(scope="module")

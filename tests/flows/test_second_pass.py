@@ -50,7 +50,7 @@ def test_only_the_sky_and_what_follows_is_done_again(passes):
     names = set(map(str, first["exposure"]))
     assert second.state == "Completed"
     assert of(second.executed, "Masked cells") == names
-    for step in ("Stage 1", "Stage 2", "Cells"):
+    for step in ("Calibrate", "Cells"):
         assert of(second.cached, step) == names, step
     assert of(second.executed, "Sky") == {BAND}
 

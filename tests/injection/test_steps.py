@@ -77,9 +77,9 @@ def injected(windows: Windows, **settings: Any) -> Recorder:
     cells = Lattice(tangent_ra=150.1, tangent_dec=2.2, rotation=0.0, pixel_scale_mas=504.0)
     given = BandInput(Band(association, EXPOSURES, cals), cals, BandSky(), windows, cells)
     engine = open_engine(given, WORKER_GB, job)
-    engine.flag_outliers()
+    flagged = engine.flag_outliers()
     mosaics = {each.tile: engine.assemble(each, None) for each in given.mosaics}
-    measured = {BAND: measure_mosaics(given, mosaics, job)}
+    measured = {BAND: measure_mosaics(given, mosaics, flagged.crfs, job)}
     inject(measured, submit_catalogs(measured, job), WORKER_GB, job)
     return job
 

@@ -2,8 +2,7 @@
 
 import shutil
 import warnings
-from collections.abc import Callable
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from jwst import datamodels
 from jwst.resample.resample import ResampleImage
 from real import real
 from stdatamodels.jwst.datamodels.dqflags import pixel
+from support.here import Here
 
 from cosmosaic.catalog import CatalogFlag
 from cosmosaic.catalog.measure import make_psf, measure_sources
@@ -67,15 +67,6 @@ KEEP_SKY = SkySettings(subtract=False)
 
 def survey_of(tile_pixels: int | None = None, **settings: Any) -> Survey:
     return Survey(name="field", raw="given", resources=ResourceSettings(tile_pixels=tile_pixels), **settings)
-
-
-class Here(Executor):
-    """Runs everything at once, in this process."""
-
-    def submit(self, function: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-        future.set_result(function(*arguments, **named))
-        return future
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +162,10 @@ def test_given_the_same_flags_the_pixels_are_those_of_jwst(
 def test_other_kernels_are_the_packages_own(
     kernel: str, frames: list[Path], levels: dict[str, float], window: MosaicGrid, tmp_path: Path
 ) -> None:
-    settings = {"drizzle": DrizzleSettings(kernel=kernel), "outliers": OutlierSettings(enabled=False)}
+    settings = {
+        "drizzle": DrizzleSettings(kernel=kernel, weight_type="ivm"),
+        "outliers": OutlierSettings(enabled=False),
+    }
     ours = made(frames[:2], levels, window, tmp_path, **settings)
     theirs = resampled(sorted(tmp_path.rglob("*_crf.fits")), window, tmp_path, kernel=kernel)
     seen = theirs.wht > 0

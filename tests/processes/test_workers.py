@@ -130,6 +130,21 @@ def test_calls_whose_memory_exceeds_the_whole_run_one_after_the_other(two, tmp_p
             call.result()
 
 
+@pytest.mark.parametrize(("needed_gb", "together"), [(1.4, 4), (None, 2), (2.0, 3)])
+def test_as_many_calls_are_at_work_as_the_memory_that_they_need_allows(tmp_path, needed_gb, together):
+    plan = workers.plan_workers(4, 6.0, 60.0, None, {})
+    with ThreadPoolExecutor(4) as callers:
+        calls = [
+            callers.submit(workers.run, plan, children.meet, str(tmp_path), 4, needed_gb=needed_gb) for _ in range(4)
+        ]
+        assert max(call.result().result for call in calls) == together
+    workers.stop_workers()
+
+
+def test_a_call_that_needs_more_than_it_tells_is_allowed_a_share(two):
+    assert workers.run(two, children.hoard, 2.5, needed_gb=1.0).result == 2.5e9
+
+
 def test_peak_memory_is_that_of_the_call(plan):
     large = workers.run(plan, children.hoard, 0.4)
     small = workers.run(plan, children.process_id)

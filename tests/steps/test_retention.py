@@ -5,7 +5,8 @@ import time
 
 import pytest
 
-from cosmosaic.steps.retention import DAY_S, find_unused, record_use
+from cosmosaic.steps.result import StepResult
+from cosmosaic.steps.retention import DAY_S, find_unused, record_use, shrink
 
 KEYS = {name: name[0] * 32 for name in ("a", "b", "c")}
 
@@ -62,3 +63,44 @@ def test_what_was_written_lately_stays_since_a_run_may_be_about_to_use_it(cache,
 
 def test_the_bytes_are_counted(cache):
     assert find_unused(str(cache), 30.0).size == 6
+
+
+COSTS = {"a": 90.0, "b": 5.0, "c": 40.0}
+"""CPU seconds of each step."""
+
+
+def results(names):
+    done = {"step": "drizzle", "files": {}, "wall_s": 1.0, "peak_mb": 1.0}
+    return [StepResult(key=KEYS[name], cpu_s=COSTS[name], **done) for name in names]
+
+
+def shrunk(cache, kilobytes, used):
+    """Remove what is too much, each step having made 100 kB; return what is left."""
+    for name, key in KEYS.items():
+        (cache / "drizzle_frame" / key / f"{name}.fits").write_bytes(bytes(100_000))
+    shrink(str(cache), kilobytes / 1e6, results(used))
+    return {path.stem for path in cache.rglob("*.fits")}
+
+
+def test_the_cheapest_results_go_until_the_rest_fits(cache):
+    assert shrunk(cache, 320, "abc") == {"a", "b", "c"}
+    assert shrunk(cache, 250, "abc") == {"a", "c"}
+    assert not (cache / "results" / KEYS["b"]).exists()
+    assert shrunk(cache, 150, "abc") == {"a"}
+
+
+def test_what_no_run_uses_goes_before_the_cheapest(cache, monkeypatch):
+    for path in cache.rglob("c"):
+        age(path, 40)
+    used(cache, monkeypatch, days_ago=0, run="1", survey="deep", keys="ab")
+    for name, key in KEYS.items():
+        path = cache / "drizzle_frame" / key / f"{name}.fits"
+        path.write_bytes(bytes(100_000))
+        age(path, 40)
+    shrink(str(cache), 250 / 1e6, results("ab"))
+    assert {path.stem for path in cache.rglob("*.fits")} == {"a", "b"}
+
+
+def test_the_results_of_other_surveys_stay_though_the_cache_is_too_large(cache, monkeypatch):
+    used(cache, monkeypatch, days_ago=3, run="1", survey="wide", keys="bc")
+    assert shrunk(cache, 50, "a") == {"b", "c"}

@@ -194,19 +194,26 @@ def test_a_step_that_says_so_is_given_more_memory_than_its_share(tmp_path):
     workers.stop_workers()
 
 
-@pytest.mark.parametrize(("groups", "name"), [(6, "a_uncal.fits"), (20, "a_uncal.fits"), (20, "a_uncal.fits.gz")])
-def test_stage_1_asks_for_memory_by_the_size_of_its_ramp(groups, name):
+@pytest.mark.parametrize("groups", [6, 10, 20])
+def test_calibration_asks_for_memory_by_its_engine_and_the_shape_of_its_ramp(groups):
+    """Not by the size of the file, which may be compressed."""
     from cosmosaic.calibrate.steps import CalibrateRamp, VerifyRamp
-    from cosmosaic.exposures.files import Rate, Uncal
+    from cosmosaic.exposures.files import Uncal
     from cosmosaic.survey import ExposureSettings
 
-    size = groups * 2048**2 * 2
-    ramp = Uncal(StoredObject(uri=f"/raw/{name}", sha256="1" * 64, size=size // 3 if name.endswith("gz") else size))
-    rest = {"ramp": ramp, "gain_map": None, "settings": ExposureSettings(), "detector": "NRCB1"}
-    # Measured with the jwst package's steps: 1.9 GB with 6 groups, 2.75 GB with 10.
-    measured = 1.9 + (groups - 6) * (2.75 - 1.9) / 4
-    for step in (CalibrateRamp(**rest), VerifyRamp(rate=Rate(FRAME), **rest)):
-        assert measured < step.needed_gb < 1.15 * measured
+    rest = {"ramp": Uncal(FRAME), "gain_map": None, "detector": "NRCB1", "shape": (1, groups, 2048, 2048)}
+    fused = CalibrateRamp(settings=ExposureSettings(engine="fused"), **rest)
+    jwst = CalibrateRamp(settings=ExposureSettings(engine="jwst"), **rest)
+    # Measured with the jwst package's steps: 1.9 GB with 6 groups, 2.75 GB with 10; and with the compiled functions.
+    by_jwst = 1.9 + (groups - 6) * (2.75 - 1.9) / 4
+    by_fused = 1.0 + (groups - 6) * 0.025
+    for step in (jwst, VerifyRamp(settings=fused.settings, **rest)):
+        assert by_jwst < step.needed_gb < 1.15 * by_jwst
+    assert by_fused < fused.needed_gb < 1.2 * by_fused
+    several = dataclasses.replace(fused, shape=(2, groups // 2, 2048, 2048))
+    assert several.needed_gb == jwst.needed_gb
+    small = dataclasses.replace(fused, shape=(1, groups, 640, 640))
+    assert small.needed_gb < 1.1
 
 
 def declared_steps() -> list[type[Step]]:

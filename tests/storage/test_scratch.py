@@ -63,7 +63,7 @@ def test_missing_room_is_told_with_its_size(tmp_path, monkeypatch):
     with pytest.raises(
         scratch.ScratchError, match=r"3\.50 GB.*1\.00 GB free: 2\.50 GB are missing.*resources\.scratch"
     ):
-        scratch.require_space(tmp_path, 3.5e9, "Stage 1")
+        scratch.require_space(tmp_path, 3.5e9, "Calibrate")
 
 
 def test_resources_are_checked_before_the_work_starts(tmp_path, monkeypatch):

@@ -49,6 +49,20 @@ def be_alone(place, seconds, folder):
     Path(place).unlink()
 
 
+def meet(place, number, folder):
+    """Wait until so many calls do the same at the same time; return how many were there at most."""
+    place = Path(place)
+    mine = place / Path(folder).name
+    mine.touch()
+    most, deadline = 0, time.monotonic() + 5
+    while most < number and time.monotonic() < deadline:
+        most = max(most, len(list(place.iterdir())))
+        time.sleep(0.02)
+    time.sleep(0.2)
+    mine.unlink()
+    return most
+
+
 def memory(folder):
     """Tell how many bytes of memory the process holds."""
     return psutil.Process().memory_info().rss

@@ -50,6 +50,7 @@ class Scene:
         self.sci = np.zeros(self.shape)
         self.err = np.full(self.shape, self.sigma)
         self.wht = np.full(self.shape, 4.0)
+        self.dq = np.zeros(self.shape, np.uint32)
         self.random = np.random.default_rng(self.seed)
 
     @property
@@ -109,7 +110,7 @@ def drizzled_noise(shape: tuple[int, int], native_scale: float, sigma: float, se
 def mosaic_image(scene: Scene) -> MosaicImage:
     """The mosaic of a scene without a file."""
     planes = [plane.astype(np.float32) for plane in (scene.sci, scene.err, scene.wht)]
-    return MosaicImage(*planes, valid=np.isfinite(scene.sci), wcs=scene.wcs, pixel_area_sr=PIXEL_AREA_SR)
+    return MosaicImage(*planes, valid=np.isfinite(scene.sci), wcs=scene.wcs, pixel_area_sr=PIXEL_AREA_SR, dq=scene.dq)
 
 
 def psf_of(scene: Scene) -> Psf:

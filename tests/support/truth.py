@@ -16,7 +16,7 @@ from cosmosaic.simulate.instrument import detector_maps
 from cosmosaic.simulate.plan import PlannedExposure, plan_exposures
 from cosmosaic.simulate.render import sky_level, surface_brightness
 from cosmosaic.simulate.truth import draw_pedestal
-from cosmosaic.survey import SimulationSettings
+from cosmosaic.survey import ExposureSettings, SimulationSettings
 
 SOURCE_FREE = 0.01
 """Pixels with less than this fraction of the sky from sources are source-free: a bias of less than 1 %."""
@@ -112,14 +112,13 @@ def true_exposure(name: str, settings: SimulationSettings, scene: Table) -> True
 
 def simulate_and_calibrate(name, settings, scene, exposures, target, folder):
     """In a child process: an exposure of a survey at level ``rate`` and ``cal``, in ``target``."""
-    from cosmosaic.calibrate.stages import calibrate_ramp, calibrate_rate
+    from cosmosaic.calibrate.stages import calibrate_ramp
     from cosmosaic.simulate.survey import simulate_exposure
 
     true = true_exposure(name, settings, scene)
     ramp, _ = simulate_exposure(true.plan, scene, settings, target)
-    rate = calibrate_ramp(ramp, None, exposures, true.plan.detector, target).files["rate"]
-    cal = calibrate_rate(rate, exposures.flicker_noise, target).files["cal"]
-    return ramp, rate, cal
+    made = calibrate_ramp(ramp, None, _with_rate(exposures), true.plan.detector, target).files
+    return ramp, made["rate"], made["cal"]
 
 
 def calibrate_with_gain(ramp, gain_map, exposures, detector, target, folder):
@@ -127,7 +126,11 @@ def calibrate_with_gain(ramp, gain_map, exposures, detector, target, folder):
     from cosmosaic.calibrate.stages import calibrate_ramp
 
     target.mkdir()
-    return calibrate_ramp(ramp, gain_map, exposures, detector, target).files["rate"]
+    return calibrate_ramp(ramp, gain_map, _with_rate(exposures), detector, target).files["rate"]
+
+
+def _with_rate(exposures: ExposureSettings) -> ExposureSettings:
+    return exposures.model_copy(update={"publish_rates": True})
 
 
 def drizzle(exposures, grid, target, folder):
@@ -137,4 +140,4 @@ def drizzle(exposures, grid, target, folder):
 
     target.mkdir()
     crfs = {path.name.rpartition("_")[0]: path for path in exposures}
-    return drizzle_mosaic(crfs, None, None, grid, DrizzleSettings(), "mosaic", target).files["mosaic"]
+    return drizzle_mosaic(crfs, None, None, grid, DrizzleSettings(weight_type="ivm"), "mosaic", target).files["mosaic"]

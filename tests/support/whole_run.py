@@ -1,7 +1,6 @@
 """A survey of calibrated exposures from its files to its products, by the flow's own order, without an orchestrator."""
 
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Executor, Future
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,18 +19,7 @@ from cosmosaic.steps.files import File, Many
 from cosmosaic.steps.local import LocalJob, result_of
 from cosmosaic.survey import Survey
 from flows.mosaic import combine, publish_band
-
-
-class Here(Executor):
-    """Runs everything at once, in this process."""
-
-    def submit(self, function: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-        try:
-            future.set_result(function(*arguments, **named))
-        except Exception as error:
-            future.set_exception(error)
-        return future
+from support.here import Here
 
 
 class WholeRun(LocalJob):
@@ -90,7 +78,7 @@ def _usable(cals: Mapping[str, Cal], job: WholeRun, produced: Produced) -> dict[
     usable = {}
     for name, cal in cals.items():
         try:
-            inspected = job.submit(InspectExposure(exposure=cal), name)
+            inspected = job.submit(InspectExposure(exposure=cal, weight_type=job.survey.drizzle.weight_type), name)
             job.path_of(inspected.inspection)
         except ValueError as error:
             produced.refused[f"{name}_cal.fits"] = str(error)

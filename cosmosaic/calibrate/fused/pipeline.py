@@ -74,7 +74,8 @@ class FusedDetector1Pipeline(Detector1Pipeline):
     def _fit(self, exposure: Any, references: DetectorReferences) -> Any:
         readout = exposure.meta.exposure
         zeroframe = np.array(exposure.zeroframe[0], dtype=np.float32) if exposure.hasattr("zeroframe") else None
-        integration = Integration(np.ascontiguousarray(exposure.data[0], dtype=np.float32), zeroframe)
+        ramp = np.ascontiguousarray(exposure.data[0], dtype=np.float32)
+        integration = Integration(ramp, zeroframe, np.ascontiguousarray(exposure.groupdq[0], dtype=np.uint8))
         large_events = large_events_of(self.jump) if self.jump.expand_large_events else None
         rate = fit_integration(integration, references, sampling_of(exposure), thresholds_of(self.jump), large_events)
         if integration.is_saturated:

@@ -33,14 +33,14 @@ class Integration:
 
     ramp: Ramp
     zeroframe: Image | None
-    flags: Flags = field(init=False)
+    flags: Flags
+    """Of the groups; all zero at first, as those of the pixels are."""
     dq: PixelFlags = field(init=False)
     jumps: int = 0
     """Number of cosmic rays."""
     snowballs: int = 0
 
     def __post_init__(self) -> None:
-        self.flags = np.zeros(self.ramp.shape, dtype=np.uint8)
         self.dq = np.zeros(self.ramp.shape[1:], dtype=np.uint32)
 
     @property

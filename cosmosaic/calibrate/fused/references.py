@@ -1,9 +1,15 @@
 """Reference files as the compiled functions need them, cut and prepared as the jwst package's steps do."""
 
+import gzip
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from astropy.io import fits
 from jwst.ipc.ipc_corr import get_ipc_slice, get_num_ref_pixels
 from jwst.lib.reffile_utils import get_subarray_model, ref_matches_sci
 from numpy.typing import NDArray
@@ -17,6 +23,7 @@ from cosmosaic.calibrate.fused.linearity import Coefficients, prepared
 from cosmosaic.calibrate.fused.saturation import CONVERTER_LIMIT_DN
 
 NOT_APPLICABLE = "N/A"
+GZIP_MAGIC = b"\x1f\x8b"
 
 
 @dataclass(frozen=True)
@@ -58,11 +65,26 @@ class Linearity:
 class Dark:
     """Dark current."""
 
-    groups: NDArray[np.floating] | None
-    """DN, shape ``(groups, ny, nx)``; None if the file does not fit the readout pattern."""
+    groups: Iterable[NDArray[np.floating]] | None
+    """DN, a plane for each group; None if the file does not fit the readout pattern."""
     dq: PixelFlags
     mean: Image | None
     """Electrons per second."""
+
+
+@dataclass(frozen=True)
+class DarkPlanes:
+    """The first planes of a dark that was read out as the exposure was: they are read one by one, as they are used."""
+
+    path: str
+    number: int
+
+    def __iter__(self) -> Iterator[Image]:
+        with _hdus(self.path) as hdus:
+            for group in range(self.number):
+                plane = _floats(hdus["SCI"].section[group])
+                plane[np.isnan(plane)] = 0
+                yield plane
 
 
 @dataclass(frozen=True)
@@ -91,7 +113,7 @@ def read_references(exposure: Any, paths: dict[str, str]) -> DetectorReferences:
         Path of each type that the steps ask for; ``N/A`` where there is none.
     """
     gain, gain_factor = _read_gain(exposure, paths["gain"])
-    with datamodels.ReadnoiseModel(paths["readnoise"]) as model:
+    with _opened(datamodels.ReadnoiseModel, paths["readnoise"]) as model:
         read_noise = _floats(_matching(exposure, model).data)
     return DetectorReferences(
         mask=_read_mask(exposure, paths["mask"]),
@@ -104,6 +126,23 @@ def read_references(exposure: Any, paths: dict[str, str]) -> DetectorReferences:
         read_noise=read_noise,
         gain_factor=gain_factor,
     )
+
+
+@contextmanager
+def _hdus(path: str) -> Iterator[fits.HDUList]:
+    """Open a FITS file; a compressed one is expanded once, not again for each step back of the reader."""
+    with Path(path).open("rb") as stream:
+        is_compressed = stream.read(len(GZIP_MAGIC)) == GZIP_MAGIC
+    opened = BytesIO(gzip.decompress(Path(path).read_bytes())) if is_compressed else path
+    # Not mapped: the planes of a dark that were read would stay in memory until the last is.
+    with fits.open(opened, memmap=False) as hdus:
+        yield hdus
+
+
+@contextmanager
+def _opened(kind: type[Any], path: str) -> Iterator[Any]:
+    with _hdus(path) as hdus, kind(hdus) as model:
+        yield model
 
 
 def _matching(exposure: Any, reference: Any) -> Any:
@@ -119,21 +158,21 @@ def _flags(values: Any) -> PixelFlags:
 
 
 def _read_gain(exposure: Any, path: str) -> tuple[Image, float | None]:
-    with datamodels.GainModel(path) as model:
+    with _opened(datamodels.GainModel, path) as model:
         return _floats(_matching(exposure, model).data), model.meta.exposure.gain_factor
 
 
 def _read_mask(exposure: Any, path: str) -> PixelFlags | None:
     if path == NOT_APPLICABLE:
         return None
-    with datamodels.MaskModel(path) as model:
+    with _opened(datamodels.MaskModel, path) as model:
         return _flags(_matching(exposure, model).dq)
 
 
 def _read_saturation(exposure: Any, path: str) -> Saturation | None:
     if path == NOT_APPLICABLE:
         return None
-    with datamodels.SaturationModel(path) as model:
+    with _opened(datamodels.SaturationModel, path) as model:
         cut = _matching(exposure, model)
         threshold, dq = _floats(cut.data), _flags(cut.dq)
     dq[np.isnan(threshold)] |= pixel["NO_SAT_CHECK"]
@@ -145,7 +184,7 @@ def _read_saturation(exposure: Any, path: str) -> Saturation | None:
 def _read_bias(exposure: Any, path: str) -> Bias | None:
     if path == NOT_APPLICABLE:
         return None
-    with datamodels.SuperBiasModel(path) as model:
+    with _opened(datamodels.SuperBiasModel, path) as model:
         cut = _matching(exposure, model)
         return Bias(_floats(cut.data), _flags(cut.dq))
 
@@ -153,14 +192,14 @@ def _read_bias(exposure: Any, path: str) -> Bias | None:
 def _read_ipc(exposure: Any, path: str) -> Ipc | None:
     if path == NOT_APPLICABLE:
         return None
-    with datamodels.IPCModel(path) as model:
+    with _opened(datamodels.IPCModel, path) as model:
         return Ipc(_floats(get_ipc_slice(exposure, model)), tuple(get_num_ref_pixels(exposure)))
 
 
 def _read_linearity(exposure: Any, path: str) -> Linearity | None:
     if path == NOT_APPLICABLE:
         return None
-    with datamodels.LinearityModel(path) as model:
+    with _opened(datamodels.LinearityModel, path) as model:
         cut = _matching(exposure, model)
         dq = _flags(cut.dq)
         coefficients, unknown = prepared(cut.coeffs, dq)
@@ -175,12 +214,20 @@ def _read_linearity(exposure: Any, path: str) -> Linearity | None:
 def _read_dark(exposure: Any, path: str) -> Dark | None:
     if path == NOT_APPLICABLE:
         return None
-    with datamodels.DarkModel(path) as model:
-        groups = _dark_groups(exposure, DarkData(dark_model=model))
-        return Dark(groups, _flags(model.dq), _mean_dark_current(exposure, model))
+    with _hdus(path) as hdus:
+        planes = hdus["SCI"].header["NAXIS3"]
+        # The planes are most of the file, and those after the last group are not needed.
+        with datamodels.DarkModel(fits.HDUList([hdu for hdu in hdus if hdu.name != "SCI"])) as model:
+            mean, dq = _mean_dark_current(exposure, model), model.dq
+            pattern = model.meta.exposure.nframes, model.meta.exposure.groupgap
+    readout, groups = exposure.meta.exposure, exposure.data.shape[1]
+    if dq is not None and pattern == (readout.nframes, readout.groupgap) and groups <= planes:
+        return Dark(DarkPlanes(path, groups), _flags(dq), mean)
+    with _opened(datamodels.DarkModel, path) as model:
+        return Dark(_averaged(exposure, DarkData(dark_model=model)), _flags(model.dq), mean)
 
 
-def _dark_groups(exposure: Any, dark: DarkData) -> NDArray[np.floating] | None:
+def _averaged(exposure: Any, dark: DarkData) -> NDArray[np.floating] | None:
     """Average the dark's frames into the exposure's groups (`do_correction_data` of stcal's ``dark_sub``)."""
     readout, groups = exposure.meta.exposure, exposure.data.shape[1]
     if dark.exp_nframes > readout.nframes or dark.exp_groupgap > readout.groupgap:
