@@ -1,7 +1,5 @@
 """Statistics that sources and cosmic rays hardly touch: the mode of a distribution, the scatter about zero."""
 
-from functools import cache
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,6 +8,8 @@ Floats = NDArray[np.floating]
 UPPER_SIGMA = 1.0
 LOWER_SIGMA = 3.0
 """The Gaussian is fitted between these distances below and above its centre."""
+CUT_MEAN, CUT_VARIANCE = -0.2827861107271541, 0.6161417353578291
+"""Moments of a Gaussian of sigma 1 between them, by `scipy.stats.truncnorm`, which takes long to import."""
 ITERATIONS = 500
 TOLERANCE_SIGMA = 1e-5
 
@@ -35,7 +35,6 @@ def gaussian_mode(values: Floats) -> tuple[float, float]:
     centre, sigma
         In the sample's unit.
     """
-    cut_mean, cut_variance = _cut_moments()
     ordered = np.sort(values.astype(np.float64))
     offset = float(_half_sample_mode(ordered))
     ordered -= offset
@@ -50,8 +49,8 @@ def gaussian_mode(values: Floats) -> tuple[float, float]:
             break
         mean = (sums[last] - sums[first]) / number
         variance = (squares[last] - squares[first]) / number - mean**2
-        width = float(np.clip(np.sqrt(max(variance, 0.0) / cut_variance), 0.5 * sigma, 2 * sigma))
-        moved = float(mean - cut_mean * width)
+        width = float(np.clip(np.sqrt(max(variance, 0.0) / CUT_VARIANCE), 0.5 * sigma, 2 * sigma))
+        moved = float(mean - CUT_MEAN * width)
         settled = abs(moved - centre) + abs(width - sigma) < TOLERANCE_SIGMA * sigma
         centre, sigma = moved, width
         if settled:
@@ -71,15 +70,6 @@ def scatter_about_zero(values: Floats) -> float:
         Sample of any shape; NaN does not count.
     """
     return float(SIGMA_PER_MEDIAN_DEVIATION * np.nanmedian(np.abs(values)))
-
-
-@cache
-def _cut_moments() -> tuple[float, float]:
-    """Return mean and variance of a cut Gaussian in its sigma, without the cuts centred on 0."""
-    from scipy.stats import truncnorm  # takes long to import
-
-    mean, variance = truncnorm.stats(-LOWER_SIGMA, UPPER_SIGMA, moments="mv")
-    return float(mean), float(variance)
 
 
 def _half_sample_mode(ordered: Floats) -> float:
