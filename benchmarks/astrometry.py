@@ -39,10 +39,11 @@ from cosmosaic.astrometry.align import align_exposure, solve_alignment
 from cosmosaic.astrometry.detection import find_exposure_stars
 from cosmosaic.astrometry.flux_solution import FluxRequest
 from cosmosaic.astrometry.matching import MAS_PER_RADIAN, tangent_axes
+from cosmosaic.astrometry.metrics import Metric, state_of
 from cosmosaic.astrometry.network import Detections, solve_network, tie_to_catalogue
 from cosmosaic.astrometry.solution import AlignRequest, correction
 from cosmosaic.astrometry.survey import solve_survey
-from cosmosaic.astrometry.verdict import Metric, fitted_scale, judge_astrometry, judge_matches, state_of
+from cosmosaic.astrometry.verdict import fitted_scale, judge_astrometry, judge_matches
 from cosmosaic.exposures.exposure import describe_exposure
 from cosmosaic.geometry.grid import sky_to_pixel, survey_grid
 from cosmosaic.geometry.sphere import directions, sky_to_plane, unit_vectors

@@ -72,7 +72,8 @@ def combine_bands(found: FoundExposures, tiles: tuple[MosaicGrid, ...], run: Run
     """Submit all steps from the raw exposures to the mosaics, and yield each filter as it comes."""
     masks = source_masks(found.exposures, run)
     windows = survey_windows(found.exposures, run.survey, tiles)
-    parts = parts_of_sky(found.exposures, windows) if run.survey.align.is_network else ()
+    footprints = {one.name: one.footprint for one in found.exposures}
+    parts = parts_of_sky(footprints, windows) if run.survey.align.is_network else ()
     for aligned in align_bands(calibrated_bands(found, run), parts, run):
         name = aligned.band.name
         yield name, combine(aligned, windows[name], masks.get(name), run)

@@ -11,16 +11,15 @@ from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
 from cosmosaic.astrometry.matching import MAS_PER_RADIAN, SEARCH_MAS
+from cosmosaic.astrometry.metrics import Metric, state_of
 from cosmosaic.astrometry.network import Detections, Seen
 from cosmosaic.astrometry.reference import Reference
 from cosmosaic.astrometry.solution import OF_ONE_FILTER
 from cosmosaic.astrometry.verdict import (
     Judged,
-    Metric,
     judge_astrometry,
     judge_scale,
     members_of,
-    state_of,
     without_others,
 )
 from cosmosaic.geometry.grid import sky_to_pixel

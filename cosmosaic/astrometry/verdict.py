@@ -15,6 +15,7 @@ from scipy import ndimage
 
 from cosmosaic.astrometry.flux_solution import DetectorScale
 from cosmosaic.astrometry.matching import MAS_PER_RADIAN, at_peak, close_pairs, tangent_axes
+from cosmosaic.astrometry.metrics import Deviation, Metric, judge, not_applicable
 from cosmosaic.astrometry.network import (
     LEVER_ARCSEC,
     MIDDLE_ARCSEC,
@@ -26,33 +27,11 @@ from cosmosaic.astrometry.network import (
 )
 from cosmosaic.astrometry.solution import JUDGED
 from cosmosaic.geometry.sphere import ARCSEC_PER_RADIAN
-from cosmosaic.records import STATES, State
 
 Floats = NDArray[np.floating]
 Integers = NDArray[np.integer]
 Flags = NDArray[np.bool_]
 
-LIMITS = {
-    "exposure": (2.0, 8.0),
-    "roll": (2.0, 4.0),
-    "detector": (1.5, 5.0),
-    "module": (2.0, 8.0),
-    "scale": (10.0, 40.0),
-    "matches": (10.0, 30.0),
-    "filter": (3.0, 8.0),
-    "cell": (10.0, 20.0),
-    "absolute": (5.0, 15.0),
-    "flux": (20.0, 100.0),
-    "width": (2.0, 8.0),
-    "ellipticity": (2.0, 8.0),
-}
-"""Largest value that passes, and that does not fail, mas or `UNITS`. A roll counts at `LEVER_ARCSEC`."""
-UNITS = {"scale": "ppm", "matches": "%", "flux": "mmag", "width": "%", "ellipticity": "%"}
-"""Units other than mas."""
-ONE_AXIS = ("roll", "scale", "matches", "flux", "width")
-"""Kinds whose offsets have one component; the others have two, each with the error."""
-SIGMA = 4.5
-"""The worst of many exposures is this far off by chance."""
 FEWEST = 5
 """A label with fewer stars says nothing, nor does a scale by fewer detectors."""
 JUDGED_PART = 5
@@ -63,57 +42,10 @@ WRONG_SIGMA = 5.0
 """A detection this far from the median of its star is of something else."""
 SCALE_PER_MAS = 1e-3
 TRIAL_SCALE = 5e-5
+"""A scale that is put into detections to see how much of it is found."""
 LEAST_RESPONSE = 0.7
 """Part of a trial scale that must be found again: where few stars connect detectors, their priors hold them."""
 NULL_SEED = 1
-WORDS = {
-    "exposure": "exposure {} is offset by {:.1f} +- {:.1f} mas from the others",
-    "roll": "{} is rotated by {:.1f} +- {:.1f} mas at 100 arcsec from the others",
-    "detector": "detector {} is offset by {:.1f} +- {:.1f} mas from the others",
-    "module": "module {} is offset by {:.1f} +- {:.1f} mas from the other; see align.aberration",
-    "scale": "distances of detectors differ by {1:.0f} +- {2:.0f} ppm from those in the headers, {0}; see"
-    " align.aberration",
-    "matches": "{1:.0f} +- {2:.0f} % of the detections contradict the others of their stars: {0} is crowded, or noise"
-    " passes for stars; raise align.snr_threshold",
-    "filter": "filter {} is offset by {:.1f} +- {:.1f} mas from the others",
-    "cell": "filter {} is offset by {:.1f} +- {:.1f} mas from the others in a cell of 2 arcmin",
-    "absolute": "{} is offset by {:.1f} +- {:.1f} mas from the reference catalogue; check its epoch and proper motions",
-    "flux": "{}: the same stars differ by {:.0f} +- {:.0f} mmag from the mean of the detectors; see"
-    " exposures.flux_scale and resolve",
-    "width": "{}: stars of the mosaic are {:.1f} +- {:.1f} % wider than those of its exposures",
-    "ellipticity": "{}: stars of the mosaic differ in ellipticity by {:.1f} +- {:.1f} % from those of its exposures",
-}
-
-
-class Metric(NamedTuple):
-    """The worst of one kind of error."""
-
-    name: str
-    value: float
-    """NaN if not measurable."""
-    error: float
-    rms: float
-    """Rms over all of the kind, without the part of noise."""
-    unit: str
-    number: int
-    """Number of labels of the kind."""
-    where: str
-    state: State
-    message: str
-    in_errors: float = np.nan
-    """Rms per axis over all of the kind in units of their errors, for which the detections of a star count as one."""
-    stars: int = 0
-    """Number of stars that the value rests on."""
-
-
-class Deviation(NamedTuple):
-    """How far one label is off, in the unit of its kind."""
-
-    label: str
-    value: float
-    error: float
-    """Per axis; infinite with too few stars."""
-    stars: int
 
 
 class Labels(NamedTuple):
@@ -189,7 +121,7 @@ def judge_astrometry(
         deviations["absolute"] = _absolute(detections, *reference)
     single = without_others(exposures) if single is None else single
     return tuple(
-        not_applicable(kind) if kind in single else _metric(kind, deviations[kind])
+        not_applicable(kind) if kind in single else judge(kind, deviations[kind])
         for kind in JUDGED
         if kind in deviations
     )
@@ -203,14 +135,14 @@ def judge_scale(exposures: Sequence[Seen], detections: Detections) -> Metric:
     expected = 1e6 * float(np.median([one.aberration for one in exposures]))
     where = f"where 1 - VA_SCALE is {expected:.0f} ppm"
     count = len(detections.exposure)
-    return _metric("scale", [Deviation(where, 1e6 * abs(scale), 1e6 * error if np.isfinite(error) else np.inf, count)])
+    return judge("scale", [Deviation(where, 1e6 * abs(scale), 1e6 * error if np.isfinite(error) else np.inf, count)])
 
 
 def judge_matches(detections: Detections, stars: Integers) -> Metric:
     """Judge how many detections are not where the median of their star is, whatever the offsets of exposures."""
     count = len(stars)
     if not count:
-        return _metric("matches", [])
+        return judge("matches", [])
     first = _first_of(stars)
     steps = (detections.vectors - detections.vectors[first[stars]]) * MAS_PER_RADIAN
     plane = np.stack([np.sum(steps * axis, axis=1) for axis in tangent_axes(detections.vectors)], axis=1)
@@ -223,7 +155,7 @@ def judge_matches(detections: Detections, stars: Integers) -> Metric:
     number = int(star.max()) + 1
     # One wrong detection of many says little.
     error = np.sqrt((part * (1 - part) + 1 / count) / number) if number >= FEWEST else np.inf
-    return _metric("matches", [Deviation("the field", 100 * part, 100 * float(error), number)])
+    return judge("matches", [Deviation("the field", 100 * part, 100 * float(error), number)])
 
 
 def without_others(exposures: Sequence[Seen]) -> set[str]:
@@ -231,12 +163,6 @@ def without_others(exposures: Sequence[Seen]) -> set[str]:
     kinds = _labels(exposures)
     single = {kind for kind in ("detector", "module", "filter") if len(set(kinds[kind])) < 2 and len(exposures) > 1}
     return single | ({"cell"} if "filter" in single else set())
-
-
-def not_applicable(kind: str) -> Metric:
-    """Return the metric of a kind that a survey has only one of."""
-    message = f"the survey has nothing to compare the {kind} with"
-    return Metric(kind, np.nan, np.nan, np.nan, UNITS.get(kind, "mas"), 1, "", "not applicable", message)
 
 
 def _labels(exposures: Sequence[Seen]) -> dict[str, list[str]]:
@@ -257,7 +183,7 @@ def judge_fluxes(scales: Sequence[DetectorScale]) -> Metric:
         for one in scales
         if np.isfinite(one.offset)
     ]
-    return _metric("flux", known)
+    return judge("flux", known)
 
 
 def judge_sharpness(band: str, measured: Mapping[str, float]) -> tuple[Metric, Metric]:
@@ -274,12 +200,7 @@ def judge_sharpness(band: str, measured: Mapping[str, float]) -> tuple[Metric, M
     stars = int(measured["sharpness_stars"])
     widths = Deviation(band, 100 * (measured["fwhm_ratio"] - 1), 100 * measured["fwhm_ratio_error"], stars)
     turns = Deviation(band, 100 * measured["ellipticity"], 100 * measured["ellipticity_error"], stars)
-    return _metric("width", [widths]), _metric("ellipticity", [turns])
-
-
-def state_of(metrics: Sequence[Metric]) -> State:
-    """The worst state: what could not be measured does not pass."""
-    return max((one.state for one in metrics), key=STATES.index, default="not measurable")
+    return judge("width", [widths]), judge("ellipticity", [turns])
 
 
 def held_out_verdict(
@@ -339,6 +260,7 @@ def fitted_scale(exposures: Sequence[Seen], detections: Detections) -> tuple[flo
     The scale and its error; NaN where stars connect too few detectors.
     """
     scale, error = _detector_scale(exposures, detections)
+    # Priors hold the places of detectors: how much of a known scale comes back tells by how much.
     axes, _ = telescope_axes(exposures, detections)
     lever = np.array([one.point for one in exposures]).reshape(-1, 2)[detections.exposure] - MIDDLE_ARCSEC
     steps = -TRIAL_SCALE * lever / ARCSEC_PER_RADIAN
@@ -504,28 +426,3 @@ def _absolute(detections: Detections, reference: Floats, errors: Floats) -> list
         return [Deviation("the survey", np.nan, np.inf, len(stars))]
     error = float(np.sqrt(np.mean(errors[stars] ** 2 + np.mean(np.var(medians, axis=0))) / len(stars)))
     return [Deviation("the survey", float(np.hypot(*np.median(medians, axis=0))), error, len(stars))]
-
-
-def _metric(kind: str, found: Sequence[Deviation]) -> Metric:
-    """Judge the worst of one kind."""
-    passes, fails = LIMITS[kind]
-    unit = UNITS.get(kind, "mas")
-    # An uncertain offset is not significant unless it exceeds its uncertainty.
-    known = [one for one in found if SIGMA * one.error < max(fails, one.value - passes)]
-    if not known or (len(known) < 2 and kind in ("exposure", "detector", "filter")):
-        most = max((one.stars for one in found), default=0)
-        message = f"too few stars for the {kind}"
-        return Metric(kind, np.nan, np.nan, np.nan, unit, len(known), "", "not measurable", message, stars=most)
-    values, errors = (np.array([getattr(one, part) for one in known]) for part in ("value", "error"))
-    where, value, error, stars = known[int(np.argmax(values - SIGMA * errors))]
-    axes = 1 if kind in ONE_AXIS else 2
-    rms = float(np.sqrt(max(float(np.mean(values**2 - axes * errors**2)), 0.0)))
-    certainly = errors > 0
-    pulls = values[certainly] / errors[certainly]
-    in_errors = float(np.sqrt(np.mean(pulls**2) / axes)) if certainly.any() else np.nan
-    certain = value > SIGMA * error
-    state: State = "pass"
-    if certain and value > passes:
-        state = "fail" if value - SIGMA * error > passes and value > fails else "warn"
-    message = WORDS[kind].format(where, value, error)
-    return Metric(kind, value, error, rms, unit, len(known), where, state, message, in_errors, stars)

@@ -8,7 +8,7 @@ from astropy.io import fits
 
 from cosmosaic.geometry.grid import survey_grid
 from cosmosaic.geometry.like import grid_like
-from cosmosaic.geometry.sphere import GridError
+from cosmosaic.geometry.sphere import Footprint, GridError
 from cosmosaic.geometry.windows import (
     CORNER,
     WHOLE,
@@ -150,7 +150,7 @@ def survey_windows(exposures: Iterable[Exposure], survey: Survey, tiles: tuple[M
     return windows
 
 
-def parts_of_sky(exposures: Iterable[Exposure], windows: Mapping[str, Windows]) -> tuple[MosaicGrid, ...]:
+def parts_of_sky(footprints: Mapping[str, Footprint], windows: Mapping[str, Windows]) -> tuple[MosaicGrid, ...]:
     """Return the parts in which all filters are judged together.
 
     These are the user's tiles or, without any, squares of up to 4 x 4 tiles (2 arcmin with the default pixels), named
@@ -158,8 +158,8 @@ def parts_of_sky(exposures: Iterable[Exposure], windows: Mapping[str, Windows]) 
 
     Parameters
     ----------
-    exposures
-        All exposures.
+    footprints
+        Those of all exposures by name.
     windows
         The windows of each filter.
     """
@@ -168,9 +168,9 @@ def parts_of_sky(exposures: Iterable[Exposure], windows: Mapping[str, Windows]) 
     finest = min(windows.values(), key=lambda each: each.whole.pixel_scale_mas)
     if finest.tiles:
         return finest.tiles
-    touched = touched_tiles(tiles_of(finest.whole), {one.name: one.footprint for one in exposures})
-    reached = {tile.tile for each in touched.values() for tile in each}
-    squares = neighbouring([tile for tile in tiles_of(finest.whole) if tile.tile in reached])
+    tiles = tiles_of(finest.whole)
+    reached = {tile.tile for each in touched_tiles(tiles, footprints).values() for tile in each}
+    squares = neighbouring([tile for tile in tiles if tile.tile in reached])
     return tuple(
         window_of(finest.whole, covering(map(box_of, square)), f"{square[0].tile}-{square[-1].tile}")
         for square in squares

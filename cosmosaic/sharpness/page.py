@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from astropy.table import Table
 
-from cosmosaic.astrometry.verdict import LIMITS, judge_sharpness
+from cosmosaic.astrometry.metrics import LIMITS
+from cosmosaic.astrometry.verdict import judge_sharpness
 from cosmosaic.pages import page
 from cosmosaic.records import STATES
 from cosmosaic.steps.result import Made

@@ -5,8 +5,8 @@ import pytest
 from astropy.io import fits
 
 from cosmosaic.astrometry.keywords import KEYWORDS, note_astrometry
+from cosmosaic.astrometry.metrics import LIMITS, Metric
 from cosmosaic.astrometry.parts import Part, verdict_table
-from cosmosaic.astrometry.verdict import LIMITS, Metric
 
 
 def metric(name, value, state):

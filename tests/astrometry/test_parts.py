@@ -7,6 +7,7 @@ import pytest
 from support.star_tables import StarField, nominal_view, observe, star_field
 
 from cosmosaic.astrometry.matching import MAS_PER_RADIAN, tangent_axes
+from cosmosaic.astrometry.metrics import state_of
 from cosmosaic.astrometry.network import Detections
 from cosmosaic.astrometry.parts import Part, judge_parts, verdict_table
 from cosmosaic.astrometry.reference import Reference
@@ -17,7 +18,6 @@ from cosmosaic.astrometry.verdict import (
     judge_matches,
     judge_scale,
     null_verdict,
-    state_of,
 )
 from cosmosaic.geometry.sphere import directions
 from cosmosaic.geometry.windows import Box, window_of

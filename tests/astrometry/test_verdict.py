@@ -7,15 +7,10 @@ import pytest
 from support.star_tables import StarField, nominal_view, observe, star_field
 
 from cosmosaic.astrometry.matching import MAS_PER_RADIAN, tangent_axes
+from cosmosaic.astrometry.metrics import Metric, state_of
 from cosmosaic.astrometry.network import Detections
 from cosmosaic.astrometry.parts import verdict_table
-from cosmosaic.astrometry.verdict import (
-    Metric,
-    fitted_scale,
-    held_out_verdict,
-    judge_astrometry,
-    state_of,
-)
+from cosmosaic.astrometry.verdict import fitted_scale, held_out_verdict, judge_astrometry
 
 NO_ERRORS = dict.fromkeys(
     ("pointing_error_mas", "roll_error_arcsec", "placement_error_mas", "filter_offset_mas", "aberration"), 0.0

@@ -9,8 +9,9 @@ from astropy.table import QTable
 from stdatamodels.jwst import datamodels
 
 from cosmosaic.astrometry.detection import find_exposure_stars
+from cosmosaic.astrometry.metrics import Metric
 from cosmosaic.astrometry.parts import Part, verdict_table
-from cosmosaic.astrometry.verdict import Metric, judge_sharpness
+from cosmosaic.astrometry.verdict import judge_sharpness
 from cosmosaic.exposures.exposure import describe_exposure
 from cosmosaic.geometry.grid import survey_grid
 from cosmosaic.mosaic.alone import make_mosaic
