@@ -238,9 +238,10 @@ class AlignSettings(Settings):
     method: Literal["network", "tweakreg"] = "tweakreg"
     """network: one solution for pointings, detectors and filters from stars shared by exposures of all filters;
     tweakreg: the jwst package's step, filter by filter."""
-    aberration: bool = False
+    aberration: bool = True
     """Correct velocity aberration about a point that all detectors of an exposure group share, from the header alone:
-    jwst leaves detectors offset from each other by up to 13 mas, and modules by up to 25."""
+    jwst leaves detectors offset from each other by up to 13 mas, and modules by up to 25. Exposures that were corrected
+    before stay as they are."""
     snr_threshold: float = Field(default=10.0, gt=0)
     """Detection threshold for alignment stars, in sigma."""
     minimum_objects: int = Field(default=10, ge=3)

@@ -70,7 +70,7 @@ def combination(small):
     assert len(per_tile) >= 2
     assert tiles(observed, "Verdict on tiles")
     per_tile |= tiles(observed, "Verdict on tiles")
-    per_frame = {label for step in ("Cells", "Drizzle", "Outliers") for label in every(small, step)}
+    per_frame = {label for step in ("Aberration", "Cells", "Drizzle", "Outliers") for label in every(small, step)}
     return OF_THE_BAND | per_tile | per_frame
 
 

@@ -63,7 +63,7 @@ def executed(observed, step):
 
 
 def test_only_the_new_exposure_is_measured_and_drizzled(grown):
-    for step in ("Calibrate", "Cells", "Drizzle"):
+    for step in ("Calibrate", "Aberration", "Cells", "Drizzle"):
         assert executed(grown.added, step) == {grown.name_of_late}, step
 
 

@@ -15,6 +15,7 @@ from jwst.associations.asn_from_list import asn_from_list
 from jwst.associations.lib.rules_level3_base import DMS_Level3_Base
 from support.truth import drizzle
 
+from cosmosaic.astrometry.aberration import share_aberration
 from cosmosaic.exposures.associations import AssociationError, asked_exposures
 from cosmosaic.exposures.search import FoundExposures, find_exposures
 from cosmosaic.geometry.grid import pixel_to_sky, survey_grid
@@ -37,7 +38,7 @@ def calibrated(demo) -> FoundExposures:
 
 def test_image3_of_the_jwst_package_makes_the_same_mosaic_of_our_association(demo, crds, tmp_path):
     for path in demo.cals("F277W"):
-        shutil.copy(path, tmp_path)
+        share_aberration(path, tmp_path)
     association = demo.product("f277w_asn.json")
     shutil.copy(association, tmp_path)
     ours = fits.getheader(demo.mosaic("F277W"), "SCI")
