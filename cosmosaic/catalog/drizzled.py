@@ -15,6 +15,7 @@ from astropy.io import fits
 from astropy.table import Table
 from astropy.wcs import WCS
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from cosmosaic.catalog.psf import RADIUS_ARCSEC, Psf, read_profile, write_psf
 from cosmosaic.drizzle.exposure import light_of, read_exposure
@@ -28,6 +29,8 @@ from cosmosaic.survey import DrizzleSettings
 
 PLACES_A_SIDE = 3
 """Places are spread over the covered part of a mosaic in so many rows and columns."""
+MARGIN = 10
+"""Pixels between a place and the nearest edge or hole, at least."""
 SEARCH_STEP = 16
 """Pixels of an exposure between which a place is looked for first."""
 NEWTON_STEPS = 4
@@ -43,7 +46,7 @@ class DrizzledPsf:
     y: int
     """0-based pixel of the mosaic in its middle."""
     image: Floats
-    """Odd sides; 0 where no exposure contributes."""
+    """Odd sides; where no exposure contributes, that of the other places."""
     exposures: int
     """Number of exposures that contribute, the detectors of an exposure group one by one."""
 
@@ -115,7 +118,12 @@ def _extensions(psfs: Sequence[DrizzledPsf], scale: float, wcs: WCS) -> list[fit
 
 
 def places_of(covered: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """Choose places (x, y): in each part of the covered rectangle, the covered pixel nearest to its middle."""
+    """Choose places (x, y): in each part of the covered rectangle, the covered pixel nearest to its middle.
+
+    They are away from edges and holes, where a star would lose a part of its core; without such, any that is covered.
+    """
+    inner = ndimage.binary_erosion(covered, iterations=MARGIN)
+    covered = inner if inner.any() else covered
     rows, columns = np.flatnonzero(covered.any(axis=1)), np.flatnonzero(covered.any(axis=0))
     if not rows.size:
         return []
@@ -172,16 +180,20 @@ def drizzle_psfs(
             if added is not None:
                 sums[number] += added
                 counts[number] += added[reach, reach, WEIGHT] > 0
+    known = np.flatnonzero(counts)
+    images = _complete(sums[known])
     return [
-        DrizzledPsf(x, y, _mean(sums[number]), int(counts[number]))
-        for number, (x, y) in enumerate(places)
-        if counts[number]
+        DrizzledPsf(*places[number], image=image, exposures=int(counts[number]))
+        for number, image in zip(known.tolist(), images, strict=True)
     ]
 
 
-def _mean(sums: Floats) -> Floats:
-    weight = sums[..., WEIGHT]
-    return np.divide(sums[..., SCIENCE], weight, out=np.zeros(weight.shape), where=weight > 0)
+def _complete(sums: Floats) -> Floats:
+    """Divide sums by weights; pixels without weight, beyond an edge or in a hole, are those of the other places."""
+    is_seen = sums[..., WEIGHT] > 0
+    images = np.divide(sums[..., SCIENCE], sums[..., WEIGHT], out=np.zeros(is_seen.shape), where=is_seen)
+    mean = images.sum(axis=0) / np.maximum(is_seen.sum(axis=0), 1)
+    return np.where(is_seen, images, mean)
 
 
 def _drizzled_star(

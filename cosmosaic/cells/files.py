@@ -8,9 +8,9 @@ READING_GB = 0.35
 """Memory of a process that measures cells, without any."""
 LEAST_GB = 3.0
 """Memory for a full frame at the peak of other steps."""
-BYTES_IN_MEMORY = 16
-"""Memory for a byte of a file of cells, which is compressed: at their peak, steps that hold all exposures of a filter
-take 6.1 to 6.7 MB for a full frame of 0.43 MB."""
+BYTES_IN_MEMORY = 6.2
+"""Memory for a byte of a file of cells: at their peak, steps that hold all exposures of a filter take 6.1 to 6.7 MB for
+a full frame of 1.1 MB."""
 
 
 class Cells(File, suffix=".npz"):
