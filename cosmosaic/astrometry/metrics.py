@@ -21,7 +21,8 @@ LIMITS = {
     "width": (2.0, 8.0),
     "ellipticity": (2.0, 8.0),
 }
-"""Largest value that passes, and that does not fail, mas or `UNITS`. A roll counts at `LEVER_ARCSEC`."""
+"""Largest value that passes, and that does not fail, mas or `UNITS`. A roll counts at the farthest star, 100 arcsec
+away at most."""
 UNITS = {"scale": "ppm", "matches": "%", "flux": "mmag", "width": "%", "ellipticity": "%"}
 """Units other than mas."""
 ONE_AXIS = ("roll", "scale", "matches", "flux", "width")
@@ -30,7 +31,7 @@ SIGMA = 4.5
 """The worst of many exposures is this far off by chance."""
 WORDS = {
     "exposure": "exposure {} is offset by {:.1f} +- {:.1f} mas from the others",
-    "roll": "{} is rotated by {:.1f} +- {:.1f} mas at 100 arcsec from the others",
+    "roll": "{} is rotated by {:.1f} +- {:.1f} mas at its farthest stars (at most 100 arcsec) against the others",
     "detector": "detector {} is offset by {:.1f} +- {:.1f} mas from the others",
     "module": "module {} is offset by {:.1f} +- {:.1f} mas from the other; see align.aberration",
     "scale": "distances of detectors differ by {1:.0f} +- {2:.0f} ppm from those in the headers, {0}; see"

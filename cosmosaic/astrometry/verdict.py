@@ -72,6 +72,7 @@ class Offset(NamedTuple):
     shift: Floats
     error: float
     roll: float
+    """At the farthest star, or at `LEVER_ARCSEC` if that is nearer."""
     roll_error: float
     stars: int
 
@@ -381,7 +382,8 @@ def _shift_and_roll(label: str, difference: Floats, sigma: Floats, places: Float
     inflation = max(1.0, float(np.median(left)) / 1.18)
     errors = inflation * np.sqrt(np.diag(np.linalg.inv(normal)) * len(stars) / count)
     shift_error = float(np.hypot(*errors[:2]) / np.sqrt(2))
-    return Offset(label, solution[:2], shift_error, float(solution[2]), float(errors[2]), count)
+    lever = min(float(np.hypot(*(places - middle).T).max()), 1.0)
+    return Offset(label, solution[:2], shift_error, lever * float(solution[2]), lever * float(errors[2]), count)
 
 
 def _cells(bands: Labels, detections: Detections, stars: Integers, axes: Floats, places: Floats) -> list[Deviation]:

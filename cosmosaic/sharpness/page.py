@@ -15,7 +15,7 @@ from cosmosaic.steps.result import Made
 
 MEANINGS = {
     "exposure": "An exposure (all its detectors) against the others.",
-    "roll": "Rotation of a visit or an exposure against the others, at 100 arcsec from the middle of NIRCam.",
+    "roll": "Rotation of a visit or an exposure against the others, at its farthest stars (100 arcsec at most).",
     "detector": "A detector against the others, in the focal plane.",
     "module": "Module A against module B: velocity aberration that was left in.",
     "scale": "Distances of detectors against the headers', ppm; aberration that was left in gives 1 - VA_SCALE.",
