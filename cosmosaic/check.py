@@ -121,6 +121,8 @@ def _files(survey: Survey) -> Iterator[tuple[str, str]]:
             yield setting, uri
     for setting, files in (
         ("regions", survey.regions),
+        ("catalog.psfs", survey.catalog.psfs),
+        ("catalog.detector_psfs", survey.catalog.detector_psfs),
         ("references.gain_maps", survey.references.gain_maps),
         ("sky.wisp_templates", survey.sky.wisp_templates),
         ("sky.source_masks", survey.sky.source_masks),

@@ -28,12 +28,15 @@ crds_path = "no-crds"
 NRCB1 = "no-gain.fits"
 [sky.source_masks]
 F444W = "no-mask.fits"
+[catalog.detector_psfs]
+F115W = "no-psf.fits"
 [resources]
 memory_gb = 1e6
 scratch = "scratch"
 """
 ERRORS = (
     "association: there is no file no_asn.json",
+    "catalog.detector_psfs.F115W: there is no file no-psf.fits",
     "references.gain_maps.NRCB1: there is no file no-gain.fits",
     "sky.source_masks.F444W: there is no file no-mask.fits",
     "references.crds_path: there is no folder no-crds",
