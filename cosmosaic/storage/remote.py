@@ -16,7 +16,6 @@ from functools import lru_cache
 from math import inf
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
-from weakref import WeakSet
 
 import fsspec
 from fsspec import AbstractFileSystem
@@ -272,10 +271,14 @@ def _locate(uri: str) -> tuple[AbstractFileSystem, str]:
     # Not fsspec's own parser of URLs: it takes "::" in an object's name for a chain of file systems.
     protocol, path = uri.split("://", 1)
     filesystem = fsspec.filesystem(protocol, **options(uri))
-    if _is_s3(filesystem) and filesystem not in _SENT.stores:
+    if _is_s3(filesystem) and not hasattr(filesystem, _COUNTED):
         with told(uri):
             _SENT.watch(filesystem)
     return filesystem, path
+
+
+_COUNTED = "requests_are_counted"
+"""Attribute of a file system. A set of them would take a new one for an old one with the same options."""
 
 
 class _Sent:
@@ -283,12 +286,11 @@ class _Sent:
 
     def __init__(self) -> None:
         self.requests = 0
-        self.stores: WeakSet[AbstractFileSystem] = WeakSet()
 
     def watch(self, filesystem: AbstractFileSystem) -> None:
         filesystem.connect()
         filesystem.s3.meta.events.register("before-send.s3", self._count)
-        self.stores.add(filesystem)
+        setattr(filesystem, _COUNTED, True)
 
     def _count(self, **_: Any) -> None:
         self.requests += 1  # all are sent by one thread of fsspec's
