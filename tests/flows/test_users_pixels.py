@@ -1,4 +1,4 @@
-"""The pixels that a user gives (`grid.like`) and takes away (`regions`), through a whole run."""
+"""What a user gives, pixels (`grid.like`) and PSFs, and takes away (`regions`), through a whole run."""
 
 import numpy as np
 import pandas as pd
@@ -8,6 +8,8 @@ from astropy.io import fits
 from astropy.wcs import WCS
 from scipy.ndimage import map_coordinates
 from support.small_survey import BAND, new_survey
+
+from cosmosaic.simulate.psf import effective_psf
 
 pytestmark = [pytest.mark.slow, pytest.mark.server]
 
@@ -116,3 +118,18 @@ def test_nothing_in_a_region_is_used_where_all_exposures_lie_in_it(small, plain,
     counts = table[table["run_id"] == table["run_id"].iloc[-1]].query("kind == 'cal'")["region_pixels"]
     assert sorted(counts)[:2] == pytest.approx([np.pi * (RADIUS_ARCSEC / 0.063) ** 2] * 2, rel=0.15)
     assert counts.max() == pytest.approx(np.median(counts) + 160 * ROWS, rel=0.15)
+
+
+def test_the_psf_of_a_detector_becomes_that_of_the_mosaic_and_its_catalogue(small, tmp_path):
+    optics = effective_psf(BAND, 0.02)
+    file = tmp_path / "detector.fits"
+    fits.PrimaryHDU(optics.image, fits.Header({"PIXELSCL": optics.scale_arcsec})).writeto(file)
+    done = small.run(catalog={"detector_psfs": {BAND: str(file)}}, products=str(tmp_path / "products"))
+    assert (done.state, done.failed) == ("Completed", {})
+    assert f"PSF (drizzled): {BAND}" in done.executed
+    with fits.open(tmp_path / "products" / f"{STEM}_30mas_full_psf.fits") as hdus:
+        assert hdus[0].header["PSFFROM"] == "detector"
+        assert hdus[0].data.sum() == pytest.approx(1.0, abs=0.03)
+        assert 1 <= len(hdus["PLACES"].data) == len(hdus["PSFS"].data) <= 9
+    table = pd.read_parquet(tmp_path / "products" / "summary.parquet")
+    assert table.query("kind == 'psf'")["psf_fwhm_arcsec"].between(0.12, 0.20).all()
