@@ -8,7 +8,7 @@ from stdatamodels.jwst.datamodels.dqflags import pixel
 
 from cosmosaic.dq import UNUSABLE
 from cosmosaic.drizzle.kernel import WEIGHT, Light
-from cosmosaic.drizzle.sums import Patch, drizzle_light, lit_part
+from cosmosaic.drizzle.sums import Patch, drizzle_light, lit_part, place_and_content
 from cosmosaic.geometry.pixelmap import PixelMap
 from cosmosaic.geometry.windows import Box
 from cosmosaic.survey import DrizzleSettings
@@ -63,11 +63,7 @@ class MarksFile:
     """Marks in a file, whose rows are read as needed."""
 
     def __init__(self, path: Path) -> None:
-        with path.open("rb") as file:
-            self.box = Box(*np.load(file).tolist())
-            np.lib.format.read_magic(file)
-            np.lib.format.read_array_header_1_0(file)
-            self._start = file.tell()
+        self.box, _, self._start = place_and_content(path)
         self._path = path
 
     def read(self, strip: Box, patch: Patch | None = None) -> Marks:

@@ -202,17 +202,30 @@ def write_sums(sums: Sums, path: Path) -> Path:
     return path
 
 
+def place_and_content(path: Path) -> tuple[Box, tuple[int, ...], int]:
+    """Find an array of a rectangle in a file that has the place and then the content in numpy's format.
+
+    Returns
+    -------
+    box
+        The rectangle.
+    shape
+        Of the content.
+    start
+        Its first byte in the file.
+    """
+    with path.open("rb") as file:
+        box = Box(*np.load(file).tolist())
+        np.lib.format.read_magic(file)
+        return box, np.lib.format.read_array_header_1_0(file)[0], file.tell()
+
+
 class SumsFile:
     """Sums in a file, whose rows are read as needed."""
 
     def __init__(self, path: Path) -> None:
-        with path.open("rb") as file:
-            x, y, width, height = np.load(file).tolist()
-            np.lib.format.read_magic(file)
-            self._planes = np.lib.format.read_array_header_1_0(file)[0][2]
-            self._start = file.tell()
+        self.box, (_, _, self._planes), self._start = place_and_content(path)
         self._path = path
-        self.box = Box(x, y, width, height)
 
     def rows(self, bottom: int, top: int) -> FloatImage:
         """Read rows ``bottom`` to ``top`` (exclusive), counted within the rectangle, shape ``(n, width, planes)``."""

@@ -17,7 +17,7 @@ from stdatamodels.jwst.datamodels import open as open_model
 
 from cosmosaic.drizzle.marks import MarksFile
 from cosmosaic.drizzle.summary import ExposureSummary
-from cosmosaic.drizzle.sums import SumsFile, read_patch, read_strip
+from cosmosaic.drizzle.sums import SumsFile, place_and_content, read_patch, read_strip
 from cosmosaic.exposures.footprints import region_corners
 from cosmosaic.exposures.keywords import iso_date
 from cosmosaic.exposures.planes import ROWS_AT_ONCE
@@ -165,11 +165,7 @@ class TileFile:
     """A finished tile in a file, plane by plane, in the byte order of FITS."""
 
     def __init__(self, path: Path) -> None:
-        with path.open("rb") as file:
-            self.box = Box(*np.load(file).tolist())
-            np.lib.format.read_magic(file)
-            np.lib.format.read_array_header_1_0(file)
-            self._start = file.tell()
+        self.box, _, self._start = place_and_content(path)
         self._path = path
 
     def rows(self, plane: int, part: Box) -> NDArray[np.floating[Any]]:
