@@ -55,6 +55,10 @@ BRIGHTEST_IN_PEAKS = 300
 FEWEST_STARS = 3
 """An exposure with fewer shared stars counts as one that the stars did not align."""
 HUBER_SIGMA, LARGEST_SIGMA = 2.0, 6.0
+EXPECTED_PULL = 1.177
+"""Median length of a residual in units of its error per axis (Rayleigh)."""
+SYSTEMATIC_TRIALS = np.geomspace(0.05, 30.0, 64)
+"""Errors in mas that may be added to those of the stars."""
 PASSES, ITERATIONS = 2, 4
 DRAWS, DRAWS_AT_ONCE, DRAW_SEED = 40, 8, 1
 """Random solutions, whose scatter tells the errors to 8 per cent."""
@@ -413,9 +417,9 @@ def _solve(frame: Frame, shared: Detections, stars: Integers, systematic: float)
         sigma = np.hypot(shared.errors, systematic)
         weight = np.repeat(trust / sigma**2, 2)
         total = np.maximum(incidence.T @ weight, np.finfo(float).tiny)
-        weighted = design.multiply(weight[:, None]).tocsr()
+        weighted = _scaled(design, weight)
         of_stars = (incidence.T @ weighted).tocsr()
-        means = of_stars.multiply(1 / total[:, None]).tocsr()
+        means = _scaled(of_stars, 1 / total)
         normal = (design.T @ weighted - of_stars.T @ means + prior).tocsc()
         side = weighted.T @ observed - means.T @ (incidence.T @ (weight * observed))
         factor = splu(normal, permc_spec="MMD_AT_PLUS_A", options={"SymmetricMode": True})
@@ -430,6 +434,12 @@ def _solve(frame: Frame, shared: Detections, stars: Integers, systematic: float)
     return Solution(unknowns, systematic, factor, design, incidence, weight)
 
 
+def _scaled(matrix: csr_array, factors: Floats) -> csr_array:
+    """Multiply each row with a factor."""
+    data = matrix.data * np.repeat(factors, np.diff(matrix.indptr))
+    return csr_array((data, matrix.indices, matrix.indptr), shape=matrix.shape)
+
+
 def _trust(pulls: Floats) -> Floats:
     """Weight of measurements by their residuals in sigma per axis: Huber's, and none at all far away."""
     weight = np.minimum(1.0, HUBER_SIGMA / np.maximum(pulls, 1e-9))
@@ -437,12 +447,21 @@ def _trust(pulls: Floats) -> Floats:
 
 
 def _systematic(size: Floats, errors: Floats, present: float) -> float:
-    """Return the error to add in quadrature so that the median residual fits its errors (Rayleigh: 1.177 sigma)."""
+    """Return the error to add in quadrature so that the median residual fits its errors."""
     if len(size) < FEWEST_STARS:
         return present
-    trials = np.geomspace(0.05, 30.0, 64)
-    medians = np.array([np.median(size / np.hypot(errors, one)) for one in trials])
-    return float(trials[int(np.argmin(np.abs(medians - 1.177)))])
+    # The median falls as the error grows, so the trial on the other side of the expected one is found by halves.
+    low, high = 0, len(SYSTEMATIC_TRIALS)
+    while low < high:
+        middle = (low + high) // 2
+        is_large = _median_pull(size, errors, middle) > EXPECTED_PULL
+        low, high = (middle + 1, high) if is_large else (low, middle)
+    near = [one for one in (low - 1, low) if 0 <= one < len(SYSTEMATIC_TRIALS)]
+    return float(SYSTEMATIC_TRIALS[min(near, key=lambda one: abs(_median_pull(size, errors, one) - EXPECTED_PULL))])
+
+
+def _median_pull(size: Floats, errors: Floats, trial: int) -> float:
+    return float(np.median(size / np.hypot(errors, SYSTEMATIC_TRIALS[trial])))
 
 
 def _groups(frame: Frame, shared: Detections, stars: Integers) -> Integers:
