@@ -119,9 +119,11 @@ def at_peak(offsets: Floats) -> NDArray[np.bool_] | None:
         return None
     near = np.all(np.abs(columns - (row, column)) <= 1, axis=1)
     for _ in range(3):
-        near = np.hypot(*(offsets - _median(offsets[near])).T) < PEAK_MAS
+        before, near = near, np.hypot(*(offsets - _median(offsets[near])).T) < PEAK_MAS
         if near.sum() < FEWEST_PAIRS:
             return None
+        if np.array_equal(near, before):
+            break
     return near
 
 
@@ -189,9 +191,11 @@ def same_stars(vectors: Floats, exposures: Integers, radius_mas: Floats | float)
     count, labels = connected_components(links, directed=False)
     members = np.bincount(labels, minlength=count)
     # In a chain of neighbours it is unknown which detections are the same star.
-    twice = np.unique(np.stack([labels, exposures], axis=1), axis=0, return_counts=True)
+    order = np.lexsort((exposures, labels))
+    both = np.stack([labels, exposures])[:, order]
+    is_twice = np.all(both[:, 1:] == both[:, :-1], axis=0)
     doubtful = np.zeros(count, dtype=bool)
-    doubtful[twice[0][twice[1] > 1][:, 0]] = True
+    doubtful[both[0, 1:][is_twice]] = True
     good = (members > 1) & ~doubtful
     numbers = np.where(good, np.cumsum(good) - 1, -1)
     return numbers[labels]
