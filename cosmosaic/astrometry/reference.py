@@ -50,14 +50,14 @@ def read_reference(path: Path, epoch: float | None) -> Reference:
     path
         A table that astropy reads, with columns RA and Dec in degrees, ICRS; where present their errors (mas), proper
         motions (mas a year, RA times cos Dec), and epoch (Julian year), named as Gaia does. Columns with units are
-        converted. Stars without proper motion rest.
+        converted. Stars without proper motion rest; errors below zero are none. Rows with the same position are one.
     epoch
         Julian year; None leaves the stars at the catalogue's epoch.
 
     Raises
     ------
     ValueError
-        A column is missing or holds no numbers in its unit.
+        A column is missing or holds no numbers in its unit, or declinations are beyond a pole.
     """
     table = Table.read(path, format="ascii.ecsv" if path.suffix == ".ecsv" else None)
     columns = {what: _column(path, table, what) for what in NAMES}
@@ -70,6 +70,13 @@ def read_reference(path: Path, epoch: float | None) -> Reference:
     years = np.zeros(len(table)) if epoch is None else epoch - np.where(np.isnan(own_epoch), epoch, own_epoch)
     pm_ra, pm_dec = (_filled(columns[name], len(table), 0.0) for name in ("pmra", "pmdec"))
     known = np.isfinite(ra) & np.isfinite(dec)
+    if np.any(np.abs(dec[known]) > 90):
+        raise ValueError(
+            f"{path.name}: declinations reach {np.nanmax(np.abs(dec)):g} degrees; check the column and its unit"
+        )
+    # A star twice in a catalogue tells no more than once.
+    first = np.unique(np.stack([ra, dec], axis=1)[known], axis=0, return_index=True)[1]
+    known[np.delete(np.flatnonzero(known), first)] = False
     sky = SkyCoord(
         ra[known] * u.deg,
         dec[known] * u.deg,
@@ -81,8 +88,8 @@ def read_reference(path: Path, epoch: float | None) -> Reference:
         warnings.simplefilter("ignore")  # there are no distances
         moved = sky.apply_space_motion(new_obstime=Time(2000.0, format="jyear")) if known.any() else sky
     variances = [
-        _filled(columns[f"{axis}_error"], len(table), UNKNOWN_ERROR_MAS) ** 2
-        + (years * _filled(columns[f"pm{axis}_error"], len(table), 0.0)) ** 2
+        _errors(columns[f"{axis}_error"], len(table), UNKNOWN_ERROR_MAS) ** 2
+        + (years * _errors(columns[f"pm{axis}_error"], len(table), 0.0)) ** 2
         for axis in ("ra", "dec")
     ]
     return Reference(
@@ -108,3 +115,8 @@ def _filled(values: Floats | None, count: int, default: float) -> Floats:
     if values is None:
         return np.full(count, default)
     return np.where(np.isfinite(values), values, default)
+
+
+def _errors(values: Floats | None, count: int, default: float) -> Floats:
+    errors = _filled(values, count, default)
+    return np.where(errors < 0, default, errors)
