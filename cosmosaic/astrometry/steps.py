@@ -171,7 +171,7 @@ class SolveNetwork(OfNetwork, Step[SolvedNetwork]):
     """Solve pointings and detector positions of the exposures of all filters, from their common stars."""
 
     title = "Network"
-    version = 4
+    version = 5
     function = "cosmosaic.astrometry.survey:solve_survey"
     per = "survey"
     columns: ClassVar = {f"{kind}_mas": f"astrometry_{kind}_mas" for kind in JUDGED} | {
