@@ -397,7 +397,7 @@ def _design(frame: Frame, detections: Detections) -> csr_array:
     about_point = (np.array([v2, v3]).T - points).T / LEVER_ARCSEC
     shift = [(ones, zeros), (zeros, ones)]  # along V2, along V3
     turns = [(lever[1], -lever[0]) for lever in (about_middle, about_point)]
-    values = np.einsum("akn,mkn->nam", axes, np.array([*shift, turns[0], *shift, turns[1]])) * free[:, None, None]
+    values = np.einsum("akn,ckn->nac", axes, np.array([*shift, turns[0], *shift, turns[1]])) * free[:, None, None]
     of_exposure = np.concatenate(
         [frame.moves[:, :1] + np.arange(3), frame.moves[:, 1:2] + np.arange(2), frame.moves[:, 2:]], axis=1
     )
