@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from astropy import units as u
 from astropy.coordinates import SkyCoord
+from astropy.io.registry import IORegistryError
 from astropy.table import Table
 from astropy.time import Time
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ Floats = NDArray[np.floating]
 
 UNKNOWN_ERROR_MAS = 10.0
 """Error per axis of a star without one."""
+UNKNOWN_TEXTS = ("", "null", "none", "--")
 NAMES = {
     "ra": ("ra", "raj2000", "ra_icrs"),
     "dec": ("dec", "dej2000", "de_icrs", "decj2000"),
@@ -57,9 +59,9 @@ def read_reference(path: Path, epoch: float | None) -> Reference:
     Raises
     ------
     ValueError
-        A column is missing or holds no numbers in its unit, or declinations are beyond a pole.
+        The file is no table, a column is missing or holds no numbers in its unit, or declinations are beyond a pole.
     """
-    table = Table.read(path, format="ascii.ecsv" if path.suffix == ".ecsv" else None)
+    table = _table(path)
     columns = {what: _column(path, table, what) for what in NAMES}
     if columns["ra"] is None or columns["dec"] is None:
         raise ValueError(
@@ -97,6 +99,17 @@ def read_reference(path: Path, epoch: float | None) -> Reference:
     )
 
 
+def _table(path: Path) -> Table:
+    try:
+        return Table.read(path, format="ascii.ecsv" if path.suffix == ".ecsv" else None)
+    except (OSError, ValueError, IORegistryError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(
+            f"{path.name}: align.reference_catalog cannot be read ({reason}); give a table in ECSV, FITS, VOTable or"
+            " CSV, with the ending of its format"
+        ) from error
+
+
 def _column(path: Path, table: Table, what: str) -> Floats | None:
     """A column as numbers in the unit of `UNITS`, NaN where it is masked; None if there is none."""
     present = {name.lower(): name for name in table.colnames}
@@ -104,7 +117,14 @@ def _column(path: Path, table: Table, what: str) -> Floats | None:
     if name is None:
         return None
     try:
-        values: Floats = np.ma.filled(np.ma.asarray(table[name], dtype=float), np.nan)
+        column = np.ma.asarray(table[name])
+        if column.dtype.kind in "US":
+            # As the Gaia archive writes it.
+            texts = column.filled("").astype(str)
+            column = np.ma.asarray(np.where(np.isin(np.char.lower(texts), UNKNOWN_TEXTS), "nan", texts))
+        values: Floats = np.ma.filled(column.astype(float), np.nan)
+        if values.ndim > 1:
+            raise ValueError(f"it has {values.shape[1]} values in a row")
         unit = table[name].unit
         return values if unit is None else (values * unit).to_value(UNITS[what])
     except (ValueError, u.UnitConversionError) as error:

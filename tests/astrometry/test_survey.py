@@ -198,3 +198,25 @@ def test_stars_without_a_position_cost_no_survey(survey: Survey, tmp_path: Path,
     np.testing.assert_array_equal(found.vectors, every.vectors[2:])
     np.testing.assert_array_equal(found.exposure, every.exposure[2:])
     assert f"{first}: 2 of {len(tables[0])} stars have no position or no error" in caplog.text
+
+
+def test_unknown_motions_are_written_in_many_ways(tmp_path: Path) -> None:
+    (tmp_path / "gaia.csv").write_text("ra,dec,pmra,pmdec,ref_epoch\n150,2,null,,2016\n151,2,10,0,2016\n152,2,,,2016\n")
+    now, then = (read_reference(tmp_path / "gaia.csv", epoch).vectors for epoch in (2016.0, 2018.0))
+    moved = np.linalg.norm(then - now, axis=1) * ARCSEC_PER_RADIAN * 1000
+    np.testing.assert_allclose(moved, [0.0, 20.0, 0.0], atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("stars.ecsv", "hello", r"stars.ecsv: align.reference_catalog cannot be read \(.*\); give a table in ECSV"),
+        ("stars.dat", "ra dec\n150 2\n", r"stars.dat: align.reference_catalog cannot be read \(.*\); give a table"),
+        ("stars.csv", "ra,dec\n10:00:24,2\n", r"stars.csv: column ra must have numbers in deg"),
+        ("stars.csv", "ra,dec\n150,-91\n", r"stars.csv: declinations reach 91 degrees"),
+    ],
+)
+def test_a_catalogue_that_cannot_be_used_is_named(tmp_path: Path, name: str, text: str, message: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read_reference(tmp_path / name, 2020.0)
