@@ -27,6 +27,7 @@ BANDS = {"02201": ("F115W", "F277W"), "04201": ("F150W", "F444W")}
 STARS_PER_ARCMIN2 = 22.0
 ERROR_MAS = 1.0
 EDGE = 4.0
+SCALE_ARCSEC = 30.0
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,17 @@ def team_corrections(exposures: Sequence[RealExposure]) -> Floats:
         after = np.array(one.wcs.get_transform("v2v3vacorr", "v2v3corr")(*before))
         moves.append(1000 * (after - before))
     return np.array(moves)
+
+
+def team_scales(exposures: Sequence[RealExposure]) -> Floats:
+    """Scale of the team's correction within each exposure."""
+    found = []
+    for one in exposures:
+        corner = one.seen.point + SCALE_ARCSEC * np.array([[0, 0], [1, 0], [0, 1]])
+        after = np.transpose(one.wcs.get_transform("v2v3vacorr", "v2v3corr")(*corner.T))
+        step = (after - after[0])[1:] / SCALE_ARCSEC
+        found.append(np.trace(step) / 2 - 1)
+    return np.array(found)
 
 
 def fit_of_a_pointing(points: Floats, moves: Floats) -> tuple[float, float, Floats]:
@@ -173,8 +185,17 @@ def main() -> None:
         own = pointings == name
         scale, error, rest = fit_of_a_pointing(points[own], moves[own])
         print(f"{name}: team's scale {scale:.2e} +- {error:.1e}, rms left {np.sqrt(np.mean(rest**2)):.1f} mas per axis")
-    before, after = (np.sqrt(np.mean(one**2) * 1.5) for one in through_the_network(exposures))
-    print(f"simulated stars through these WCS: {before:.1f} mas per axis by the headers, {after:.3f} by the network")
+    # A scale within a detector has no unknown in the network, and moves all detectors that share its stars.
+    scales, residuals = team_scales(exposures), through_the_network(exposures)
+    channels = np.array(["long" if one.seen.detector.endswith("LONG") else "short" for one in exposures])
+    for name in ("short", "long"):
+        own = channels == name
+        before, after = (np.sqrt(np.mean(one[own] ** 2) * 1.5) for one in residuals)
+        scale = f"{1e6 * scales[own].min():.1f} to {1e6 * scales[own].max():.1f} ppm"
+        print(f"team's scales within detectors, {name} wavelengths: {scale}")
+        print(
+            f"simulated stars through these WCS: {before:.1f} mas per axis by the headers, {after:.2f} by the network"
+        )
 
 
 if __name__ == "__main__":

@@ -55,6 +55,10 @@ BRIGHTEST_IN_PEAKS = 300
 FEWEST_STARS = 3
 """An exposure with fewer shared stars counts as one that the stars did not align."""
 HUBER_SIGMA, LARGEST_SIGMA = 2.0, 6.0
+EXPECTED_PULL = 1.177
+"""Median length of a residual in units of its error per axis (Rayleigh)."""
+SYSTEMATIC_TRIALS = np.geomspace(0.05, 30.0, 64)
+"""Errors in mas that may be added to those of the stars."""
 PASSES, ITERATIONS = 2, 4
 DRAWS, DRAWS_AT_ONCE, DRAW_SEED = 40, 8, 1
 """Random solutions, whose scatter tells the errors to 8 per cent."""
@@ -118,11 +122,15 @@ class Frame:
 
     exposures: Sequence[Seen]
     columns: Integers
-    """First column of visit, pointing, detector and filter of each exposure, shape (E, 4)."""
+    """First unknown of visit, pointing, detector and filter of each exposure, shape (E, 4)."""
     priors: Floats
     """Rms of each unknown, mas."""
     pointings: Integers
     """Number of the pointing of each exposure."""
+    moves: Integers
+    """First move of the pointing, of the filter on the detector, and of the detector, shape (E, 3)."""
+    mixing: csr_array
+    """Moves are sums of unknowns: this matrix times the unknowns."""
 
 
 @dataclass(frozen=True)
@@ -173,7 +181,28 @@ def frame_of(exposures: Sequence[Seen], priors: Priors = Priors()) -> Frame:  # 
         sizes.append(np.tile(rms, len(labels)))
         start += len(rms) * len(labels)
     pointings = np.unique(kinds[1][0], return_inverse=True)[1] if len(exposures) else np.zeros(0, dtype=int)
-    return Frame(exposures, np.stack(columns, axis=1), np.concatenate(sizes), pointings)
+    moves, mixing = _moves(np.stack(columns, axis=1), start)
+    return Frame(exposures, np.stack(columns, axis=1), np.concatenate(sizes), pointings, moves, mixing)
+
+
+def _moves(columns: Integers, unknowns: int) -> tuple[Integers, csr_array]:
+    """Number the moves of exposures, and return them as sums of unknowns.
+
+    A visit and its pointings move stars alike, and so do the shifts of a detector and of its filters: equations of
+    their sums have half as many coefficients.
+    """
+    visit, pointing, detector, of_filter = columns.T
+    kinds = [(pointing, 3, (pointing, visit)), (of_filter, 2, (of_filter, detector)), (detector, 1, (detector + 2,))]
+    firsts: list[Integers] = []
+    terms, start = [], 0
+    for own, size, summed in kinds:
+        labels, numbers = np.unique(own, return_inverse=True)
+        firsts.append(start + size * numbers)
+        terms += [np.stack([firsts[-1] + axis, one + axis], axis=1) for one in summed for axis in range(size)]
+        start += size * len(labels)
+    distinct = np.unique(np.concatenate(terms), axis=0)
+    mixing = coo_array((np.ones(len(distinct)), distinct.T), shape=(start, unknowns)).tocsr()
+    return np.stack(firsts, axis=1), mixing
 
 
 def solve_network(
@@ -233,7 +262,7 @@ def stars_of(network: Network, detections: Detections) -> tuple[Integers, Intege
 def displacements(frame: Frame, detections: Detections, unknowns: Floats) -> Floats:
     """Return the vectors in mas that a solution moves detections by, shape ``(N, 3)``."""
     east, north = tangent_axes(detections.vectors)
-    moved = (_design(frame, detections) @ unknowns).reshape(-1, 2)
+    moved = (_design(frame, detections) @ (frame.mixing @ unknowns)).reshape(-1, 2)
     return moved[:, :1] * east + moved[:, 1:] * north
 
 
@@ -349,7 +378,7 @@ def _first_shifts(frame: Frame, detections: Detections) -> Floats:
 
 
 def _design(frame: Frame, detections: Detections) -> csr_array:
-    """Derivatives of positions (east, north) with respect to the unknowns, shape ``(2 N, unknowns)``."""
+    """Derivatives of positions (east, north) with respect to the moves, shape ``(2 N, moves)``."""
     exposure = detections.exposure
     free = np.array([not one.is_held for one in frame.exposures])[exposure]
     attitudes = np.stack([one.attitude for one in frame.exposures])[exposure]
@@ -366,17 +395,16 @@ def _design(frame: Frame, detections: Detections) -> csr_array:
     ones, zeros = np.ones(len(exposure)), np.zeros(len(exposure))
     about_middle = (np.array([v2, v3]).T - MIDDLE_ARCSEC).T / LEVER_ARCSEC
     about_point = (np.array([v2, v3]).T - points).T / LEVER_ARCSEC
-    moves = []  # of each unknown: along V2, along V3
-    for lever in (about_middle, about_middle, about_point):
-        moves += [(ones, zeros), (zeros, ones), (lever[1], -lever[0])]
-    moves += [(ones, zeros), (zeros, ones)]
-    offsets = [(kind, number) for kind, size in enumerate((3, 3, 3, 2)) for number in range(size)]
-    columns = np.stack([frame.columns[exposure, kind] + number for kind, number in offsets], axis=1)
-    values = np.einsum("akn,mkn->anm", axes, np.array(moves)) * free[:, None]
-    rows = np.broadcast_to(2 * np.arange(len(exposure))[None, :, None] + np.arange(2)[:, None, None], values.shape)
-    everywhere = np.broadcast_to(columns, values.shape)
-    shape = (2 * len(exposure), len(frame.priors))
-    return coo_array((values.ravel(), (rows.ravel(), everywhere.ravel())), shape=shape).tocsr()
+    shift = [(ones, zeros), (zeros, ones)]  # along V2, along V3
+    turns = [(lever[1], -lever[0]) for lever in (about_middle, about_point)]
+    values = np.einsum("akn,ckn->nac", axes, np.array([*shift, turns[0], *shift, turns[1]])) * free[:, None, None]
+    of_exposure = np.concatenate(
+        [frame.moves[:, :1] + np.arange(3), frame.moves[:, 1:2] + np.arange(2), frame.moves[:, 2:]], axis=1
+    )
+    columns = np.repeat(of_exposure[exposure], 2, axis=0)
+    starts = columns.shape[1] * np.arange(len(columns) + 1)
+    shape = (len(columns), frame.mixing.shape[0])
+    return csr_array((values.ravel(), columns.ravel(), starts), shape=shape)
 
 
 class Solution(NamedTuple):
@@ -387,6 +415,7 @@ class Solution(NamedTuple):
     factor: SuperLU
     """Of the normal equations."""
     design: csr_array
+    """Of moves."""
     incidence: csr_array
     """Star of each coordinate."""
     weight: Floats
@@ -409,25 +438,33 @@ def _solve(frame: Frame, shared: Detections, stars: Integers, systematic: float)
     unknowns: Floats = np.zeros(len(frame.priors))
     trust: Floats = np.ones(len(stars))
     factor, weight = splu(prior), np.repeat(trust, 2)
+    by_move, by_star, mixing = design.T.tocsr(), incidence.T.tocsr(), frame.mixing
     for _ in range(ITERATIONS):
         sigma = np.hypot(shared.errors, systematic)
         weight = np.repeat(trust / sigma**2, 2)
-        total = np.maximum(incidence.T @ weight, np.finfo(float).tiny)
-        weighted = design.multiply(weight[:, None]).tocsr()
-        of_stars = (incidence.T @ weighted).tocsr()
-        means = of_stars.multiply(1 / total[:, None]).tocsr()
-        normal = (design.T @ weighted - of_stars.T @ means + prior).tocsc()
-        side = weighted.T @ observed - means.T @ (incidence.T @ (weight * observed))
+        total = np.maximum(by_star @ weight, np.finfo(float).tiny)
+        weighted = _scaled(design, weight)
+        of_stars = by_star @ weighted
+        means = _scaled(of_stars, 1 / total)
+        of_moves = by_move @ weighted - of_stars.T.tocsr() @ means
+        normal = (mixing.T @ of_moves @ mixing + prior).tocsc()
+        side = mixing.T @ (weighted.T @ observed - means.T @ (by_star @ (weight * observed)))
         factor = splu(normal, permc_spec="MMD_AT_PLUS_A", options={"SymmetricMode": True})
         unknowns = -factor.solve(side)
-        left = observed + design @ unknowns
-        left -= incidence @ ((incidence.T @ (weight * left)) / total)
+        left = observed + design @ (mixing @ unknowns)
+        left -= incidence @ ((by_star @ (weight * left)) / total)
         # The mean of a star follows its own detections.
         share = np.clip(1 - (weight / (incidence @ total))[::2], 0.05, 1)
         size = np.hypot(left[::2], left[1::2]) / np.sqrt(share)
         trust = _trust(size / sigma)
         systematic = _systematic(size, shared.errors, systematic)
     return Solution(unknowns, systematic, factor, design, incidence, weight)
+
+
+def _scaled(matrix: csr_array, factors: Floats) -> csr_array:
+    """Multiply each row with a factor."""
+    data = matrix.data * np.repeat(factors, np.diff(matrix.indptr))
+    return csr_array((data, matrix.indices, matrix.indptr), shape=matrix.shape)
 
 
 def _trust(pulls: Floats) -> Floats:
@@ -437,12 +474,21 @@ def _trust(pulls: Floats) -> Floats:
 
 
 def _systematic(size: Floats, errors: Floats, present: float) -> float:
-    """Return the error to add in quadrature so that the median residual fits its errors (Rayleigh: 1.177 sigma)."""
+    """Return the error to add in quadrature so that the median residual fits its errors."""
     if len(size) < FEWEST_STARS:
         return present
-    trials = np.geomspace(0.05, 30.0, 64)
-    medians = np.array([np.median(size / np.hypot(errors, one)) for one in trials])
-    return float(trials[int(np.argmin(np.abs(medians - 1.177)))])
+    # The median falls as the error grows, so the trial on the other side of the expected one is found by halves.
+    low, high = 0, len(SYSTEMATIC_TRIALS)
+    while low < high:
+        middle = (low + high) // 2
+        is_large = _median_pull(size, errors, middle) > EXPECTED_PULL
+        low, high = (middle + 1, high) if is_large else (low, middle)
+    near = [one for one in (low - 1, low) if 0 <= one < len(SYSTEMATIC_TRIALS)]
+    return float(SYSTEMATIC_TRIALS[min(near, key=lambda one: abs(_median_pull(size, errors, one) - EXPECTED_PULL))])
+
+
+def _median_pull(size: Floats, errors: Floats, trial: int) -> float:
+    return float(np.median(size / np.hypot(errors, SYSTEMATIC_TRIALS[trial])))
 
 
 def _groups(frame: Frame, shared: Detections, stars: Integers) -> Integers:
@@ -461,7 +507,7 @@ def _errors(frame: Frame, groups: Integers, solved: Solution) -> Floats:
     The shift and rotation of its whole group are not included: no star can determine them.
     """
     points = _reference_points(frame)
-    moved = _design(frame, points) @ _draws(frame, solved)
+    moved = _design(frame, points) @ (frame.mixing @ _draws(frame, solved))
     for group in np.unique(groups):
         members = np.flatnonzero(groups == group)
         rows = np.stack([2 * members, 2 * members + 1], axis=1).ravel()
@@ -484,7 +530,7 @@ def _draws(frame: Frame, solved: Solution) -> Floats:
         noise = np.sqrt(weight) * generator.standard_normal((len(weight), DRAWS_AT_ONCE))
         noise -= weight * (incidence @ ((incidence.T @ noise) / total))
         of_priors = generator.standard_normal((len(frame.priors), DRAWS_AT_ONCE)) / frame.priors[:, None]
-        draws.append(solved.factor.solve(solved.design.T @ noise + of_priors))
+        draws.append(solved.factor.solve(frame.mixing.T @ (solved.design.T @ noise) + of_priors))
     return np.concatenate(draws, axis=1)
 
 

@@ -5,7 +5,6 @@ from itertools import combinations
 from typing import Literal, NamedTuple
 
 import numpy as np
-import shapely
 from astropy.table import QTable
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
@@ -22,9 +21,8 @@ from cosmosaic.astrometry.verdict import (
     members_of,
     without_others,
 )
-from cosmosaic.geometry.grid import sky_to_pixel
 from cosmosaic.geometry.sphere import directions
-from cosmosaic.geometry.windows import box_of, lattice
+from cosmosaic.geometry.windows import tiles_around
 from cosmosaic.records import MosaicGrid
 
 Integers = NDArray[np.integer]
@@ -121,9 +119,7 @@ def _in_tiles(judged: Judged, tiles: Sequence[MosaicGrid]) -> dict[int, Integers
     if not tiles or not len(stars):
         return {}
     _, first = np.unique(stars, return_index=True)
-    x, y = sky_to_pixel(lattice(tiles[0]), directions(judged.detections.vectors[first])).T
-    edges = np.array([(box.x, box.y, box.x + box.width, box.y + box.height) for box in map(box_of, tiles)]) - 0.5
-    inside, tile = shapely.STRtree(shapely.box(*edges.T)).query(shapely.points(x, y), predicate="intersects")
+    inside, tile = tiles_around(tiles, directions(judged.detections.vectors[first]))
     by_star = dict(members_of(stars, np.full(len(stars), True)))
     return {
         number: np.concatenate([by_star[int(stars[first[one]])] for one in inside[own]])

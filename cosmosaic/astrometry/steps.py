@@ -171,7 +171,7 @@ class SolveNetwork(OfNetwork, Step[SolvedNetwork]):
     """Solve pointings and detector positions of the exposures of all filters, from their common stars."""
 
     title = "Network"
-    version = 4
+    version = 5
     function = "cosmosaic.astrometry.survey:solve_survey"
     per = "survey"
     columns: ClassVar = {f"{kind}_mas": f"astrometry_{kind}_mas" for kind in JUDGED} | {
@@ -217,6 +217,8 @@ class Aligned:
     stars: tuple[FoundStars, ...] = ()
     solution: SolvedAlignment | None = None
     """None if alignment is off."""
+    tiles: tuple[MosaicGrid, ...] = ()
+    """Parts of the sky in which a network is judged."""
     earlier: Alignment | None = None
     """The alignment that an earlier run published."""
     earlier_fluxes: FluxSolution | None = None
@@ -305,6 +307,7 @@ def _by_network(bands: list[Aligned], tiles: tuple[MosaicGrid, ...], job: Job) -
             exposures=_scaled(_corrected(one.exposures, solution, job), solution, job),
             stars=tuple(found[name] for name in one.exposures),
             solution=solution,
+            tiles=tiles,
             earlier=earlier,
             earlier_fluxes=earlier_fluxes,
         )

@@ -135,13 +135,19 @@ def detections_of(tables: list[QTable]) -> Detections:
         scale = 1000 * detector_pixel_arcsec(table.meta["band"])
         errors = np.sqrt(table["x_err"].value * table["y_err"].value)
         sky = np.stack([table["ra"].value, table["dec"].value], axis=1)
+        known = np.isfinite(sky).all(axis=1) & np.isfinite(errors)
+        if not known.all():
+            log.warning(
+                f"{table.meta['exposure']}: {np.sum(~known)} of {len(table)} stars have no position or no error, and"
+                " are left out; check the WCS of the exposure"
+            )
         values = (
             np.full(len(table), number),
             unit_vectors(sky),
             scale * np.hypot(errors, CENTROID_FLOOR_PIXELS),
             np.asarray(table["flux"].value),
         )
-        parts.append(values)
+        parts.append(tuple(value[known] for value in values))
     return Detections(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
 

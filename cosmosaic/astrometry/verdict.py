@@ -198,10 +198,17 @@ def judge_sharpness(band: str, measured: Mapping[str, float]) -> tuple[Metric, M
         ``fwhm_ratio``, ``ellipticity`` and their errors, ``_error``; NaN where there are too few stars; and
         ``sharpness_stars``, their number.
     """
-    stars = int(measured["sharpness_stars"])
-    widths = Deviation(band, 100 * (measured["fwhm_ratio"] - 1), 100 * measured["fwhm_ratio_error"], stars)
-    turns = Deviation(band, 100 * measured["ellipticity"], 100 * measured["ellipticity_error"], stars)
-    return judge("width", [widths]), judge("ellipticity", [turns])
+    return judge_sharpness_of_filters({band: measured})
+
+
+def judge_sharpness_of_filters(measured: Mapping[str, Mapping[str, float]]) -> tuple[Metric, Metric]:
+    """Judge the worst of several filters, each as in `judge_sharpness`."""
+    widths, turns = [], []
+    for band, each in measured.items():
+        stars = int(each["sharpness_stars"])
+        widths.append(Deviation(band, 100 * (each["fwhm_ratio"] - 1), 100 * each["fwhm_ratio_error"], stars))
+        turns.append(Deviation(band, 100 * each["ellipticity"], 100 * each["ellipticity_error"], stars))
+    return judge("width", widths), judge("ellipticity", turns)
 
 
 def held_out_verdict(

@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import shapely
+from numpy.typing import NDArray
 
 from cosmosaic.geometry.grid import margin_pixels, overlaps, sky_to_pixel
-from cosmosaic.geometry.sphere import Footprint, GridError
+from cosmosaic.geometry.sphere import FloatArray, Footprint, GridError
 from cosmosaic.records import Lattice, MosaicGrid
 from cosmosaic.survey import GridSettings
 
@@ -163,6 +164,28 @@ def touched_tiles(
         return tuple(tile for tile in found if overlaps(tile, footprint))
 
     return {name: touched(footprint) for name, footprint in footprints.items()}
+
+
+def tiles_around(tiles: Sequence[MosaicGrid], sky: FloatArray) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
+    """Find the tiles of one lattice in which directions lie.
+
+    Parameters
+    ----------
+    tiles
+        Windows of one lattice, which may overlap.
+    sky
+        (RA, Dec) in degrees, shape ``(N, 2)``.
+
+    Returns
+    -------
+    Pairs of a direction and a tile that holds it: the number of the direction, and that of the tile.
+    """
+    if not tiles or not len(sky):
+        return np.zeros(0, dtype=int), np.zeros(0, dtype=int)
+    x, y = sky_to_pixel(lattice(tiles[0]), sky).T
+    edges = np.array([(box.x, box.y, box.x + box.width, box.y + box.height) for box in map(box_of, tiles)]) - 0.5
+    direction, tile = shapely.STRtree(shapely.box(*edges.T)).query(shapely.points(x, y), predicate="intersects")
+    return direction, tile
 
 
 def neighbouring(tiles: Sequence[MosaicGrid]) -> tuple[tuple[MosaicGrid, ...], ...]:

@@ -1,6 +1,6 @@
 """Stars of a mosaic against those of its exposures, as the functions of the steps."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,9 @@ from astropy.table import QTable, Table
 from numpy.typing import NDArray
 
 from cosmosaic.astrometry.solution import OF_ONE_FILTER
+from cosmosaic.astrometry.verdict import judge_sharpness
+from cosmosaic.geometry.grid import pixel_to_sky
+from cosmosaic.geometry.windows import lattice, tiles_around
 from cosmosaic.records import MosaicGrid
 from cosmosaic.sharpness.shapes import Shapes, exposure_shapes, mosaic_shapes, stars_of_exposures
 from cosmosaic.steps.result import Made
@@ -46,8 +49,15 @@ def measure_shapes(exposure: Path, stars: Path, window: MosaicGrid, settings: Dr
     return Made(shapes=path)
 
 
-def compare_sharpness(
-    mosaic: Path, shapes: Mapping[str, Path], verdict: Path, band: str, window: MosaicGrid, stem: str, folder: Path
+def compare_sharpness(  # noqa: PLR0913
+    mosaic: Path,
+    shapes: Mapping[str, Path],
+    verdict: Path,
+    band: str,
+    window: MosaicGrid,
+    tiles: tuple[MosaicGrid, ...],
+    stem: str,
+    folder: Path,
 ) -> Made:
     """Compare the stars of a mosaic with the same stars in its exposures.
 
@@ -63,11 +73,13 @@ def compare_sharpness(
         The filter.
     window
         The window of the mosaic.
+    tiles
+        Parts of the sky whose stars are judged apart, windows of one lattice.
     stem
         Name of the table without its ending.
     folder
         Gets ``<stem>_sharpness.ecsv``, a row per star; its meta has the ratio of widths, the difference of
-        ellipticities and their errors, NaN with fewer than `FEWEST` stars.
+        ellipticities and their errors, NaN with fewer than `FEWEST` stars, and the same of each tile (``tiles``).
     """
     parts = [_read(path) for path in shapes.values()]
     single = Shapes(*(np.concatenate(part) for part in zip(*parts, strict=True)))
@@ -76,7 +88,7 @@ def compare_sharpness(
     own = numbers >= 0
     table = _joined(Shapes(*(part[own] for part in single)), numbers[own], mosaic, window)
     measured = summary(table)
-    table.meta |= measured
+    table.meta |= measured | {"tiles": summaries_of_tiles(table, tiles, window)}
     path = folder / f"{stem}_sharpness.ecsv"
     table.write(path, format="ascii.ecsv")
     measured |= _of_filter(Table.read(verdict, format="ascii.ecsv"), band)
@@ -103,6 +115,28 @@ def summary(table: Table) -> dict[str, float]:
     return {name: round(float(value), 5) for name, value in zip(names, values, strict=True)} | {
         "sharpness_stars": stars
     }
+
+
+def summaries_of_tiles(table: Table, tiles: Sequence[MosaicGrid], window: MosaicGrid) -> list[dict[str, float | str]]:
+    """Return the summary of the stars in each tile, with its name and what it says of width and ellipticity.
+
+    Parameters
+    ----------
+    table
+        The stars, on the lattice of ``window``.
+    tiles
+        Windows of one lattice, of which the pixels may be others.
+    window
+        The window of the mosaic.
+    """
+    sky = pixel_to_sky(lattice(window), np.stack([np.asarray(table["x"]), np.asarray(table["y"])], axis=1))
+    star, number = tiles_around(tiles, sky)
+    found: list[dict[str, float | str]] = []
+    for one, tile in enumerate(tiles):
+        measured = summary(table[star[number == one]])
+        states = {metric.name: metric.state for metric in judge_sharpness(tile.tile, measured)}
+        found.append({"tile": tile.tile} | measured | states)
+    return found
 
 
 def _of_filter(verdict: Table, band: str) -> dict[str, float]:

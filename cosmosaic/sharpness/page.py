@@ -1,6 +1,6 @@
 """The page that answers whether a survey's stars are where they are: one HTML file that needs nothing but itself."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +8,7 @@ import numpy as np
 from astropy.table import Table
 
 from cosmosaic.astrometry.metrics import LIMITS
-from cosmosaic.astrometry.verdict import judge_sharpness
+from cosmosaic.astrometry.verdict import judge_sharpness, judge_sharpness_of_filters
 from cosmosaic.pages import page
 from cosmosaic.records import STATES
 from cosmosaic.steps.result import Made
@@ -56,7 +56,9 @@ def write_page(  # noqa: PLR0913
     """
     table = _read(verdict)
     metrics = _metrics(table)
-    bands = [_band(name, _read(path)) for name, path in sharpness.items()]
+    stars = {name: _read(path) for name, path in sharpness.items()}
+    bands = [_band(name, each) for name, each in stars.items()]
+    parts = _parts(_rows(table) + _rows_of_tiles(stars))
     metrics += [row for band in bands for row in band["metrics"]]
     worst = max((row["state"] for row in metrics), key=_rank, default="not measurable")
     path = page.write_page(
@@ -68,8 +70,8 @@ def write_page(  # noqa: PLR0913
         reasons=[row["message"] for row in metrics if row["state"] in ("warn", "fail")],
         unmeasured=[row["label"] for row in metrics if row["state"] == "not measurable"],
         metrics=metrics,
-        parts=_parts(table),
-        kinds=[kind for kind in LIMITS if kind in set(table["name"][table["scope"] != "survey"])],
+        parts=parts,
+        kinds=[kind for kind in LIMITS if any(kind in part["after"] for part in parts)],
         limits=LIMITS,
         maps=page.embedded(maps),
         plots=page.embedded(plots),
@@ -103,10 +105,24 @@ def _metrics(table: Table) -> list[dict[str, Any]]:
     ]
 
 
-def _parts(table: Table) -> list[dict[str, Any]]:
+def _rows_of_tiles(sharpness: Mapping[str, Table]) -> list[dict[str, Any]]:
+    """The stars of the mosaics in each tile, as rows like those of the verdict: the filter that is worst there."""
+    by_tile: dict[str, dict[str, Any]] = {}
+    for name, table in sharpness.items():
+        for measured in table.meta["tiles"]:
+            by_tile.setdefault(measured["tile"], {})[name] = measured
+    part = {"when": "after", "scope": "tile", "filter": "", "other_filter": ""}
+    return [
+        part | {"tile": tile} | metric._asdict()
+        for tile, each in by_tile.items()
+        for metric in judge_sharpness_of_filters(each)
+    ]
+
+
+def _parts(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Filters, pairs of filters and tiles, each with its metrics by name and when; the worst tiles first."""
     parts: dict[str, dict[str, Any]] = {}
-    for row in _rows(table):
+    for row in rows:
         if row["scope"] != "survey":
             names = (row["filter"], row["other_filter"], row["tile"])
             name = " - ".join(str(one) for one in names if one)

@@ -70,7 +70,7 @@ class CompareSharpness(OfNetwork, Step[ComparedSharpness]):
     """Compare the stars of a mosaic with the same stars in its exposures."""
 
     title = "Sharpness"
-    version = 2
+    version = 3
     function = "cosmosaic.sharpness.compare:compare_sharpness"
     per = "filter"
     columns: ClassVar = {
@@ -84,6 +84,8 @@ class CompareSharpness(OfNetwork, Step[ComparedSharpness]):
     verdict: AstrometryTable
     band: str
     window: MosaicGrid
+    tiles: tuple[MosaicGrid, ...]
+    """Parts of the sky whose stars are judged apart."""
     stem: str
 
 
@@ -102,7 +104,15 @@ def compare_sharpness(
         for name, crf in crfs.items()
     }
     band = aligned.band.name
-    step = CompareSharpness(mosaic=mosaic, shapes=shapes, verdict=solved.verdict, band=band, window=window, stem=stem)
+    step = CompareSharpness(
+        mosaic=mosaic,
+        shapes=shapes,
+        verdict=solved.verdict,
+        band=band,
+        window=window,
+        tiles=aligned.tiles if window.tile == WHOLE else (window,),
+        stem=stem,
+    )
     return job.submit(step, f"{band}{of_tile}")
 
 
@@ -118,7 +128,7 @@ class WriteAstrometryPage(OfNetwork, Step[WrittenAstrometryPage]):
     """Write the verdict on the astrometry of all filters as one HTML file."""
 
     title = "Astrometry page"
-    version = 2
+    version = 3
     function = "cosmosaic.sharpness.page:write_page"
     per = "survey"
 
@@ -127,7 +137,7 @@ class WriteAstrometryPage(OfNetwork, Step[WrittenAstrometryPage]):
     maps: AstrometryMaps
     plots: AstrometryPlots
     sharpness: Mapping[str, SharpnessTable] = surviving()
-    """By filter."""
+    """By filter, or by filter and tile where the tiles alone are made."""
     survey: str
     links: Mapping[str, str]
     """File name of each product by its label."""

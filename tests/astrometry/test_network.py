@@ -4,15 +4,29 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import ndimage
 from support.star_tables import StarField, star_field
 
 from cosmosaic.astrometry.matching import MAS_PER_RADIAN, at_peak, same_stars, tangent_axes
-from cosmosaic.astrometry.network import Detections, Network, solve_network, tie_to_catalogue
+from cosmosaic.astrometry.network import (
+    Detections,
+    Network,
+    displacements,
+    solve_network,
+    stars_of,
+    tie_to_catalogue,
+)
+from cosmosaic.geometry.attitude import attitude_matrix
 
 
 @pytest.fixture(scope="module")
 def deep() -> StarField:
     return star_field(22.0)
+
+
+@pytest.fixture(scope="module")
+def sparse() -> StarField:
+    return star_field(6.0, columns=1, rows=1)
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +57,47 @@ def test_exposures_come_to_where_they_are(deep: StarField, solved: Network) -> N
 def test_errors_are_those_that_are_stated(deep: StarField, solved: Network) -> None:
     after = deep.residuals_mas(solved.displaced(deep.points))
     assert 0.6 < rms(after) / rms(solved.errors) < 1.6
+
+
+def test_the_solution_is_that_of_dense_least_squares(sparse: StarField) -> None:
+    """Every star with its own unknown place, every prior as a measurement: numpy's solution is that of the network."""
+    # Errors that are overstated leave no residual that is robustly weighted.
+    detections = replace(sparse.detections, errors=8 * sparse.detections.errors)
+    solved = solve_network(sparse.seen, detections)
+    matched, stars = stars_of(solved, detections)
+    shared, frame = detections.select(matched), solved.frame
+    unknowns, count = len(frame.priors), int(stars.max()) + 1
+    design = np.stack([in_plane(shared, displacements(frame, shared, each)) for each in np.eye(unknowns)], axis=1)
+    places = np.zeros((len(design), 2 * count))
+    places[np.arange(len(design)), np.stack([2 * stars, 2 * stars + 1], axis=1).ravel()] = 1
+    first = np.array([np.flatnonzero(stars == star)[0] for star in range(count)])
+    observed = in_plane(shared, (shared.vectors - shared.vectors[first[stars]]) * MAS_PER_RADIAN)
+    weight = np.repeat(1 / np.hypot(shared.errors, solved.systematic_mas), 2)
+    rows = np.hstack([design, -places]) * weight[:, None]
+    priors = np.hstack([np.diag(1 / frame.priors), np.zeros((unknowns, 2 * count))])
+    sides = np.concatenate([-observed * weight, np.zeros(unknowns)])
+    dense = np.linalg.lstsq(np.vstack([rows, priors]), sides, rcond=1e-15)[0][:unknowns]
+    apart = in_plane(sparse.points, displacements(frame, sparse.points, solved.unknowns - dense)).reshape(-1, 2)
+    assert rms(solved.unknowns) > 1
+    # No star knows where all stand together: there the equations have fewer digits.
+    assert np.abs(apart.mean(axis=0)).max() < 1e-3
+    assert np.abs(apart - apart.mean(axis=0)).max() < 1e-6 * solved.errors.min()
+
+
+def in_plane(detections: Detections, steps: np.ndarray) -> np.ndarray:
+    """(East, north) of steps, one after the other."""
+    return np.stack([np.sum(steps * axis, axis=1) for axis in tangent_axes(detections.vectors)], axis=1).ravel()
+
+
+@pytest.mark.parametrize("systematic_mas", [0.05, 1.3, 9.0])
+def test_errors_that_are_too_small_are_enlarged(sparse: StarField, systematic_mas: float) -> None:
+    generator = np.random.default_rng(6)
+    noise = systematic_mas * generator.standard_normal((2, len(sparse.star), 1)) / MAS_PER_RADIAN
+    east, north = tangent_axes(sparse.detections.vectors)
+    errant = replace(sparse.detections, vectors=sparse.detections.vectors + noise[0] * east + noise[1] * north)
+    found = solve_network(sparse.seen, errant).systematic_mas
+    # Errors of the stars are 0.4 mas or more: what is much less cannot be told from none.
+    assert found == pytest.approx(systematic_mas, rel=0.25, abs=0.2)
 
 
 def test_detectors_stand_where_they_were_put(deep: StarField, solved: Network) -> None:
@@ -124,6 +179,21 @@ def test_groups_that_share_no_stars_are_solved_apart(deep: StarField) -> None:
     assert solved.aligned.all()
 
 
+@pytest.mark.parametrize(("ra", "dec"), [(0.0, 2.2), (180.0, 2.2), (30.0, -89.7)])
+def test_the_place_on_the_sky_does_not_matter(sparse: StarField, ra: float, dec: float) -> None:
+    """Where RA begins anew, and near a pole."""
+    turn = attitude_matrix(0.0, 0.0, ra, dec, 20.0) @ attitude_matrix(0.0, 0.0, 150.1, 2.2, 0.0).T
+    seen = [replace(one, attitude=turn @ one.attitude) for one in sparse.seen]
+    there = replace(sparse.detections, vectors=sparse.detections.vectors @ turn.T)
+    here, found = solve_network(sparse.seen, sparse.detections), solve_network(seen, there)
+    np.testing.assert_array_equal(found.stars, here.stars)
+    back = replace(sparse.points, vectors=sparse.points.vectors @ turn.T)
+    after = replace(sparse.points, vectors=found.displaced(back).vectors @ turn)
+    np.testing.assert_allclose(
+        sparse.residuals_mas(after), sparse.residuals_mas(here.displaced(sparse.points)), atol=0.01
+    )
+
+
 def test_held_exposures_stay_and_hold_the_others(deep: StarField) -> None:
     first = {deep.seen[0].visit}
     seen = [replace(one, is_held=one.visit in first) for one in deep.seen]
@@ -169,6 +239,24 @@ def test_a_peak_among_chance_pairs_is_found_and_chance_is_none() -> None:
     assert near[400:].all()
     assert at_peak(chance) is None
     assert at_peak(true[:2]) is None
+
+
+def test_the_peak_is_the_fullest_block_of_a_plain_histogram() -> None:
+    generator = np.random.default_rng(3)
+    for number in range(40):
+        middle = generator.uniform(-990, 990, 2)
+        true = middle + 15 * generator.standard_normal((generator.integers(4, 60), 2))
+        offsets = np.concatenate([generator.uniform(-1000, 1000, (50 * (number % 4), 2)), np.clip(true, -999, 999)])
+        edges = np.linspace(-1000, 1000, 51)
+        counts = np.histogram2d(*offsets.T, bins=(edges, edges))[0]
+        blocks = ndimage.convolve(counts, np.ones((3, 3)), mode="constant")
+        cell = np.unravel_index(np.argmax(blocks), blocks.shape)
+        expected = np.all(np.abs(np.floor((offsets + 1000) / 40) - cell) <= 1, axis=1)
+        for _ in range(3):
+            expected = np.hypot(*(offsets - np.median(offsets[expected], axis=0)).T) < 60
+        near = at_peak(offsets)
+        assert near is None or np.array_equal(near, expected)
+        assert near is not None or len(true) < 20
 
 
 def test_two_detections_of_one_exposure_are_not_one_star() -> None:

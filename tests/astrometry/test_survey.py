@@ -12,7 +12,7 @@ from cosmosaic.astrometry.detection import find_exposure_stars
 from cosmosaic.astrometry.flux_solution import FluxRequest
 from cosmosaic.astrometry.reference import UNKNOWN_ERROR_MAS, read_reference
 from cosmosaic.astrometry.solution import NO_CORRECTION, AlignRequest, Correction, keeping, read_alignment
-from cosmosaic.astrometry.survey import solve_survey
+from cosmosaic.astrometry.survey import detections_of, solve_survey
 from cosmosaic.geometry.sphere import ARCSEC_PER_RADIAN, unit_vectors
 from cosmosaic.simulate.geometry import pixel_to_sky, true_view
 from cosmosaic.simulate.plan import PlannedExposure, plan_exposures
@@ -170,3 +170,53 @@ def test_catalogues_are_read_by_gaias_names_and_by_others(tmp_path: Path) -> Non
     Table({"x": [1.0]}).write(tmp_path / "bad.ecsv")
     with pytest.raises(ValueError, match=r"bad.ecsv: align.reference_catalog needs columns RA and DEC"):
         read_reference(tmp_path / "bad.ecsv", 2020.0)
+
+
+def test_rows_of_a_catalogue_that_tell_nothing_count_for_nothing(tmp_path: Path) -> None:
+    rows = Table({"ra": [150.0, 150.0, 150.1, np.nan], "dec": [2.0, 2.0, 2.1, 2.2], "ra_error": [1.0, 1.0, -99.0, 1.0]})
+    rows["dec_error"] = rows["ra_error"]
+    rows["pmra"], rows["pmdec"], rows["ref_epoch"] = [5.0, 5.0, np.nan, 5.0], 0.0, 2016.0
+    rows.write(tmp_path / "gaia.ecsv")
+    found = read_reference(tmp_path / "gaia.ecsv", 2020.0)
+    np.testing.assert_allclose(found.errors, [1.0, UNKNOWN_ERROR_MAS])
+    still = read_reference(tmp_path / "gaia.ecsv", None)
+    moved = np.linalg.norm(found.vectors - still.vectors, axis=1) * ARCSEC_PER_RADIAN * 1000
+    np.testing.assert_allclose(moved, [20.0, 0.0], atol=1e-3)
+    rows["dec"][0] = 95.0
+    rows.write(tmp_path / "bad.ecsv")
+    with pytest.raises(ValueError, match=r"bad.ecsv: declinations reach 95 degrees"):
+        read_reference(tmp_path / "bad.ecsv", 2020.0)
+
+
+def test_stars_without_a_position_cost_no_survey(survey: Survey, tmp_path: Path, caplog) -> None:
+    first = next(iter(survey.cals))
+    tables = [QTable.read(path) for path in survey.stars.values()]
+    every = detections_of(tables)
+    tables[0]["ra"][0] *= np.nan
+    tables[0]["x_err"][1] *= np.nan
+    found = detections_of(tables)
+    np.testing.assert_array_equal(found.vectors, every.vectors[2:])
+    np.testing.assert_array_equal(found.exposure, every.exposure[2:])
+    assert f"{first}: 2 of {len(tables[0])} stars have no position or no error" in caplog.text
+
+
+def test_unknown_motions_are_written_in_many_ways(tmp_path: Path) -> None:
+    (tmp_path / "gaia.csv").write_text("ra,dec,pmra,pmdec,ref_epoch\n150,2,null,,2016\n151,2,10,0,2016\n152,2,,,2016\n")
+    now, then = (read_reference(tmp_path / "gaia.csv", epoch).vectors for epoch in (2016.0, 2018.0))
+    moved = np.linalg.norm(then - now, axis=1) * ARCSEC_PER_RADIAN * 1000
+    np.testing.assert_allclose(moved, [0.0, 20.0, 0.0], atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("stars.ecsv", "hello", r"stars.ecsv: align.reference_catalog cannot be read \(.*\); give a table in ECSV"),
+        ("stars.dat", "ra dec\n150 2\n", r"stars.dat: align.reference_catalog cannot be read \(.*\); give a table"),
+        ("stars.csv", "ra,dec\n10:00:24,2\n", r"stars.csv: column ra must have numbers in deg"),
+        ("stars.csv", "ra,dec\n150,-91\n", r"stars.csv: declinations reach 91 degrees"),
+    ],
+)
+def test_a_catalogue_that_cannot_be_used_is_named(tmp_path: Path, name: str, text: str, message: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read_reference(tmp_path / name, 2020.0)

@@ -91,6 +91,14 @@ def test_all_filters_are_aligned_by_one_solution(grown):
     assert "CMVAV2" in fits.getheader(crf, "SCI")
     assert all(fits.getheader(path, "SCI")["ASTSTATE"] == "pass" for path in grown.products.rglob("*_i2d.fits"))
     assert set(table.query("kind == 'astrometry page'")["astrometry_verdict"]) == {"pass"}
+    tiles = set(verdict["tile"][verdict["scope"] == "tile"])
+    sharpness = [QTable.read(path) for path in grown.products.rglob("*_sharpness.ecsv")]
+    assert len(sharpness) == 2
+    for table in sharpness:
+        assert {one["tile"] for one in table.meta["tiles"]} == tiles
+        assert sum(one["sharpness_stars"] for one in table.meta["tiles"]) == len(table)
+        few = {one["width"] for one in table.meta["tiles"] if one["sharpness_stars"] < 5}
+        assert few <= {"not measurable"}
     artifact = Artifact.get("astrometry").data
     assert re.match(r"Verdict: pass\. Page: \S+small_astrometry\.html", artifact)
     assert re.search(r"\| exposure \| [\d.e-]+ \|", artifact)

@@ -15,6 +15,7 @@ from cosmosaic.geometry.windows import (
     lattice,
     make_plan,
     read_tiles,
+    tiles_around,
     tiles_of,
     touched_tiles,
     window_of,
@@ -182,3 +183,13 @@ def test_tiles_that_do_not_nest_in_long_wavelength_pixels_are_refused() -> None:
 def test_tiles_without_a_tangent_point_are_refused() -> None:
     with pytest.raises(ValueError, match="give tangent_ra and tangent_dec"):
         GridSettings(tiles="tiles.csv")
+
+
+def test_a_direction_is_in_every_tile_that_holds_it():
+    one, two = (window_of(COSMOS_WEB, Box(left, 0, 100, 50), str(left)) for left in (0, 60))
+    pixels = np.array([[10.0, 10.0], [80.0, 49.0], [150.0, 0.0], [80.0, 60.0], [-0.9, 10.0]])
+    sky = pixel_to_sky(lattice(COSMOS_WEB), pixels)
+    pairs = np.stack(tiles_around((one, two), sky), axis=1).tolist()
+    assert sorted(pairs) == [[0, 0], [1, 0], [1, 1], [2, 1]]
+    assert [each.tolist() for each in tiles_around((), sky)] == [[], []]
+    assert [each.tolist() for each in tiles_around((one,), sky[:0])] == [[], []]

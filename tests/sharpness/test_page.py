@@ -23,13 +23,15 @@ from cosmosaic.sharpness.page import write_page
 LARGEST_BYTES = 1_000_000
 
 
-def stars(ratio, number=20):
-    """Stars of a mosaic that are wider than those of its exposures."""
+def stars(ratio, number=20, tiles=()):
+    """Stars of a mosaic that are wider than those of its exposures, everywhere or by the ratio of each tile."""
     width = np.linspace(0.05, 0.06, number)
     table = QTable({"fwhm": ratio * width, "fwhm_exposures": width})
     for name in ("e1", "e2", "e1_exposures", "e2_exposures"):
         table[name] = np.zeros(number)
-    table.meta |= summary(table)
+    table.meta |= summary(table) | {
+        "tiles": [{"tile": tile} | summary(stars(of_tile, few)) for tile, of_tile, few in tiles]
+    }
     return table
 
 
@@ -64,7 +66,11 @@ def made(tmp_path_factory):
     draw_maps(field.seen, judged, folder / "maps.png")
     draw_plots(field.seen, judged, folder / "plots.png")
     scales = [FluxScale("F150W", f"NRCB{n}", offset, 0.002, 40, 0) for n, offset in enumerate((0.015, -0.03, 0.015), 1)]
-    sharpness = {"F115W": stars(1.001), "F150W": stars(1.1), "F277W": stars(1.0, number=2)}
+    sharpness = {
+        "F115W": stars(1.001, tiles=[("e0n0", 1.0, 20), ("e1n0", 1.001, 20), ("w1n0", 1.0, 4)]),
+        "F150W": stars(1.1, tiles=[("e0n0", 1.001, 20), ("e1n0", 1.1, 20), ("w1n0", 1.0, 0)]),
+        "F277W": stars(1.0, number=2),
+    }
     return write(folder, field.seen, judged["before"], judged["after"], flux_corrections(scales, ()), sharpness)
 
 
@@ -79,6 +85,16 @@ def test_the_page_tells_what_is_wrong(made):
     rows = re.findall(r"<tr><td>(width F\d+W)</td><td><span[^>]*>(.*?)</span>", text)
     assert "Not measurable, too few stars in common: module, width F277W, ellipticity F277W." in text
     assert rows == [("width F115W", "pass"), ("width F150W", "fail"), ("width F277W", "not measurable")]
+
+
+def test_the_page_tells_the_tile_with_wide_stars_and_the_filter_that_is_worst_there(made):
+    rows = re.findall(r"<tr><td>([ew]\dn0)</td><td><span[^>]*>(.*?)</span>", made.files["page"].read_text())
+    assert rows == [("e1n0", "fail"), ("w1n0", "not measurable"), ("e0n0", "pass")]
+    text = re.sub(r"\s+", " ", made.files["page"].read_text())
+    (row,) = re.findall(r"<tr><td>e1n0</td>.*?</tr>", text)
+    values = [one.strip() for one in re.findall(r'<td class="number">(.*?)</td>', row)]
+    assert values[0] == "20"
+    assert [one for one in values[1:] if one] == ["10.00 ± 0.00", "0.00 ± 0.00"]
 
 
 def test_the_page_is_small_and_loads_nothing_from_elsewhere(made):

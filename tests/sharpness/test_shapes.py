@@ -14,6 +14,7 @@ from cosmosaic.astrometry.parts import Part, verdict_table
 from cosmosaic.astrometry.verdict import judge_sharpness
 from cosmosaic.exposures.exposure import describe_exposure
 from cosmosaic.geometry.grid import survey_grid
+from cosmosaic.geometry.windows import Box, in_larger_pixels, window_of
 from cosmosaic.mosaic.alone import make_mosaic
 from cosmosaic.records import MosaicGrid
 from cosmosaic.sharpness.compare import compare_sharpness, measure_shapes, summary
@@ -60,7 +61,7 @@ def sharpness(folder, light=None, band="F277W", **changes):
     told = Metric("exposure", 2.0, 0.1, 1.25, "mas", 4, "", "pass", "")
     parts = [(Part("filter", "F150W"), (told,)), (Part("filter", "F200W"), (told._replace(rms=9.0),))]
     verdict_table({"before": (), "after": (told,)}, {"after": parts}).write(folder / "mock_astrometry.ecsv")
-    made = compare_sharpness(mosaic, shapes, folder / "mock_astrometry.ecsv", band, window, "mock", folder)
+    made = compare_sharpness(mosaic, shapes, folder / "mock_astrometry.ecsv", band, window, (), "mock", folder)
     return QTable.read(made.files["table"]), made.facts
 
 
@@ -111,29 +112,72 @@ def test_the_figures_of_the_filter_are_told(tmp_path):
     assert facts["module_mas"] is None
 
 
-def test_widths_are_those_of_round_stars_on_a_bright_background(tmp_path):
-    """Gaussians of known widths: of 2.5 pixels in the mosaic, of 2 and 2.4 in its exposures."""
-    window = MosaicGrid(
-        tangent_ra=150.1, tangent_dec=2.2, rotation=0.0, pixel_scale_mas=30.0, crpix=(-1.0, -1.0), shape=(200, 400)
-    )
-    places = np.array([[40.0 + 60 * column, 50.0 + 90 * row] for column in range(6) for row in range(2)])
-    y, x = np.indices(window.shape)
-    image = 7.0 + sum(np.exp(-0.5 * ((x - px) ** 2 + (y - py) ** 2) / 2.5**2) for px, py in places)
+WINDOW = MosaicGrid(
+    tangent_ra=150.1, tangent_dec=2.2, rotation=0.0, pixel_scale_mas=30.0, crpix=(-1.0, -1.0), shape=(200, 400)
+)
+PLACES = np.array([[40.0 + 60 * column, 50.0 + 90 * row] for column in range(6) for row in range(2)])
+
+
+def round_stars(tmp_path, widths, tiles=()):
+    """Gaussians at `PLACES`, of some widths in pixels in the mosaic, and of 2 and 2.4 in its exposures."""
+    y, x = np.indices(WINDOW.shape)
+    stars = zip(*PLACES.T, np.broadcast_to(widths, len(PLACES)), strict=True)
+    image = 7.0 + sum(np.exp(-0.5 * ((x - px) ** 2 + (y - py) ** 2) / width**2) for px, py, width in stars)
     mosaic = tmp_path / "mock_i2d.fits"
     fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU(image.astype("f4"), name="SCI")]).writeto(mosaic)
     shapes = {}
     for name, sigma in (("one", 2.0), ("two", 2.4)):
         shapes[name] = tmp_path / f"{name}_shapes.npz"
-        widths = np.full(len(places), sigma)
-        np.savez(shapes[name], places=places, sigma=widths, ellipticity=np.zeros((len(places), 2)))
+        sigmas = np.full(len(PLACES), sigma)
+        np.savez(shapes[name], places=PLACES, sigma=sigmas, ellipticity=np.zeros((len(PLACES), 2)))
     told = tmp_path / "mock_astrometry.ecsv"
     verdict_table({"before": (), "after": (Metric("exposure", 1, 1, 1, "mas", 4, "", "pass", ""),)}, {}).write(told)
-    made = compare_sharpness(mosaic, shapes, told, "F150W", window, "mock", tmp_path)
-    table = QTable.read(made.files["table"])
+    made = compare_sharpness(mosaic, shapes, told, "F150W", WINDOW, tiles, "mock", tmp_path)
+    return QTable.read(made.files["table"]), made.facts
+
+
+def test_widths_are_those_of_round_stars_on_a_bright_background(tmp_path):
+    table, facts = round_stars(tmp_path, 2.5)
     fwhm = 2.35482 * 0.030
     np.testing.assert_allclose(table["fwhm"].value, 2.5 * fwhm, rtol=2e-3)
     np.testing.assert_allclose(table["fwhm_exposures"].value, np.sqrt((2.0**2 + 2.4**2) / 2) * fwhm, rtol=1e-3)
-    assert made.facts["sharpness_stars"] == len(places)
+    assert facts["sharpness_stars"] == len(PLACES)
+
+
+def test_the_tile_in_which_stars_are_wider_is_told(tmp_path):
+    """Tiles have pixels of half the size, as those of another filter; the last one has four stars."""
+    right = PLACES[:, 0] > 190
+    tiles = tuple(
+        window_of(in_half_pixels(WINDOW), Box(2 * left, 0, 2 * (right - left), 400), name)
+        for name, left, right in (("west", 2, 190), ("east", 190, 402), ("edge", 270, 402), ("beyond", 500, 600))
+    )
+    exposures = np.sqrt((2.0**2 + 2.4**2) / 2)
+    table, _ = round_stars(tmp_path, np.where(right, 1.1, 1.0) * exposures, tiles)
+    told = {one["tile"]: one for one in table.meta["tiles"]}
+    assert {name: one["width"] for name, one in told.items()} == {
+        "west": "pass",
+        "east": "fail",
+        "edge": "not measurable",
+        "beyond": "not measurable",
+    }
+    assert {name: one["sharpness_stars"] for name, one in told.items()} == {
+        "west": 6,
+        "east": 6,
+        "edge": 4,
+        "beyond": 0,
+    }
+    assert told["west"]["fwhm_ratio"] == pytest.approx(1.0, abs=2e-3)
+    assert told["east"]["fwhm_ratio"] == pytest.approx(1.1, abs=2e-3)
+    assert np.isnan(told["edge"]["fwhm_ratio"])
+    assert {told[name]["ellipticity"] for name in ("west", "east")} == {"pass"}
+
+
+def in_half_pixels(window):
+    rows, columns = window.shape
+    finer = {"pixel_scale_mas": window.pixel_scale_mas / 2, "shape": (2 * rows, 2 * columns)}
+    made = window.model_copy(update=finer | {"crpix": tuple(2 * (one + 0.5) - 0.5 for one in window.crpix)})
+    assert in_larger_pixels(made, 2) == window
+    return made
 
 
 def test_stars_of_one_exposure_have_the_width_of_the_same_stars_in_a_mosaic_of_it_alone(tmp_path):

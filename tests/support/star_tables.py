@@ -58,10 +58,19 @@ class StarField:
         return plane.reshape(len(self.frames), len(LATTICE), 2).mean(axis=1)
 
 
-def star_field(density: float, seed: int = 3, columns: int = 2, rows: int = 2, **errors: float) -> StarField:
-    """Simulate ``rows * columns`` pointings, 80 exposures each, with stars per square arcminute."""
+def star_field(
+    density: float,
+    seed: int = 3,
+    columns: int = 2,
+    rows: int = 2,
+    step_arcsec: tuple[float, float] = (95.0, 60.0),
+    dithers: Sequence[tuple[float, float]] = DITHERS,
+    **errors: float,
+) -> StarField:
+    """Simulate ``rows * columns`` pointings, 20 exposures of each dither, with stars per square arcminute."""
+    right, up = step_arcsec
     places = [
-        Pointing(ra=150.1 + 95 * column / 3600, dec=2.2 + 60 * row / 3600, position_angle=3.0 * (row % 2))
+        Pointing(ra=150.1 + right * column / 3600, dec=2.2 + up * row / 3600, position_angle=3.0 * (row % 2))
         for row in range(rows)
         for column in range(columns)
     ]
@@ -69,7 +78,7 @@ def star_field(density: float, seed: int = 3, columns: int = 2, rows: int = 2, *
     settings = SimulationSettings(
         seed=seed,
         pointings=tuple(places),
-        dithers_arcsec=DITHERS,
+        dithers_arcsec=tuple(dithers),
         detectors=DETECTORS,
         subarray="FULL",
         filter_pairs=(FilterPair(short="F115W", long="F277W"), FilterPair(short="F150W", long="F444W")),
