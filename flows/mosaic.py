@@ -30,6 +30,7 @@ from cosmosaic.steps.files import File
 from cosmosaic.survey import Survey
 from cosmosaic.verdict.steps import JudgedSky, judge_sky, write_page
 from tasks.calibrate import calibrated_bands
+from tasks.catalogue import publish_catalogs
 from tasks.find import survey_exposures
 from tasks.injection import inject_with_products
 from tasks.moves import moves
@@ -135,8 +136,7 @@ def show_all_filters(bands: dict[str, CombinedBand], links: dict[str, dict[str, 
     measured = {name: combined.measured for name, combined in bands.items()}
     publish_network({name: (one.aligned, one.flagged) for name, one in bands.items()}, measured, run)
     catalogs = submit_catalogs(measured, run)
-    for tile, catalog in catalogs.items():
-        run.publish(f"catalogue {tile}", [catalog], {"tile": tile})
+    publish_catalogs(catalogs, run)
     if run.survey.injection.with_products:
         inject_with_products(measured, catalogs, run)
     for label, picture in draw_colours({name: one.mosaics for name, one in measured.items()}, run).items():
