@@ -136,7 +136,7 @@ def show_all_filters(bands: dict[str, CombinedBand], links: dict[str, dict[str, 
     measured = {name: combined.measured for name, combined in bands.items()}
     publish_network({name: (one.aligned, one.flagged) for name, one in bands.items()}, measured, run)
     catalogs = submit_catalogs(measured, run)
-    publish_catalogs(catalogs, run)
+    publish_catalogs(catalogs, tuple(measured), run)
     if run.survey.injection.with_products:
         inject_with_products(measured, catalogs, run)
     for label, picture in draw_colours({name: one.mosaics for name, one in measured.items()}, run).items():

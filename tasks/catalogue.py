@@ -3,14 +3,32 @@
 from collections.abc import Mapping
 
 from cosmosaic.catalog.steps import MeasuredSources, number_catalogs
+from cosmosaic.storage import store
 from tasks.runtime.run import Run
 
 
-def publish_catalogs(measured: Mapping[str, MeasuredSources], run: Run) -> None:
-    """Publish the catalogue of each window with the survey's ids, and the table of the ids."""
+def publish_catalogs(measured: Mapping[str, MeasuredSources], bands: tuple[str, ...], run: Run) -> None:
+    """Publish the catalogue of each window with the survey's ids, the table of the ids, and the data set of all.
+
+    Parameters
+    ----------
+    measured
+        The catalogue of each window as it was measured.
+    bands
+        Filters of the survey.
+    run
+        The run.
+    """
     if not measured:
         return
-    catalogs = number_catalogs(measured, run)
+    catalogs = number_catalogs(measured, bands, run)
     run.publish("ids", [catalogs.ids])
     for tile, catalog in catalogs.windows.items():
         run.publish(f"catalogue {tile}", [catalog], {"tile": tile})
+    dataset = store.join(run.products, f"{run.survey.name}_catalog.parquet")
+    parts = {listed.uri.removeprefix(f"{dataset}/").split("/")[0] for listed in store.list_objects(dataset)}
+    for part in sorted(parts - {f"tile={tile}" for tile in measured}):
+        run.note(
+            f"warning catalogue: {dataset}/{part} is of an earlier run with other tiles; "
+            "remove it if the tiles of now have its sources too"
+        )

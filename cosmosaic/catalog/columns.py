@@ -136,3 +136,12 @@ def as_table(specs: Mapping[str, ColumnSpec], columns: Mapping[str, NDArray[Any]
             meta={"ucd": spec.ucd},
         )
     return table
+
+
+def with_columns(table: Table, specs: Mapping[str, ColumnSpec]) -> Table:
+    """Return a table with these columns in this order, null where it has none, and its others after them."""
+    missing = {name: np.full(len(table), np.nan) for name, spec in specs.items() if name not in table.colnames}
+    complete = table.copy()
+    for name, column in as_table({name: specs[name] for name in missing}, missing).columns.items():
+        complete[name] = column
+    return complete[[*specs, *(name for name in table.colnames if name not in specs)]]

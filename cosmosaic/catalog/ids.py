@@ -43,6 +43,15 @@ class SurveyIds(Record):
     """sha256 of the catalogue of each window in which the sources were numbered."""
 
 
+class PartOfSurvey(Record):
+    """A window as a part of its survey."""
+
+    survey: str
+    tile: str
+    bands: tuple[str, ...]
+    """Filters of the survey, of which the window may lack some."""
+
+
 def keeping(earlier: SurveyIds | None, catalogs: Mapping[str, str]) -> SourceIds:
     """Return the sources whose ids are kept.
 

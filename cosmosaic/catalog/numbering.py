@@ -12,10 +12,13 @@ from astropy.wcs import WCS
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
-from cosmosaic.catalog.files import write_catalog
-from cosmosaic.catalog.ids import SourceIds, SurveyIds, ids_table
+from cosmosaic.catalog.columns import column_specs, with_columns
+from cosmosaic.catalog.files import arrow_table, write_catalog
+from cosmosaic.catalog.flags import CatalogFlag
+from cosmosaic.catalog.ids import PartOfSurvey, SourceIds, SurveyIds, ids_table
 from cosmosaic.geometry.sphere import unit_vectors
 from cosmosaic.steps.result import Made
+from cosmosaic.survey import CatalogSettings
 
 SAME_ARCSEC = 0.3
 """Largest distance between two positions of one source, in two windows or in two runs."""
@@ -28,6 +31,8 @@ def number_sources(
 ) -> Made:
     """Write the ids of all sources: ``<stem>.ecsv``, and ``<window>_numbers.parquet`` in the order of its rows.
 
+    The latter have columns ``id``, ``name`` and ``own``: whether the source counts as this window's.
+
     Parameters
     ----------
     catalogs
@@ -37,18 +42,20 @@ def number_sources(
     digests
         sha256 of the catalogues.
     """
-    columns = ["name", "ra", "dec"]
+    columns = ["name", "ra", "dec", "flags"]
     windows = {tile: pq.read_table(path, columns=columns) for tile, path in sorted(catalogs.items())}
     found = pa.concat_tables(windows.values())
     window = np.repeat(np.arange(len(windows)), [len(table) for table in windows.values()])
-    name, ra, dec = (found[column].to_numpy() for column in columns)
+    name, ra, dec, flags = (found[column].to_numpy() for column in columns)
     sources, ids = numbered(kept, name, ra, dec, window)
+    own = own_rows(ids, window, (flags & CatalogFlag.EDGE) > 0)
     names = dict(zip(sources.ids, sources.names, strict=True))
     numbers = {}
     for number, tile in enumerate(windows):
-        own = ids[window == number]
+        here = window == number
+        called = pa.array([names[one] for one in ids[here]], pa.string())
         numbers[tile] = folder / f"{tile}_numbers.parquet"
-        pq.write_table(pa.table({"id": own, "name": pa.array([names[one] for one in own], pa.string())}), numbers[tile])
+        pq.write_table(pa.table({"id": ids[here], "name": called, "own": own[here]}), numbers[tile])
     table = folder / f"{stem}.ecsv"
     survey = SurveyIds(sources=sources, known=len(kept.ids), catalogs=dict(digests))
     ids_table(survey).write(table, format="ascii.ecsv")
@@ -93,6 +100,20 @@ def numbered(
     return sources, ids[same[known:]]
 
 
+def own_rows(ids: NDArray[np.int64], window: NDArray[np.int64], is_cut: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Choose one row of each source: that of the first window in which it is not cut by the border.
+
+    Parameters
+    ----------
+    ids, window, is_cut
+        Id, number of the window, and whether the border cuts the source, of each row, shape ``(n,)``.
+    """
+    order = np.lexsort((window, is_cut))
+    own = np.zeros(len(ids), bool)
+    own[order[np.unique(ids[order], return_index=True)[1]]] = True
+    return own
+
+
 def same_sources(sky: NDArray[np.float64], window: NDArray[np.int64]) -> NDArray[np.int64]:
     """Group positions of the same source: the nearest first, those of sources of old before all others.
 
@@ -129,17 +150,29 @@ def same_sources(sky: NDArray[np.float64], window: NDArray[np.int64]) -> NDArray
     return group
 
 
-def number_catalog(catalog: Path, segments: Path, numbers: Path, stem: str, folder: Path) -> Made:
-    """Write the catalogue and the segmentation map of a window with the survey's ids.
+def number_catalog(
+    catalog: Path,
+    segments: Path,
+    numbers: Path,
+    part: PartOfSurvey,
+    settings: CatalogSettings,
+    folder: Path,
+) -> Made:
+    """Write the catalogue and the segmentation map of a window with the survey's ids, and its part of the data set.
 
     Parameters
     ----------
     catalog, segments
         ``_cat.ecsv`` and ``_segm.fits`` with numbers of the window's own.
     numbers
-        Ids and names in the order of the rows.
-    stem
-        Beginning of the names.
+        What `number_sources` wrote for the window.
+    part
+        The window and the survey.
+    settings
+        Settings of the catalogue.
+    folder
+        Gets ``<survey>_<tile>_cat.ecsv``, ``_cat.parquet``, ``_segm.fits``, and
+        ``<survey>_catalog.parquet/tile=<tile>/<survey>_<tile>.parquet`` with the sources that are this window's own.
     """
     table = Table(Table.read(catalog, format="ascii.ecsv"), masked=True)
     survey = pq.read_table(numbers)
@@ -154,6 +187,11 @@ def number_catalog(catalog: Path, segments: Path, numbers: Path, stem: str, fold
     for start in range(0, len(numbered_map), STRIP_ROWS):
         strip = numbered_map[start : start + STRIP_ROWS]
         strip[:] = labels[strip]
+    stem = f"{part.survey}_{part.tile}"
     files = write_catalog(table, numbered_map, wcs, folder, stem)
+    own = with_columns(table[survey["own"].to_numpy()], column_specs(part.bands, settings))
+    path = folder / f"{part.survey}_catalog.parquet" / f"tile={part.tile}" / f"{stem}.parquet"
+    path.parent.mkdir(parents=True)
+    pq.write_table(arrow_table(own), path)
     facts = {"n_sources": float(len(table))}
-    return Made(catalog=files.ecsv, parquet=files.parquet, segments=files.segments, facts=facts)
+    return Made(catalog=files.ecsv, parquet=files.parquet, segments=files.segments, part=path, facts=facts)

@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
-from cosmosaic.catalog.ids import SourceIds, keeping, read_ids
+from cosmosaic.catalog.ids import PartOfSurvey, SourceIds, keeping, read_ids
 from cosmosaic.mosaic.engines import BandInput
 from cosmosaic.mosaic.steps import AssembledMosaic, Mosaic
 from cosmosaic.outliers.steps import Crf
@@ -47,6 +47,10 @@ class IdTable(File, suffix="_ids.ecsv", kind="ids"):
 
 class SourceNumbers(File, suffix="_numbers.parquet"):
     """Ids and names of the sources of a window, in the order of its catalogue."""
+
+
+class CatalogPart(File, suffix=".parquet", kind="dataset", parents=2):
+    """A window's part of the data set of all sources of the survey."""
 
 
 class DepthMap(File, suffix="_depth.fits", kind="depth"):
@@ -214,11 +218,12 @@ class NumberedCatalog(Outputs):
     catalog: Catalog
     parquet: CatalogParquet
     segments: Segments
+    part: CatalogPart
 
 
 @dataclass(frozen=True, kw_only=True)
 class NumberCatalog(OfCatalogs, Step[NumberedCatalog]):
-    """Write the catalogue of a window with the survey's ids."""
+    """Write the catalogue of a window with the survey's ids, and its part of the survey's data set."""
 
     title = "Catalogue with ids"
     version = 1
@@ -229,7 +234,8 @@ class NumberCatalog(OfCatalogs, Step[NumberedCatalog]):
     catalog: MeasuredCatalog
     segments: MeasuredSegments
     numbers: SourceNumbers
-    stem: str
+    part: PartOfSurvey
+    settings: CatalogSettings
 
 
 @dataclass(frozen=True)
@@ -322,13 +328,15 @@ class SurveyCatalogs:
     windows: Mapping[str, NumberedCatalog]
 
 
-def number_catalogs(measured: Mapping[str, MeasuredSources], job: Job) -> SurveyCatalogs:
+def number_catalogs(measured: Mapping[str, MeasuredSources], bands: tuple[str, ...], job: Job) -> SurveyCatalogs:
     """Submit the ids of the sources of all windows, and their catalogues with them.
 
     Parameters
     ----------
     measured
         The catalogue of each window as it was measured; one or more.
+    bands
+        Filters of the survey.
     job
         The run.
     """
@@ -341,7 +349,11 @@ def number_catalogs(measured: Mapping[str, MeasuredSources], job: Job) -> Survey
     windows = {}
     for tile, one in measured.items():
         step = NumberCatalog(
-            catalog=one.catalog, segments=one.segments, numbers=ids.numbers[tile], stem=f"{name}_{tile}"
+            catalog=one.catalog,
+            segments=one.segments,
+            numbers=ids.numbers[tile],
+            part=PartOfSurvey(survey=name, tile=tile, bands=bands),
+            settings=job.survey.catalog,
         )
         windows[tile] = job.submit(step, tile)
     return SurveyCatalogs(ids, windows)

@@ -3,7 +3,10 @@
 import dataclasses
 from pathlib import Path
 
+import duckdb
 import numpy as np
+import pandas as pd
+import pyarrow.dataset as ds
 import pytest
 from astropy.io import fits
 from astropy.table import Table
@@ -11,11 +14,13 @@ from support.scenes import Scene
 
 from cosmosaic.catalog.columns import as_table, column_specs
 from cosmosaic.catalog.files import arrow_table, write_catalog
-from cosmosaic.catalog.ids import IdsError, SourceIds, SurveyIds, ids_table, keeping, read_ids
-from cosmosaic.catalog.numbering import number_catalog, number_sources, numbered, same_sources
+from cosmosaic.catalog.flags import CatalogFlag
+from cosmosaic.catalog.ids import IdsError, PartOfSurvey, SourceIds, SurveyIds, ids_table, keeping, read_ids
+from cosmosaic.catalog.numbering import number_catalog, number_sources, numbered, own_rows, same_sources
 from cosmosaic.catalog.steps import MeasuredParquet, NumberSources
 from cosmosaic.records import StoredObject
 from cosmosaic.steps.execution import key_of
+from cosmosaic.steps.result import Made
 from cosmosaic.survey import CatalogSettings
 
 ARCSEC = 1 / 3600
@@ -181,22 +186,31 @@ def test_the_step_that_is_repeated_has_the_key_that_it_had(tmp_path: Path) -> No
 
 
 SPECS = column_specs(["F444W"], CatalogSettings())
+BANDS = ("F150W", "F444W")
 
 
-def catalogue(folder: Path, tile: str, *arcsec: float) -> dict[str, Path]:
-    """A catalogue and a map of sources so many arcsec north of the equator."""
-    number = len(arcsec)
-    columns = {name: np.zeros(number, dtype=spec.dtype) for name, spec in SPECS.items()}
+def catalogue(folder: Path, tile: str, *arcsec: float, bands: tuple[str, ...] = ("F444W",)) -> dict[str, Path]:
+    """A catalogue and a map of sources so many arcsec north of the equator; the first one is cut by the border."""
+    number, specs = len(arcsec), column_specs(bands, CatalogSettings())
+    columns = {name: np.zeros(number, dtype=spec.dtype) for name, spec in specs.items()}
+    columns["flags"] = np.where(np.arange(number) == 0, CatalogFlag.EDGE.value, 0)
     columns |= {"id": np.arange(number) + 1, "name": np.array([f"N{each:g}" for each in arcsec], dtype=str)}
     columns |= {"ra": np.full(number, 10.0), "dec": np.array(arcsec) * ARCSEC}
     columns["f444w_mag"] = np.where(np.arange(number) == 1, np.nan, 25.1)
-    table = as_table(SPECS, columns)
-    table.meta = {"bands": ["F444W"]}
+    table = as_table(specs, columns)
+    table.meta = {"bands": list(bands)}
     segments = np.zeros((30, 40), np.int32)
     for label in range(1, number + 1):
         segments[label * 5, label * 5 : label * 5 + 3] = label
     made = write_catalog(table, segments, Scene(shape=(30, 40)).wcs, folder, f"small_{tile}")
     return dataclasses.asdict(made)
+
+
+def with_ids(given: dict[str, Path], made: Made, tile: str, folder: Path) -> Made:
+    part = PartOfSurvey(survey="small", tile=tile, bands=BANDS)
+    return number_catalog(
+        given["ecsv"], given["segments"], made.files["numbers"][tile], part, CatalogSettings(), folder
+    )
 
 
 def test_catalogue_and_map_get_the_ids_of_the_survey(tmp_path: Path) -> None:
@@ -210,9 +224,7 @@ def test_catalogue_and_map_get_the_ids_of_the_survey(tmp_path: Path) -> None:
     assert (ids.sources.ids, ids.known, ids.catalogs) == ((6, 7, 8, 9), 1, {"a": "x", "b": "y"})
     for tile, expected in {"a": [7, 8, 6], "b": [9, 7]}.items():
         given = files[tile]
-        out = number_catalog(
-            given["ecsv"], given["segments"], made.files["numbers"][tile], f"small_{tile}", tmp_path / "out"
-        )
+        out = with_ids(given, made, tile, tmp_path / "out")
         table, before = Table.read(out.files["catalog"]), Table.read(given["ecsv"])
         assert table["id"].tolist() == Table.read(out.files["parquet"])["id"].tolist() == expected
         assert out.facts["n_sources"] == len(expected)
@@ -233,11 +245,61 @@ def test_the_files_are_as_they_were_but_for_the_ids(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     given = catalogue(tmp_path, "full", 0, 3, 7)
     made = number_sources({"full": given["parquet"]}, SourceIds(), {}, "small_ids", tmp_path)
-    out = number_catalog(
-        given["ecsv"], given["segments"], made.files["numbers"]["full"], "small_full", tmp_path / "out"
-    )
+    out = with_ids(given, made, "full", tmp_path / "out")
     for kind, name in (("catalog", "ecsv"), ("parquet", "parquet"), ("segments", "segments")):
         assert out.files[kind].read_bytes() == given[name].read_bytes(), kind
+
+
+def test_a_source_of_several_windows_counts_as_the_first_ones_that_has_it_whole() -> None:
+    ids, window = np.array([4, 4, 2, 2, 9, 9, 5]), np.array([0, 1, 0, 1, 1, 2, 2])
+    is_cut = np.array([True, False, False, False, True, True, True])
+    assert own_rows(ids, window, is_cut).tolist() == [False, True, True, False, True, False, True]
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sources of two tiles with one in common, in tile b of one filter, in tile a of another one."""
+    given, folder = tmp_path_factory.mktemp("given"), tmp_path_factory.mktemp("made")
+    files = {
+        "a": catalogue(given, "a", 2.01, 8, 9, bands=("F150W",)),
+        "b": catalogue(given, "b", 0, 2, 20, bands=("F444W",)),
+    }
+    made = number_sources({tile: each["parquet"] for tile, each in files.items()}, SourceIds(), {}, "small_ids", given)
+    for tile, each in files.items():
+        out = with_ids(each, made, tile, folder)
+        assert out.files["part"] == folder / "small_catalog.parquet" / f"tile={tile}" / f"small_{tile}.parquet"
+    return folder / "small_catalog.parquet"
+
+
+def test_arrow_reads_the_data_set_as_one_table_with_each_source_once(dataset: Path) -> None:
+    table = ds.dataset(dataset, partitioning="hive").to_table().sort_by("id")
+    # The source at 2 arcsec is cut in tile a, and so counts as tile b's.
+    assert table.column_names == [*column_specs(BANDS, CatalogSettings()), "tile"]
+    assert table["tile"].to_pylist() == ["b", "a", "a", "b", "b"]
+    assert table["id"].to_pylist() == [1, 2, 3, 4, 5]
+    assert table["f150w_flux"].null_count == 3
+    assert table["f444w_flux"].null_count == 2
+    for name, spec in column_specs(BANDS, CatalogSettings()).items():
+        metadata = table.schema.field(name).metadata
+        assert (metadata[b"unit"].decode(), metadata[b"ucd"].decode()) == (spec.unit or "", spec.ucd), name
+
+
+def test_pandas_reads_the_data_set(dataset: Path) -> None:
+    frame = pd.read_parquet(dataset)
+    assert frame.groupby("tile", observed=True)["id"].apply(sorted).to_dict() == {"a": [2, 3], "b": [1, 4, 5]}
+    assert frame.attrs["units"]["f444w_flux"] == "nJy"
+
+
+def test_duckdb_reads_the_data_set(dataset: Path) -> None:
+    rows = duckdb.sql(
+        f"select tile, count(*), count(f444w_flux), min(id) from read_parquet('{dataset}/*/*.parquet') "
+        "group by tile order by tile"
+    ).fetchall()
+    assert rows == [("a", 2, 0, 2), ("b", 3, 3, 1)]
+    assert duckdb.sql(f"select id from '{dataset}/**/*.parquet' where tile = 'a' order by id").fetchall() == [
+        (2,),
+        (3,),
+    ]
 
 
 def test_a_survey_without_sources_has_an_empty_table_and_empty_catalogues(tmp_path: Path) -> None:
@@ -245,9 +307,7 @@ def test_a_survey_without_sources_has_an_empty_table_and_empty_catalogues(tmp_pa
     given = catalogue(tmp_path, "full")
     made = number_sources({"full": given["parquet"]}, SourceIds(), {"full": "x"}, "small_ids", tmp_path)
     assert read_ids(made.files["table"].read_text(), "x").sources == SourceIds()
-    out = number_catalog(
-        given["ecsv"], given["segments"], made.files["numbers"]["full"], "small_full", tmp_path / "out"
-    )
+    out = with_ids(given, made, "full", tmp_path / "out")
     table = Table.read(out.files["catalog"])
     assert len(table) == 0
     assert table.colnames == list(SPECS)

@@ -64,7 +64,7 @@ def produce(survey: Survey, folder: Path) -> Produced:
     (aligned,) = align_bands([band], (), job)
     combined = combine(aligned, windows[band.name], None, job)
     publish_band(combined, job)
-    catalogs = number_catalogs(submit_catalogs({band.name: combined.measured}, job), job)
+    catalogs = number_catalogs(submit_catalogs({band.name: combined.measured}, job), (band.name,), job)
     job.publish("catalogue", catalogs.windows.values())
     produced.members = band.members
     for file in job.published:
