@@ -12,7 +12,8 @@ from astropy.wcs import WCS
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
-from cosmosaic.catalog.columns import column_specs, with_columns
+from cosmosaic.catalog.columns import as_table, column_specs, extinction_specs, with_columns
+from cosmosaic.catalog.extinction import reddening
 from cosmosaic.catalog.files import arrow_table, write_catalog
 from cosmosaic.catalog.flags import CatalogFlag
 from cosmosaic.catalog.ids import PartOfSurvey, SourceIds, SurveyIds, ids_table
@@ -154,11 +155,14 @@ def number_catalog(
     catalog: Path,
     segments: Path,
     numbers: Path,
+    extinction: Path | None,
     part: PartOfSurvey,
     settings: CatalogSettings,
     folder: Path,
 ) -> Made:
     """Write the catalogue and the segmentation map of a window with the survey's ids, and its part of the data set.
+
+    With a map, sources get their E(B-V).
 
     Parameters
     ----------
@@ -166,6 +170,8 @@ def number_catalog(
         ``_cat.ecsv`` and ``_segm.fits`` with numbers of the window's own.
     numbers
         What `number_sources` wrote for the window.
+    extinction
+        Map of E(B-V).
     part
         The window and the survey.
     settings
@@ -182,6 +188,12 @@ def number_catalog(
     for name, values in (("id", ids), ("name", np.array(survey["name"].to_pylist(), dtype=str))):
         column = table[name]
         table[name] = MaskedColumn(values, description=column.description, meta=column.meta)
+    more = extinction_specs() if extinction else {}
+    if extinction:
+        ebv = reddening(extinction, np.asarray(table["ra"]), np.asarray(table["dec"]))
+        table["ebv"] = as_table(more, {"ebv": ebv})["ebv"]
+        table.meta["extinction_map"] = extinction.name
+        table = with_columns(table, column_specs(table.meta["bands"], settings, more))
     with fits.open(segments) as hdus:
         wcs, numbered_map = WCS(hdus["SEGM"].header), np.array(hdus["SEGM"].data, dtype=np.int32)
     for start in range(0, len(numbered_map), STRIP_ROWS):
@@ -189,7 +201,7 @@ def number_catalog(
         strip[:] = labels[strip]
     stem = f"{part.survey}_{part.tile}"
     files = write_catalog(table, numbered_map, wcs, folder, stem)
-    own = with_columns(table[survey["own"].to_numpy()], column_specs(part.bands, settings))
+    own = with_columns(table[survey["own"].to_numpy()], column_specs(part.bands, settings, more))
     path = folder / f"{part.survey}_catalog.parquet" / f"tile={part.tile}" / f"{stem}.parquet"
     path.parent.mkdir(parents=True)
     pq.write_table(arrow_table(own), path)

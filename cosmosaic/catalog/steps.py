@@ -65,6 +65,10 @@ class PsfImage(File):
     """A user's PSF."""
 
 
+class ExtinctionMap(File):
+    """A user's map of E(B-V)."""
+
+
 class OfCatalogs:
     """A step of surveys that have catalogues."""
 
@@ -234,6 +238,7 @@ class NumberCatalog(OfCatalogs, Step[NumberedCatalog]):
     catalog: MeasuredCatalog
     segments: MeasuredSegments
     numbers: SourceNumbers
+    extinction: ExtinctionMap | None
     part: PartOfSurvey
     settings: CatalogSettings
 
@@ -314,7 +319,7 @@ def submit_catalog(
     step = MeasureSources(
         mosaics={band: made.mosaic for band, made in mosaics.items()},
         psfs={band: made.psf for band, made in psfs.items()},
-        settings=job.survey.catalog,
+        settings=job.survey.catalog.of_measurement,
         stem=f"{job.survey.name}_{tile}",
     )
     return job.submit(step, tile)
@@ -345,6 +350,8 @@ def number_catalogs(measured: Mapping[str, MeasuredSources], bands: tuple[str, .
     with suppress(FileNotFoundError):
         earlier = store.read_bytes(store.join(job.products, f"{name}_ids.ecsv")).decode(errors="replace")
     parquets = {tile: one.parquet for tile, one in measured.items()}
+    given = job.survey.catalog.extinction_map
+    extinction = ExtinctionMap(store.checksum(given, job.checksums)) if given else None
     ids = job.submit(NumberSources(catalogs=parquets, stem=f"{name}_ids", earlier=earlier), name)
     windows = {}
     for tile, one in measured.items():
@@ -352,8 +359,9 @@ def number_catalogs(measured: Mapping[str, MeasuredSources], bands: tuple[str, .
             catalog=one.catalog,
             segments=one.segments,
             numbers=ids.numbers[tile],
+            extinction=extinction,
             part=PartOfSurvey(survey=name, tile=tile, bands=bands),
-            settings=job.survey.catalog,
+            settings=job.survey.catalog.of_measurement,
         )
         windows[tile] = job.submit(step, tile)
     return SurveyCatalogs(ids, windows)

@@ -10,6 +10,7 @@ import pyarrow.dataset as ds
 import pytest
 from astropy.io import fits
 from astropy.table import Table
+from astropy.wcs import WCS
 from support.scenes import Scene
 
 from cosmosaic.catalog.columns import as_table, column_specs
@@ -206,10 +207,10 @@ def catalogue(folder: Path, tile: str, *arcsec: float, bands: tuple[str, ...] = 
     return dataclasses.asdict(made)
 
 
-def with_ids(given: dict[str, Path], made: Made, tile: str, folder: Path) -> Made:
+def with_ids(given: dict[str, Path], made: Made, tile: str, folder: Path, extinction: Path | None = None) -> Made:
     part = PartOfSurvey(survey="small", tile=tile, bands=BANDS)
     return number_catalog(
-        given["ecsv"], given["segments"], made.files["numbers"][tile], part, CatalogSettings(), folder
+        given["ecsv"], given["segments"], made.files["numbers"][tile], extinction, part, CatalogSettings(), folder
     )
 
 
@@ -300,6 +301,24 @@ def test_duckdb_reads_the_data_set(dataset: Path) -> None:
         (2,),
         (3,),
     ]
+
+
+def test_with_a_map_each_source_gets_its_reddening(tmp_path: Path) -> None:
+    """The map covers the first two sources."""
+    (tmp_path / "out").mkdir()
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype, wcs.wcs.crval, wcs.wcs.crpix = ["RA---TAN", "DEC--TAN"], [10.0, 0.0], [2.0, 2.0]
+    wcs.wcs.cdelt = [-2 * ARCSEC, 2 * ARCSEC]
+    rows = np.repeat(np.array([[0.1], [0.2], [0.3]]), 3, axis=1)
+    fits.PrimaryHDU(rows, header=wcs.to_header()).writeto(tmp_path / "sfd.fits")
+    given = catalogue(tmp_path, "full", 0, 1, 30)
+    made = number_sources({"full": given["parquet"]}, SourceIds(), {}, "small_ids", tmp_path)
+    out = with_ids(given, made, "full", tmp_path / "out", tmp_path / "sfd.fits")
+    for table in (Table.read(out.files["catalog"]), Table.read(out.files["parquet"]), Table.read(out.files["part"])):
+        assert np.ma.filled(table["ebv"], np.nan) == pytest.approx([0.2, 0.25, np.nan], nan_ok=True, abs=1e-6)
+        assert table["ebv"].unit == "mag"
+        assert table.meta["extinction_map"] == "sfd.fits"
+        assert table.colnames.index("ebv") == table.colnames.index("flags") + 1
 
 
 def test_a_survey_without_sources_has_an_empty_table_and_empty_catalogues(tmp_path: Path) -> None:

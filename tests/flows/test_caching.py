@@ -8,6 +8,7 @@ import os
 import numpy as np
 import pytest
 from astropy.io import fits
+from astropy.table import Table
 from support.small_survey import BAND
 
 from cosmosaic.preview.steps import DrawMosaic
@@ -123,6 +124,15 @@ def test_a_parameter_of_the_catalogue_runs_the_catalogue_alone(settled):
     changed = settled.run(catalog={"threshold_sigma": 5.0})
     numbered = {"Ids: small", "Publish: ids", "Catalogue with ids: full"}
     assert changed.executed == {"Catalogue: full", "Publish: catalogue full"} | numbered
+
+
+def test_a_map_of_extinction_measures_nothing_again(settled):
+    header = {"CTYPE1": "GLON-CAR", "CTYPE2": "GLAT-CAR", "CRPIX1": 180.5, "CRPIX2": 90.5, "CDELT1": -1, "CDELT2": 1}
+    image = fits.PrimaryHDU(np.full((180, 360), 0.02), header=fits.Header(header | {"CRVAL1": 0, "CRVAL2": 0}))
+    image.writeto(settled.folder / "ebv.fits", overwrite=True)
+    changed = settled.run(catalog={"extinction_map": str(settled.folder / "ebv.fits")})
+    assert changed.executed == {"Catalogue with ids: full", "Publish: catalogue full"}
+    assert np.asarray(Table.read(settled.products / "small_full_cat.ecsv")["ebv"]) == pytest.approx(0.02)
 
 
 def test_a_damaged_table_of_ids_stops_the_catalogue_alone_and_is_left_as_it_is(settled):

@@ -102,7 +102,7 @@ def test_sources_that_were_there_keep_their_ids_and_names(grown):
         assert after[name][row[there]].tolist() == before[name][there].tolist()
     # The late exposure shows sources that no other has seen, and none gets an id that was another's.
     new = set(after["id"]) - set(before["id"])
-    assert len(new) > 3
+    assert new
     assert min(new) > max(before["id"])
     ids = QTable.read(grown.products / "small_ids.ecsv")
     assert set(ids["id"]) == set(before["id"]) | set(after["id"])
