@@ -8,7 +8,7 @@ from tasks.runtime.run import Run
 
 
 def publish_catalogs(measured: Mapping[str, MeasuredSources], bands: tuple[str, ...], run: Run) -> None:
-    """Publish the catalogue of each window with the survey's ids, the table of the ids, and the data set of all.
+    """Publish the catalogue of each window with the survey's ids, the ids, and all sources as a data set and for EAZY.
 
     Parameters
     ----------
@@ -23,6 +23,7 @@ def publish_catalogs(measured: Mapping[str, MeasuredSources], bands: tuple[str, 
         return
     catalogs = number_catalogs(measured, bands, run)
     run.publish("ids", [catalogs.ids])
+    run.publish("EAZY", [catalogs.eazy])
     for tile, catalog in catalogs.windows.items():
         run.publish(f"catalogue {tile}", [catalog], {"tile": tile})
     dataset = store.join(run.products, f"{run.survey.name}_catalog.parquet")

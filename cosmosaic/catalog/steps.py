@@ -53,6 +53,18 @@ class CatalogPart(File, suffix=".parquet", kind="dataset", parents=2):
     """A window's part of the data set of all sources of the survey."""
 
 
+class EazyCatalog(File, suffix="_eazy.cat", kind="eazy"):
+    """Fluxes of all sources for EAZY."""
+
+
+class EazyTranslate(File, suffix="_eazy.translate", kind="eazy"):
+    """EAZY's filters by the columns of its catalogue."""
+
+
+class EazyParameters(File, suffix="_eazy.param", kind="eazy"):
+    """Parameters of EAZY for its catalogue."""
+
+
 class DepthMap(File, suffix="_depth.fits", kind="depth"):
     """The depth of a mosaic at each pixel."""
 
@@ -244,6 +256,30 @@ class NumberCatalog(OfCatalogs, Step[NumberedCatalog]):
 
 
 @dataclass(frozen=True)
+class EazyInput(Outputs):
+    """Input of EAZY."""
+
+    catalog: EazyCatalog
+    translate: EazyTranslate
+    parameters: EazyParameters
+
+
+@dataclass(frozen=True, kw_only=True)
+class WriteEazy(OfCatalogs, Step[EazyInput]):
+    """Write the fluxes of all sources as input of EAZY, for photometric redshifts."""
+
+    title = "EAZY"
+    version = 1
+    function = "cosmosaic.catalog.eazy:write_eazy"
+    per = "survey"
+
+    parts: Mapping[str, CatalogPart] = surviving()
+    """By window."""
+    bands: tuple[str, ...]
+    stem: str
+
+
+@dataclass(frozen=True)
 class MeasuredBand:
     """The mosaics of one filter with their depths and PSFs, by window."""
 
@@ -331,6 +367,7 @@ class SurveyCatalogs:
 
     ids: NumberedSources
     windows: Mapping[str, NumberedCatalog]
+    eazy: EazyInput
 
 
 def number_catalogs(measured: Mapping[str, MeasuredSources], bands: tuple[str, ...], job: Job) -> SurveyCatalogs:
@@ -364,4 +401,6 @@ def number_catalogs(measured: Mapping[str, MeasuredSources], bands: tuple[str, .
             settings=job.survey.catalog.of_measurement,
         )
         windows[tile] = job.submit(step, tile)
-    return SurveyCatalogs(ids, windows)
+    parts = {tile: one.part for tile, one in windows.items()}
+    eazy = job.submit(WriteEazy(parts=parts, bands=bands, stem=f"{name}_eazy"), name)
+    return SurveyCatalogs(ids, windows, eazy)

@@ -27,6 +27,8 @@ OF_THE_BAND = {
     "Ids: small",
     "Publish: ids",
     "Catalogue with ids: full",
+    "EAZY: small",
+    "Publish: EAZY",
     "Publish: catalogue full",
     f"Preview: {BAND}",
     *(f"Verdict on exposures: {BAND} {when}" for when in ("before", "after", "noise")),
@@ -88,6 +90,8 @@ EQUAL_BYTES = {
     "Ids: small",
     "Publish: ids",
     "Catalogue with ids: full",
+    "EAZY: small",
+    "Publish: EAZY",
     "Publish: catalogue full",
 }
 """Steps that stay as they are where neither raw exposures nor flags nor any pixel of 8 bits change, besides those that
@@ -122,7 +126,7 @@ def test_a_second_run_executes_nothing_and_nothing_becomes_a_task_run(small, mon
 
 def test_a_parameter_of_the_catalogue_runs_the_catalogue_alone(settled):
     changed = settled.run(catalog={"threshold_sigma": 5.0})
-    numbered = {"Ids: small", "Publish: ids", "Catalogue with ids: full"}
+    numbered = {"Ids: small", "Publish: ids", "Catalogue with ids: full", "EAZY: small", "Publish: EAZY"}
     assert changed.executed == {"Catalogue: full", "Publish: catalogue full"} | numbered
 
 
@@ -131,7 +135,8 @@ def test_a_map_of_extinction_measures_nothing_again(settled):
     image = fits.PrimaryHDU(np.full((180, 360), 0.02), header=fits.Header(header | {"CRVAL1": 0, "CRVAL2": 0}))
     image.writeto(settled.folder / "ebv.fits", overwrite=True)
     changed = settled.run(catalog={"extinction_map": str(settled.folder / "ebv.fits")})
-    assert changed.executed == {"Catalogue with ids: full", "Publish: catalogue full"}
+    written = {"Catalogue with ids: full", "EAZY: small"}
+    assert changed.executed == {*written, "Publish: catalogue full", "Publish: EAZY"}
     assert np.asarray(Table.read(settled.products / "small_full_cat.ecsv")["ebv"]) == pytest.approx(0.02)
 
 
@@ -143,7 +148,7 @@ def test_a_damaged_table_of_ids_stops_the_catalogue_alone_and_is_left_as_it_is(s
         failed = settled.run()
         assert failed.state == "Failed in part"
         assert "small_ids.ecsv among the products cannot be used" in failed.failed["Ids: small"]
-        needed = {"Publish: ids", "Catalogue with ids: full", "Publish: catalogue full"}
+        needed = {"Publish: ids", "Catalogue with ids: full", "Publish: catalogue full", "EAZY: small", "Publish: EAZY"}
         assert set(failed.failed) == {"Ids: small"} | needed
         assert table.read_bytes() == damaged
     finally:
