@@ -94,8 +94,9 @@ def test_they_have_catalogues_of_their_own_and_rows_in_the_run_table(small, run)
 
 def test_the_data_set_has_each_source_of_the_tiles_once(small, run):
     """The whole is made too, but has no catalogue; where the tiles overlap, each source is one tile's."""
-    dataset = pd.read_parquet(small.products / "small_catalog.parquet")
-    assert set(dataset["tile"]) == {"west", "east"}
+    assert "Catalogue: full" not in run.executed | run.cached
+    # Runs of other tests may have left tile=full.
+    dataset = pd.read_parquet(small.products / "small_catalog.parquet", filters=[("tile", "in", ["west", "east"])])
     tiles = {tile: Table.read(small.products / f"small_{tile}_cat.ecsv") for tile in ("west", "east")}
     ids = {tile: set(table["id"].tolist()) for tile, table in tiles.items()}
     assert sorted(dataset["id"]) == sorted(ids["west"] | ids["east"])
