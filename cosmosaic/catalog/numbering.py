@@ -178,7 +178,7 @@ def number_catalog(
         Settings of the catalogue.
     folder
         Gets ``<survey>_<tile>_cat.ecsv``, ``_cat.parquet``, ``_segm.fits``, and
-        ``<survey>_catalog.parquet/tile=<tile>/<survey>_<tile>.parquet`` with the sources that are this window's own.
+        ``<survey>_catalog.parquet/tile=<tile>/<survey>_<tile>_part.parquet`` with the sources that are its own.
     """
     table = Table(Table.read(catalog, format="ascii.ecsv"), masked=True)
     survey = pq.read_table(numbers)
@@ -202,7 +202,7 @@ def number_catalog(
     stem = f"{part.survey}_{part.tile}"
     files = write_catalog(table, numbered_map, wcs, folder, stem)
     own = with_columns(table[survey["own"].to_numpy()], column_specs(part.bands, settings, more))
-    path = folder / f"{part.survey}_catalog.parquet" / f"tile={part.tile}" / f"{stem}.parquet"
+    path = folder / f"{part.survey}_catalog.parquet" / f"tile={part.tile}" / f"{stem}_part.parquet"
     path.parent.mkdir(parents=True)
     pq.write_table(arrow_table(own), path)
     facts = {"n_sources": float(len(table))}

@@ -49,7 +49,7 @@ class SourceNumbers(File, suffix="_numbers.parquet"):
     """Ids and names of the sources of a window, in the order of its catalogue."""
 
 
-class CatalogPart(File, suffix=".parquet", kind="dataset", parents=2):
+class CatalogPart(File, suffix="_part.parquet", kind="dataset", parents=2):
     """A window's part of the data set of all sources of the survey."""
 
 

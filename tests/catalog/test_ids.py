@@ -268,7 +268,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = number_sources({tile: each["parquet"] for tile, each in files.items()}, SourceIds(), {}, "small_ids", given)
     for tile, each in files.items():
         out = with_ids(each, made, tile, folder)
-        assert out.files["part"] == folder / "small_catalog.parquet" / f"tile={tile}" / f"small_{tile}.parquet"
+        assert out.files["part"] == folder / "small_catalog.parquet" / f"tile={tile}" / f"small_{tile}_part.parquet"
     return folder / "small_catalog.parquet"
 
 
