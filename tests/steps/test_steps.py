@@ -17,7 +17,7 @@ import cosmosaic
 from cosmosaic.processes import workers
 from cosmosaic.records import Reference, StoredObject
 from cosmosaic.run_table import COLUMNS
-from cosmosaic.steps.declaration import GENERAL, MissingFileError, Outputs, Step, consulted, surviving
+from cosmosaic.steps.declaration import GENERAL, MissingFileError, Outputs, Step, consulted, names_of, surviving
 from cosmosaic.steps.execution import DeclarationError, execute, is_intact, key_of
 from cosmosaic.steps.files import File, Many, Promise
 from cosmosaic.steps.publication import Publish, place_of
@@ -185,7 +185,7 @@ def test_a_step_reads_its_inputs_and_leaves_its_files_in_the_cache(tmp_path):
     workers.stop_workers()
 
 
-class Part(File, suffix=".txt", kind="part", parents=2):
+class Part(File, suffix="_part.txt", kind="part", parents=2):
     """A part of a set of texts."""
 
 
@@ -194,12 +194,26 @@ class Shelved(File, suffix=".txt", kind="shelved", folder="shelf"):
 
 
 def test_products_lie_in_their_kinds_folder_or_in_those_that_their_step_made():
-    stored = StoredObject(uri="s3://bucket/cache/write/0a/texts/letter=b/b.txt", sha256="1" * 64, size=1)
+    stored = StoredObject(uri="s3://bucket/cache/write/0a/texts/letter=b/b_part.txt", sha256="1" * 64, size=1)
     assert [place_of(kind(stored)) for kind in (Text, Shelved, Part)] == [
-        "b.txt",
-        "shelf/b.txt",
-        "texts/letter=b/b.txt",
+        "b_part.txt",
+        "shelf/b_part.txt",
+        "texts/letter=b/b_part.txt",
     ]
+
+
+@dataclass(frozen=True)
+class Written(Outputs):
+    """A text with its part of a set."""
+
+    text: Shelved
+    part: Part
+
+
+def test_links_name_products_but_no_parts_of_sets():
+    made = Written(Shelved(FRAME), Part(FRAME))
+    assert names_of("small", made, None) == {"txt": "small.txt"}
+    assert len(made.published) == 2
 
 
 def test_a_step_that_says_so_is_given_more_memory_than_its_share(tmp_path):
