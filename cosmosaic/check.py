@@ -114,6 +114,7 @@ def _files(survey: Survey) -> Iterator[tuple[str, str]]:
         ("grid.tiles", survey.grid.tiles),
         ("grid.like", survey.grid.like),
         ("sky.levels", survey.sky.levels),
+        ("catalog.extinction_map", survey.catalog.extinction_map),
         ("simulation.catalog", survey.simulation.catalog),
         ("simulation.image", survey.simulation.image),
     ):

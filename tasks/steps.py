@@ -10,7 +10,15 @@ from cosmosaic.astrometry.steps import (
     SolveNetwork,
 )
 from cosmosaic.calibrate.steps import CalibrateRamp, CalibrateRate, VerifyRamp
-from cosmosaic.catalog.steps import DrizzlePsf, MakePsf, MeasureDepth, MeasureSources
+from cosmosaic.catalog.steps import (
+    DrizzlePsf,
+    MakePsf,
+    MeasureDepth,
+    MeasureSources,
+    NumberCatalog,
+    NumberSources,
+    WriteEazy,
+)
 from cosmosaic.cells.steps import BinExposure, BinMaskedExposure
 from cosmosaic.comparison.steps import ChooseSky, CompareMethods
 from cosmosaic.drizzle.steps import DrizzleExposure, InspectExposure
@@ -70,6 +78,9 @@ measure_depth = step_task(MeasureDepth, COMPUTING)
 make_psf = step_task(MakePsf, COMPUTING)
 drizzle_psf = step_task(DrizzlePsf, COMPUTING)
 measure_sources = step_task(MeasureSources, COMPUTING)
+number_sources = step_task(NumberSources, COMPUTING)
+number_catalog = step_task(NumberCatalog, COMPUTING)
+write_eazy = step_task(WriteEazy, COMPUTING)
 draw_sources = step_task(DrawSources, COMPUTING)
 inject_sources = step_task(InjectSources, COMPUTING)
 measure_negative = step_task(MeasureNegative, COMPUTING)

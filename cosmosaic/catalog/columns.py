@@ -63,6 +63,12 @@ def source_specs() -> dict[str, ColumnSpec]:
     }
 
 
+def extinction_specs() -> dict[str, ColumnSpec]:
+    """Describe the column that a map of E(B-V) gives."""
+    ucd = "phot.color.excess;phys.absorption.gal"
+    return {"ebv": ColumnSpec("mag", "f8", ucd, "E(B-V) of the Milky Way, from the map that the survey names")}
+
+
 def band_specs(band: str, settings: CatalogSettings) -> dict[str, ColumnSpec]:
     """Describe the columns of one filter, in order."""
     prefix, name, ucd = band.lower(), band.upper(), f"em.IR.{_range(band)}"
@@ -106,9 +112,11 @@ def _range(band: str) -> str:
     return next((name for longest, name in bounds if wavelength < longest), "4-8um")
 
 
-def column_specs(bands: Iterable[str], settings: CatalogSettings) -> dict[str, ColumnSpec]:
-    """Describe all columns of a catalogue, in order."""
-    specs = source_specs()
+def column_specs(
+    bands: Iterable[str], settings: CatalogSettings, more: Mapping[str, ColumnSpec] | None = None
+) -> dict[str, ColumnSpec]:
+    """Describe all columns of a catalogue, in order; ``more`` come before those of filters."""
+    specs = source_specs() | dict(more or {})
     for band in bands:
         specs |= band_specs(band, settings)
     return specs
@@ -136,3 +144,12 @@ def as_table(specs: Mapping[str, ColumnSpec], columns: Mapping[str, NDArray[Any]
             meta={"ucd": spec.ucd},
         )
     return table
+
+
+def with_columns(table: Table, specs: Mapping[str, ColumnSpec]) -> Table:
+    """Return a table with these columns in this order, null where it has none."""
+    missing = {name: np.full(len(table), np.nan) for name in specs if name not in table.colnames}
+    complete = table.copy()
+    for name, column in as_table({name: specs[name] for name in missing}, missing).columns.items():
+        complete[name] = column
+    return complete[list(specs)]

@@ -35,6 +35,8 @@ class CatalogFlag(IntFlag):
     """In some filter outlier rejection has taken a third of an exposure or more from its core, as where it varied."""
     SATURATED = 4096
     """A saturated pixel of some exposure lies in the segment: the flux may be too low, or rest on fewer exposures."""
+    NEAR_BRIGHT = 8192
+    """In some filter brighter stars add, by the PSF, more than a tenth of its flux and more than its error."""
 
 
 def decode_flags(flags: ArrayLike) -> list[tuple[str, ...]]:

@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 from scipy import ndimage, stats
 from stdatamodels.jwst.datamodels.dqflags import pixel
 
+from cosmosaic.catalog.bright import starlight
 from cosmosaic.catalog.columns import Columns, aperture_suffixes, as_table, column_specs
 from cosmosaic.catalog.detection import BandImage, Detection, detect, prepare
 from cosmosaic.catalog.files import write_catalog
 from cosmosaic.catalog.flags import CatalogFlag
 from cosmosaic.catalog.image import MosaicImage, MosaicSet, open_mosaics, read_mosaic
+from cosmosaic.catalog.noise import DEPTH_DIAMETER_ARCSEC
 from cosmosaic.catalog.photometry import BandSums, Sources, find_shapes, measure_band, total_columns
 from cosmosaic.catalog.psf import Psf, model_psf, read_psf, star_psf, write_psf
 from cosmosaic.catalog.rejected import rejected_labels
@@ -29,6 +31,8 @@ SHALLOW_FRACTION = 0.5
 """Below this fraction of a filter's median weight a source is flagged as shallow."""
 BLENDED_FRACTION = 0.1
 """Fraction of the Kron aperture on neighbours from which a source is flagged as blended."""
+BRIGHT_FRACTION = 0.1
+"""Fraction of its flux from which the light of brighter stars flags a source."""
 CONCENTRATION_SCATTER = 0.03
 """Scatter of the concentration of bright stars."""
 
@@ -85,7 +89,11 @@ def measure_window(images: Mapping[str, MosaicImage], psfs: Mapping[str, Psf], s
     common, by_band = total_columns(measured, sources, settings, first.pixel_scale_arcsec)
     columns = sources.columns | common | _classes(measured, settings)
     columns["n_filters"] = np.sum([sums.covered for sums in measured.values()], axis=0)
-    columns["flags"] = _flags(bands, measured, by_band, sources, detection, psfs)
+    flags = _flags(bands, measured, by_band, sources, detection, psfs)
+    # A saturated star is too wide for one.
+    is_star = (columns["star_probability"] > 0.5) | ((flags & (CatalogFlag.NO_DATA | CatalogFlag.SATURATED)) > 0)
+    near = _near_bright(measured, by_band, sources, psfs, is_star, settings)
+    columns["flags"] = flags + CatalogFlag.NEAR_BRIGHT.value * near.astype(np.int32)
     for name, values in by_band.items():
         columns |= {f"{name.lower()}_{column}": value for column, value in values.items()}
     table = as_table(specs, columns)
@@ -218,6 +226,29 @@ def _flags(
         CatalogFlag.SATURATED: np.isin(labels, np.concatenate(saturated)),
     }
     return np.sum([flag.value * condition.astype(np.int32) for flag, condition in conditions.items()], axis=0)
+
+
+def _near_bright(
+    measured: Mapping[str, BandSums],
+    by_band: Mapping[str, Columns],
+    sources: Sources,
+    psfs: Mapping[str, Psf],
+    is_star: NDArray[np.bool_],
+    settings: CatalogSettings,
+) -> NDArray[np.bool_]:
+    """Find sources to which brighter stars add light that matters, in some filter."""
+    suffixes = aperture_suffixes(settings)
+    diameter = min(suffixes, key=lambda each: abs(each - DEPTH_DIAMETER_ARCSEC))
+    places, near = np.stack([sources.x, sources.y], axis=1), np.zeros(len(sources.labels), bool)
+    for name, sums in measured.items():
+        flux = np.nan_to_num(by_band[name]["flux"])
+        own, error = (sums.columns[f"{kind}_{suffixes[diameter]}"] for kind in ("aper_flux", "aper_flux_err"))
+        known = sums.covered & np.isfinite(own) & (error > 0)
+        if not known.any():
+            continue
+        light = starlight(places, flux, is_star & known, psfs[name], diameter, float(error[known].min()))
+        near |= known & (light > np.maximum(BRIGHT_FRACTION * own, error))
+    return near
 
 
 def _saturated(image: MosaicImage, segments: NDArray[np.int32]) -> NDArray[np.int32]:

@@ -1,16 +1,19 @@
 """Depths, PSFs and the catalogue of a window over all filters, as steps."""
 
+import dataclasses
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
+from cosmosaic.catalog.ids import PartOfSurvey, SourceIds, keeping, read_ids
 from cosmosaic.mosaic.engines import BandInput
 from cosmosaic.mosaic.steps import AssembledMosaic, Mosaic
 from cosmosaic.outliers.steps import Crf
 from cosmosaic.records import MosaicGrid
-from cosmosaic.steps.declaration import Job, Outputs, Step, surviving
-from cosmosaic.steps.files import File
-from cosmosaic.storage.store import checksum
+from cosmosaic.steps.declaration import Job, Outputs, Step, consulted, surviving
+from cosmosaic.steps.files import File, Many
+from cosmosaic.storage import store
 from cosmosaic.survey import CatalogSettings, DrizzleSettings, Survey
 
 
@@ -26,6 +29,42 @@ class Segments(File, suffix="_segm.fits", kind="segm"):
     """The segmentation map: numbers of the sources."""
 
 
+class MeasuredCatalog(Catalog, suffix="_cat.ecsv"):
+    """A catalogue whose sources are numbered from 1; not published."""
+
+
+class MeasuredParquet(CatalogParquet, suffix="_cat.parquet"):
+    """The same as Parquet."""
+
+
+class MeasuredSegments(Segments, suffix="_segm.fits"):
+    """Its segmentation map."""
+
+
+class IdTable(File, suffix="_ids.ecsv", kind="ids"):
+    """Ids, names and places of all sources that the survey has ever had."""
+
+
+class SourceNumbers(File, suffix="_numbers.parquet"):
+    """Ids and names of the sources of a window, in the order of its catalogue."""
+
+
+class CatalogPart(File, suffix="_part.parquet", kind="dataset", parents=2):
+    """A window's part of the data set of all sources of the survey."""
+
+
+class EazyCatalog(File, suffix="_eazy.cat", kind="eazy"):
+    """Fluxes of all sources for EAZY."""
+
+
+class EazyTranslate(File, suffix="_eazy.translate", kind="eazy"):
+    """EAZY's filters by the columns of its catalogue."""
+
+
+class EazyParameters(File, suffix="_eazy.param", kind="eazy"):
+    """Parameters of EAZY for its catalogue."""
+
+
 class DepthMap(File, suffix="_depth.fits", kind="depth"):
     """The depth of a mosaic at each pixel."""
 
@@ -38,6 +77,19 @@ class PsfImage(File):
     """A user's PSF."""
 
 
+class ExtinctionMap(File):
+    """A user's map of E(B-V)."""
+
+
+class OfCatalogs:
+    """A step of surveys that have catalogues."""
+
+    @classmethod
+    def is_asked_for(cls, survey: Survey) -> bool:
+        """Return whether the mosaics have errors to measure with."""
+        return survey.drizzle.errors != "none"
+
+
 @dataclass(frozen=True)
 class MeasuredDepth(Outputs):
     """The depth of a mosaic."""
@@ -46,7 +98,7 @@ class MeasuredDepth(Outputs):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MeasureDepth(Step[MeasuredDepth]):
+class MeasureDepth(OfCatalogs, Step[MeasuredDepth]):
     """Measure sky, noise and depth of a mosaic."""
 
     title = "Depth"
@@ -65,11 +117,6 @@ class MeasureDepth(Step[MeasuredDepth]):
     band: str
     stem: str
 
-    @classmethod
-    def is_asked_for(cls, survey: Survey) -> bool:
-        """Return whether the mosaics have errors to measure with."""
-        return survey.drizzle.errors != "none"
-
 
 @dataclass(frozen=True)
 class MadePsf(Outputs):
@@ -79,7 +126,7 @@ class MadePsf(Outputs):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MakePsf(Step[MadePsf]):
+class MakePsf(OfCatalogs, Step[MadePsf]):
     """Make the PSF of a mosaic: the user's, or of the stars of the field, or computed."""
 
     title = "PSF"
@@ -94,11 +141,6 @@ class MakePsf(Step[MadePsf]):
     pixfrac: float
     band: str
     stem: str
-
-    @classmethod
-    def is_asked_for(cls, survey: Survey) -> bool:
-        """Return whether there are catalogues."""
-        return survey.drizzle.errors != "none"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,22 +169,21 @@ class DrizzlePsf(Step[MadePsf]):
 
 @dataclass(frozen=True)
 class MeasuredSources(Outputs):
-    """The sources of a window."""
+    """The sources of a window, numbered from 1."""
 
-    catalog: Catalog
-    parquet: CatalogParquet
-    segments: Segments
+    catalog: MeasuredCatalog
+    parquet: MeasuredParquet
+    segments: MeasuredSegments
 
 
 @dataclass(frozen=True, kw_only=True)
-class MeasureSources(Step[MeasuredSources]):
+class MeasureSources(OfCatalogs, Step[MeasuredSources]):
     """Detect the sources of a window in the sum of its filters and measure them in each."""
 
     title = "Catalogue"
-    version = 5
+    version = 6
     function = "cosmosaic.catalog.measure:measure_sources"
     per = "survey"
-    columns: ClassVar = {"n_sources": "sources"}
 
     mosaics: Mapping[str, Mosaic] = surviving()
     """By filter."""
@@ -151,10 +192,91 @@ class MeasureSources(Step[MeasuredSources]):
     settings: CatalogSettings
     stem: str
 
-    @classmethod
-    def is_asked_for(cls, survey: Survey) -> bool:
-        """Return whether the mosaics have errors to measure with."""
-        return survey.drizzle.errors != "none"
+
+@dataclass(frozen=True)
+class NumberedSources(Outputs):
+    """The ids of the sources of all windows."""
+
+    table: IdTable
+    numbers: Many[SourceNumbers]
+    """By window."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NumberSources(OfCatalogs, Step[NumberedSources]):
+    """Give ids to the sources of all windows; those that an earlier run had found keep theirs."""
+
+    title = "Ids"
+    version = 1
+    function = "cosmosaic.catalog.numbering:number_sources"
+    per = "survey"
+
+    catalogs: Mapping[str, MeasuredParquet] = surviving()
+    """By window."""
+    stem: str
+    earlier: str | None = consulted()
+    """Text of the published table."""
+    kept: SourceIds = dataclasses.field(default_factory=SourceIds)
+    digests: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """sha256 of the catalogues."""
+
+    def prepared(self) -> Self:
+        """Keep the published ids."""
+        digests = {tile: catalog.stored.sha256 for tile, catalog in self.catalogs.items()}
+        earlier = None if self.earlier is None else read_ids(self.earlier, f"{self.stem}.ecsv")
+        return dataclasses.replace(self, kept=keeping(earlier, digests), digests=digests, earlier=None)
+
+
+@dataclass(frozen=True)
+class NumberedCatalog(Outputs):
+    """The sources of a window with the survey's ids."""
+
+    catalog: Catalog
+    parquet: CatalogParquet
+    segments: Segments
+    part: CatalogPart
+
+
+@dataclass(frozen=True, kw_only=True)
+class NumberCatalog(OfCatalogs, Step[NumberedCatalog]):
+    """Write the catalogue of a window with the survey's ids, and its part of the survey's data set."""
+
+    title = "Catalogue with ids"
+    version = 1
+    function = "cosmosaic.catalog.numbering:number_catalog"
+    per = "survey"
+    columns: ClassVar = {"n_sources": "sources"}
+
+    catalog: MeasuredCatalog
+    segments: MeasuredSegments
+    numbers: SourceNumbers
+    extinction: ExtinctionMap | None
+    part: PartOfSurvey
+    settings: CatalogSettings
+
+
+@dataclass(frozen=True)
+class EazyInput(Outputs):
+    """Input of EAZY."""
+
+    catalog: EazyCatalog
+    translate: EazyTranslate
+    parameters: EazyParameters
+
+
+@dataclass(frozen=True, kw_only=True)
+class WriteEazy(OfCatalogs, Step[EazyInput]):
+    """Write the fluxes of all sources as input of EAZY, for photometric redshifts."""
+
+    title = "EAZY"
+    version = 1
+    function = "cosmosaic.catalog.eazy:write_eazy"
+    per = "survey"
+
+    parts: Mapping[str, CatalogPart] = surviving()
+    """By window."""
+    bands: tuple[str, ...]
+    stem: str
 
 
 @dataclass(frozen=True)
@@ -207,7 +329,7 @@ def submit_psf(
     if on_detector and not uri:
         drizzled = DrizzlePsf(
             mosaic=mosaic.mosaic,
-            model=PsfImage(checksum(on_detector, job.checksums)),
+            model=PsfImage(store.checksum(on_detector, job.checksums)),
             crfs={name: crfs[name] for name in given.members(window)},
             window=window,
             settings=survey.drizzle,
@@ -217,7 +339,7 @@ def submit_psf(
         return job.submit(drizzled, given.label(window))
     made = MakePsf(
         mosaic=mosaic.mosaic,
-        model=PsfImage(checksum(uri, job.checksums)) if uri else None,
+        model=PsfImage(store.checksum(uri, job.checksums)) if uri else None,
         background_box_arcsec=survey.catalog.background_box_arcsec,
         pixfrac=survey.drizzle.pixfrac,
         band=band,
@@ -233,7 +355,52 @@ def submit_catalog(
     step = MeasureSources(
         mosaics={band: made.mosaic for band, made in mosaics.items()},
         psfs={band: made.psf for band, made in psfs.items()},
-        settings=job.survey.catalog,
+        settings=job.survey.catalog.of_measurement,
         stem=f"{job.survey.name}_{tile}",
     )
     return job.submit(step, tile)
+
+
+@dataclass(frozen=True)
+class SurveyCatalogs:
+    """The catalogues of a survey, with its ids."""
+
+    ids: NumberedSources
+    windows: Mapping[str, NumberedCatalog]
+    eazy: EazyInput
+
+
+def number_catalogs(measured: Mapping[str, MeasuredSources], bands: tuple[str, ...], job: Job) -> SurveyCatalogs:
+    """Submit the ids of the sources of all windows, and their catalogues with them.
+
+    Parameters
+    ----------
+    measured
+        The catalogue of each window as it was measured; one or more.
+    bands
+        Filters of the survey.
+    job
+        The run.
+    """
+    name = job.survey.name
+    earlier = None
+    with suppress(FileNotFoundError):
+        earlier = store.read_bytes(store.join(job.products, f"{name}_ids.ecsv")).decode(errors="replace")
+    parquets = {tile: one.parquet for tile, one in measured.items()}
+    given = job.survey.catalog.extinction_map
+    extinction = ExtinctionMap(store.checksum(given, job.checksums)) if given else None
+    ids = job.submit(NumberSources(catalogs=parquets, stem=f"{name}_ids", earlier=earlier), name)
+    windows = {}
+    for tile, one in measured.items():
+        step = NumberCatalog(
+            catalog=one.catalog,
+            segments=one.segments,
+            numbers=ids.numbers[tile],
+            extinction=extinction,
+            part=PartOfSurvey(survey=name, tile=tile, bands=bands),
+            settings=job.survey.catalog.of_measurement,
+        )
+        windows[tile] = job.submit(step, tile)
+    parts = {tile: one.part for tile, one in windows.items()}
+    eazy = job.submit(WriteEazy(parts=parts, bands=bands, stem=f"{name}_eazy"), name)
+    return SurveyCatalogs(ids, windows, eazy)

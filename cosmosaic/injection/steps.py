@@ -129,7 +129,7 @@ class MeasureNegative(Injecting, Step[MeasuredNegative]):
     """Make the catalogue of the negative of a window's mosaics, where all sources are false."""
 
     title = "Negative"
-    version = 1
+    version = 2
     function = "cosmosaic.injection.recovery:measure_negative"
     per = "mosaic"
 
@@ -386,7 +386,7 @@ def _measure_negative(bands: Mapping[str, MeasuredBand], tile: str, job: Job) ->
     step = MeasureNegative(
         mosaics={band: each.mosaics[tile].mosaic for band, each in bands.items() if tile in each.psfs},
         psfs={band: each.psfs[tile].psf for band, each in bands.items() if tile in each.psfs},
-        settings=job.survey.catalog,
+        settings=job.survey.catalog.of_measurement,
         stem=f"{job.survey.name}_{tile}",
     )
     return job.submit(step, tile).catalog

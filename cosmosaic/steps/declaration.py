@@ -79,10 +79,13 @@ class Outputs:
 
 
 def names_of(stem: str, *made: Outputs | None) -> dict[str, str]:
-    """Return the names of the published outputs that share a stem, by their labels in a list of links."""
+    """Return the names of the published outputs that share a stem, by their labels in a list of links.
+
+    Those in folders of their own, such as parts of a data set, are left out.
+    """
     files = [file for outputs in made if outputs for file in outputs.published]
     kinds = [file.kind if isinstance(file, Many) else type(file) for file in files]
-    return {kind.suffix.lstrip("_."): f"{stem}{kind.suffix}" for kind in kinds}
+    return {kind.suffix.lstrip("_."): f"{stem}{kind.suffix}" for kind in kinds if not kind.parents}
 
 
 Made = TypeVar("Made", bound=Outputs, covariant=True)

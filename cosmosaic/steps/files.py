@@ -35,9 +35,11 @@ class File:
     """Name of the kind in the run table and on the pages; empty for files that are not published."""
     folder: ClassVar[str] = ""
     """Folder in which such files are published, relative to the products."""
+    parents: ClassVar[int] = 0
+    """Folders around the file, as its step made them, that are published with it."""
 
-    def __init_subclass__(cls, *, suffix: str = "", kind: str = "", folder: str = "") -> None:
-        cls.suffix, cls.kind, cls.folder = suffix, kind, folder
+    def __init_subclass__(cls, *, suffix: str = "", kind: str = "", folder: str = "", parents: int = 0) -> None:
+        cls.suffix, cls.kind, cls.folder, cls.parents = suffix, kind, folder, parents
 
     @property
     def stored(self) -> StoredObject:

@@ -46,4 +46,5 @@ def publish(step: Publish, scratch: str | None) -> StepResult:
 
 def place_of(file: File) -> str:
     """Return the path of a product relative to all products."""
-    return f"{file.folder}/{file.stored.name}" if file.folder else file.stored.name
+    path = "/".join(file.stored.uri.split("/")[-1 - file.parents :])
+    return f"{file.folder}/{path}" if file.folder else path

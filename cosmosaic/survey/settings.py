@@ -434,6 +434,14 @@ class CatalogSettings(Settings):
     the exposures of each mosaic. `psfs` has precedence."""
     match_to: FilterName | None = None
     """Filter to whose PSF the others' images are matched for colours; by default, that with the widest PSF."""
+    extinction_map: str | None = None
+    """Map of the Milky Way's E(B-V), which each source is given: URL of a HEALPix map or of an image with a celestial
+    WCS, as FITS. Fluxes are not corrected."""
+
+    @property
+    def of_measurement(self) -> "CatalogSettings":
+        """The settings that decide what is measured; with another map, nothing is measured again."""
+        return self.model_copy(update={"extinction_map": None})
 
     @model_validator(mode="before")
     @classmethod

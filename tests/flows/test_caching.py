@@ -8,6 +8,7 @@ import os
 import numpy as np
 import pytest
 from astropy.io import fits
+from astropy.table import Table
 from support.small_survey import BAND
 
 from cosmosaic.preview.steps import DrawMosaic
@@ -23,6 +24,11 @@ OF_THE_BAND = {
     f"Depth: {BAND}",
     f"PSF: {BAND}",
     "Catalogue: full",
+    "Ids: small",
+    "Publish: ids",
+    "Catalogue with ids: full",
+    "EAZY: small",
+    "Publish: EAZY",
     "Publish: catalogue full",
     f"Preview: {BAND}",
     *(f"Verdict on exposures: {BAND} {when}" for when in ("before", "after", "noise")),
@@ -81,6 +87,11 @@ EQUAL_BYTES = {
     f"Sky page: {BAND}",
     "Publish: sky page",
     "Publish: colour picture",
+    "Ids: small",
+    "Publish: ids",
+    "Catalogue with ids: full",
+    "EAZY: small",
+    "Publish: EAZY",
     "Publish: catalogue full",
 }
 """Steps that stay as they are where neither raw exposures nor flags nor any pixel of 8 bits change, besides those that
@@ -115,7 +126,34 @@ def test_a_second_run_executes_nothing_and_nothing_becomes_a_task_run(small, mon
 
 def test_a_parameter_of_the_catalogue_runs_the_catalogue_alone(settled):
     changed = settled.run(catalog={"threshold_sigma": 5.0})
-    assert changed.executed == {"Catalogue: full", "Publish: catalogue full"}
+    numbered = {"Ids: small", "Publish: ids", "Catalogue with ids: full", "EAZY: small", "Publish: EAZY"}
+    assert changed.executed == {"Catalogue: full", "Publish: catalogue full"} | numbered
+
+
+def test_a_map_of_extinction_measures_nothing_again(settled):
+    header = {"CTYPE1": "GLON-CAR", "CTYPE2": "GLAT-CAR", "CRPIX1": 180.5, "CRPIX2": 90.5, "CDELT1": -1, "CDELT2": 1}
+    image = fits.PrimaryHDU(np.full((180, 360), 0.02), header=fits.Header(header | {"CRVAL1": 0, "CRVAL2": 0}))
+    image.writeto(settled.folder / "ebv.fits", overwrite=True)
+    changed = settled.run(catalog={"extinction_map": str(settled.folder / "ebv.fits")})
+    written = {"Catalogue with ids: full", "EAZY: small"}
+    assert changed.executed == {*written, "Publish: catalogue full", "Publish: EAZY"}
+    assert np.asarray(Table.read(settled.products / "small_full_cat.ecsv")["ebv"]) == pytest.approx(0.02)
+
+
+def test_a_damaged_table_of_ids_stops_the_catalogue_alone_and_is_left_as_it_is(settled):
+    table = settled.products / "small_ids.ecsv"
+    content, damaged = table.read_bytes(), table.read_bytes()[:-40]
+    try:
+        table.write_bytes(damaged)
+        failed = settled.run()
+        assert failed.state == "Failed in part"
+        assert "small_ids.ecsv among the products cannot be used" in failed.failed["Ids: small"]
+        needed = {"Publish: ids", "Catalogue with ids: full", "Publish: catalogue full", "EAZY: small", "Publish: EAZY"}
+        assert set(failed.failed) == {"Ids: small"} | needed
+        assert table.read_bytes() == damaged
+    finally:
+        restore(table, content)
+    assert settled.run().executed == set()
 
 
 def test_a_parameter_of_the_drizzle_leaves_calibration_and_sky_alone(settled):

@@ -28,6 +28,8 @@ crds_path = "no-crds"
 NRCB1 = "no-gain.fits"
 [sky.source_masks]
 F444W = "no-mask.fits"
+[catalog]
+extinction_map = "no-ebv.fits"
 [catalog.detector_psfs]
 F115W = "no-psf.fits"
 [resources]
@@ -36,6 +38,7 @@ scratch = "scratch"
 """
 ERRORS = (
     "association: there is no file no_asn.json",
+    "catalog.extinction_map: there is no file no-ebv.fits",
     "catalog.detector_psfs.F115W: there is no file no-psf.fits",
     "references.gain_maps.NRCB1: there is no file no-gain.fits",
     "sky.source_masks.F444W: there is no file no-mask.fits",

@@ -6,6 +6,8 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+from astropy.coordinates import SkyCoord
+from astropy.io import fits
 from astropy.table import QTable
 from support.small_survey import BAND, SIMULATION, new_survey
 
@@ -36,11 +38,11 @@ def grown(prefect_server, tmp_path_factory):
     aside = survey.folder / late.name
     shutil.move(late, aside)
     assert survey.run().failed == {}
-    survey.before = levels(survey)
+    survey.before, survey.sources_before = levels(survey), sources(survey)
     shutil.move(aside, late)
     survey.added = survey.run()
     survey.name_of_late = late.name.removesuffix("_uncal.fits")
-    survey.after = levels(survey)
+    survey.after, survey.sources_after = levels(survey), sources(survey)
     survey.digest = digest(survey)
     return survey
 
@@ -48,6 +50,10 @@ def grown(prefect_server, tmp_path_factory):
 def levels(survey):
     table = QTable.read(survey.products / f"small_{BAND.lower()}_sky.ecsv")
     return {str(row["exposure"]): (float(row["level"].value), str(row["patterns"]), bool(row["kept"])) for row in table}
+
+
+def sources(survey):
+    return QTable.read(survey.products / "small_full_cat.ecsv")
 
 
 def digest(survey):
@@ -82,6 +88,26 @@ def test_levels_and_stripes_that_were_solved_stay(grown):
         assert not kept
         assert grown.after[name] == (level, patterns, True)
     assert not grown.after[grown.name_of_late][2]
+
+
+def test_sources_that_were_there_keep_their_ids_and_names(grown):
+    before, after = grown.sources_before, grown.sources_after
+    places = [SkyCoord(table["ra"], table["dec"]) for table in (before, after)]
+    row, distance, _ = places[0].match_to_catalog_sky(places[1])
+    back, _, _ = places[1].match_to_catalog_sky(places[0])
+    # Two that have become one, because deblending sees more, cannot both be there.
+    there = (distance.arcsec < 0.1) & (back[row] == np.arange(len(before)))
+    assert there.sum() > 0.7 * len(before) > 5
+    for name in ("id", "name"):
+        assert after[name][row[there]].tolist() == before[name][there].tolist()
+    # The late exposure shows sources that no other has seen, and none gets an id that was another's.
+    new = set(after["id"]) - set(before["id"])
+    assert new
+    assert min(new) > max(before["id"])
+    ids = QTable.read(grown.products / "small_ids.ecsv")
+    assert set(ids["id"]) == set(before["id"]) | set(after["id"])
+    (segments,) = grown.products.glob("*_segm.fits")
+    assert set(np.unique(fits.getdata(segments, "SEGM"))) - {0} == set(after["id"])
 
 
 def test_a_rebuild_with_the_published_table_gives_the_same_bytes(grown):

@@ -92,6 +92,21 @@ def test_they_have_catalogues_of_their_own_and_rows_in_the_run_table(small, run)
     assert (rows.loc[rows["kind"] == "depth", "depth_5sigma_ab"] > 20).all()
 
 
+def test_the_data_set_has_each_source_of_the_tiles_once(small, run):
+    """The whole is made too, but has no catalogue; where the tiles overlap, each source is one tile's."""
+    assert "Catalogue: full" not in run.executed | run.cached
+    # Runs of other tests may have left tile=full.
+    dataset = pd.read_parquet(small.products / "small_catalog.parquet", filters=[("tile", "in", ["west", "east"])])
+    tiles = {tile: Table.read(small.products / f"small_{tile}_cat.ecsv") for tile in ("west", "east")}
+    ids = {tile: set(table["id"].tolist()) for tile, table in tiles.items()}
+    assert sorted(dataset["id"]) == sorted(ids["west"] | ids["east"])
+    for tile, rows in dataset.groupby("tile", observed=True):
+        assert set(rows["id"]) <= ids[tile]
+    for tile, table in tiles.items():
+        labels = np.unique(fits.getdata(small.products / f"small_{tile}_segm.fits", "SEGM"))
+        assert set(labels.tolist()) - {0} == set(table["id"].tolist())
+
+
 def test_a_second_run_executes_nothing_and_tiles_of_another_table_are_cut_from_what_was_made(small, run, whole_box):
     settings = TANGENT | {"tiles": str(small.folder / "tiles.ecsv"), "whole": True}
     assert small.run(grid=settings).executed == set()

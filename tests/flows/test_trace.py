@@ -17,7 +17,9 @@ def products(small):
 def test_mosaic_and_catalogue_are_traced_to_all_exposures_and_what_they_were_calibrated_with(small, products):
     frames = tuple(str(frame) for frame in small.frames)
     assert len(frames) == 3
-    for product in (*products.glob("*_i2d.fits"), *products.glob("small*_cat.*")):
+    of_all = (*products.glob("small_catalog.parquet/tile=full/*_part.parquet"), *products.glob("*_eazy.cat"))
+    assert len(of_all) == 2
+    for product in (*products.glob("*_i2d.fits"), *products.glob("small*_cat.*"), *of_all):
         origin = trace(str(product))
         assert (origin.exposures, origin.helpers) == (frames, ())
         assert any(uri.endswith("_gain.fits") for uri in origin.others)

@@ -17,10 +17,10 @@ import cosmosaic
 from cosmosaic.processes import workers
 from cosmosaic.records import Reference, StoredObject
 from cosmosaic.run_table import COLUMNS
-from cosmosaic.steps.declaration import GENERAL, MissingFileError, Outputs, Step, consulted, surviving
+from cosmosaic.steps.declaration import GENERAL, MissingFileError, Outputs, Step, consulted, names_of, surviving
 from cosmosaic.steps.execution import DeclarationError, execute, is_intact, key_of
 from cosmosaic.steps.files import File, Many, Promise
-from cosmosaic.steps.publication import Publish
+from cosmosaic.steps.publication import Publish, place_of
 from cosmosaic.storage import store
 from cosmosaic.survey import DrizzleSettings, ReferenceSettings, SkySettings, Survey
 from tasks.steps import TASKS, step_table
@@ -183,6 +183,37 @@ def test_a_step_reads_its_inputs_and_leaves_its_files_in_the_cache(tmp_path):
     with pytest.raises(DeclarationError, match=r"gave no facts \['sources'\]"):
         execute(Shows(parts=tuple(sources), noted=None), str(tmp_path / "cache"), plan)
     workers.stop_workers()
+
+
+class Part(File, suffix="_part.txt", kind="part", parents=2):
+    """A part of a set of texts."""
+
+
+class Shelved(File, suffix=".txt", kind="shelved", folder="shelf"):
+    """A text in a folder."""
+
+
+def test_products_lie_in_their_kinds_folder_or_in_those_that_their_step_made():
+    stored = StoredObject(uri="s3://bucket/cache/write/0a/texts/letter=b/b_part.txt", sha256="1" * 64, size=1)
+    assert [place_of(kind(stored)) for kind in (Text, Shelved, Part)] == [
+        "b_part.txt",
+        "shelf/b_part.txt",
+        "texts/letter=b/b_part.txt",
+    ]
+
+
+@dataclass(frozen=True)
+class Written(Outputs):
+    """A text with its part of a set."""
+
+    text: Shelved
+    part: Part
+
+
+def test_links_name_products_but_no_parts_of_sets():
+    made = Written(Shelved(FRAME), Part(FRAME))
+    assert names_of("small", made, None) == {"txt": "small.txt"}
+    assert len(made.published) == 2
 
 
 def test_a_step_that_says_so_is_given_more_memory_than_its_share(tmp_path):

@@ -1,0 +1,209 @@
+"""Ids for the sources of all windows of a survey: those that were there keep theirs."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from astropy.io import fits
+from astropy.table import MaskedColumn, Table
+from astropy.wcs import WCS
+from numpy.typing import NDArray
+from scipy.spatial import KDTree
+
+from cosmosaic.catalog.columns import as_table, column_specs, extinction_specs, with_columns
+from cosmosaic.catalog.extinction import reddening
+from cosmosaic.catalog.files import arrow_table, write_catalog
+from cosmosaic.catalog.flags import CatalogFlag
+from cosmosaic.catalog.ids import PartOfSurvey, SourceIds, SurveyIds, ids_table
+from cosmosaic.geometry.sphere import unit_vectors
+from cosmosaic.steps.result import Made
+from cosmosaic.survey import CatalogSettings
+
+SAME_ARCSEC = 0.3
+"""Largest distance between two positions of one source, in two windows or in two runs."""
+STRIP_ROWS = 1024
+"""Rows of a segmentation map that are relabelled at a time."""
+
+
+def number_sources(
+    catalogs: Mapping[str, Path], kept: SourceIds, digests: Mapping[str, str], stem: str, folder: Path
+) -> Made:
+    """Write the ids of all sources: ``<stem>.ecsv``, and ``<window>_numbers.parquet`` in the order of its rows.
+
+    The latter have columns ``id``, ``name`` and ``own``: whether the source counts as this window's.
+
+    Parameters
+    ----------
+    catalogs
+        Catalogue (``_cat.parquet``) by window.
+    kept
+        Sources that have ids.
+    digests
+        sha256 of the catalogues.
+    """
+    columns = ["name", "ra", "dec", "flags"]
+    windows = {tile: pq.read_table(path, columns=columns) for tile, path in sorted(catalogs.items())}
+    found = pa.concat_tables(windows.values())
+    window = np.repeat(np.arange(len(windows)), [len(table) for table in windows.values()])
+    name, ra, dec, flags = (found[column].to_numpy() for column in columns)
+    sources, ids = numbered(kept, name, ra, dec, window)
+    own = own_rows(ids, window, (flags & CatalogFlag.EDGE) > 0)
+    names = dict(zip(sources.ids, sources.names, strict=True))
+    numbers = {}
+    for number, tile in enumerate(windows):
+        here = window == number
+        called = pa.array([names[one] for one in ids[here]], pa.string())
+        numbers[tile] = folder / f"{tile}_numbers.parquet"
+        pq.write_table(pa.table({"id": ids[here], "name": called, "own": own[here]}), numbers[tile])
+    table = folder / f"{stem}.ecsv"
+    survey = SurveyIds(sources=sources, known=len(kept.ids), catalogs=dict(digests))
+    ids_table(survey).write(table, format="ascii.ecsv")
+    return Made(table=table, numbers=numbers)
+
+
+def numbered(
+    kept: SourceIds, name: NDArray, ra: NDArray[np.float64], dec: NDArray[np.float64], window: NDArray[np.int64]
+) -> tuple[SourceIds, NDArray[np.int64]]:
+    """Give ids to sources: the ids that they have, or new ones above the highest that was ever given.
+
+    Parameters
+    ----------
+    kept
+        Sources that have ids; those that are not found again stay in the list.
+    name, ra, dec, window
+        Designation, position in degrees and window of each source found, shape ``(n,)``, the windows in order.
+
+    Returns
+    -------
+    sources : SourceIds
+        The sources of old, then the new ones.
+    ids : ndarray
+        The id of each source found.
+    """
+    known = len(kept.ids)
+    sky = np.stack([np.append(kept.ra, ra), np.append(kept.dec, dec)], axis=1)
+    same = same_sources(sky, np.append(np.full(known, -1), window))
+    highest = max(kept.ids, default=0)
+    # A group is called by its first position: of old if it has one, else in the first window.
+    new = np.unique(same[same >= known])
+    ids = np.zeros(len(sky), np.int64)
+    ids[:known] = kept.ids
+    ids[new] = highest + 1 + np.arange(len(new))
+    rows = new - known
+    sources = SourceIds(
+        ids=(*kept.ids, *ids[new].tolist()),
+        names=(*kept.names, *np.asarray(name)[rows].tolist()),
+        ra=(*kept.ra, *np.asarray(ra)[rows].tolist()),
+        dec=(*kept.dec, *np.asarray(dec)[rows].tolist()),
+    )
+    return sources, ids[same[known:]]
+
+
+def own_rows(ids: NDArray[np.int64], window: NDArray[np.int64], is_cut: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Choose one row of each source: that of the first window in which it is not cut by the border.
+
+    Parameters
+    ----------
+    ids, window, is_cut
+        Id, number of the window, and whether the border cuts the source, of each row, shape ``(n,)``.
+    """
+    order = np.lexsort((window, is_cut))
+    own = np.zeros(len(ids), bool)
+    own[order[np.unique(ids[order], return_index=True)[1]]] = True
+    return own
+
+
+def same_sources(sky: NDArray[np.float64], window: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Group positions of the same source: the nearest first, those of sources of old before all others.
+
+    Positions belong together within `SAME_ARCSEC`, and a group has at most one of each window.
+
+    Parameters
+    ----------
+    sky
+        RA and Dec in degrees, shape ``(n, 2)``.
+    window
+        Number of each position's window; -1 for sources of old, shape ``(n,)``.
+
+    Returns
+    -------
+    group : ndarray
+        Index of the first position of each one's group.
+    """
+    vectors = unit_vectors(sky)
+    group = np.arange(len(sky))
+    if not len(sky):
+        return group
+    pairs = KDTree(vectors).query_pairs(2.0 * np.sin(np.radians(SAME_ARCSEC / 3600.0) / 2.0), output_type="ndarray")
+    pairs = pairs[window[pairs[:, 0]] != window[pairs[:, 1]]]
+    distance = np.linalg.norm(vectors[pairs[:, 0]] - vectors[pairs[:, 1]], axis=1)
+    order = np.lexsort((pairs[:, 1], pairs[:, 0], distance, window[pairs].min(axis=1) >= 0))
+    members, windows = dict[int, list[int]](), window.tolist()
+    for one, other in pairs[order].tolist():
+        first, second = sorted((int(group[one]), int(group[other])))
+        both = [members.get(each, [each]) for each in (first, second)]
+        if first == second or not {windows[each] for each in both[0]}.isdisjoint(windows[each] for each in both[1]):
+            continue
+        members[first] = both[0] + both[1]
+        group[members[first]] = first
+    return group
+
+
+def number_catalog(
+    catalog: Path,
+    segments: Path,
+    numbers: Path,
+    extinction: Path | None,
+    part: PartOfSurvey,
+    settings: CatalogSettings,
+    folder: Path,
+) -> Made:
+    """Write the catalogue and the segmentation map of a window with the survey's ids, and its part of the data set.
+
+    With a map, sources get their E(B-V).
+
+    Parameters
+    ----------
+    catalog, segments
+        ``_cat.ecsv`` and ``_segm.fits`` with numbers of the window's own.
+    numbers
+        What `number_sources` wrote for the window.
+    extinction
+        Map of E(B-V).
+    part
+        The window and the survey.
+    settings
+        Settings of the catalogue.
+    folder
+        Gets ``<survey>_<tile>_cat.ecsv``, ``_cat.parquet``, ``_segm.fits``, and
+        ``<survey>_catalog.parquet/tile=<tile>/<survey>_<tile>_part.parquet`` with the sources that are its own.
+    """
+    table = Table(Table.read(catalog, format="ascii.ecsv"), masked=True)
+    survey = pq.read_table(numbers)
+    ids = survey["id"].to_numpy()
+    labels = np.zeros(len(table) + 1, np.int32)
+    labels[np.asarray(table["id"])] = ids
+    for name, values in (("id", ids), ("name", np.array(survey["name"].to_pylist(), dtype=str))):
+        column = table[name]
+        table[name] = MaskedColumn(values, description=column.description, meta=column.meta)
+    more = extinction_specs() if extinction else {}
+    if extinction:
+        ebv = reddening(extinction, np.asarray(table["ra"]), np.asarray(table["dec"]))
+        table["ebv"] = as_table(more, {"ebv": ebv})["ebv"]
+        table.meta["extinction_map"] = extinction.name
+        table = with_columns(table, column_specs(table.meta["bands"], settings, more))
+    with fits.open(segments) as hdus:
+        wcs, numbered_map = WCS(hdus["SEGM"].header), np.array(hdus["SEGM"].data, dtype=np.int32)
+    for start in range(0, len(numbered_map), STRIP_ROWS):
+        strip = numbered_map[start : start + STRIP_ROWS]
+        strip[:] = labels[strip]
+    stem = f"{part.survey}_{part.tile}"
+    files = write_catalog(table, numbered_map, wcs, folder, stem)
+    own = with_columns(table[survey["own"].to_numpy()], column_specs(part.bands, settings, more))
+    path = folder / f"{part.survey}_catalog.parquet" / f"tile={part.tile}" / f"{stem}_part.parquet"
+    path.parent.mkdir(parents=True)
+    pq.write_table(arrow_table(own), path)
+    facts = {"n_sources": float(len(table))}
+    return Made(catalog=files.ecsv, parquet=files.parquet, segments=files.segments, part=path, facts=facts)
