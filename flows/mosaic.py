@@ -13,7 +13,7 @@ from prefect import flow
 from prefect.states import State
 
 from cosmosaic.astrometry.steps import Aligned, align_bands
-from cosmosaic.catalog.steps import MeasuredBand, measure_mosaics, submit_catalogs
+from cosmosaic.catalog.steps import MeasuredBand, measure_mosaics
 from cosmosaic.cells.steps import SourceMask, bin_exposures, source_masks
 from cosmosaic.comparison.steps import sky_step
 from cosmosaic.exposures.search import FoundExposures
@@ -30,8 +30,8 @@ from cosmosaic.steps.files import File
 from cosmosaic.survey import Survey
 from cosmosaic.verdict.steps import JudgedSky, judge_sky, write_page
 from tasks.calibrate import calibrated_bands
+from tasks.catalogs import publish_catalogs
 from tasks.find import survey_exposures
-from tasks.injection import inject_with_products
 from tasks.moves import moves
 from tasks.network import publish_network
 from tasks.runtime.command import main
@@ -129,16 +129,12 @@ def show(combined: CombinedBand, window: MosaicGrid, run: Run) -> tuple[Outputs,
 
 
 def show_all_filters(bands: dict[str, CombinedBand], links: dict[str, dict[str, str]], run: Run) -> None:
-    """Submit the products of all filters together: alignment, catalogues, the colour picture, the page on the sky."""
+    """Submit the products of all filters together: alignment, catalogues and their page, pictures, the sky's page."""
     if not bands:
         return
     measured = {name: combined.measured for name, combined in bands.items()}
     publish_network({name: (one.aligned, one.flagged) for name, one in bands.items()}, measured, run)
-    catalogs = submit_catalogs(measured, run)
-    for tile, catalog in catalogs.items():
-        run.publish(f"catalogue {tile}", [catalog], {"tile": tile})
-    if run.survey.injection.with_products:
-        inject_with_products(measured, catalogs, run)
+    publish_catalogs(measured, run)
     for label, picture in draw_colours({name: one.mosaics for name, one in measured.items()}, run).items():
         run.publish(label, [picture])
     run.publish("sky page", [write_page({name: one.verdict for name, one in bands.items()}, links, run)])

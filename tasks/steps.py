@@ -12,6 +12,7 @@ from cosmosaic.astrometry.steps import (
 from cosmosaic.calibrate.steps import CalibrateRamp, CalibrateRate, VerifyRamp
 from cosmosaic.catalog.steps import DrizzlePsf, MakePsf, MeasureDepth, MeasureSources
 from cosmosaic.cells.steps import BinExposure, BinMaskedExposure
+from cosmosaic.census.steps import TakeCensus, WriteCatalogPage
 from cosmosaic.comparison.steps import ChooseSky, CompareMethods
 from cosmosaic.drizzle.steps import DrizzleExposure, InspectExposure
 from cosmosaic.exposures.steps import ListMembers, WriteAssociation
@@ -75,6 +76,8 @@ inject_sources = step_task(InjectSources, COMPUTING)
 measure_negative = step_task(MeasureNegative, COMPUTING)
 match_injected = step_task(MatchInjected, COMPUTING)
 judge_catalog = step_task(JudgeCatalog, COMPUTING)
+take_census = step_task(TakeCensus, COMPUTING)
+write_catalog_page = step_task(WriteCatalogPage, COMPUTING)
 measure_shapes = step_task(MeasureShapes, COMPUTING)
 compare_sharpness = step_task(CompareSharpness, COMPUTING)
 draw_mosaic = step_task(DrawMosaic, COMPUTING)

@@ -28,6 +28,9 @@ OF_THE_BAND = {
     *(f"Verdict on exposures: {BAND} {when}" for when in ("before", "after", "noise")),
     f"Verdict: {BAND}",
     f"Defects: {BAND}",
+    "Census: full",
+    f"Catalogue page: {BAND}",
+    "Publish: catalogue page",
     f"Sky page: {BAND}",
     "Publish: sky page",
     f"Composite: {BAND}",
@@ -80,6 +83,8 @@ EQUAL_BYTES = {
     f"Publish: {BAND} sky",
     f"Sky page: {BAND}",
     "Publish: sky page",
+    f"Catalogue page: {BAND}",
+    "Publish: catalogue page",
     "Publish: colour picture",
     "Publish: catalogue full",
 }
@@ -115,7 +120,8 @@ def test_a_second_run_executes_nothing_and_nothing_becomes_a_task_run(small, mon
 
 def test_a_parameter_of_the_catalogue_runs_the_catalogue_alone(settled):
     changed = settled.run(catalog={"threshold_sigma": 5.0})
-    assert changed.executed == {"Catalogue: full", "Publish: catalogue full"}
+    page = {"Census: full", f"Catalogue page: {BAND}", "Publish: catalogue page"}
+    assert changed.executed == {"Catalogue: full", "Publish: catalogue full"} | page
 
 
 def test_a_parameter_of_the_drizzle_leaves_calibration_and_sky_alone(settled):
