@@ -200,13 +200,15 @@ def test_stamps_show_a_source_in_the_middle_upwards_and_what_lies_beyond_as_gaps
 def test_no_mosaic_or_map_is_in_memory_as_a_whole(tmp_path):
     columns = random_columns(20, ("F150W",))
     columns["x"], columns["y"] = 2000 * np.ones(20), 3000 * np.ones(20)
+    columns["flags"][:] = CatalogFlag.REJECTED
     window = write_window(tmp_path, "a", columns, ("F150W",), shape=(4000, 4000))
     tracemalloc.start()
-    census_of(window, tmp_path)
+    made = census_of(window, tmp_path)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     # One plane has 64 MB.
     assert peak < 40e6
+    assert len(read_census(made).stamps) == HANDFUL
 
 
 def windows(folder):

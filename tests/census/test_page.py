@@ -66,7 +66,7 @@ def badges(text):
 
 def judged(folder, bands, bias=0.0):
     """What an injection of sources gives, whose fluxes are too bright by some magnitudes."""
-    generator, number = np.random.default_rng(1), 600
+    generator, number = np.random.default_rng(1), 2000
     specs = matched_specs(bands)
     columns = {
         name: np.zeros(number, dtype="U8" if spec.dtype == "str" else spec.dtype) for name, spec in specs.items()
@@ -284,6 +284,7 @@ def test_the_page_of_many_sources_is_bounded(tmp_path):
     assert "20000 of 100000 rows, drawn at random" in text
 
 
+@pytest.mark.slow
 def test_the_page_of_all_filters_is_bounded(tmp_path):
     odd = random_columns(200, FILTERS)
     odd["flags"] = np.random.default_rng(0).choice([int(flag) for flag in CatalogFlag], 200)
