@@ -1,6 +1,5 @@
 """The census of one window: sums that can be added over windows, a sample of rows, and rows that stand out."""
 
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -97,7 +96,8 @@ class Sample(NamedTuple):
 
     def lowest(self, number: int) -> "Sample":
         """Return the sample of at most this many rows."""
-        return Sample(*(column[np.argsort(self.rank, kind="stable")[:number]] for column in self))
+        chosen = np.argsort(self.rank, kind="stable")[:number]
+        return Sample(*(column[chosen] for column in self))
 
 
 class Census(NamedTuple):
@@ -121,9 +121,14 @@ def write_census(census: Census, path: Path) -> Path:
     return path
 
 
+def read_facts(path: Path) -> CensusFacts:
+    """Read the numbers of a window alone."""
+    with np.load(path) as stored:
+        return CensusFacts.model_validate_json(str(stored["facts"]))
+
+
 def read_census(path: Path) -> Census:
     """Read the census of a window."""
     with np.load(path) as stored:
-        facts = CensusFacts.model_validate(json.loads(str(stored["facts"])))
         sample = Sample(*(stored[f"sample_{name}"] for name in Sample._fields))
-        return Census(facts, stored["counts"], stored["depths"], sample, stored["stamps"])
+        return Census(read_facts(path), stored["counts"], stored["depths"], sample, stored["stamps"])

@@ -18,6 +18,7 @@ from cosmosaic.census.files import (
     OddRow,
     Sample,
     read_census,
+    read_facts,
 )
 from cosmosaic.census.odd import HANDFUL
 from cosmosaic.nircam import wavelength_um
@@ -73,7 +74,7 @@ class SurveyCensus(NamedTuple):
 
 def add_up(paths: Mapping[str, Path]) -> SurveyCensus:
     """Add up the census of each window, given by its name; one is in memory at a time."""
-    facts = [read_census(path).facts for path in paths.values()]
+    facts = [read_facts(path) for path in paths.values()]
     names = sorted({band.name for one in facts for band in one.bands}, key=lambda band: (wavelength_um(band), band))
     places = {name: place for place, name in enumerate(names)}
     counts = np.zeros((len(names), 2, len(MAGNITUDE_EDGES) - 1), np.int64)
