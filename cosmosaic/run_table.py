@@ -99,6 +99,7 @@ COLUMNS = (
     "psf_fwhm_arcsec",
     "psf_stars",
     "sources",
+    "catalogue_arcmin2",
     "injection_verdict",
     "injected_sources",
     "injection_completeness_pct",

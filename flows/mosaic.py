@@ -129,7 +129,7 @@ def show(combined: CombinedBand, window: MosaicGrid, run: Run) -> tuple[Outputs,
 
 
 def show_all_filters(bands: dict[str, CombinedBand], links: dict[str, dict[str, str]], run: Run) -> None:
-    """Submit the products of all filters together: alignment, catalogues, the colour picture, the page on the sky."""
+    """Submit the products of all filters together: alignment, catalogues and their page, pictures, the sky's page."""
     if not bands:
         return
     measured = {name: combined.measured for name, combined in bands.items()}

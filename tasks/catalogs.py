@@ -1,20 +1,23 @@
-"""The catalogues of a run, and the injection that tests them."""
+"""The catalogues of a run, the injection that tests them, and the page on both."""
 
 from collections.abc import Mapping
 
 from cosmosaic.catalog.steps import MeasuredBand, SurveyCatalogs, number_catalogs, submit_catalogs
+from cosmosaic.census.steps import write_catalog_page
 from cosmosaic.storage import store
 from tasks.injection import inject_with_products
 from tasks.runtime.run import Run
 
 
 def publish_catalogs(bands: Mapping[str, MeasuredBand], run: Run) -> None:
-    """Submit and publish the catalogue of each window, all sources of the survey, and the injection if asked for."""
+    """Submit and publish the catalogues of all windows, the injection of sources if asked for, and the page."""
     measured = submit_catalogs(bands, run)
-    if measured:
-        _publish(number_catalogs(measured, tuple(bands), run), run)
-    if run.survey.injection.with_products:
-        inject_with_products(bands, measured, run)
+    if not measured:
+        return
+    catalogs = number_catalogs(measured, tuple(bands), run)
+    _publish(catalogs, run)
+    injected = inject_with_products(bands, measured, run) if run.survey.injection.with_products else None
+    run.publish("catalogue page", [write_catalog_page(bands, catalogs.windows, injected, run)])
 
 
 def _publish(catalogs: SurveyCatalogs, run: Run) -> None:

@@ -9,14 +9,17 @@ from cosmosaic.records import STATES
 from tasks.runtime.run import Run
 
 
-def inject_with_products(bands: Mapping[str, MeasuredBand], catalogs: Mapping[str, MeasuredSources], run: Run) -> None:
-    """Inject sources into the survey's exposures; without room for any, its products are made all the same."""
+def inject_with_products(
+    bands: Mapping[str, MeasuredBand], catalogs: Mapping[str, MeasuredSources], run: Run
+) -> Injected | None:
+    """Inject sources into the survey's exposures; None without room for any: its products are made all the same."""
     try:
         injected = inject(bands, catalogs, run.worker_gb, run)
     except NoRoomError as error:
         run.note(f"warning injection: {error}")
-        return
+        return None
     publish_injection(injected, run)
+    return injected
 
 
 def publish_injection(injected: Injected, run: Run) -> None:

@@ -20,6 +20,7 @@ from cosmosaic.catalog.steps import (
     WriteEazy,
 )
 from cosmosaic.cells.steps import BinExposure, BinMaskedExposure
+from cosmosaic.census.steps import TakeCensus, WriteCatalogPage
 from cosmosaic.comparison.steps import ChooseSky, CompareMethods
 from cosmosaic.drizzle.steps import DrizzleExposure, InspectExposure
 from cosmosaic.exposures.steps import ListMembers, WriteAssociation
@@ -86,6 +87,8 @@ inject_sources = step_task(InjectSources, COMPUTING)
 measure_negative = step_task(MeasureNegative, COMPUTING)
 match_injected = step_task(MatchInjected, COMPUTING)
 judge_catalog = step_task(JudgeCatalog, COMPUTING)
+take_census = step_task(TakeCensus, COMPUTING)
+write_catalog_page = step_task(WriteCatalogPage, COMPUTING)
 measure_shapes = step_task(MeasureShapes, COMPUTING)
 compare_sharpness = step_task(CompareSharpness, COMPUTING)
 draw_mosaic = step_task(DrawMosaic, COMPUTING)

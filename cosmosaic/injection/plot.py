@@ -40,9 +40,9 @@ def draw_injection(
     figure = Figure(figsize=(11.0, 7.0), layout="constrained")
     figure.suptitle(title)
     axes = figure.subplots(2, 2).ravel()
-    _draw_completeness(axes[0], completeness)
+    draw_completeness(axes[0], completeness)
     _draw_bias(axes[1], completeness)
-    _draw_pulls(axes[2], pulls)
+    draw_pulls(axes[2], pulls)
     _draw_purity(axes[3], purity)
     figure.savefig(png, dpi=DPI, metadata=NO_SOFTWARE)
 
@@ -60,7 +60,8 @@ def _label(sample: str, low: float, high: float) -> str:
     return f"{sample}, above {low:g} arcsec" if high is np.ma.masked else f"{sample}, {low:g} to {high:g} arcsec"
 
 
-def _draw_completeness(axis: Axes, table: Table) -> None:
+def draw_completeness(axis: Axes, table: Table) -> None:
+    """Draw the completeness of each sample against the true magnitude, with its 68 % interval."""
     for label, colour, rows in _curves(table):
         middle = (rows["mag_low"] + rows["mag_high"]) / 2
         axis.plot(middle, rows["completeness"], "o-", color=colour, label=label, markersize=4)
@@ -79,7 +80,8 @@ def _draw_bias(axis: Axes, table: Table) -> None:
     axis.set(xlabel="true magnitude [AB]", ylabel="total minus true magnitude")
 
 
-def _draw_pulls(axis: Axes, pulls: NDArray[np.float64]) -> None:
+def draw_pulls(axis: Axes, pulls: NDArray[np.float64]) -> None:
+    """Draw errors in units of their stated errors, and what right errors would give; beyond 5 they are at the rim."""
     if len(pulls):
         axis.hist(np.clip(pulls, PULL_BINS[0], PULL_BINS[-1]), PULL_BINS, density=True, color=COLOURS[0], alpha=0.6)
     axis.plot(PULL_BINS, np.exp(-(np.array(PULL_BINS) ** 2) / 2) / np.sqrt(2 * np.pi), color="0.2")

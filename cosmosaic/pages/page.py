@@ -61,7 +61,12 @@ def number(value: float | None) -> str:
 def embedded(path: Path) -> Picture:
     """Return an image as a picture of at most 1100 pixels in width."""
     with Image.open(path) as image:
-        small = image.convert("RGB")
+        return picture(image)
+
+
+def picture(image: Image.Image) -> Picture:
+    """Return an image in memory as a picture of at most 1100 pixels in width."""
+    small = image.convert("RGB")
     small.thumbnail((WIDEST_PIXELS, 2 * WIDEST_PIXELS))
     buffer = io.BytesIO()
     small.save(buffer, format="JPEG", quality=JPEG_QUALITY)

@@ -173,7 +173,12 @@ class Step(Generic[Made]):
     @classmethod
     def surviving(cls) -> tuple[str, ...]:
         """Return the names of the inputs from which the files of failed steps are left out."""
-        return tuple(field.name for field in dataclasses.fields(cls) if field.metadata.get(SURVIVING))
+        return tuple(field.name for field in dataclasses.fields(cls) if SURVIVING in field.metadata)
+
+    @classmethod
+    def needing_one(cls) -> tuple[str, ...]:
+        """Return the names of those among them without which, if all their files failed, the step is skipped."""
+        return tuple(field.name for field in dataclasses.fields(cls) if field.metadata.get(SURVIVING) == NEEDING_ONE)
 
     def settled(self, look_up: Callable[[Promise], StoredObject | Mapping[str, StoredObject] | None]) -> Self:
         """Return the step with stored files in place of promised ones.
@@ -201,11 +206,20 @@ class Step(Generic[Made]):
 GENERAL = ("references", "sources", "target")
 """Fields of every step that are not passed to its function."""
 SURVIVING, CONSULTED = "surviving", "consulted"
+NEEDING_ONE, NEEDING_NONE = "needing one", "needing none"
 
 
 def surviving() -> Any:
     """Declare an input from which the files of failed steps are left out; the step is skipped if all failed."""
-    return dataclasses.field(metadata={SURVIVING: True})
+    return dataclasses.field(metadata={SURVIVING: NEEDING_ONE})
+
+
+def if_made() -> Any:
+    """Declare an input from which the files of failed steps are left out; the step runs if all failed, too.
+
+    A single file that failed is None.
+    """
+    return dataclasses.field(metadata={SURVIVING: NEEDING_NONE})
 
 
 def consulted() -> Any:

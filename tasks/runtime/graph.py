@@ -161,7 +161,7 @@ class Graph:
         """Return a step with its inputs; None if the steps of all inputs failed."""
         assert node.step is not None
         step = node.step.settled(_look_up)
-        if any(not getattr(step, name) for name in step.surviving()):
+        if any(not getattr(step, name) for name in step.needing_one()):
             return None
         return step.prepared()
 

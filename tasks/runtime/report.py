@@ -402,6 +402,8 @@ def _print_summary(run: Run, rows: list[dict[str, Any]], state: State) -> None:
         run.note(f"is the sky flat? {row['product']}")
     for row in _of_kind(rows, "astrometry page"):
         run.note(f"do the stars agree? {row['astrometry_verdict']}: {row['product']}")
+    for row in _of_kind(rows, "catalogue page"):
+        run.note(f"what is in the catalogue? {row['product']}; completeness and errors: {row['injection_verdict']}")
     for row in (row for row in rows if row["product"].endswith("_cat.parquet")):
         run.note(f"{counted(round(row['sources']), 'source')} in {row['product']}")
     ledger, wall = run.ledger, time.perf_counter() - run.clock

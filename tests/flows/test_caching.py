@@ -34,6 +34,9 @@ OF_THE_BAND = {
     *(f"Verdict on exposures: {BAND} {when}" for when in ("before", "after", "noise")),
     f"Verdict: {BAND}",
     f"Defects: {BAND}",
+    "Census: full",
+    f"Catalogue page: {BAND}",
+    "Publish: catalogue page",
     f"Sky page: {BAND}",
     "Publish: sky page",
     f"Composite: {BAND}",
@@ -80,12 +83,16 @@ def combination(small):
     return OF_THE_BAND | per_tile | per_frame
 
 
+PAGE = {"Census: full", f"Catalogue page: {BAND}", "Publish: catalogue page"}
+
 EQUAL_BYTES = {
     f"Members: {BAND}",
     f"Verdict: {BAND}",
     f"Publish: {BAND} sky",
     f"Sky page: {BAND}",
     "Publish: sky page",
+    f"Catalogue page: {BAND}",
+    "Publish: catalogue page",
     "Publish: colour picture",
     "Ids: small",
     "Publish: ids",
@@ -127,7 +134,7 @@ def test_a_second_run_executes_nothing_and_nothing_becomes_a_task_run(small, mon
 def test_a_parameter_of_the_catalogue_runs_the_catalogue_alone(settled):
     changed = settled.run(catalog={"threshold_sigma": 5.0})
     numbered = {"Ids: small", "Publish: ids", "Catalogue with ids: full", "EAZY: small", "Publish: EAZY"}
-    assert changed.executed == {"Catalogue: full", "Publish: catalogue full"} | numbered
+    assert changed.executed == {"Catalogue: full", "Publish: catalogue full"} | numbered | PAGE
 
 
 def test_a_map_of_extinction_measures_nothing_again(settled):
@@ -136,7 +143,7 @@ def test_a_map_of_extinction_measures_nothing_again(settled):
     image.writeto(settled.folder / "ebv.fits", overwrite=True)
     changed = settled.run(catalog={"extinction_map": str(settled.folder / "ebv.fits")})
     written = {"Catalogue with ids: full", "EAZY: small"}
-    assert changed.executed == {*written, "Publish: catalogue full", "Publish: EAZY"}
+    assert changed.executed == {*written, "Census: full", "Publish: catalogue full", "Publish: EAZY"}
     assert np.asarray(Table.read(settled.products / "small_full_cat.ecsv")["ebv"]) == pytest.approx(0.02)
 
 
@@ -149,7 +156,7 @@ def test_a_damaged_table_of_ids_stops_the_catalogue_alone_and_is_left_as_it_is(s
         assert failed.state == "Failed in part"
         assert "small_ids.ecsv among the products cannot be used" in failed.failed["Ids: small"]
         needed = {"Publish: ids", "Catalogue with ids: full", "Publish: catalogue full", "EAZY: small", "Publish: EAZY"}
-        assert set(failed.failed) == {"Ids: small"} | needed
+        assert set(failed.failed) == {"Ids: small"} | needed | PAGE
         assert table.read_bytes() == damaged
     finally:
         restore(table, content)

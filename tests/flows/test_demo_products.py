@@ -212,6 +212,29 @@ def test_the_run_table_tells_product_inputs_cost_and_versions(demo, runs):
     assert set(catalogs["sources"]) == {len(demo.catalog)}
 
 
+def test_the_page_on_the_catalogue_tells_its_numbers_links_its_files_and_is_in_the_run_table(demo, runs):
+    (row,) = (row for _, row in runs[runs["kind"] == "catalogue page"].iterrows())
+    path = demo.product("_catalogue.html")
+    assert row["product"].endswith(f"/products/{path.name}")
+    assert row["sources"] == len(demo.catalog)
+    assert row["injection_verdict"] == "not measured"
+    depths = {band: fits.getdata(demo.product(f"{band.lower()}_30mas_full_depth.fits")) for band in BANDS}
+    seen = np.any([np.isfinite(depth) for depth in depths.values()], axis=0)
+    assert row["catalogue_arcmin2"] == pytest.approx(seen.sum() * (0.03 / 60) ** 2, rel=1e-4)
+    text = path.read_text(encoding="utf-8")
+    assert f"<h2>{len(demo.catalog)} sources</h2>" in text
+    assert ">pass</span>" not in text
+    for band, depth in depths.items():
+        stored = runs[(runs["filter"] == band) & (runs["kind"] == "depth")]["depth_5sigma_ab"].item()
+        assert stored == pytest.approx(np.nanmedian(depth), abs=0.01)
+        # Of a bin of 0.01.
+        shown = float(re.search(rf"<tr><td>{band}</td>.*?(\d\d\.\d\d)</td>", text, re.DOTALL)[1])
+        assert shown == pytest.approx(stored, abs=0.016)
+    links = re.findall(r'href="([^"]*)"', text)
+    assert len(links) == 4
+    assert all((demo.products / link).is_file() for link in links)
+
+
 def test_checksums_and_sizes_in_the_run_table_are_the_files_own(demo, runs):
     for _, row in runs.iterrows():
         path = demo.products / row["product"].split("/products/")[1]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 
 from cosmosaic.records import StoredObject
-from cosmosaic.steps.declaration import Outputs, Step, surviving
+from cosmosaic.steps.declaration import Outputs, Step, if_made, surviving
 from cosmosaic.steps.files import File, Many
 from cosmosaic.steps.result import StepResult
 from tasks.runtime.graph import SKIPPED, Graph, Outcome
@@ -42,6 +42,16 @@ class Gather(Step[Made]):
     title, version, function, per = "Gather", 1, "nowhere:gather", "survey"
 
     parts: Mapping[str, Part] = surviving()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report(Step[Made]):
+    """Tells of its parts, if there are any."""
+
+    title, version, function, per = "Report", 1, "nowhere:report", "survey"
+
+    first: Part | None = if_made()
+    parts: Mapping[str, Part] = if_made()
 
 
 def stored(name):
@@ -153,6 +163,24 @@ def test_a_step_that_can_do_without_takes_what_is_there(bench):
     run.graph.wait()
     assert run.step_of("some").parts == {"good": Part(stored("good"))}
     assert run.ended["none"].error == SKIPPED
+
+
+def test_a_step_that_can_do_without_any_waits_for_what_is_there_and_runs(bench):
+    run = bench(failing=("bad", "worse"))
+    run.gate.clear()
+    bad, good, worse = (run.submit(Work(), name) for name in ("bad", "good", "worse"))
+    skipped = run.submit(Work(parts=(bad.part,)), "skipped")
+    run.submit(Report(first=good.part, parts={"bad": bad.part, "good": good.part}), "some")
+    run.submit(Report(first=worse.part, parts={"bad": bad.part, "skipped": skipped.part}), "none")
+    run.submit(Report(first=None, parts={}), "nothing asked for")
+    run.gate.set()
+    run.graph.wait()
+    some = run.step_of("some")
+    assert (some.first, some.parts) == (Part(stored("good")), {"good": Part(stored("good"))})
+    assert all(
+        (run.step_of(name).first, run.step_of(name).parts) == (None, {}) for name in ("none", "nothing asked for")
+    )
+    assert run.ended["skipped"].error == SKIPPED
 
 
 def test_a_step_that_cannot_be_started_fails_with_the_reason_and_holds_nobody_up(bench):

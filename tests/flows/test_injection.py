@@ -1,6 +1,7 @@
 """Sources put into the exposures of a survey: what is repeated, what stays, and what is told."""
 
 import hashlib
+import re
 
 import numpy as np
 import pytest
@@ -80,8 +81,18 @@ def test_the_same_injection_is_looked_up_also_as_a_part_of_the_survey(small, tes
     assert observe(small.survey(injection=SETTINGS), inject).executed == set()
     again = observe(small.survey(injection=SETTINGS | {"with_products": True}))
     assert again.state == "Completed"
-    assert again.executed == set()
+    # Only the page tells more than before.
+    assert again.executed == {f"Catalogue page: {BAND}", "Publish: catalogue page"}
     assert f"Verdict on catalogue: {BAND}" in again.cached
+    verdict = Table.read(small.products / "injection" / f"small_{BAND.lower()}_injection.ecsv").meta["state"]
+    runs = read_runs(str(small.products))
+    assert runs[runs["kind"] == "catalogue page"]["injection_verdict"].iloc[-1] == verdict
+    page = (small.products / "small_catalogue.html").read_text(encoding="utf-8")
+    assert f">{verdict}</span>" in page
+    assert "not measured" not in page.partition("</style>")[2]
+    links = [link for link in re.findall(r'href="([^"]*)"', page) if link.startswith("injection/")]
+    assert len(links) == 4
+    assert all((small.products / link).is_file() for link in links)
 
 
 def test_another_seed_injects_other_sources(small, tested):
@@ -115,3 +126,6 @@ def test_a_survey_without_room_for_sources_is_made_all_the_same(simulated, tmp_p
     assert (observed.state, observed.failed) == ("Completed", {})
     (log,) = small.products.glob("runs/*.log")
     assert "no room for injected sources" in log.read_text()
+    page = (small.products / "small_catalogue.html").read_text(encoding="utf-8")
+    assert "the injection gave no result; the log of the run says why" in " ".join(page.split())
+    assert ">pass</span>" not in page

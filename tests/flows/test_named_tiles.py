@@ -107,6 +107,18 @@ def test_the_data_set_has_each_source_of_the_tiles_once(small, run):
         assert set(labels.tolist()) - {0} == set(table["id"].tolist())
 
 
+def test_one_page_tells_of_the_catalogues_of_all(small, run):
+    table = pd.read_parquet(small.products / "summary.parquet")
+    rows = table[table["run_id"] == table["run_id"].iloc[-1]]
+    sources = {tile: len(Table.read(small.products / f"small_{tile}_cat.ecsv")) for tile in ("west", "east")}
+    (told,) = rows.loc[rows["kind"] == "catalogue page", "sources"]
+    assert told == sum(sources.values()) > 0
+    text = (small.products / "small_catalogue.html").read_text(encoding="utf-8")
+    for tile, number in sources.items():
+        assert f'<tr><td>{tile}</td><td class="number">{number}</td>' in text
+        assert f'href="small_{tile}_cat.parquet"' in text
+
+
 def test_a_second_run_executes_nothing_and_tiles_of_another_table_are_cut_from_what_was_made(small, run, whole_box):
     settings = TANGENT | {"tiles": str(small.folder / "tiles.ecsv"), "whole": True}
     assert small.run(grid=settings).executed == set()
