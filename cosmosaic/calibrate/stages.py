@@ -3,6 +3,7 @@
 Every relevant parameter is set here; parameter references of CRDS are not used.
 """
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,15 @@ from cosmosaic.calibrate.engine import engine_of, note_engine
 from cosmosaic.calibrate.fused.pipeline import FusedDetector1Pipeline
 from cosmosaic.calibrate.gain import check_gain_map
 from cosmosaic.calibrate.references import localise_cache
+from cosmosaic.calibrate.single_group import measure_errors
 from cosmosaic.dq import is_usable
 from cosmosaic.exposures.library import exposure_name
 from cosmosaic.processes import workers
 from cosmosaic.provenance import save_model
 from cosmosaic.steps.result import Made
 from cosmosaic.survey import ExposureSettings, FlickerCorrection
+
+log = logging.getLogger(__name__)
 
 REMEDY = "it cannot be calibrated; leave it out with exclude"
 
@@ -110,7 +114,10 @@ def _calibrate(rate: Any, flicker_noise: FlickerCorrection, path: Path) -> Made:
         # The mosaic is made from the cal exposures; resampling single exposures costs more than all the rest.
         "resample": {"skip": True},
     }
-    (model,) = Image2Pipeline.call(_without_flicker_noise(rate, flicker_noise), steps=steps, save_results=False)
+    cleaned = _without_flicker_noise(rate, flicker_noise)
+    if cleaned.meta.exposure.ngroups == 1:
+        log.info("%s: read noise is %.2f times that of the ramp fit", path.name, measure_errors(cleaned))
+    (model,) = Image2Pipeline.call(cleaned, steps=steps, save_results=False)
     return Made(cal=save_model(model, path), facts=facts)
 
 

@@ -60,7 +60,7 @@ class CalibrateRamp(Step[CalibratedRamp]):
     """Convert a ramp to surface brightness."""
 
     title = "Calibrate"
-    version = 8
+    version = 9
     function = "cosmosaic.calibrate.stages:calibrate_ramp"
     per = "exposure"
     columns: ClassVar = WARNINGS
@@ -95,7 +95,7 @@ class CalibrateRate(Step[CalibratedRate]):
     """Convert a count rate that was supplied to surface brightness."""
 
     title = "Calibrate rate"
-    version = 6
+    version = 7
     function = "cosmosaic.calibrate.stages:calibrate_rate"
     per = "exposure"
     columns: ClassVar = WARNINGS
