@@ -38,7 +38,7 @@ FLAG_MEANINGS = {
     CatalogFlag.PSF_FROM_STARS: "the PSF of some filter was made from stars of the field",
     CatalogFlag.REJECTED: "outlier rejection removed a third of an exposure or more from the core",
     CatalogFlag.SATURATED: "a pixel is saturated in some exposure",
-    CatalogFlag.NEAR_BRIGHT: "brighter stars add more than a tenth of its flux, and more than its error, in some filter",
+    CatalogFlag.NEAR_BRIGHT: "brighter stars add more than a tenth of its flux, and than its error, in some filter",
 }
 
 
