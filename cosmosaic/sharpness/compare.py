@@ -131,12 +131,14 @@ def summaries_of_tiles(table: Table, tiles: Sequence[MosaicGrid], window: Mosaic
     """
     sky = pixel_to_sky(lattice(window), np.stack([np.asarray(table["x"]), np.asarray(table["y"])], axis=1))
     star, number = tiles_around(tiles, sky)
-    found: list[dict[str, float | str]] = []
-    for one, tile in enumerate(tiles):
-        measured = summary(table[star[number == one]])
-        states = {metric.name: metric.state for metric in judge_sharpness(tile.tile, measured)}
-        found.append({"tile": tile.tile} | measured | states)
-    return found
+    return [summary_of_tile(tile.tile, table[star[number == one]]) for one, tile in enumerate(tiles)]
+
+
+def summary_of_tile(name: str, table: Table) -> dict[str, float | str]:
+    """Return the summary of the stars in a tile, with its name and the states of width and ellipticity."""
+    measured = summary(table)
+    states = {f"{metric.name}_state": metric.state for metric in judge_sharpness(name, measured)}
+    return {"tile": name} | measured | states
 
 
 def _of_filter(verdict: Table, band: str) -> dict[str, float]:

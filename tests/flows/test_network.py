@@ -97,7 +97,7 @@ def test_all_filters_are_aligned_by_one_solution(grown):
     for table in sharpness:
         assert {one["tile"] for one in table.meta["tiles"]} == tiles
         assert sum(one["sharpness_stars"] for one in table.meta["tiles"]) == len(table)
-        few = {one["width"] for one in table.meta["tiles"] if one["sharpness_stars"] < 5}
+        few = {one["width_state"] for one in table.meta["tiles"] if one["sharpness_stars"] < 5}
         assert few <= {"not measurable"}
     artifact = Artifact.get("astrometry").data
     assert re.match(r"Verdict: pass\. Page: \S+small_astrometry\.html", artifact)

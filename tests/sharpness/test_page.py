@@ -17,7 +17,7 @@ from cosmosaic.astrometry.parts import judge_parts, verdict_table
 from cosmosaic.astrometry.pictures import draw_maps, draw_plots
 from cosmosaic.astrometry.verdict import held_out_verdict, judge_fluxes, null_verdict
 from cosmosaic.records import STATES
-from cosmosaic.sharpness.compare import summary
+from cosmosaic.sharpness.compare import summary, summary_of_tile
 from cosmosaic.sharpness.page import write_page
 
 LARGEST_BYTES = 1_000_000
@@ -30,7 +30,7 @@ def stars(ratio, number=20, tiles=()):
     for name in ("e1", "e2", "e1_exposures", "e2_exposures"):
         table[name] = np.zeros(number)
     table.meta |= summary(table) | {
-        "tiles": [{"tile": tile} | summary(stars(of_tile, few)) for tile, of_tile, few in tiles]
+        "tiles": [summary_of_tile(tile, stars(of_tile, few)) for tile, of_tile, few in tiles]
     }
     return table
 

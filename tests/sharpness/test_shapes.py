@@ -154,7 +154,7 @@ def test_the_tile_in_which_stars_are_wider_is_told(tmp_path):
     exposures = np.sqrt((2.0**2 + 2.4**2) / 2)
     table, _ = round_stars(tmp_path, np.where(right, 1.1, 1.0) * exposures, tiles)
     told = {one["tile"]: one for one in table.meta["tiles"]}
-    assert {name: one["width"] for name, one in told.items()} == {
+    assert {name: one["width_state"] for name, one in told.items()} == {
         "west": "pass",
         "east": "fail",
         "edge": "not measurable",
@@ -169,7 +169,8 @@ def test_the_tile_in_which_stars_are_wider_is_told(tmp_path):
     assert told["west"]["fwhm_ratio"] == pytest.approx(1.0, abs=2e-3)
     assert told["east"]["fwhm_ratio"] == pytest.approx(1.1, abs=2e-3)
     assert np.isnan(told["edge"]["fwhm_ratio"])
-    assert {told[name]["ellipticity"] for name in ("west", "east")} == {"pass"}
+    assert {told[name]["ellipticity_state"] for name in ("west", "east")} == {"pass"}
+    assert told["east"]["ellipticity"] == pytest.approx(0.0, abs=2e-3)
 
 
 def in_half_pixels(window):
