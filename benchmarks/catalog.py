@@ -118,13 +118,20 @@ def write(table: Table, path: Path) -> None:
     table.write(path, overwrite=True)
 
 
+def kept_table(path: Path) -> Table:
+    """Read a table that was kept."""
+    table = Table.read(path)
+    table.convert_bytestring_to_unicode()
+    return table
+
+
 def read(kept: Sequence[Path], program: str) -> Tables:
     """Read the tables of one program over several seeds."""
     seeds = []
     for number, folder in enumerate(kept):
-        truth = Table.read(folder / "truth.fits")
+        truth = kept_table(folder / "truth.fits")
         truth["seed"] = number
-        seeds.append((truth, *(Table.read(folder / f"{program}_{part}.fits") for part in ("sources", "rows"))))
+        seeds.append((truth, *(kept_table(folder / f"{program}_{part}.fits") for part in ("sources", "rows"))))
     return Tables.of(seeds)
 
 
@@ -136,14 +143,14 @@ def our_figures(even: Sequence[Path], uneven: Sequence[Path]) -> Figures:
     with_stars = [folder for folder in even if origins(folder) == {"stars"}]
     figures.put("colour_bias_star_psf", *(colour_bias(read(with_stars, STARS)) if with_stars else (None, 0)))
     injections = {
-        number: {band: Table.read(folder / f"completeness_{band}.fits") for band in FILTERS}
+        number: {band: kept_table(folder / f"completeness_{band}.fits") for band in FILTERS}
         for number, folder in enumerate(even)
     }
-    injected = vstack([Table.read(folder / "injected.fits") for folder in even], metadata_conflicts="silent")
+    injected = vstack([kept_table(folder / "injected.fits") for folder in even], metadata_conflicts="silent")
     for more in (corrected_galaxies(tables, injections), injection_errors(tables, injected)):
         figures.values |= more.values
         figures.counts |= more.counts
-    blank = vstack([Table.read(folder / "blank.fits") for folder in even], metadata_conflicts="silent")
+    blank = vstack([kept_table(folder / "blank.fits") for folder in even], metadata_conflicts="silent")
     figures.put("depth_error_pct", *depth_error(blank))
     if uneven:
         put_pulls(figures, "pull_uneven", read(uneven, OURS), "aperture")

@@ -136,7 +136,7 @@ def _within(places: Floats, others: Floats, reach: Floats) -> NDArray[np.int64]:
 def _rows(survey: Survey, table: Table, detection: str, is_true: NDArray[np.bool_]) -> Table:
     bands = FILTERS if detection == ALL else (detection,)
     ra, dec = _sky(table)
-    inner = np.min([exposures_at(survey, band, ra, dec, RIM_ARCSEC) for band in bands], axis=0)
+    inner = np.min([exposures_at(survey, band, ra, dec, RIM_ARCSEC) for band in FILTERS], axis=0)
     counts = [exposures_at(survey, band, ra, dec) for band in bands]
     rows = Table({"true": is_true, "snr": np.asarray(table["snr"])})
     rows["exposures"], rows["most_exposures"] = np.min(counts, axis=0), np.max(counts, axis=0)

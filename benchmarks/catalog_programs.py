@@ -134,7 +134,8 @@ def run_sextractor(mosaics: Mapping[str, Path], psfs: Mapping[str, Path], folder
     table, before = Table(), resource.getrusage(resource.RUSAGE_CHILDREN)
     for band in mosaics:
         command = ["source-extractor", f"stack.fits,{band}_sci.fits", "-c", "default.sex"]
-        command += ["-WEIGHT_TYPE", "MAP_RMS,MAP_RMS", "-WEIGHT_IMAGE", f"stack_rms.fits,{band}_rms.fits"]
+        # It brings weights, unlike errors, to the noise that it measures: drizzled pixels share theirs.
+        command += ["-WEIGHT_TYPE", "MAP_WEIGHT,MAP_RMS", "-WEIGHT_IMAGE", f"stack_weight.fits,{band}_rms.fits"]
         command += ["-PHOT_APERTURES", str(APERTURE_ARCSEC / scale)]
         command += ["-BACK_SIZE", str(round(BACKGROUND_BOX_ARCSEC / scale))]
         subprocess.run(command, cwd=folder, check=True)
@@ -165,9 +166,7 @@ def _write_for_sextractor(mosaics: Mapping[str, Path], folder: Path) -> float:
             fits.writeto(folder / f"{band}_{name}.fits", values.astype(np.float32), overwrite=True)
     stack = np.asarray(stack / np.sqrt(np.maximum(covering, 1.0)), np.float32)
     fits.writeto(folder / "stack.fits", stack, overwrite=True)
-    fits.writeto(
-        folder / "stack_rms.fits", np.where(covering > 0, np.float32(1.0), np.float32(BAD_RMS)), overwrite=True
-    )
+    fits.writeto(folder / "stack_weight.fits", (covering > 0).astype(np.float32), overwrite=True)
     return scale
 
 

@@ -24,8 +24,8 @@ BRIGHT_STAR_NJY = 57544.0
 SURE_SNR, GALAXY_SNR, COLOUR_SNR, SHREDDED_SNR, INJECTED_SNR = 100.0, 20.0, 50.0, 50.0, 20.0
 PULL_SNR, POSITION_SNR, PURE_SNR = (5.0, 50.0), (10.0, 200.0), 5.0
 COMPLETENESS_SNR = {"10": (8.0, 12.0), "5": (4.0, 6.0)}
-STEP_SNR = 1.0
-"""Injected and true stars are compared in bins as wide as this."""
+COMPARED_SNR = np.geomspace(3.0, 24.0, 7)
+"""Bins of S/N in which the completeness of injected stars is compared with that of the survey's own."""
 FEWEST = 10
 """A figure that rests on fewer is null."""
 RADII_ARCSEC = (0.0, 0.15, 0.35, np.inf)
@@ -231,7 +231,7 @@ def intrinsic_radius(tables: Tables) -> Floats:
 
 def looked_up(table: Table, magnitude: Floats, radius: Floats) -> Floats:
     """Bias of galaxies by the nearest bin of magnitude that was measured, for their size; NaN if there is none."""
-    table = table[(np.asarray(table["sample"]).astype(str) == "galaxies") & (np.asarray(table["measured"]) > 0)]
+    table = table[(np.asarray(table["sample"]) == "galaxies") & (np.asarray(table["measured"]) > 0)]
     known = np.full(len(magnitude), np.nan)
     for low, high in pairwise(RADII_ARCSEC):
         own = table[np.isclose(numbers(table["radius_low"]), low)]
@@ -264,19 +264,17 @@ def injection_errors(tables: Tables, injected: Table) -> Figures:
     """
     figures = Figures()
     snr = np.sum([numbers(injected[f"{band.lower()}_snr"]) for band in FILTERS], axis=0) / np.sqrt(len(FILTERS))
-    is_star = np.asarray(injected["kind"]).astype(str) == "star"
+    is_star = np.asarray(injected["kind"]) == "star"
     alone = np.asarray(injected["isolated"], bool) & np.isfinite(snr)
     own_snr, own_found = np.asarray(tables.truth[f"snr_{ALL}"]), np.asarray(tables.sources[f"found_{ALL}"], bool)
     own = tables.isolated & tables.of_kind(True)
     found = np.asarray(injected["found"], bool)
-    off = {}
-    for name, (low, high) in COMPLETENESS_SNR.items():
-        edges = np.arange(low, high + STEP_SNR / 2, STEP_SNR)
-        off[name] = cell_difference(
-            np.where(own, np.digitize(own_snr, edges), 0) % len(edges), own_found.astype(float),
-            np.where(alone & is_star, np.digitize(snr, edges), 0) % len(edges), found.astype(float), np.mean,
-        )  # fmt: skip
-    figures.put_worst("injection_completeness_error_pct", {n: (_times(v, 100.0), c) for n, (v, c) in off.items()})
+    cells, their_cells = (
+        np.where(kept, np.digitize(value, COMPARED_SNR), 0) % len(COMPARED_SNR)
+        for kept, value in ((own, own_snr), (alone & is_star, np.nan_to_num(snr)))
+    )
+    off, count = cell_difference(cells, own_found.astype(float), their_cells, found.astype(float), np.mean)
+    figures.put("injection_completeness_error_pct", None if off is None else 100.0 * abs(off), count)
     figures.put_worst("injection_flux_error_mag", _flux_differences(tables, injected, alone, is_star))
     return figures
 
@@ -334,7 +332,7 @@ def depth_error(blank: Table) -> tuple[float | None, int]:
     """How far the depths are from the scatter of blank apertures, in per cent: the worst filter."""
     figures, by_filter = Figures(), {}
     for band in FILTERS:
-        scatter, count = width(np.asarray(blank["pull"])[np.asarray(blank["filter"]).astype(str) == band])
+        scatter, count = width(np.asarray(blank["pull"])[np.asarray(blank["filter"]) == band])
         by_filter[band] = (None if scatter is None else 100.0 * (1.0 / scatter - 1.0), count)
     figures.put_worst("depth", by_filter)
     return figures.values["depth"], figures.counts["depth"]
@@ -356,7 +354,3 @@ def width(values: Floats) -> tuple[float | None, int]:
 def percentage(true: NDArray) -> tuple[float | None, int]:
     """Percentage of true values, and their number."""
     return (100.0 * float(np.mean(true)) if len(true) >= FEWEST else None), len(true)
-
-
-def _times(value: float | None, factor: float) -> float | None:
-    return None if value is None else factor * value

@@ -47,11 +47,11 @@ STARS, GALAXIES = 400.0, 120.0
 COMPANIONS = 0.15
 """Fraction of sources with a companion, of a tenth to all of their flux, within `COMPANION_ARCSEC`."""
 COMPANION_ARCSEC = (0.15, 0.8)
-NOMINAL_DEPTH = {"F115W": 26.6, "F150W": 26.8, "F277W": 26.5, "F444W": 26.1}
-"""Rough AB magnitude of a star with S/N 5 in 0.3 arcsec, of three exposures of `NOMINAL_S`; only the choice of fluxes
-depends on it."""
+NOMINAL_DEPTH = {"F115W": 27.0, "F150W": 27.2, "F277W": 27.6, "F444W": 27.3}
+"""AB magnitude of a star with S/N 5 in 0.3 arcsec, of three exposures of `NOMINAL_S`, roughly; the choice of fluxes
+depends on it, nothing else."""
 NOMINAL_S = 120.0
-STAR_SNR = ((0.25, 1.8, 3.3), (0.25, 3.7, 6.5), (0.35, 5.0, 60.0), (0.14, 60.0, 600.0), (0.01, 2000.0, 8000.0))
+STAR_SNR = ((0.25, 1.8, 3.3), (0.25, 3.7, 6.5), (0.35, 5.0, 60.0), (0.14, 60.0, 600.0), (0.01, 8000.0, 40000.0))
 """Fraction of the stars, and between which S/N in a filter they are, evenly in the logarithm; the S/N in the sum of all
 filters, at 5 and 10 of which completeness is measured, is about twice as large."""
 GALAXY_SNR = ((1.0, 3.0, 1000.0),)
@@ -141,7 +141,7 @@ def make_survey(folder: Path, simulation: SimulationSettings, processes: int, in
         list(pool.map(partial(simulate_exposure, scene=truth, settings=simulation, folder=folder), exposures))
     survey = Survey(folder, simulation, truth, exposures)
     known = {"detector_psfs": {band: str(write_detector_psf(band, folder)) for band in FILTERS}}
-    inject = {"with_products": True, "sources": injected, "per_arcmin2": 120.0} if injected else {}
+    inject = {"with_products": True, "sources": injected} if injected else {}
     _run(survey, "known", processes, {"catalog": known, "injection": inject})
     if injected:
         _run(survey, "stars", processes, {})
