@@ -77,21 +77,21 @@ def match(survey: Survey, truth: Table, found: Found) -> tuple[Table, Table]:
         A row for each row of the catalogue: whether it is a source (``true``), its S/N, the least number of exposures
         of the filters at its place (``exposures``) and the largest (``most_exposures``), and its flags.
     """
-    places, every = (_plane(survey, *_sky(table)) for table in (truth, survey.truth))
-    around = np.where(np.asarray(truth["kind"]) == "star", STAR_ARCSEC, GALAXY_RADII * _radius(truth))
+    every, covered = survey.truth, np.asarray(truth["id"]) - 1
+    places = _plane(survey, *_sky(every))
+    around = np.where(np.asarray(every["kind"]) == "star", STAR_ARCSEC, GALAXY_RADII * _radius(every))
     sources, rows = Table(), []
     for detection, table in found.items():
         table = table[np.isfinite(table["ra"]) & np.isfinite(table["dec"])]
         seen = _plane(survey, *_sky(table))
-        row = nearest_free(places, _light(truth), _reach(truth), seen)
-        sources[f"found_{detection}"] = row >= 0
+        row = nearest_free(places, _light(every), _reach(every), seen)
         alone = np.setdiff1d(np.arange(len(seen)), row)
-        sources[f"pieces_{detection}"] = _number_around(places, around, seen[alone])
+        sources[f"found_{detection}"] = row[covered] >= 0
+        sources[f"pieces_{detection}"] = _number_around(places, around, seen[alone])[covered]
         for name in table.colnames:
             if detection == ALL or name.startswith(detection):
-                sources[name] = np.append(np.asarray(table[name], float), np.nan)[row]
-        # Sources at a rim do not count, but rows on them are true.
-        rows.append(_rows(survey, table, detection, _within(seen, every, _reach(survey.truth)) > 0))
+                sources[name] = np.append(np.asarray(table[name], float), np.nan)[row[covered]]
+        rows.append(_rows(survey, table, detection, _within(seen, places, _reach(every)) > 0))
     return sources, _stacked(rows)
 
 
