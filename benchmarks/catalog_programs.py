@@ -10,14 +10,16 @@ import os
 import resource
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import astropy.units as u
 import numpy as np
+import psutil
 from astropy.io import fits
 from astropy.table import Table
 from astropy.wcs import WCS
@@ -28,6 +30,7 @@ from cosmosaic.catalog.image import open_mosaics, read_mosaic
 from cosmosaic.catalog.measure import measure_mosaics
 from cosmosaic.catalog.psf import read_psf
 from cosmosaic.nircam import is_long_wavelength
+from cosmosaic.processes.memory import peak_memory_mb
 from cosmosaic.simulate.references import write_crds_cache
 from cosmosaic.survey import CatalogSettings, FilterPair, SimulationSettings
 
@@ -56,6 +59,7 @@ CATALOG_NAME out.fits
 KERNEL = "CONV NORM\n1 2 1\n2 4 2\n1 2 1\n"
 PARAMETERS = ("X_IMAGE", "Y_IMAGE", "FLUX_AUTO", "FLUXERR_AUTO", "FLUX_APER", "FLUXERR_APER")
 BAD_RMS = 1e30
+SAMPLES_S = 0.02
 
 Found = dict[str, Table]
 """Tables by detection."""
@@ -82,23 +86,19 @@ def measured(program: str, mosaics: Mapping[str, Path], psfs: Mapping[str, Path]
         For files of the program; made if it does not exist.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    # As in the flow's child processes; threads that wait for work count as CPU time.
+    os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(_alone, PROGRAMS[program], dict(mosaics), dict(psfs), folder).result()
+        return pool.submit(PROGRAMS[program], dict(mosaics), dict(psfs), folder).result()
 
 
-def _alone(function: Callable[..., tuple[Found, float]], *arguments: Any) -> tuple[Found, Cost]:
-    found, cpu = function(*arguments)
-    own, children = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return found, Cost(cpu, (children or own) / 1024)
-
-
-def run_ours(mosaics: Mapping[str, Path], psfs: Mapping[str, Path], folder: Path) -> tuple[Found, float]:
-    """Make our catalogue; return it with its CPU seconds."""
+def run_ours(mosaics: Mapping[str, Path], psfs: Mapping[str, Path], folder: Path) -> tuple[Found, Cost]:
+    """Make our catalogue."""
     opened = open_mosaics(mosaics)
     images = {band: read_psf(path, opened.scale_arcsec) for band, path in psfs.items()}
     start = time.process_time()
     catalog = measure_mosaics(opened, images, CatalogSettings())
-    return our_tables(catalog.table), time.process_time() - start
+    return our_tables(catalog.table), Cost(time.process_time() - start, peak_memory_mb())
 
 
 def our_tables(catalog: Table) -> Found:
@@ -128,17 +128,17 @@ def numbers(column: Any) -> NDArray[np.float64]:
     return np.ma.filled(np.ma.asarray(getattr(column, "value", column), dtype=np.float64), np.nan)
 
 
-def run_sextractor(mosaics: Mapping[str, Path], psfs: Mapping[str, Path], folder: Path) -> tuple[Found, float]:
-    """Run source-extractor in dual-image mode on the stack of all filters; return the catalogue and the CPU seconds."""
+def run_sextractor(mosaics: Mapping[str, Path], psfs: Mapping[str, Path], folder: Path) -> tuple[Found, Cost]:
+    """Run source-extractor in dual-image mode on the stack of all filters."""
     scale = _write_for_sextractor(mosaics, folder)
-    table, before = Table(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    table, peak_mb, before = Table(), 0.0, resource.getrusage(resource.RUSAGE_CHILDREN)
     for band in mosaics:
         command = ["source-extractor", f"stack.fits,{band}_sci.fits", "-c", "default.sex"]
-        # It brings weights, unlike errors, to the noise that it measures: drizzled pixels share theirs.
-        command += ["-WEIGHT_TYPE", "MAP_WEIGHT,MAP_RMS", "-WEIGHT_IMAGE", f"stack_weight.fits,{band}_rms.fits"]
+        # By its own measure of the noise, which drizzled pixels share, most of its rows would be false.
+        command += ["-WEIGHT_TYPE", "MAP_RMS,MAP_RMS", "-WEIGHT_IMAGE", f"stack_rms.fits,{band}_rms.fits"]
         command += ["-PHOT_APERTURES", str(APERTURE_ARCSEC / scale)]
         command += ["-BACK_SIZE", str(round(BACKGROUND_BOX_ARCSEC / scale))]
-        subprocess.run(command, cwd=folder, check=True)
+        peak_mb = max(peak_mb, _run_watched(command, folder))
         rows = Table.read(folder / "out.fits")
         wcs = WCS(fits.getheader(mosaics[band], "SCI"))
         table["ra"], table["dec"] = wcs.all_pix2world(rows["X_IMAGE"], rows["Y_IMAGE"], 1)
@@ -148,7 +148,23 @@ def run_sextractor(mosaics: Mapping[str, Path], psfs: Mapping[str, Path], folder
             table[f"{band}_{kind}_err"] = numbers(rows[f"FLUXERR_{column}"]) / part
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return {ALL: with_snr(table, list(mosaics))}, cpu
+    return {ALL: with_snr(table, list(mosaics))}, Cost(cpu, peak_mb)
+
+
+def _run_watched(command: list[str], folder: Path) -> float:
+    """Run a program; return the largest memory it had in MB.
+
+    What the system tells of children at their end contains the memory of the process that started them.
+    """
+    peak_mb = 0.0
+    with subprocess.Popen(command, cwd=folder) as process:
+        while process.poll() is None:
+            with suppress(psutil.Error):
+                peak_mb = max(peak_mb, psutil.Process(process.pid).memory_info().rss / 2**20)
+            time.sleep(SAMPLES_S)
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed in {folder}")
+    return peak_mb
 
 
 def _write_for_sextractor(mosaics: Mapping[str, Path], folder: Path) -> float:
@@ -166,12 +182,13 @@ def _write_for_sextractor(mosaics: Mapping[str, Path], folder: Path) -> float:
             fits.writeto(folder / f"{band}_{name}.fits", values.astype(np.float32), overwrite=True)
     stack = np.asarray(stack / np.sqrt(np.maximum(covering, 1.0)), np.float32)
     fits.writeto(folder / "stack.fits", stack, overwrite=True)
-    fits.writeto(folder / "stack_weight.fits", (covering > 0).astype(np.float32), overwrite=True)
+    error = np.where(covering > 0, 1.0, BAD_RMS).astype(np.float32)
+    fits.writeto(folder / "stack_rms.fits", error, overwrite=True)
     return scale
 
 
-def run_jwst(mosaics: Mapping[str, Path], psfs: Mapping[str, Path], folder: Path) -> tuple[Found, float]:
-    """Run jwst's source_catalog step on each mosaic; return the catalogues and the CPU seconds."""
+def run_jwst(mosaics: Mapping[str, Path], psfs: Mapping[str, Path], folder: Path) -> tuple[Found, Cost]:
+    """Run jwst's source_catalog step on each mosaic."""
     pairs = tuple(FilterPair(short=short, long=long) for short, long in zip(*_channels(mosaics), strict=True))
     write_crds_cache(
         SimulationSettings(detectors=("NRCB1", "NRCBLONG"), subarray="SUB160", filter_pairs=pairs), folder / "crds"
@@ -194,7 +211,7 @@ def run_jwst(mosaics: Mapping[str, Path], psfs: Mapping[str, Path], folder: Path
             )
         cpu += time.process_time() - start
         found[band] = _jwst_table(rows, band)
-    return found, cpu
+    return found, Cost(cpu, peak_memory_mb())
 
 
 def _channels(mosaics: Mapping[str, Path]) -> tuple[list[str], list[str]]:
