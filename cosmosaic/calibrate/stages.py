@@ -116,9 +116,22 @@ def _calibrate(rate: Any, flicker_noise: FlickerCorrection, path: Path) -> Made:
     }
     cleaned = _without_flicker_noise(rate, flicker_noise)
     if cleaned.meta.exposure.ngroups == 1:
-        log.info("%s: read noise is %.2f times that of the ramp fit", path.name, measure_errors(cleaned))
+        _measure_errors(cleaned, path)
     (model,) = Image2Pipeline.call(cleaned, steps=steps, save_results=False)
     return Made(cal=save_model(model, path), facts=facts)
+
+
+def _measure_errors(rate: Any, path: Path) -> None:
+    """Measure the errors of an exposure of one group, and log what they are."""
+    ratio = measure_errors(rate)
+    if ratio is None:
+        log.warning(
+            "%s: errors of one group could not be measured and stay those of the ramp fit; check its VAR_POISSON, "
+            "VAR_RNOISE and DQ",
+            path.name,
+        )
+        return
+    log.info("%s: read noise is %.2f times that of the ramp fit", path.name, ratio)
 
 
 def _require_usable_pixels(model: Any, path: Path) -> None:
