@@ -269,7 +269,7 @@ class WriteEazy(OfCatalogs, Step[EazyInput]):
     """Write the fluxes of all sources as input of EAZY, for photometric redshifts."""
 
     title = "EAZY"
-    version = 1
+    version = 2
     function = "cosmosaic.catalog.eazy:write_eazy"
     per = "survey"
 
