@@ -1,6 +1,5 @@
 """Ids for the sources of all windows of a survey: those that were there keep theirs."""
 
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -21,8 +20,6 @@ from cosmosaic.catalog.ids import PartOfSurvey, SourceIds, SurveyIds, ids_table
 from cosmosaic.geometry.sphere import unit_vectors
 from cosmosaic.steps.result import Made
 from cosmosaic.survey import CatalogSettings
-
-log = logging.getLogger(__name__)
 
 SAME_ARCSEC = 0.3
 """Largest distance between two positions of one source, in two windows or in two runs."""
@@ -55,12 +52,6 @@ def number_sources(
     name, ra, dec, flags = (found[column].to_numpy() for column in columns)
     sources, ids = numbered(kept, name, ra, dec, window)
     near, moved = count_moved(kept, ra, dec)
-    if 2 * moved > near:
-        log.warning(
-            f"{moved} of {near} sources with ids have nothing within {SAME_ARCSEC} arcsec any more, but a source "
-            f"within {MOVED_ARCSEC:g}: positions have moved, and sources get new ids; go back to the former alignment, "
-            f"or remove {stem}.ecsv from the products to number all anew"
-        )
     own = own_rows(ids, window, (flags & CatalogFlag.EDGE) > 0)
     names = dict(zip(sources.ids, sources.names, strict=True))
     numbers = {}
@@ -72,7 +63,8 @@ def number_sources(
     table = folder / f"{stem}.ecsv"
     survey = SurveyIds(sources=sources, known=len(kept.ids), catalogs=dict(digests))
     ids_table(survey).write(table, format="ascii.ecsv")
-    return Made(table=table, numbers=numbers)
+    # A crowd and a shallower image lose some; more than half is a move.
+    return Made(table=table, numbers=numbers, facts={"ids_moved": float(moved if 2 * moved > near else 0)})
 
 
 def numbered(

@@ -52,6 +52,7 @@ def rate(read_noise: float, photon_noise: float) -> SimpleNamespace:
         data=generator.normal(5.0, 1.0, shape).astype(np.float32),
         err=np.full(shape, np.hypot(read_noise, photon_noise), np.float32),
         dq=np.zeros(shape, np.uint32),
+        meta=SimpleNamespace(exposure=SimpleNamespace(ngroups=1)),
         **variances,
     )
 
@@ -64,13 +65,21 @@ def test_without_photon_noise_all_scatter_is_read_noise():
 
 
 @pytest.mark.parametrize("unmeasurable", ["photon noise above the scatter", "no usable pixel"])
-def test_errors_that_cannot_be_measured_stay_and_are_told(unmeasurable, caplog, tmp_path):
+def test_errors_that_cannot_be_measured_stay_and_are_told(unmeasurable):
     given = rate(1.0, 3.0 if unmeasurable.startswith("photon") else 0.0)
     if unmeasurable == "no usable pixel":
         given.dq |= 1
     errors = given.err.copy()
-    stages._measure_errors(given, tmp_path / "exposure_cal.fits")
+    assert stages._errors_of_one_group(given) == {"read_noise_ratio": None, "errors_unmeasured": 1.0}
     assert (given.err == errors).all()
-    (record,) = caplog.records
-    assert record.levelname == "WARNING"
-    assert record.getMessage().startswith("exposure_cal.fits: errors of one group could not be measured")
+
+
+@pytest.mark.parametrize(("groups", "told"), [(1, ["read_noise_ratio", "errors_unmeasured"]), (2, []), (None, [])])
+def test_errors_of_several_groups_are_left_alone(groups, told):
+    given = rate(2.0, 0.0)
+    given.meta.exposure.ngroups = groups
+    facts = stages._errors_of_one_group(given)
+    assert list(facts) == told
+    assert (given.err == 2.0).all() == (not told)
+    if told:
+        assert facts == {"read_noise_ratio": pytest.approx(0.5, rel=0.02), "errors_unmeasured": 0.0}
