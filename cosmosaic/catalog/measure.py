@@ -90,7 +90,7 @@ def measure_window(images: Mapping[str, MosaicImage], psfs: Mapping[str, Psf], s
     columns = sources.columns | common | _classes(measured, settings)
     columns["n_filters"] = np.sum([sums.covered for sums in measured.values()], axis=0)
     flags = _flags(bands, measured, by_band, sources, detection, psfs)
-    # A saturated star is too wide for one.
+    # A star whose core is saturated, or without data for that reason, is too wide for one.
     is_star = (columns["star_probability"] > 0.5) | ((flags & (CatalogFlag.NO_DATA | CatalogFlag.SATURATED)) > 0)
     near = _near_bright(measured, by_band, sources, psfs, is_star, settings)
     columns["flags"] = flags + CatalogFlag.NEAR_BRIGHT.value * near.astype(np.int32)

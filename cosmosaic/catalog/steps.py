@@ -242,7 +242,7 @@ class NumberCatalog(OfCatalogs, Step[NumberedCatalog]):
     """Write the catalogue of a window with the survey's ids, and its part of the survey's data set."""
 
     title = "Catalogue with ids"
-    version = 1
+    version = 2
     function = "cosmosaic.catalog.numbering:number_catalog"
     per = "survey"
     columns: ClassVar = {"n_sources": "sources"}
@@ -269,7 +269,7 @@ class WriteEazy(OfCatalogs, Step[EazyInput]):
     """Write the fluxes of all sources as input of EAZY, for photometric redshifts."""
 
     title = "EAZY"
-    version = 1
+    version = 2
     function = "cosmosaic.catalog.eazy:write_eazy"
     per = "survey"
 

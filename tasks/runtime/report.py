@@ -47,8 +47,11 @@ WARNED_FACTS = {
     "implausible_pixels": "{} pixels with implausible values are flagged and not used",
     "groups_without_search": "Stage 1 did not search for cosmic rays, which needs three groups; NGROUPS is {}",
     "dark_left": "no dark current was subtracted: there is no dark, or it does not fit NFRAMES and GROUPGAP",
+    "errors_unmeasured": "errors of its one group cannot be measured and are the ramp fit's; check VAR_POISSON and DQ",
     "planes_different": '{} planes of the count rate differ from the jwst package\'s; use exposures.engine = "jwst"',
     "persistence_unknown": "{} earlier exposures of its detector could not be calibrated, and are not followed",
+    "ids_moved": "{} sources with ids have nothing within 0.3 arcsec any more, but a source within 3: positions have "
+    "moved, and sources get new ids; go back to the former alignment, or remove the table of ids to number all anew",
     "unaligned": "{} exposures share too few stars and keep the WCS of their headers",
 }
 """Warnings for facts of steps."""

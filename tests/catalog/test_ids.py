@@ -93,6 +93,25 @@ def test_a_source_in_two_windows_is_one_source_and_two_in_one_window_are_two() -
     assert found(known((7, 0.1)), 0.0, 0.05, window=(0, 1))[1] == [7, 7]
 
 
+@pytest.mark.parametrize(
+    ("places", "is_told"),
+    [
+        ((0.5, 10.5, 20.5), True),  # all have moved
+        ((0.1, 10.1, 20.1), False),
+        ((0.0, 0.8, 10.0, 19.2, 20.0), False),  # many are new, beside those that were there
+        ((20.0, 30.0), False),  # two are not found again
+        ((), False),
+    ],
+)
+def test_positions_that_have_moved_as_a_whole_are_told(
+    tmp_path: Path, places: tuple[float, ...], is_told: bool
+) -> None:
+    kept = known((1, 0.0), (2, 10.0), (3, 20.0))
+    given = catalogue(tmp_path, "full", *places)
+    made = number_sources({"full": given["parquet"]}, kept, {}, "small_ids", tmp_path)
+    assert made.facts["ids_moved"] == (3 if is_told else 0)
+
+
 def test_without_sources_there_are_no_new_ids() -> None:
     assert found(SourceIds()) == (SourceIds(), [])
     kept = known((4, 1.0))
