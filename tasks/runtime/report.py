@@ -55,6 +55,8 @@ WARNED_FACTS = {
     "unaligned": "{} exposures share too few stars and keep the WCS of their headers",
 }
 """Warnings for facts of steps."""
+MOST_LOGGED = 30
+"""Warnings of steps that are told: ten thousand exposures may lack the same keyword."""
 EARLY_STEPS = (CalibrateRamp, CalibrateRate, FlagPersistence, MaskRegions)
 
 
@@ -385,14 +387,20 @@ def _pictures(run: Run) -> str:
 
 
 def _warnings(ledger: Ledger) -> list[str]:
-    """Warnings, once per exposure or filter, whichever of its steps found them."""
+    """Warnings by facts, once per exposure or filter, whichever of its steps found them, and those that steps logged."""
     found = {
         (record.label.split(": ")[-1], message): int(record.result.facts[fact])
         for record in ledger.records
         for fact, message in WARNED_FACTS.items()
         if record.result and record.result.facts.get(fact)
     }
-    return [f"warning {name}: {message.format(number)}" for (name, message), number in sorted(found.items())]
+    logged = list(dict.fromkeys(text for record in ledger.records if record.result for text in record.result.warnings))
+    more = [f"{counted(len(logged) - MOST_LOGGED, 'more warning')} of steps"] if len(logged) > MOST_LOGGED else []
+    return [
+        *(f"warning {name}: {message.format(number)}" for (name, message), number in sorted(found.items())),
+        *(f"warning {text}" for text in logged[:MOST_LOGGED]),
+        *more,
+    ]
 
 
 def _print_summary(run: Run, rows: list[dict[str, Any]], state: State) -> None:
