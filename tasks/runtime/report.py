@@ -387,7 +387,7 @@ def _pictures(run: Run) -> str:
 
 
 def _warnings(ledger: Ledger) -> list[str]:
-    """Warnings by facts, once per exposure or filter, whichever of its steps found them, and those that steps logged."""
+    """Warnings by facts, once per exposure or filter whichever of its steps found them, and those that steps logged."""
     found = {
         (record.label.split(": ")[-1], message): int(record.result.facts[fact])
         for record in ledger.records
