@@ -296,9 +296,4 @@ def measure_sources(
     opened = open_mosaics({name: mosaics[name] for name in names})
     catalog = measure_mosaics(opened, {name: read_psf(psfs[name], opened.scale_arcsec) for name in names}, settings)
     files = write_catalog(catalog.table, catalog.segments, catalog.wcs, folder, stem)
-    return Made(
-        catalog=files.ecsv,
-        parquet=files.parquet,
-        segments=files.segments,
-        facts={"n_sources": float(len(catalog.table))},
-    )
+    return Made(catalog=files.parquet, segments=files.segments, facts={"n_sources": float(len(catalog.table))})

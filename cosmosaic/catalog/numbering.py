@@ -7,14 +7,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from astropy.io import fits
-from astropy.table import MaskedColumn, Table
+from astropy.table import MaskedColumn
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
 from cosmosaic.catalog.columns import as_table, column_specs, extinction_specs, with_columns
 from cosmosaic.catalog.extinction import reddening
-from cosmosaic.catalog.files import arrow_table, write_catalog
+from cosmosaic.catalog.files import arrow_table, read_catalog, write_catalog
 from cosmosaic.catalog.flags import CatalogFlag
 from cosmosaic.catalog.ids import PartOfSurvey, SourceIds, SurveyIds, ids_table
 from cosmosaic.geometry.sphere import unit_vectors
@@ -196,7 +196,7 @@ def number_catalog(
     Parameters
     ----------
     catalog, segments
-        ``_cat.ecsv`` and ``_segm.fits`` with numbers of the window's own.
+        ``_cat.parquet`` and ``_segm.fits`` with numbers of the window's own.
     numbers
         What `number_sources` wrote for the window.
     extinction
@@ -209,7 +209,7 @@ def number_catalog(
         Gets ``<survey>_<tile>_cat.ecsv``, ``_cat.parquet``, ``_segm.fits``, and
         ``<survey>_catalog.parquet/tile=<tile>/<survey>_<tile>_part.parquet`` with the sources that are its own.
     """
-    table = Table(Table.read(catalog, format="ascii.ecsv"), masked=True)
+    table = read_catalog(catalog)
     survey = pq.read_table(numbers)
     ids = survey["id"].to_numpy()
     labels = np.zeros(len(table) + 1, np.int32)
@@ -229,10 +229,11 @@ def number_catalog(
         strip = numbered_map[start : start + STRIP_ROWS]
         strip[:] = labels[strip]
     stem = f"{part.survey}_{part.tile}"
-    files = write_catalog(table, numbered_map, wcs, folder, stem)
+    files, ecsv = write_catalog(table, numbered_map, wcs, folder, stem), folder / f"{stem}_cat.ecsv"
+    table.write(ecsv, format="ascii.ecsv")
     own = with_columns(table[survey["own"].to_numpy()], column_specs(part.bands, settings, more))
     path = folder / f"{part.survey}_catalog.parquet" / f"tile={part.tile}" / f"{stem}_part.parquet"
     path.parent.mkdir(parents=True)
     pq.write_table(arrow_table(own), path)
     facts = {"n_sources": float(len(table))}
-    return Made(catalog=files.ecsv, parquet=files.parquet, segments=files.segments, part=path, facts=facts)
+    return Made(catalog=ecsv, parquet=files.parquet, segments=files.segments, part=path, facts=facts)

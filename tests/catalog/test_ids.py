@@ -18,7 +18,7 @@ from cosmosaic.catalog.files import arrow_table, write_catalog
 from cosmosaic.catalog.flags import CatalogFlag
 from cosmosaic.catalog.ids import IdsError, PartOfSurvey, SourceIds, SurveyIds, ids_table, keeping, read_ids
 from cosmosaic.catalog.numbering import number_catalog, number_sources, numbered, own_rows, same_sources
-from cosmosaic.catalog.steps import MeasuredParquet, NumberSources
+from cosmosaic.catalog.steps import MeasuredCatalog, NumberSources
 from cosmosaic.records import StoredObject
 from cosmosaic.steps.execution import key_of
 from cosmosaic.steps.result import Made
@@ -185,8 +185,8 @@ def test_a_damaged_table_is_refused_by_name(damage: str, tmp_path: Path) -> None
         read_ids(text, "small_ids.ecsv")
 
 
-def stored(digest: str) -> MeasuredParquet:
-    return MeasuredParquet(StoredObject(uri=f"/cache/{digest}/small_full_cat.parquet", sha256=digest * 64, size=1))
+def stored(digest: str) -> MeasuredCatalog:
+    return MeasuredCatalog(StoredObject(uri=f"/cache/{digest}/small_full_cat.parquet", sha256=digest * 64, size=1))
 
 
 def test_the_step_that_is_repeated_has_the_key_that_it_had(tmp_path: Path) -> None:
@@ -223,13 +223,14 @@ def catalogue(folder: Path, tile: str, *arcsec: float, bands: tuple[str, ...] = 
     for label in range(1, number + 1):
         segments[label * 5, label * 5 : label * 5 + 3] = label
     made = write_catalog(table, segments, Scene(shape=(30, 40)).wcs, folder, f"small_{tile}")
-    return dataclasses.asdict(made)
+    table.write(folder / f"small_{tile}_before.ecsv", format="ascii.ecsv")
+    return dataclasses.asdict(made) | {"ecsv": folder / f"small_{tile}_before.ecsv"}
 
 
 def with_ids(given: dict[str, Path], made: Made, tile: str, folder: Path, extinction: Path | None = None) -> Made:
     part = PartOfSurvey(survey="small", tile=tile, bands=BANDS)
     return number_catalog(
-        given["ecsv"], given["segments"], made.files["numbers"][tile], extinction, part, CatalogSettings(), folder
+        given["parquet"], given["segments"], made.files["numbers"][tile], extinction, part, CatalogSettings(), folder
     )
 
 
