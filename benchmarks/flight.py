@@ -180,7 +180,7 @@ def main(real: Path, detectors: list[str]) -> None:
                 f"{header['NAXIS2']} pixels; verdict: {header['SKYSTATE']}",
                 flush=True,
             )
-            (catalogue,) = (path for file, path in made.files.items() if file.endswith("_cat.ecsv"))
+            (catalogue,) = (path for file, path in made.files.items() if file.endswith("_cat.parquet"))
             compare(catalogue, stars, fluxes, channel)
             shutil.rmtree(raw)
             shutil.rmtree(folder / f"{channel}-work")

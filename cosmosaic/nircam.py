@@ -112,6 +112,11 @@ def is_long_wavelength(filter_name: str) -> bool:
     return wavelength_um(filter_name) > DICHROIC_UM
 
 
+def drawn_pixel_arcsec(detector: str) -> float:
+    """Return the pixel scale that simulated sources are drawn with."""
+    return DRAWN_LONG_PIXEL_ARCSEC if is_long_wavelength_detector(detector) else DRAWN_SHORT_PIXEL_ARCSEC
+
+
 def is_long_wavelength_detector(detector: str) -> bool:
     """Return whether a detector, named as headers have it, is one of the two of the long-wavelength channel."""
     return detector.endswith("LONG")

@@ -3,7 +3,6 @@
 Every relevant parameter is set here; parameter references of CRDS are not used.
 """
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +22,6 @@ from cosmosaic.processes import workers
 from cosmosaic.provenance import save_model
 from cosmosaic.steps.result import Made
 from cosmosaic.survey import ExposureSettings, FlickerCorrection
-
-log = logging.getLogger(__name__)
 
 REMEDY = "it cannot be calibrated; leave it out with exclude"
 
@@ -115,10 +112,17 @@ def _calibrate(rate: Any, flicker_noise: FlickerCorrection, path: Path) -> Made:
         "resample": {"skip": True},
     }
     cleaned = _without_flicker_noise(rate, flicker_noise)
-    if cleaned.meta.exposure.ngroups == 1:
-        log.info("%s: read noise is %.2f times that of the ramp fit", path.name, measure_errors(cleaned))
+    facts |= _errors_of_one_group(cleaned)
     (model,) = Image2Pipeline.call(cleaned, steps=steps, save_results=False)
     return Made(cal=save_model(model, path), facts=facts)
+
+
+def _errors_of_one_group(rate: Any) -> dict[str, float | None]:
+    """Measure the errors of an exposure of one group; nothing is done to others."""
+    if rate.meta.exposure.ngroups != 1:
+        return {}
+    ratio = measure_errors(rate)
+    return {"read_noise_ratio": ratio, "errors_unmeasured": float(ratio is None)}
 
 
 def _require_usable_pixels(model: Any, path: Path) -> None:

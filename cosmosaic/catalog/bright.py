@@ -57,8 +57,11 @@ def starlight(
 
 
 def _in_circles(psf: Psf, diameter_arcsec: float) -> NDArray[np.float64]:
-    """The PSF's light in circles around each pixel, relative to that in the one at its centre."""
-    radius = 0.5 * diameter_arcsec / psf.scale_arcsec
+    """The PSF's light in circles around each pixel, relative to that in the one at its centre.
+
+    Circles are no wider than a small image of a PSF allows, with a pixel on each side of the centre.
+    """
+    radius = min(0.5 * diameter_arcsec / psf.scale_arcsec, len(psf.image) // 2 - 1.0)
     size = int(np.ceil(radius))
     y, x = np.indices((2 * size + 1, 2 * size + 1)) - size
     circle = np.clip(radius + 0.5 - np.hypot(x, y), 0.0, 1.0)

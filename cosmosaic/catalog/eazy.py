@@ -68,7 +68,7 @@ def write_eazy(parts: Mapping[str, Path], bands: tuple[str, ...], stem: str, fol
 
 def _parameters(stem: str, filters: int, unknown: list[str], reddening: float | None) -> str:
     """The parameters that follow from the catalogue; EAZY has defaults for all others."""
-    told = "mean E(B-V) of the sources" if reddening is not None else "not known: no map was given"
+    told = "mean E(B-V) of the sources" if reddening is not None else "not known: no source has an E(B-V)"
     lines = [
         f"# Parameters of EAZY for {stem}.cat; the translate file is {stem}.translate",
         *(

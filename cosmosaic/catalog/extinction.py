@@ -5,6 +5,7 @@ those of Schlegel et al. 1998, ApJ 500, 525. Values are interpolated linearly be
 these are read: a map has up to 50 million.
 """
 
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ import numpy as np
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.wcs import WCS
+from astropy.wcs.utils import proj_plane_pixel_scales
 from astropy_healpix import bilinear_interpolation_weights
 from numpy.typing import NDArray
 
@@ -25,6 +27,8 @@ FRAMES = {
 }  # fmt: skip
 """Frames by the values of COORDSYS."""
 ORDERS = {"NESTED": "nested", "NEST": "nested", "RING": "ring"}
+AROUND = ("CAR", "CEA", "MER")
+"""Projections whose columns repeat after a whole turn."""
 UNSEEN = -1e30
 """Values below this mark pixels without data: HEALPix writes -1.6375e30."""
 
@@ -62,10 +66,15 @@ def reddening(path: Path, ra: NDArray[np.float64], dec: NDArray[np.float64]) -> 
     """
     sky = SkyCoord(ra, dec, unit=u.deg, frame="icrs")
     try:
-        with fits.open(path, memmap=True) as hdus:
+        # Plain maps are mapped into memory; with memmap=True astropy refuses those with BSCALE or BLANK.
+        with fits.open(path) as hdus:
             near = _neighbours(hdus, path.name, sky)
-    except OSError as error:
-        raise ExtinctionMapError(f"{path.name} cannot be read as FITS ({error}); {SETTING} takes FITS maps") from error
+    except ExtinctionMapError:
+        raise
+    except (OSError, EOFError, ValueError, TypeError, LookupError) as error:
+        raise ExtinctionMapError(
+            f"{path.name} cannot be read as FITS ({error}); {SETTING} takes complete FITS maps"
+        ) from error
     unknown = ~np.isfinite(near.values) | (near.values < UNSEEN)
     known = np.sum(np.where(unknown, 0.0, near.values) * near.weights, axis=0)
     return np.where((unknown & (near.weights > 0)).any(axis=0), np.nan, known)
@@ -122,6 +131,9 @@ def _image(hdu: fits.ImageHDU, name: str, sky: SkyCoord) -> _Neighbours:
     _check_unit(hdu.header.get("BUNIT"), name, "BUNIT")
     data, (rows, columns) = hdu.data, hdu.shape
     x, y = (np.asarray(axis, dtype=np.float64) for axis in wcs.world_to_pixel(sky))
+    if wcs.wcs.ctype[0].endswith(AROUND):
+        turn = 360.0 / proj_plane_pixel_scales(wcs)[0]
+        x = (x + 0.5) % turn - 0.5
     inside = (x >= -0.5) & (x <= columns - 0.5) & (y >= -0.5) & (y <= rows - 0.5)
     x, y = (np.clip(np.where(inside, axis, 0), 0, size - 1) for axis, size in ((x, columns), (y, rows)))
     left, low = x.astype(int), y.astype(int)
@@ -155,5 +167,5 @@ def _known(header: fits.Header, keyword: str, known: tuple[str, ...], name: str)
 
 
 def _check_unit(unit: str | None, name: str, what: str) -> None:
-    if unit and unit.strip() and "mag" not in unit.lower():
+    if unit and unit.strip() and not re.search(r"\bmag", unit, re.IGNORECASE):
         raise ExtinctionMapError(f"{name}: {what} is {unit}, but E(B-V) is in mag; is it a map of something else?")

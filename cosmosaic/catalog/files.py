@@ -21,13 +21,12 @@ from cosmosaic.provenance import complete_wcs
 class CatalogFiles:
     """The files that one catalogue was written to."""
 
-    ecsv: Path
     parquet: Path
     segments: Path
 
 
 def write_catalog(table: Table, segments: NDArray[np.int32], wcs: WCS, folder: Path, stem: str) -> CatalogFiles:
-    """Write ``<stem>_cat.ecsv``, ``<stem>_cat.parquet`` and ``<stem>_segm.fits``.
+    """Write ``<stem>_cat.parquet`` and ``<stem>_segm.fits``.
 
     Parameters
     ----------
@@ -40,12 +39,7 @@ def write_catalog(table: Table, segments: NDArray[np.int32], wcs: WCS, folder: P
     stem
         Beginning of the names.
     """
-    files = CatalogFiles(
-        ecsv=folder / f"{stem}_cat.ecsv",
-        parquet=folder / f"{stem}_cat.parquet",
-        segments=folder / f"{stem}_segm.fits",
-    )
-    table.write(files.ecsv, format="ascii.ecsv", overwrite=True)
+    files = CatalogFiles(parquet=folder / f"{stem}_cat.parquet", segments=folder / f"{stem}_segm.fits")
     pq.write_table(arrow_table(table), files.parquet)
     header = wcs.to_header()
     complete_wcs(header)
@@ -54,6 +48,16 @@ def write_catalog(table: Table, segments: NDArray[np.int32], wcs: WCS, folder: P
     image = fits.ImageHDU(segments, header=header, name="SEGM")
     fits.HDUList([fits.PrimaryHDU(), image]).writeto(files.segments, overwrite=True)
     return files
+
+
+def read_catalog(parquet: Path) -> Table:
+    """Read a catalogue from Parquet, masked where a value is unknown, as its ECSV is."""
+    table = Table(Table.read(parquet), masked=True)
+    for column in table.columns.values():
+        if column.dtype.kind == "f":
+            # astropy reads null as NaN.
+            column.mask |= np.isnan(np.asarray(column))
+    return table
 
 
 def arrow_table(table: Table) -> pa.Table:

@@ -90,7 +90,7 @@ def measure_window(images: Mapping[str, MosaicImage], psfs: Mapping[str, Psf], s
     columns = sources.columns | common | _classes(measured, settings)
     columns["n_filters"] = np.sum([sums.covered for sums in measured.values()], axis=0)
     flags = _flags(bands, measured, by_band, sources, detection, psfs)
-    # A saturated star is too wide for one.
+    # A star whose core is saturated, or without data for that reason, is too wide for one.
     is_star = (columns["star_probability"] > 0.5) | ((flags & (CatalogFlag.NO_DATA | CatalogFlag.SATURATED)) > 0)
     near = _near_bright(measured, by_band, sources, psfs, is_star, settings)
     columns["flags"] = flags + CatalogFlag.NEAR_BRIGHT.value * near.astype(np.int32)
@@ -296,9 +296,4 @@ def measure_sources(
     opened = open_mosaics({name: mosaics[name] for name in names})
     catalog = measure_mosaics(opened, {name: read_psf(psfs[name], opened.scale_arcsec) for name in names}, settings)
     files = write_catalog(catalog.table, catalog.segments, catalog.wcs, folder, stem)
-    return Made(
-        catalog=files.ecsv,
-        parquet=files.parquet,
-        segments=files.segments,
-        facts={"n_sources": float(len(catalog.table))},
-    )
+    return Made(catalog=files.parquet, segments=files.segments, facts={"n_sources": float(len(catalog.table))})

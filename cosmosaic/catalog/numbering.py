@@ -7,14 +7,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from astropy.io import fits
-from astropy.table import MaskedColumn, Table
+from astropy.table import MaskedColumn
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
 from cosmosaic.catalog.columns import as_table, column_specs, extinction_specs, with_columns
 from cosmosaic.catalog.extinction import reddening
-from cosmosaic.catalog.files import arrow_table, write_catalog
+from cosmosaic.catalog.files import arrow_table, read_catalog, write_catalog
 from cosmosaic.catalog.flags import CatalogFlag
 from cosmosaic.catalog.ids import PartOfSurvey, SourceIds, SurveyIds, ids_table
 from cosmosaic.geometry.sphere import unit_vectors
@@ -23,6 +23,8 @@ from cosmosaic.survey import CatalogSettings
 
 SAME_ARCSEC = 0.3
 """Largest distance between two positions of one source, in two windows or in two runs."""
+MOVED_ARCSEC = 3.0
+"""Within this distance a source is sought that has no longer its place."""
 STRIP_ROWS = 1024
 """Rows of a segmentation map that are relabelled at a time."""
 
@@ -49,6 +51,7 @@ def number_sources(
     window = np.repeat(np.arange(len(windows)), [len(table) for table in windows.values()])
     name, ra, dec, flags = (found[column].to_numpy() for column in columns)
     sources, ids = numbered(kept, name, ra, dec, window)
+    near, moved = count_moved(kept, ra, dec)
     own = own_rows(ids, window, (flags & CatalogFlag.EDGE) > 0)
     names = dict(zip(sources.ids, sources.names, strict=True))
     numbers = {}
@@ -60,7 +63,8 @@ def number_sources(
     table = folder / f"{stem}.ecsv"
     survey = SurveyIds(sources=sources, known=len(kept.ids), catalogs=dict(digests))
     ids_table(survey).write(table, format="ascii.ecsv")
-    return Made(table=table, numbers=numbers)
+    # A crowd and a shallower image lose some; more than half is a move.
+    return Made(table=table, numbers=numbers, facts={"ids_moved": float(moved if 2 * moved > near else 0)})
 
 
 def numbered(
@@ -101,6 +105,31 @@ def numbered(
     return sources, ids[same[known:]]
 
 
+def count_moved(kept: SourceIds, ra: NDArray[np.float64], dec: NDArray[np.float64]) -> tuple[int, int]:
+    """Count the sources with ids that have a source of now within `MOVED_ARCSEC`, and those of them that it is not.
+
+    Others lie outside the windows, or have vanished. New sources, however many, count for nothing.
+
+    Parameters
+    ----------
+    kept
+        Sources that have ids.
+    ra, dec
+        Position in degrees of each source found, shape ``(n,)``.
+    """
+    if not len(ra) or not kept.ids:
+        return 0, 0
+    tree = KDTree(unit_vectors(np.stack([ra, dec], axis=1)))
+    distance, _ = tree.query(unit_vectors(np.stack([kept.ra, kept.dec], axis=1)))
+    near = distance < _chord(MOVED_ARCSEC)
+    return int(np.count_nonzero(near)), int(np.count_nonzero(near & (distance > _chord(SAME_ARCSEC))))
+
+
+def _chord(arcsec: float) -> float:
+    """Distance of unit vectors at an angle."""
+    return float(2.0 * np.sin(np.radians(arcsec / 3600.0) / 2.0))
+
+
 def own_rows(ids: NDArray[np.int64], window: NDArray[np.int64], is_cut: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Choose one row of each source: that of the first window in which it is not cut by the border.
 
@@ -136,7 +165,7 @@ def same_sources(sky: NDArray[np.float64], window: NDArray[np.int64]) -> NDArray
     group = np.arange(len(sky))
     if not len(sky):
         return group
-    pairs = KDTree(vectors).query_pairs(2.0 * np.sin(np.radians(SAME_ARCSEC / 3600.0) / 2.0), output_type="ndarray")
+    pairs = KDTree(vectors).query_pairs(_chord(SAME_ARCSEC), output_type="ndarray")
     pairs = pairs[window[pairs[:, 0]] != window[pairs[:, 1]]]
     distance = np.linalg.norm(vectors[pairs[:, 0]] - vectors[pairs[:, 1]], axis=1)
     order = np.lexsort((pairs[:, 1], pairs[:, 0], distance, window[pairs].min(axis=1) >= 0))
@@ -167,7 +196,7 @@ def number_catalog(
     Parameters
     ----------
     catalog, segments
-        ``_cat.ecsv`` and ``_segm.fits`` with numbers of the window's own.
+        ``_cat.parquet`` and ``_segm.fits`` with numbers of the window's own.
     numbers
         What `number_sources` wrote for the window.
     extinction
@@ -180,7 +209,7 @@ def number_catalog(
         Gets ``<survey>_<tile>_cat.ecsv``, ``_cat.parquet``, ``_segm.fits``, and
         ``<survey>_catalog.parquet/tile=<tile>/<survey>_<tile>_part.parquet`` with the sources that are its own.
     """
-    table = Table(Table.read(catalog, format="ascii.ecsv"), masked=True)
+    table = read_catalog(catalog)
     survey = pq.read_table(numbers)
     ids = survey["id"].to_numpy()
     labels = np.zeros(len(table) + 1, np.int32)
@@ -200,10 +229,11 @@ def number_catalog(
         strip = numbered_map[start : start + STRIP_ROWS]
         strip[:] = labels[strip]
     stem = f"{part.survey}_{part.tile}"
-    files = write_catalog(table, numbered_map, wcs, folder, stem)
+    files, ecsv = write_catalog(table, numbered_map, wcs, folder, stem), folder / f"{stem}_cat.ecsv"
+    table.write(ecsv, format="ascii.ecsv")
     own = with_columns(table[survey["own"].to_numpy()], column_specs(part.bands, settings, more))
     path = folder / f"{part.survey}_catalog.parquet" / f"tile={part.tile}" / f"{stem}_part.parquet"
     path.parent.mkdir(parents=True)
     pq.write_table(arrow_table(own), path)
     facts = {"n_sources": float(len(table))}
-    return Made(catalog=files.ecsv, parquet=files.parquet, segments=files.segments, part=path, facts=facts)
+    return Made(catalog=ecsv, parquet=files.parquet, segments=files.segments, part=path, facts=facts)

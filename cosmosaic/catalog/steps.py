@@ -29,12 +29,8 @@ class Segments(File, suffix="_segm.fits", kind="segm"):
     """The segmentation map: numbers of the sources."""
 
 
-class MeasuredCatalog(Catalog, suffix="_cat.ecsv"):
-    """A catalogue whose sources are numbered from 1; not published."""
-
-
-class MeasuredParquet(CatalogParquet, suffix="_cat.parquet"):
-    """The same as Parquet."""
+class MeasuredCatalog(CatalogParquet, suffix="_cat.parquet"):
+    """A catalogue whose sources are numbered from 1, as Parquet; not published."""
 
 
 class MeasuredSegments(Segments, suffix="_segm.fits"):
@@ -172,7 +168,6 @@ class MeasuredSources(Outputs):
     """The sources of a window, numbered from 1."""
 
     catalog: MeasuredCatalog
-    parquet: MeasuredParquet
     segments: MeasuredSegments
 
 
@@ -181,7 +176,7 @@ class MeasureSources(OfCatalogs, Step[MeasuredSources]):
     """Detect the sources of a window in the sum of its filters and measure them in each."""
 
     title = "Catalogue"
-    version = 6
+    version = 7
     function = "cosmosaic.catalog.measure:measure_sources"
     per = "survey"
 
@@ -211,7 +206,7 @@ class NumberSources(OfCatalogs, Step[NumberedSources]):
     function = "cosmosaic.catalog.numbering:number_sources"
     per = "survey"
 
-    catalogs: Mapping[str, MeasuredParquet] = surviving()
+    catalogs: Mapping[str, MeasuredCatalog] = surviving()
     """By window."""
     stem: str
     earlier: str | None = consulted()
@@ -242,7 +237,7 @@ class NumberCatalog(OfCatalogs, Step[NumberedCatalog]):
     """Write the catalogue of a window with the survey's ids, and its part of the survey's data set."""
 
     title = "Catalogue with ids"
-    version = 1
+    version = 3
     function = "cosmosaic.catalog.numbering:number_catalog"
     per = "survey"
     columns: ClassVar = {"n_sources": "sources"}
@@ -269,7 +264,7 @@ class WriteEazy(OfCatalogs, Step[EazyInput]):
     """Write the fluxes of all sources as input of EAZY, for photometric redshifts."""
 
     title = "EAZY"
-    version = 1
+    version = 2
     function = "cosmosaic.catalog.eazy:write_eazy"
     per = "survey"
 
@@ -386,10 +381,10 @@ def number_catalogs(measured: Mapping[str, MeasuredSources], bands: tuple[str, .
     earlier = None
     with suppress(FileNotFoundError):
         earlier = store.read_bytes(store.join(job.products, f"{name}_ids.ecsv")).decode(errors="replace")
-    parquets = {tile: one.parquet for tile, one in measured.items()}
+    catalogs = {tile: one.catalog for tile, one in measured.items()}
     given = job.survey.catalog.extinction_map
     extinction = ExtinctionMap(store.checksum(given, job.checksums)) if given else None
-    ids = job.submit(NumberSources(catalogs=parquets, stem=f"{name}_ids", earlier=earlier), name)
+    ids = job.submit(NumberSources(catalogs=catalogs, stem=f"{name}_ids", earlier=earlier), name)
     windows = {}
     for tile, one in measured.items():
         step = NumberCatalog(

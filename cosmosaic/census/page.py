@@ -132,13 +132,29 @@ def magnitude_at(table: Table, share: float) -> float | None:
     share
         Between the middles of bins the completeness is taken as linear.
     """
-    stars = table[np.asarray(table["sample"]) == "stars"]
-    stars.sort("mag_low")
-    points = [((row["mag_low"] + row["mag_high"]) / 2, row["completeness"]) for row in stars]
-    for (bright, before), (faint, after) in pairwise(points):
+    for (bright, before), (faint, after) in pairwise(_completeness_of_stars(table)):
         if before >= share > after:
             return float(bright + (faint - bright) * (before - share) / (before - after))
     return None
+
+
+def complete_to(table: Table | None, share: float) -> str:
+    """Return `magnitude_at` in words; a bound where the completeness does not fall through the share."""
+    points = _completeness_of_stars(table) if table is not None else []
+    if table is None or not points:
+        return NOT_MEASURED
+    magnitude = magnitude_at(table, share)
+    if magnitude is not None:
+        return f"{magnitude:.2f}"
+    (brightest, _), (faintest, last) = points[0], points[-1]
+    return f"> {faintest:.2f}" if last >= share else f"< {brightest:.2f}"
+
+
+def _completeness_of_stars(table: Table) -> list[tuple[float, float]]:
+    """Magnitude of the middle of each bin, and the share of its stars that is found; the brightest first."""
+    stars = table[np.asarray(table["sample"]) == "stars"]
+    stars.sort("mag_low")
+    return [((row["mag_low"] + row["mag_high"]) / 2, row["completeness"]) for row in stars]
 
 
 def _rank(state: str) -> int:
@@ -156,8 +172,7 @@ def _band(
     band = whole.bands[place]
     return band._asdict() | {
         "state": states[band.name] or NOT_MEASURED,
-        "has_completeness": band.name in tables,
-        "complete": magnitude_at(tables[band.name], COMPLETE) if band.name in tables else None,
+        "complete": complete_to(tables.get(band.name), COMPLETE),
     }
 
 

@@ -62,7 +62,7 @@ class WriteCatalogPage(Step[WrittenCatalogPage]):
     """Write what the catalogues of all windows hold as one HTML file."""
 
     title = "Catalogue page"
-    version = 1
+    version = 2
     function = "cosmosaic.census.page:write_page"
     per = "survey"
     columns: ClassVar = {"sources": "sources", "arcmin2": "catalogue_arcmin2"}

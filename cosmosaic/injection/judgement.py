@@ -14,7 +14,7 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from cosmosaic.catalog.columns import ColumnSpec, as_table
-from cosmosaic.catalog.files import arrow_table
+from cosmosaic.catalog.files import arrow_table, read_catalog
 from cosmosaic.injection.plot import draw_injection
 from cosmosaic.injection.recovery import SPOILT, numbers
 from cosmosaic.records import STATES, State
@@ -289,7 +289,7 @@ def purity_table(positive: NDArray[np.float64], negative: NDArray[np.float64]) -
 
 def _snr(catalogs: tuple[Path, ...], band: str) -> NDArray[np.float64]:
     """S/N of the total fluxes in a filter; catalogues of windows without the filter have none."""
-    tables = [Table.read(path, format="ascii.ecsv") for path in catalogs]
+    tables = [read_catalog(path) for path in catalogs]
     prefix = band.lower()
     # Both are 0 where a filter has no pixel in the aperture.
     with np.errstate(divide="ignore", invalid="ignore"):

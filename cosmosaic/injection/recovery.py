@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
 from cosmosaic.catalog.columns import ColumnSpec, as_table
-from cosmosaic.catalog.files import arrow_table
+from cosmosaic.catalog.files import arrow_table, read_catalog
 from cosmosaic.catalog.flags import CatalogFlag
 from cosmosaic.catalog.image import MosaicImage, MosaicSet, Part, open_mosaics
 from cosmosaic.catalog.measure import measure_mosaics
@@ -57,13 +57,13 @@ class NegativeMosaics(MosaicSet):
 def measure_negative(
     mosaics: Mapping[str, Path], psfs: Mapping[str, Path], settings: CatalogSettings, stem: str, folder: Path
 ) -> Made:
-    """Write the catalogue of the negative of a window's mosaics (``_i2d``), by filter: ``<stem>_negative.ecsv``."""
+    """Write the catalogue of the negative of a window's mosaics (``_i2d``), by filter: ``<stem>_negative.parquet``."""
     names = [name for name in mosaics if name in psfs]
     seen = open_mosaics({name: mosaics[name] for name in names})
     negative = NegativeMosaics(seen.paths, seen.factors, seen.shape, seen.wcs, seen.scale_arcsec)
     catalog = measure_mosaics(negative, {name: read_psf(psfs[name], seen.scale_arcsec) for name in names}, settings)
-    path = folder / f"{stem}_negative.ecsv"
-    catalog.table.write(path, format="ascii.ecsv")
+    path = folder / f"{stem}_negative.parquet"
+    pq.write_table(arrow_table(catalog.table), path)
     return Made(catalog=path)
 
 
@@ -93,7 +93,7 @@ def match_injected(
         table = Table.read(path, format="ascii.ecsv")
         names = [name.removeprefix("flux_") for name in table.colnames if name.startswith("flux_")]
         bands |= dict.fromkeys(names)
-        catalog, known = (Table.read(other, format="ascii.ecsv") for other in (found, own[tile]))
+        catalog, known = read_catalog(found), read_catalog(own[tile])
         parts.append(matched_columns(table, catalog, known, names) | {"tile": np.full(len(table), tile)})
     specs = matched_specs(tuple(bands))
     missing = [np.full(len(part["ra"]), np.nan) for part in parts]

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from cosmosaic.catalog.steps import Catalog, DepthMap, MeasuredBand, MeasuredSources, Psf, submit_catalog
+from cosmosaic.catalog.steps import DepthMap, MeasuredBand, MeasuredCatalog, MeasuredSources, Psf, submit_catalog
 from cosmosaic.exposures.files import Cal
 from cosmosaic.geometry.windows import lattice
 from cosmosaic.injection.placement import NoRoomError, Positions, place_sources, reaches
@@ -38,7 +38,7 @@ class InjectedCal(Cal, suffix="_cal.fits"):
     """An exposure with injected sources; not published."""
 
 
-class NegativeCatalog(File, suffix="_negative.ecsv"):
+class NegativeCatalog(File, suffix="_negative.parquet"):
     """What is found in the negative of a window's mosaics."""
 
 
@@ -129,7 +129,7 @@ class MeasureNegative(Injecting, Step[MeasuredNegative]):
     """Make the catalogue of the negative of a window's mosaics, where all sources are false."""
 
     title = "Negative"
-    version = 2
+    version = 3
     function = "cosmosaic.injection.recovery:measure_negative"
     per = "mosaic"
 
@@ -152,13 +152,13 @@ class MatchInjected(Injecting, Step[MatchedSources]):
     """Find the injected sources in the catalogues that were made after their injection."""
 
     title = "Match injected"
-    version = 1
+    version = 2
     function = "cosmosaic.injection.recovery:match_injected"
     per = "survey"
 
     drawn: tuple[SourceTable, ...]
-    catalogs: tuple[Catalog, ...]
-    own: Mapping[str, Catalog]
+    catalogs: tuple[MeasuredCatalog, ...]
+    own: Mapping[str, MeasuredCatalog]
     """The survey's own, by window."""
     tiles: tuple[str, ...]
     """Window of each table of sources and catalogue."""
@@ -180,7 +180,7 @@ class JudgeCatalog(Injecting, Step[JudgedCatalog]):
     """Measure completeness, flux bias, error pulls and purity of the catalogue in one filter, and judge them."""
 
     title = "Verdict on catalogue"
-    version = 1
+    version = 2
     function = "cosmosaic.injection.judgement:judge_catalog"
     per = "filter"
     columns: ClassVar = {
@@ -193,7 +193,7 @@ class JudgeCatalog(Injecting, Step[JudgedCatalog]):
     }
 
     matched: InjectedTable
-    own: tuple[Catalog, ...]
+    own: tuple[MeasuredCatalog, ...]
     negative: tuple[NegativeCatalog, ...]
     band: str
     stem: str
@@ -277,7 +277,7 @@ def inject(
     if not catalogs:
         raise NoRoomError("there is no catalogue to inject sources for: no exposure could be used")
     settings, name = job.survey.injection, job.survey.name
-    sources, found, tiles = list[SourceTable](), list[Catalog](), list[str]()
+    sources, found, tiles = list[SourceTable](), list[MeasuredCatalog](), list[str]()
     for number, places in enumerate(_places(bands, catalogs, job)):
         draw = Draw(seed=settings.seed, number=number)
         for tile, drawn, catalog in _inject_once(bands, places, draw, worker_gb, _Labelled(job, number + 1)):
@@ -322,7 +322,7 @@ def _places(
 
 def _inject_once(
     bands: Mapping[str, MeasuredBand], places: Mapping[str, Positions], draw: Draw, worker_gb: float, job: Job
-) -> Iterator[tuple[str, SourceTable, Catalog]]:
+) -> Iterator[tuple[str, SourceTable, MeasuredCatalog]]:
     """Submit one round: yield each window with its sources and the catalogue after their injection."""
     settings, mosaics = job.survey.injection, defaultdict[str, dict[str, AssembledMosaic]](dict)
     drawn = {

@@ -8,6 +8,7 @@ from astropy import units as u
 from astropy.stats import mad_std
 from astropy.table import QTable, Table
 from numpy.typing import NDArray
+from scipy import stats
 
 from cosmosaic.astrometry.solution import OF_ONE_FILTER
 from cosmosaic.astrometry.verdict import judge_sharpness
@@ -20,6 +21,8 @@ from cosmosaic.survey import DrizzleSettings
 
 Floats = NDArray[np.floating]
 
+ONE_TAIL = 0.975
+"""Where errors of few stars are as certain as 1.96 sigma of many."""
 FEWEST = 5
 """With fewer stars nothing is measured."""
 FWHM_OF_SIGMA = float(np.sqrt(8 * np.log(2)))
@@ -98,13 +101,15 @@ def compare_sharpness(  # noqa: PLR0913
 
 def summary(table: Table) -> dict[str, float]:
     """Return the ratio of widths, the length of the mean difference in ellipticity, their errors, the stars."""
-    stars = len(table)
-    if stars < FEWEST:
+    number = len(table)
+    if number < FEWEST:
         values = (np.nan,) * 4
     else:
         ratio = np.asarray(table["fwhm"] / table["fwhm_exposures"], dtype=float)
         turn = np.stack([np.asarray(table[f"e{axis}"] - table[f"e{axis}_exposures"]) for axis in (1, 2)])
-        widths = MEDIAN_ERROR / np.sqrt(stars)
+        # With few stars their scatter is uncertain too (Student's t).
+        few = stats.t.ppf(ONE_TAIL, number - 1) / stats.norm.ppf(ONE_TAIL)
+        widths = MEDIAN_ERROR / np.sqrt(number) * few
         values = (
             float(np.median(ratio)),
             float(mad_std(ratio)) * widths,
@@ -113,7 +118,7 @@ def summary(table: Table) -> dict[str, float]:
         )
     names = ("fwhm_ratio", "fwhm_ratio_error", "ellipticity", "ellipticity_error")
     return {name: round(float(value), 5) for name, value in zip(names, values, strict=True)} | {
-        "sharpness_stars": stars
+        "sharpness_stars": number
     }
 
 

@@ -70,7 +70,7 @@ class CompareSharpness(OfNetwork, Step[ComparedSharpness]):
     """Compare the stars of a mosaic with the same stars in its exposures."""
 
     title = "Sharpness"
-    version = 3
+    version = 4
     function = "cosmosaic.sharpness.compare:compare_sharpness"
     per = "filter"
     columns: ClassVar = {

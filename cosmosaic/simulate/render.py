@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from cosmosaic.geometry.interpolation import LATTICE_STEP_PIXELS, LatticeSplines
-from cosmosaic.nircam import DRAWN_LONG_PIXEL_ARCSEC, DRAWN_SHORT_PIXEL_ARCSEC, PASSBANDS, is_long_wavelength_detector
+from cosmosaic.nircam import PASSBANDS, drawn_pixel_arcsec
 from cosmosaic.simulate.geometry import (
     exposure_shape,
     local_jacobian,
@@ -211,9 +211,7 @@ def _stamps(exposure: PlannedExposure, scene: Table) -> Iterator[Stamp]:
     x, y = sky_to_pixel(exposure, view, ra, dec)
     outside = np.hypot(np.maximum(0, np.maximum(-x, x - nx + 1)), np.maximum(0, np.maximum(-y, y - ny + 1)))
     position_angle = v3_position_angle(view.attitude, ra, dec)
-    pixel_scale = (
-        DRAWN_LONG_PIXEL_ARCSEC if is_long_wavelength_detector(exposure.detector) else DRAWN_SHORT_PIXEL_ARCSEC
-    )
+    pixel_scale = drawn_pixel_arcsec(exposure.detector)
     for index in np.flatnonzero(np.isfinite(x)):
         row = scene[int(index)]
         flux = float(row[f"flux_{exposure.band}"])

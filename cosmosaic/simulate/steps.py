@@ -43,10 +43,10 @@ class SimulateReferences(Step[Simulated]):
 
 @dataclass(frozen=True, kw_only=True)
 class SimulateTruth(Step[Simulated]):
-    """Write the true sources, a reference catalogue, and the levels and astrometric errors of each exposure."""
+    """Write true sources and PSFs, a reference catalogue, and the levels and astrometric errors of each exposure."""
 
     title = "Simulate truth"
-    version = 4
+    version = 5
     function = "cosmosaic.simulate.survey:make_truth"
     per = "survey"
 

@@ -13,9 +13,10 @@ from astropy.table import Table
 from astropy.time import Time
 from numpy.typing import NDArray
 
+from cosmosaic.nircam import drawn_pixel_arcsec
 from cosmosaic.simulate.geometry import header_error_mas
 from cosmosaic.simulate.plan import JULIAN_YEAR, SIMULATED_START, PlannedExposure
-from cosmosaic.simulate.psf import encircled_energy
+from cosmosaic.simulate.psf import effective_psf, encircled_energy
 from cosmosaic.simulate.references import nominal_pixel_area_arcsec2
 from cosmosaic.simulate.render import sky_level
 from cosmosaic.simulate.scene import positions_at
@@ -84,11 +85,12 @@ def write_exposure_truth(truth: ExposureTruth, path: Path) -> None:
 def write_survey_truth(
     scene: Table, exposures: Sequence[PlannedExposure], settings: SimulationSettings, folder: Path
 ) -> None:
-    """Write the true sources and the true properties of the exposures, as tables in ECSV.
+    """Write the true sources and the true properties of the exposures, as tables in ECSV, and the true PSFs.
 
     ``sources.ecsv`` is the scene, ``exposures.ecsv`` has each exposure's sky level, pedestal and astrometric errors,
     ``psf.ecsv`` the fraction of a star's light within circles, for each filter's native pixels, and
     ``reference.ecsv`` is an astrometric catalogue of the bright stars, with errors and at an epoch of its own.
+    ``<filter>_psf.fits`` is the PSF as it falls on the detectors, of the kind that ``catalog.detector_psfs`` takes.
 
     Parameters
     ----------
@@ -106,6 +108,21 @@ def write_survey_truth(
     tables["reference"] = reference_catalogue(scene, settings)
     for name, table in tables.items():
         table.write(folder / f"{name}.ecsv", format="ascii.ecsv", overwrite=True)
+    for band, detector in detectors_by_band(exposures).items():
+        write_psf(band, detector, folder / f"{band.lower()}_psf.fits")
+
+
+def write_psf(band: str, detector: str, path: Path) -> None:
+    """Write the PSF that sources are drawn with: finely sampled, the detector's pixel included, axes -V2 and +V3."""
+    psf = effective_psf(band, drawn_pixel_arcsec(detector))
+    header = fits.Header({"FILTER": band})
+    header["PIXELSCL"] = (psf.scale_arcsec, "[arcsec] side of a pixel")
+    fits.PrimaryHDU(psf.image.astype(np.float32), header).writeto(path, overwrite=True)
+
+
+def detectors_by_band(exposures: Sequence[PlannedExposure]) -> dict[str, str]:
+    """Return one of the detectors of each filter."""
+    return dict(sorted({exposure.band: exposure.detector for exposure in exposures}.items()))
 
 
 def exposures_table(exposures: Sequence[PlannedExposure], settings: SimulationSettings) -> Table:
@@ -183,7 +200,7 @@ def reference_catalogue(scene: Table, settings: SimulationSettings) -> Table:
 def psf_table(exposures: Sequence[PlannedExposure]) -> Table:
     """Encircled energy of each filter, on its detectors' native pixels."""
     rows = []
-    for filter_name, detector in sorted({exposure.band: exposure.detector for exposure in exposures}.items()):
+    for filter_name, detector in detectors_by_band(exposures).items():
         pixel_scale = float(np.sqrt(nominal_pixel_area_arcsec2(detector)))
         energies = encircled_energy(filter_name, PSF_RADII_ARCSEC, pixel_scale)
         rows += [(filter_name, pixel_scale, *pair) for pair in zip(PSF_RADII_ARCSEC, energies, strict=True)]

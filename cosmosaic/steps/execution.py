@@ -6,7 +6,9 @@ the sha256 of every input and of every reference file. The same key means the sa
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -65,12 +67,13 @@ def execute(step: Step, cache: str, plan: workers.WorkerPlan) -> StepResult:
     key = key_of(step)
     target = step.target or store.join(cache, step.name, key)
     outcome = workers.run(plan, _perform, step, key, target, needed_gb=step.needed_gb)
-    files, facts, requests = outcome.result
+    files, facts, warnings, requests = outcome.result
     return StepResult(
         step=step.name,
         key=key,
         files=files,
         facts=facts,
+        warnings=warnings,
         requests=requests,
         cpu_s=round(outcome.cpu_s, 3),
         wall_s=round(outcome.wall_s, 3),
@@ -105,13 +108,14 @@ def _versions() -> dict[str, str]:
 
 def _perform(
     step: Step, key: str, target: str, folder: Path
-) -> tuple[dict[str, StoredObject | dict[str, StoredObject] | None], dict[str, float], int]:
+) -> tuple[dict[str, StoredObject | dict[str, StoredObject] | None], dict[str, float], tuple[str, ...], int]:
     sent = store.requests_sent()
     outputs = folder / "out"
     outputs.mkdir()
     inputs = stored_in(tuple(step.inputs.values()))
     paths = _fetch(inputs, step.name, folder)
-    made = call(step, paths.__getitem__, outputs)
+    with _kept_warnings() as warnings:
+        made = call(step, paths.__getitem__, outputs)
     for stored in inputs:
         # A local input is read in place; if it changed meanwhile, the result would not belong to the key.
         if not store.is_remote(stored.uri):
@@ -123,7 +127,21 @@ def _perform(
         path: store.publish_once(path, store.join(target, path.relative_to(outputs).as_posix())) for path in made.paths
     }
     files = {name: _with_objects(value, published) for name, value in made.files.items()}
-    return files, made.known_facts, store.requests_sent() - sent
+    return files, made.known_facts, tuple(warnings), store.requests_sent() - sent
+
+
+@contextmanager
+def _kept_warnings() -> Iterator[list[str]]:
+    """Collect what the library warns of: the log of a child process ends with its step."""
+    messages: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
+    library = logging.getLogger("cosmosaic")
+    library.addHandler(handler)
+    try:
+        yield messages
+    finally:
+        library.removeHandler(handler)
 
 
 def _fetch(inputs: tuple[StoredObject, ...], name: str, folder: Path) -> dict[StoredObject, Path]:

@@ -48,6 +48,8 @@ class StepResult(Record):
     files: dict[str, StoredObject | dict[str, StoredObject] | None]
     """By the declared outputs' names."""
     facts: dict[str, float] = Field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    """What its function warned of, for the end of the run."""
     requests: int = 0
     """Requests to S3 that it took."""
     cpu_s: float

@@ -47,11 +47,16 @@ WARNED_FACTS = {
     "implausible_pixels": "{} pixels with implausible values are flagged and not used",
     "groups_without_search": "Stage 1 did not search for cosmic rays, which needs three groups; NGROUPS is {}",
     "dark_left": "no dark current was subtracted: there is no dark, or it does not fit NFRAMES and GROUPGAP",
+    "errors_unmeasured": "errors of its one group cannot be measured and are the ramp fit's; check VAR_POISSON and DQ",
     "planes_different": '{} planes of the count rate differ from the jwst package\'s; use exposures.engine = "jwst"',
     "persistence_unknown": "{} earlier exposures of its detector could not be calibrated, and are not followed",
+    "ids_moved": "{} sources with ids have nothing within 0.3 arcsec any more, but a source within 3: positions have "
+    "moved, and sources get new ids; go back to the former alignment, or remove the table of ids to number all anew",
     "unaligned": "{} exposures share too few stars and keep the WCS of their headers",
 }
 """Warnings for facts of steps."""
+MOST_LOGGED = 30
+"""Warnings of steps that are told: ten thousand exposures may lack the same keyword."""
 EARLY_STEPS = (CalibrateRamp, CalibrateRate, FlagPersistence, MaskRegions)
 
 
@@ -382,14 +387,20 @@ def _pictures(run: Run) -> str:
 
 
 def _warnings(ledger: Ledger) -> list[str]:
-    """Warnings, once per exposure or filter, whichever of its steps found them."""
+    """Warnings by facts, once per exposure or filter whichever of its steps found them, and those that steps logged."""
     found = {
         (record.label.split(": ")[-1], message): int(record.result.facts[fact])
         for record in ledger.records
         for fact, message in WARNED_FACTS.items()
         if record.result and record.result.facts.get(fact)
     }
-    return [f"warning {name}: {message.format(number)}" for (name, message), number in sorted(found.items())]
+    logged = list(dict.fromkeys(text for record in ledger.records if record.result for text in record.result.warnings))
+    more = [f"{counted(len(logged) - MOST_LOGGED, 'more warning')} of steps"] if len(logged) > MOST_LOGGED else []
+    return [
+        *(f"warning {name}: {message.format(number)}" for (name, message), number in sorted(found.items())),
+        *(f"warning {text}" for text in logged[:MOST_LOGGED]),
+        *more,
+    ]
 
 
 def _print_summary(run: Run, rows: list[dict[str, Any]], state: State) -> None:

@@ -84,6 +84,18 @@ def test_the_solution_is_that_of_dense_least_squares(sparse: StarField) -> None:
     assert np.abs(apart - apart.mean(axis=0)).max() < 1e-6 * solved.errors.min()
 
 
+def test_an_unknown_moves_the_stars_of_its_exposures(sparse: StarField) -> None:
+    """The shift of a visit, a pointing, a detector or a filter moves all of its stars by as much, and no others."""
+    frame = solve_network(sparse.seen, sparse.detections).frame
+    for kind in range(4):
+        own = frame.columns[:, kind]
+        for unknown in np.unique(own):
+            for axis in range(2):
+                moves = displacements(frame, sparse.points, np.eye(len(frame.priors))[unknown + axis])
+                expected = (own == unknown)[sparse.points.exposure]
+                np.testing.assert_allclose(np.linalg.norm(moves, axis=1), expected, atol=1e-9)
+
+
 def in_plane(detections: Detections, steps: np.ndarray) -> np.ndarray:
     """(East, north) of steps, one after the other."""
     return np.stack([np.sum(steps * axis, axis=1) for axis in tangent_axes(detections.vectors)], axis=1).ravel()
@@ -257,6 +269,16 @@ def test_the_peak_is_the_fullest_block_of_a_plain_histogram() -> None:
         near = at_peak(offsets)
         assert near is None or np.array_equal(near, expected)
         assert near is not None or len(true) < 20
+
+
+def test_a_peak_is_three_bins_wide() -> None:
+    wide = np.stack(np.meshgrid([-40.0, 0.0, 40.0], [-40.0, 0.0, 40.0]), axis=-1).reshape(-1, 2) + np.array(
+        [220.0, 140.0]
+    )
+    narrow = np.array([-300.0, -500.0]) + np.linspace(0, 5, 7)[:, None]
+    near = at_peak(np.concatenate([wide, narrow]))
+    assert near is not None
+    np.testing.assert_array_equal(near, [True] * 9 + [False] * 7)
 
 
 def test_two_detections_of_one_exposure_are_not_one_star() -> None:

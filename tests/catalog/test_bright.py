@@ -11,7 +11,7 @@ from support.scenes import NJY_PER_COUNT, SCALE, Scene, measure, psf_of
 
 from cosmosaic.catalog import CatalogFlag
 from cosmosaic.catalog.bright import starlight
-from cosmosaic.catalog.psf import model_psf
+from cosmosaic.catalog.psf import Psf, model_psf
 
 STAR = (150, 150)
 BRIGHT = 2e4
@@ -114,3 +114,16 @@ def test_galaxies_and_fainter_stars_add_nothing() -> None:
     assert not starlight(places, flux, np.array([False, True]), psf, 0.3, 0.1).any()
     assert starlight(places, flux, np.array([True, True]), psf, 0.3, 0.1).tolist()[0] == 0
     assert starlight(np.zeros((0, 2)), np.zeros(0), np.zeros(0, bool), psf, 0.3, 0.1).shape == (0,)
+
+
+@pytest.mark.parametrize("side", [5, 9, 11, 13])
+def test_the_light_of_a_star_is_known_where_the_psf_has_no_more_pixels_than_the_circle(side: int) -> None:
+    y, x = np.indices((side, side)) - side // 2
+    image = np.exp(-0.5 * (x**2 + y**2))
+    psf = Psf(image / image.sum(), SCALE, "file")
+    places = np.array([[50.0, 50.0], [51.0, 50.0], [90.0, 50.0]])
+    light = starlight(places, np.array([1e4, 10.0, 10.0]), np.array([True, False, False]), psf, 0.3, 0.1)
+    assert light[0] == 0
+    # A pixel beside the star, the circle holds a good part of its light; far away, next to nothing.
+    assert 0.3 * 1e4 < light[1] <= 1e4
+    assert light[2] < 0.01 * 1e4

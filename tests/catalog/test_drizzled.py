@@ -17,10 +17,10 @@ from cosmosaic.exposures.footprints import read_footprint
 from cosmosaic.exposures.library import exposure_name
 from cosmosaic.geometry.grid import survey_grid
 from cosmosaic.mosaic.alone import make_mosaic
+from cosmosaic.nircam import DRAWN_SHORT_PIXEL_ARCSEC
 from cosmosaic.records import MosaicGrid
 from cosmosaic.simulate.plan import plan_exposures
 from cosmosaic.simulate.psf import effective_psf
-from cosmosaic.simulate.render import DRAWN_SHORT_PIXEL_ARCSEC
 from cosmosaic.simulate.survey import simulate_exposure, survey_scene
 from cosmosaic.survey import DrizzleSettings, FilterPair, GridSettings, OutlierSettings, SimulationSettings, Survey
 

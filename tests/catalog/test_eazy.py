@@ -91,6 +91,12 @@ def test_reddening_is_the_mean_of_the_sources(tmp_path: Path, written: dict[str,
     assert (float(given["MW_EBV"]), given["CAT_HAS_EXTCORR"]) == (0.025, "n")
 
 
+def test_a_map_that_covers_no_source_gives_no_reddening_and_is_not_called_missing(tmp_path: Path) -> None:
+    parts = {"a": part(tmp_path / "a.parquet", [1, 2], ebv=[None, None])}
+    text = write_eazy(parts, BANDS, "dark_eazy", tmp_path).files["parameters"].read_text()
+    assert "MW_EBV            0.0000  # not known: no source has an E(B-V)\n" in text
+
+
 def test_without_sources_there_is_an_empty_catalogue(tmp_path: Path) -> None:
     made = write_eazy({"a": part(tmp_path / "a.parquet", [])}, BANDS, "none_eazy", tmp_path).files
     table = Table.read(made["catalog"], format="ascii.commented_header")

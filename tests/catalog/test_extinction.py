@@ -133,6 +133,29 @@ def test_an_image_covers_its_pixels_to_their_borders(tmp_path: Path) -> None:
     assert np.isnan(found[3:]).all()
 
 
+def test_an_image_of_all_longitudes_is_read_on_both_sides_of_its_middle(tmp_path: Path) -> None:
+    """Longitudes from 0 to 360 degrees: those above 180 lie at negative columns by the WCS."""
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype, wcs.wcs.crval = ["GLON-CAR", "GLAT-CAR"], [0.0, 0.0]
+    wcs.wcs.cdelt, wcs.wcs.crpix = [0.5, 0.5], [0.5, 180.5]
+    wcs.wcs.bounds_check(False, False)
+    found = reddening(image(tmp_path, wcs, (360, 720)), RA, DEC)
+    np.testing.assert_allclose(found, true_at("galactic"), rtol=0, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("blank", [None, -32768])
+def test_an_image_of_scaled_integers_gives_its_values(tmp_path: Path, blank: int | None) -> None:
+    path = zea(tmp_path)
+    with fits.open(path, mode="update") as hdus:
+        hdus[0].scale("int16", bscale=2e-5, bzero=0.3)
+        if blank is not None:
+            hdus[0].header["BLANK"] = blank
+    north = SkyCoord(RA * u.deg, DEC * u.deg).galactic.b.deg > 1
+    np.testing.assert_allclose(
+        reddening(path, RA, DEC)[north], true_at("galactic")[north], rtol=0, atol=TOLERANCE + 1e-5
+    )
+
+
 def test_without_positions_there_are_no_values(tmp_path: Path) -> None:
     none = np.zeros(0)
     assert reddening(zea(tmp_path), none, none).shape == (0,)
@@ -159,6 +182,13 @@ def test_files_that_are_no_such_maps_are_refused_by_name(tmp_path: Path) -> None
     assert "neither a HEALPix table" in refusal(path)
 
 
+@pytest.mark.filterwarnings("ignore:File may have been truncated")
+def test_a_map_that_was_not_fetched_to_its_end_is_refused_by_name(tmp_path: Path) -> None:
+    for path in (zea(tmp_path), healpix(tmp_path)):
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        assert "takes complete FITS maps" in refusal(path)
+
+
 @pytest.mark.parametrize(
     ("header", "told"),
     [
@@ -169,6 +199,8 @@ def test_files_that_are_no_such_maps_are_refused_by_name(tmp_path: Path) -> None
         ({"ORDERING": "NUNIQ"}, "ORDERING is NUNIQ"),
         ({"TTYPE2": "RADIANCE"}, "which of its columns is E.B-V.. It has TAU353, RADIANCE"),
         ({"TUNIT2": "uK_CMB"}, "the unit of column EBV is uK_CMB, but E.B-V. is in mag"),
+        ({"TUNIT2": "mmag"}, "the unit of column EBV is mmag, but E.B-V. is in mag"),
+        ({"NSIDE": 48, "NAXIS2": 12 * 48**2}, "nside must be a power of two"),
     ],
 )
 def test_a_healpix_map_that_does_not_tell_what_it_is_is_refused(tmp_path: Path, header: dict, told: str) -> None:

@@ -18,7 +18,7 @@ from cosmosaic.catalog.files import arrow_table, write_catalog
 from cosmosaic.catalog.flags import CatalogFlag
 from cosmosaic.catalog.ids import IdsError, PartOfSurvey, SourceIds, SurveyIds, ids_table, keeping, read_ids
 from cosmosaic.catalog.numbering import number_catalog, number_sources, numbered, own_rows, same_sources
-from cosmosaic.catalog.steps import MeasuredParquet, NumberSources
+from cosmosaic.catalog.steps import MeasuredCatalog, NumberSources
 from cosmosaic.records import StoredObject
 from cosmosaic.steps.execution import key_of
 from cosmosaic.steps.result import Made
@@ -91,6 +91,25 @@ def test_a_source_in_two_windows_is_one_source_and_two_in_one_window_are_two() -
     # 0.2 and 0.25 are the same source, and 0.0 another one of the first window.
     assert found(SourceIds(), 0.0, 0.2, 0.25, window=(0, 0, 1))[1] == [1, 2, 2]
     assert found(known((7, 0.1)), 0.0, 0.05, window=(0, 1))[1] == [7, 7]
+
+
+@pytest.mark.parametrize(
+    ("places", "is_told"),
+    [
+        ((0.5, 10.5, 20.5), True),  # all have moved
+        ((0.1, 10.1, 20.1), False),
+        ((0.0, 0.8, 10.0, 19.2, 20.0), False),  # many are new, beside those that were there
+        ((20.0, 30.0), False),  # two are not found again
+        ((), False),
+    ],
+)
+def test_positions_that_have_moved_as_a_whole_are_told(
+    tmp_path: Path, places: tuple[float, ...], is_told: bool
+) -> None:
+    kept = known((1, 0.0), (2, 10.0), (3, 20.0))
+    given = catalogue(tmp_path, "full", *places)
+    made = number_sources({"full": given["parquet"]}, kept, {}, "small_ids", tmp_path)
+    assert made.facts["ids_moved"] == (3 if is_told else 0)
 
 
 def test_without_sources_there_are_no_new_ids() -> None:
@@ -166,8 +185,8 @@ def test_a_damaged_table_is_refused_by_name(damage: str, tmp_path: Path) -> None
         read_ids(text, "small_ids.ecsv")
 
 
-def stored(digest: str) -> MeasuredParquet:
-    return MeasuredParquet(StoredObject(uri=f"/cache/{digest}/small_full_cat.parquet", sha256=digest * 64, size=1))
+def stored(digest: str) -> MeasuredCatalog:
+    return MeasuredCatalog(StoredObject(uri=f"/cache/{digest}/small_full_cat.parquet", sha256=digest * 64, size=1))
 
 
 def test_the_step_that_is_repeated_has_the_key_that_it_had(tmp_path: Path) -> None:
@@ -204,13 +223,14 @@ def catalogue(folder: Path, tile: str, *arcsec: float, bands: tuple[str, ...] = 
     for label in range(1, number + 1):
         segments[label * 5, label * 5 : label * 5 + 3] = label
     made = write_catalog(table, segments, Scene(shape=(30, 40)).wcs, folder, f"small_{tile}")
-    return dataclasses.asdict(made)
+    table.write(folder / f"small_{tile}_before.ecsv", format="ascii.ecsv")
+    return dataclasses.asdict(made) | {"ecsv": folder / f"small_{tile}_before.ecsv"}
 
 
 def with_ids(given: dict[str, Path], made: Made, tile: str, folder: Path, extinction: Path | None = None) -> Made:
     part = PartOfSurvey(survey="small", tile=tile, bands=BANDS)
     return number_catalog(
-        given["ecsv"], given["segments"], made.files["numbers"][tile], extinction, part, CatalogSettings(), folder
+        given["parquet"], given["segments"], made.files["numbers"][tile], extinction, part, CatalogSettings(), folder
     )
 
 

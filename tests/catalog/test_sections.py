@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.io import fits
-from astropy.table import Table
 from support.scenes import Scene, psf_of
 
 from cosmosaic.catalog import sections
+from cosmosaic.catalog.files import read_catalog
 from cosmosaic.catalog.measure import measure_sources
 from cosmosaic.catalog.psf import write_psf
 from cosmosaic.catalog.sections import sections_of
@@ -41,7 +41,7 @@ def test_sections_give_the_catalogue_of_one(monkeypatch: pytest.MonkeyPatch, tmp
     monkeypatch.setattr(sections, "OWN_PIXELS", 200)
     monkeypatch.setattr(sections, "MARGIN_PIXELS", 160)
     parts = measure_sources(mosaics, psfs, settings, "parts", tmp_path).files
-    one, many = (Table.read(files["catalog"]) for files in (whole, parts))
+    one, many = (read_catalog(files["catalog"]) for files in (whole, parts))
     bright_one, bright_many = (table[table["peak_snr"] > 8] for table in (one, many))
     assert len(bright_one) == len(bright_many) > 90
     order = [int(np.argmin(np.hypot(bright_many["x"] - row["x"], bright_many["y"] - row["y"]))) for row in bright_one]

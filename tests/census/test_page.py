@@ -14,7 +14,7 @@ from support.programs import require_browser
 from cosmosaic.catalog.columns import as_table
 from cosmosaic.catalog.flags import CatalogFlag
 from cosmosaic.census.census import take_census
-from cosmosaic.census.page import FLAG_MEANINGS, magnitude_at, overall, write_page
+from cosmosaic.census.page import FLAG_MEANINGS, complete_to, magnitude_at, overall, write_page
 from cosmosaic.injection.judgement import judge_catalog
 from cosmosaic.injection.recovery import matched_specs
 from cosmosaic.nircam import FILTERS
@@ -227,6 +227,20 @@ def test_the_magnitude_of_a_completeness_is_interpolated(shares, expected):
     galaxies = {"sample": ["galaxies"], "mag_low": [24.0], "mag_high": [25.0], "completeness": [0.0]}
     rows = Table({name: [*galaxies[name], *reversed(stars[name])] for name in stars})
     assert magnitude_at(rows, 0.8) == (None if expected is None else pytest.approx(expected))
+
+
+@pytest.mark.parametrize(
+    ("sample", "shares", "told"),
+    [
+        ("stars", [0.9, 0.7], "26.00"),
+        ("stars", [1.0, 0.9], "> 26.50"),
+        ("stars", [0.7, 0.1], "< 25.50"),
+        ("galaxies", [0.9, 0.7], "not measured"),
+    ],
+)
+def test_completeness_that_does_not_fall_through_the_share_gives_a_bound(sample, shares, told):
+    rows = Table({"sample": [sample] * 2, "mag_low": [25.0, 26.0], "mag_high": [26.0, 27.0], "completeness": shares})
+    assert complete_to(rows, 0.8) == told
 
 
 @pytest.mark.parametrize("bands", [BANDS, BANDS[:2], ("F444W",)])

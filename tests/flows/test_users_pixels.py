@@ -9,8 +9,6 @@ from astropy.wcs import WCS
 from scipy.ndimage import map_coordinates
 from support.small_survey import BAND, new_survey
 
-from cosmosaic.simulate.psf import effective_psf
-
 pytestmark = [pytest.mark.slow, pytest.mark.server]
 
 STEM = f"small_{BAND.lower()}"
@@ -120,10 +118,8 @@ def test_nothing_in_a_region_is_used_where_all_exposures_lie_in_it(small, plain,
     assert counts.max() == pytest.approx(np.median(counts) + 160 * ROWS, rel=0.15)
 
 
-def test_the_psf_of_a_detector_becomes_that_of_the_mosaic_and_its_catalogue(small, tmp_path):
-    optics = effective_psf(BAND, 0.02)
-    file = tmp_path / "detector.fits"
-    fits.PrimaryHDU(optics.image, fits.Header({"PIXELSCL": optics.scale_arcsec})).writeto(file)
+def test_the_psf_of_a_detector_becomes_that_of_the_mosaic_and_its_catalogue(simulated, small, tmp_path):
+    file = simulated / "truth" / f"{BAND.lower()}_psf.fits"
     done = small.run(catalog={"detector_psfs": {BAND: str(file)}}, products=str(tmp_path / "products"))
     assert (done.state, done.failed) == ("Completed", {})
     assert f"PSF (drizzled): {BAND}" in done.executed

@@ -9,6 +9,7 @@ from astropy.io import fits
 from astropy.table import QTable
 from support.one_bad_frame import BAD, run, simulated_exposures
 
+from cosmosaic.catalog.files import read_catalog
 from cosmosaic.catalog.flags import CatalogFlag
 from cosmosaic.drizzle.exposure import read_exposure
 from cosmosaic.exposures.exposure import describe_exposure
@@ -43,8 +44,8 @@ def catalogue(tmp_path_factory: pytest.TempPathFactory) -> QTable:
         add_star(frame, place(frames[MIDDLE], "constant"), PEAK_MJY_SR)
         add_star(frame, place(frames[MIDDLE], "variable"), PEAK_MJY_SR * (BRIGHTER if number == 1 else 1.0))
     made = run(frames, tmp_path_factory.mktemp("run"), frames[BAD].read_bytes())
-    (path,) = (path for name, path in made.files.items() if name.endswith("_cat.ecsv"))
-    table = QTable.read(path)
+    (path,) = (path for name, path in made.files.items() if name.endswith("_cat.parquet"))
+    table = QTable(read_catalog(path))
     table.meta["places"] = {star: place(frames[MIDDLE], star) for star in ARCSEC_NORTH}
     return table
 

@@ -139,16 +139,16 @@ def test_purity_is_what_the_negative_image_leaves():
 
 def catalog(snr: list[float], path: Path) -> Path:
     table = Table({"f444w_flux": snr, "f444w_flux_err": np.ones(len(snr))}) if snr else Table({"id": []})
-    table.write(path, format="ascii.ecsv")
+    table.write(path)
     return path
 
 
 def judged_files(tmp_path: Path, **changes: object):
     matched = tmp_path / "demo_injected.ecsv"
     as_table(SPECS, sources(**changes)).write(matched, format="ascii.ecsv")
-    own, negative = catalog([3.5, 6.0, 8.0], tmp_path / "own.ecsv"), catalog([6.5], tmp_path / "negative.ecsv")
+    own, negative = catalog([3.5, 6.0, 8.0], tmp_path / "own.parquet"), catalog([6.5], tmp_path / "negative.parquet")
     # A window that the filter does not reach has no columns of it.
-    other = catalog([], tmp_path / "other.ecsv")
+    other = catalog([], tmp_path / "other.parquet")
     return judge_catalog(matched, (own, other), (negative, other), BAND, "demo_f444w", tmp_path)
 
 

@@ -80,8 +80,9 @@ def test_sources_of_all_rounds_and_windows_stand_in_one_table(tmp_path: Path):
         "a_injected": injected(0.0, 3.0), "b_injected": injected(5.0), "a_cat": catalog(at_0=90.0),
         "b_cat": catalog(at_50=110.0), "own": catalog(),
     }.items():  # fmt: skip
-        files[name] = tmp_path / f"{name}.ecsv"
-        made.write(files[name], format="ascii.ecsv")
+        is_catalog = not name.endswith("injected")
+        files[name] = tmp_path / f"{name}.{'parquet' if is_catalog else 'ecsv'}"
+        made.write(files[name], format="parquet" if is_catalog else "ascii.ecsv")
     made = match_injected(
         (files["a_injected"], files["b_injected"]), (files["a_cat"], files["b_cat"]),
         {"west": files["own"], "east": files["own"]}, ("west", "east"), "demo", tmp_path,

@@ -20,6 +20,7 @@ from stdatamodels.jwst.datamodels.dqflags import pixel
 from support.here import Here
 
 from cosmosaic.catalog import CatalogFlag
+from cosmosaic.catalog.files import read_catalog
 from cosmosaic.catalog.measure import make_psf, measure_sources
 from cosmosaic.cells.binning import bin_exposure
 from cosmosaic.cells.units import write_cells
@@ -440,7 +441,7 @@ def test_memory_bounds_tiles_and_workers() -> None:
 def catalogue(paths: list[Path], levels: dict[str, float], window: MosaicGrid, folder: Path) -> Table:
     mosaic, settings = make_mosaic(paths, levels, window, survey_of(), folder, Here())[0], CatalogSettings()
     psf = make_psf(mosaic, None, settings.background_box_arcsec, 1.0, "F150W", "x", folder).files["psf"]
-    return Table.read(measure_sources({"F150W": mosaic}, {"F150W": psf}, settings, "x", folder).files["catalog"])
+    return read_catalog(measure_sources({"F150W": mosaic}, {"F150W": psf}, settings, "x", folder).files["catalog"])
 
 
 def with_star(paths: list[Path], place: np.ndarray, factors: tuple[float, ...], folder: Path) -> list[Path]:

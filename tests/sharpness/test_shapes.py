@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from astropy.io import fits
-from astropy.table import QTable
+from astropy.table import QTable, Table
 from stdatamodels.jwst import datamodels
 
 from cosmosaic.astrometry.detection import find_exposure_stars
@@ -17,7 +17,7 @@ from cosmosaic.geometry.grid import survey_grid
 from cosmosaic.geometry.windows import Box, in_larger_pixels, window_of
 from cosmosaic.mosaic.alone import make_mosaic
 from cosmosaic.records import MosaicGrid
-from cosmosaic.sharpness.compare import compare_sharpness, measure_shapes, summary
+from cosmosaic.sharpness.compare import compare_sharpness, measure_shapes, summary, summary_of_tile
 from cosmosaic.sharpness.shapes import stars_of_exposures
 from cosmosaic.simulate.plan import plan_exposures
 from cosmosaic.simulate.survey import simulate_exposure, survey_scene
@@ -204,3 +204,16 @@ def test_a_star_is_one_that_several_exposures_have_once():
     exposures = np.array([0, 1, 0, 0, 0, 1, 0, 1])
     assert stars_of_exposures(places, exposures, 30.0).tolist() == [0, 0, -1, -1, -1, -1, 1, 1]
     assert stars_of_exposures(np.zeros((0, 2)), np.zeros(0, dtype=int), 30.0).tolist() == []
+
+
+@pytest.mark.parametrize("number", [5, 25])
+def test_few_stars_that_scatter_raise_no_false_alarm(number):
+    generator, alarms = np.random.default_rng(5), 0
+    flat = {f"e{axis}_exposures": np.zeros(number) for axis in (1, 2)} | {"fwhm_exposures": np.ones(number)}
+    for _ in range(1000):
+        turns = {f"e{axis}": 0.02 * generator.standard_normal(number) for axis in (1, 2)}
+        widths = {"fwhm": 1.007 + 0.03 * generator.standard_normal(number)}
+        told = summary_of_tile("west", Table(widths | turns | flat))
+        alarms += told["width_state"] not in ("pass", "not measurable")
+    # Normal errors of five stars alone would be 3.4 %.
+    assert alarms < 28

@@ -1,10 +1,16 @@
 """The simulated point spread function."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from astropy.io import fits
 
 from cosmosaic.nircam import PASSBANDS
+from cosmosaic.simulate.plan import plan_exposures
 from cosmosaic.simulate.psf import effective_psf, encircled_energy, fringe_arcsec, psf_fwhm_arcsec
+from cosmosaic.simulate.truth import detectors_by_band, write_psf
+from cosmosaic.survey import SimulationSettings
 
 CHANNELS = [("F115W", 0.031), ("F200W", 0.031), ("F277W", 0.063), ("F444W", 0.063)]
 
@@ -27,6 +33,21 @@ def test_encircled_energy_is_what_apertures_measure() -> None:
     for radius in (0.1, 0.25, 0.5):
         inside = CircularAperture((centre, centre), radius / psf.scale_arcsec).do_photometry(psf.image)[0][0]
         assert encircled_energy("F444W", radius, 0.063) == pytest.approx(inside, rel=0.01)
+
+
+def test_the_psf_of_the_truth_has_the_light_of_a_star(tmp_path: Path) -> None:
+    from photutils.aperture import CircularAperture
+
+    exposures = plan_exposures(SimulationSettings(detectors=("NRCB1", "NRCBLONG")))
+    detectors = detectors_by_band(exposures)
+    assert detectors == {"F115W": "NRCB1", "F150W": "NRCB1", "F277W": "NRCBLONG", "F444W": "NRCBLONG"}
+    write_psf("F444W", detectors["F444W"], tmp_path / "psf.fits")
+    image, header = fits.getdata(tmp_path / "psf.fits", header=True)
+    centre = image.shape[0] // 2
+    for radius in (0.25, 0.5):
+        aperture = CircularAperture((centre, centre), radius / header["PIXELSCL"])
+        inside = float(aperture.do_photometry(image)[0][0])
+        assert inside == pytest.approx(encircled_energy("F444W", radius, 0.063), rel=0.01)
 
 
 @pytest.mark.parametrize(("filter_name", "pixel"), CHANNELS)

@@ -64,6 +64,13 @@ class Breaks(Join):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Warns(Join):
+    """Makes its file, and says what was wrong."""
+
+    function = "support.children:warn_and_join"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Hoards(Join):
     """Needs more memory than its share."""
 
@@ -174,6 +181,9 @@ def test_a_step_reads_its_inputs_and_leaves_its_files_in_the_cache(tmp_path):
     assert made.uri == str(tmp_path / "cache" / "join_files" / key_of(step) / "joined.txt")
     assert store.read_bytes(made.uri) == b"dark and flat and gain"
     assert result.facts == {"files": 3}
+    assert result.warnings == ()
+    warned = execute(Warns(parts=tuple(sources), noted=None), str(tmp_path / "cache"), plan)
+    assert warned.warnings == ("dark.txt has no words",)
     assert is_intact(result)
     assert type(result).model_validate_json(result.model_dump_json()) == result
     store.publish(tmp_path / "flat.txt", made.uri)

@@ -1,5 +1,6 @@
 """Functions that the tests run in child processes."""
 
+import logging
 import multiprocessing
 import os
 import resource
@@ -99,6 +100,13 @@ def join_files(parts, word, folder, last=None):
     texts = [part.read_text() for part in (*parts, *([last] if last else []))]
     path.write_text(word.join(texts))
     return Made(joined=path, facts={"files": len(texts)})
+
+
+def warn_and_join(parts, word, folder, last=None):
+    """As a function of the library that goes on all the same."""
+    logging.getLogger("cosmosaic.sky").warning("%s has no words", parts[0].name)
+    logging.getLogger("stcal").warning("not ours")
+    return join_files(parts, word, folder, last)
 
 
 def promise_breaker(parts, word, folder, last=None):

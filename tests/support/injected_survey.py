@@ -6,6 +6,7 @@ from pathlib import Path
 from astropy.table import Table
 
 from cosmosaic.astrometry.steps import align_bands
+from cosmosaic.catalog.files import read_catalog
 from cosmosaic.catalog.steps import submit_catalogs
 from cosmosaic.exposures.associations import make_associations
 from cosmosaic.exposures.band import Band
@@ -77,7 +78,7 @@ def inject_into_simulation(
 
     return InjectedSurvey(
         scene=scene,
-        catalog=table(catalogs["full"].catalog),
+        catalog=read_catalog(job.path_of(catalogs["full"].catalog)),
         injected=table(made.matched.table),
         verdicts={band: table(each.verdict) for band, each in made.verdicts.items()},
         completeness={band: table(each.completeness) for band, each in made.verdicts.items()},

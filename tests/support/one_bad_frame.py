@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
-from astropy.table import QTable
 
+from cosmosaic.catalog.files import read_catalog
 from cosmosaic.geometry.windows import Box
 from cosmosaic.simulate.plan import plan_exposures
 from cosmosaic.simulate.survey import simulate_exposure, survey_scene
@@ -55,7 +55,7 @@ def check(made: Produced, good: Produced, bad: str) -> bool:
     for name, path in made.files.items():
         if name.endswith(("_i2d.fits", "_crf.fits")):
             check_planes(path)
-        elif name.endswith("_cat.ecsv"):
+        elif name.endswith("_cat.parquet"):
             check_catalogue(path)
     if not is_accepted:
         assert made.refused[bad]
@@ -76,7 +76,7 @@ def check_planes(path: Path) -> None:
 
 
 def check_catalogue(path: Path) -> None:
-    table = QTable.read(path)
+    table = read_catalog(path)
     for column in ("ra", "dec", "x", "y"):
         assert np.isfinite(table[column]).all()
 
