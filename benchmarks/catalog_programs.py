@@ -5,13 +5,13 @@ jwst in each filter. Columns: ``ra``, ``dec``, ``snr``, and for each filter ``<f
 ``<filter>_<flux>_err`` in nJy, where ``<flux>`` is ``total``, ``kron`` or ``aperture`` (corrected to total for a star).
 """
 
-import multiprocessing
 import os
+import pickle
 import resource
 import subprocess
+import sys
 import time
 from collections.abc import Mapping
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +31,6 @@ from cosmosaic.catalog.measure import measure_mosaics
 from cosmosaic.catalog.psf import read_psf
 from cosmosaic.nircam import is_long_wavelength
 from cosmosaic.processes.memory import peak_memory_mb
-from cosmosaic.simulate.references import write_crds_cache
 from cosmosaic.survey import CatalogSettings, FilterPair, SimulationSettings
 
 ALL = "all"
@@ -63,6 +62,8 @@ SAMPLES_S = 0.02
 
 Found = dict[str, Table]
 """Tables by detection."""
+Made = tuple[Found, float, float]
+"""Tables, CPU seconds, and largest memory in MB."""
 
 
 @dataclass(frozen=True)
@@ -86,19 +87,22 @@ def measured(program: str, mosaics: Mapping[str, Path], psfs: Mapping[str, Path]
         For files of the program; made if it does not exist.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    # As in the flow's child processes; threads that wait for work count as CPU time.
-    os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(PROGRAMS[program], dict(mosaics), dict(psfs), folder).result()
+    call, made = folder / "call.pickle", folder / "made.pickle"
+    call.write_bytes(pickle.dumps((dict(mosaics), dict(psfs), folder)))
+    # One thread, as in the flow's child processes: threads that wait for work count as CPU time.
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, __file__, program, str(call), str(made)], env=environment, check=True)
+    found, cpu_s, peak_mb = pickle.loads(made.read_bytes())
+    return found, Cost(cpu_s, peak_mb)
 
 
-def run_ours(mosaics: Mapping[str, Path], psfs: Mapping[str, Path], folder: Path) -> tuple[Found, Cost]:
+def run_ours(mosaics: Mapping[str, Path], psfs: Mapping[str, Path], folder: Path) -> Made:
     """Make our catalogue."""
     opened = open_mosaics(mosaics)
     images = {band: read_psf(path, opened.scale_arcsec) for band, path in psfs.items()}
     start = time.process_time()
     catalog = measure_mosaics(opened, images, CatalogSettings())
-    return our_tables(catalog.table), Cost(time.process_time() - start, peak_memory_mb())
+    return our_tables(catalog.table), time.process_time() - start, peak_memory_mb()
 
 
 def our_tables(catalog: Table) -> Found:
@@ -128,7 +132,7 @@ def numbers(column: Any) -> NDArray[np.float64]:
     return np.ma.filled(np.ma.asarray(getattr(column, "value", column), dtype=np.float64), np.nan)
 
 
-def run_sextractor(mosaics: Mapping[str, Path], psfs: Mapping[str, Path], folder: Path) -> tuple[Found, Cost]:
+def run_sextractor(mosaics: Mapping[str, Path], psfs: Mapping[str, Path], folder: Path) -> Made:
     """Run source-extractor in dual-image mode on the stack of all filters."""
     scale = _write_for_sextractor(mosaics, folder)
     table, peak_mb, before = Table(), 0.0, resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -148,7 +152,7 @@ def run_sextractor(mosaics: Mapping[str, Path], psfs: Mapping[str, Path], folder
             table[f"{band}_{kind}_err"] = numbers(rows[f"FLUXERR_{column}"]) / part
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return {ALL: with_snr(table, list(mosaics))}, Cost(cpu, peak_mb)
+    return {ALL: with_snr(table, list(mosaics))}, cpu, peak_mb
 
 
 def _run_watched(command: list[str], folder: Path) -> float:
@@ -187,14 +191,17 @@ def _write_for_sextractor(mosaics: Mapping[str, Path], folder: Path) -> float:
     return scale
 
 
-def run_jwst(mosaics: Mapping[str, Path], psfs: Mapping[str, Path], folder: Path) -> tuple[Found, Cost]:
+def run_jwst(mosaics: Mapping[str, Path], psfs: Mapping[str, Path], folder: Path) -> Made:
     """Run jwst's source_catalog step on each mosaic."""
+    from cosmosaic.simulate.references import write_crds_cache
+
     pairs = tuple(FilterPair(short=short, long=long) for short, long in zip(*_channels(mosaics), strict=True))
     write_crds_cache(
         SimulationSettings(detectors=("NRCB1", "NRCBLONG"), subarray="SUB160", filter_pairs=pairs), folder / "crds"
     )
     os.environ |= {"CRDS_PATH": str(folder / "crds"), "CRDS_CONTEXT": SIMULATED_CONTEXT}
     os.environ |= {"STPIPE_DISABLE_CRDS_STEPPARS": "true", "CRDS_SERVER_URL": ""}
+    # Imported here, so that the other programs' memory is without them.
     from jwst.source_catalog import SourceCatalogStep
     from stdatamodels.jwst.datamodels import ImageModel
 
@@ -211,7 +218,7 @@ def run_jwst(mosaics: Mapping[str, Path], psfs: Mapping[str, Path], folder: Path
             )
         cpu += time.process_time() - start
         found[band] = _jwst_table(rows, band)
-    return found, Cost(cpu, peak_memory_mb())
+    return found, cpu, peak_memory_mb()
 
 
 def _channels(mosaics: Mapping[str, Path]) -> tuple[list[str], list[str]]:
@@ -231,3 +238,6 @@ def _jwst_table(rows: Table | None, band: str) -> Table:
 
 
 PROGRAMS = {"ours": run_ours, "sextractor": run_sextractor, "jwst": run_jwst}
+
+if __name__ == "__main__":
+    Path(sys.argv[3]).write_bytes(pickle.dumps(PROGRAMS[sys.argv[1]](*pickle.loads(Path(sys.argv[2]).read_bytes()))))

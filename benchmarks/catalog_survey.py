@@ -13,18 +13,18 @@ from typing import Literal
 
 import astropy.units as u
 import numpy as np
-from astropy.io import fits
 from astropy.table import Table
 from numpy.typing import NDArray
 from scale_runs import run
 
 from cosmosaic.geometry.siaf import aperture_name, nircam_apertures
-from cosmosaic.nircam import DRAWN_LONG_PIXEL_ARCSEC, DRAWN_SHORT_PIXEL_ARCSEC, is_long_wavelength
+from cosmosaic.nircam import drawn_pixel_arcsec
 from cosmosaic.simulate.geometry import exposure_shape, footprint, nominal_view, sky_to_pixel
 from cosmosaic.simulate.instrument import flux_conversion
 from cosmosaic.simulate.plan import PlannedExposure, exposure_duration_s, plan_exposures
 from cosmosaic.simulate.psf import effective_psf
 from cosmosaic.simulate.survey import simulate_exposure
+from cosmosaic.simulate.truth import detectors_by_band, write_psf
 from cosmosaic.survey import FilterPair, Pointing, SimulationSettings
 
 Kind = Literal["even", "uneven"]
@@ -140,7 +140,11 @@ def make_survey(folder: Path, simulation: SimulationSettings, processes: int, in
     with ProcessPoolExecutor(processes) as pool:
         list(pool.map(partial(simulate_exposure, scene=truth, settings=simulation, folder=folder), exposures))
     survey = Survey(folder, simulation, truth, exposures)
-    known = {"detector_psfs": {band: str(write_detector_psf(band, folder)) for band in FILTERS}}
+    psfs = {}
+    for band, detector in detectors_by_band(exposures).items():
+        psfs[band] = str(folder / f"{band.lower()}_psf.fits")
+        write_psf(band, detector, Path(psfs[band]))
+    known = {"detector_psfs": psfs}
     inject = {"with_products": True, "sources": injected} if injected else {}
     _run(survey, "known", processes, {"catalog": known, "injection": inject})
     if injected:
@@ -151,20 +155,6 @@ def make_survey(folder: Path, simulation: SimulationSettings, processes: int, in
 def _run(survey: Survey, psfs: Psfs, processes: int, settings: dict) -> None:
     common = {"name": NAME, "products": str(survey.products(psfs)), "resources": {"processes": processes}}
     run(survey.folder / "raw", survey.folder / "store", common | settings)
-
-
-def write_detector_psf(band: str, folder: Path) -> Path:
-    """Write the PSF that the simulator draws stars with."""
-    psf = effective_psf(band, pixel_arcsec(band))
-    path = folder / f"{band.lower()}_detector_psf.fits"
-    header = fits.Header({"PIXSCALE": psf.scale_arcsec})
-    fits.PrimaryHDU(psf.image.astype(np.float32), header=header).writeto(path, overwrite=True)
-    return path
-
-
-def pixel_arcsec(band: str) -> float:
-    """Side of a filter's detector pixels."""
-    return DRAWN_LONG_PIXEL_ARCSEC if is_long_wavelength(band) else DRAWN_SHORT_PIXEL_ARCSEC
 
 
 def draw_sources(simulation: SimulationSettings, exposures: tuple[PlannedExposure, ...]) -> Table:
@@ -231,16 +221,17 @@ def exposures_at(survey: Survey, band: str, ra: NDArray, dec: NDArray, rim_arcse
             continue
         x, y = sky_to_pixel(exposure, nominal_view(exposure), ra, dec)
         rows, columns = exposure_shape(exposure)
-        rim = rim_arcsec / pixel_arcsec(band) - 0.5
+        rim = rim_arcsec / drawn_pixel_arcsec(exposure.detector) - 0.5
         count += (x > rim) & (y > rim) & (x < columns - 1 - rim) & (y < rows - 1 - rim)
     return count
 
 
 def unsaturated(survey: Survey, band: str) -> NDArray[np.bool_]:
     """Tell of each source whether a star of its flux stays below `FULL_WELL_DN` in its brightest pixel."""
-    pixel, psf = pixel_arcsec(band), effective_psf(band, pixel_arcsec(band))
+    detector = detectors_by_band(survey.exposures)[band]
+    pixel = drawn_pixel_arcsec(detector)
+    psf = effective_psf(band, pixel)
     peak = psf.image.max() * (pixel / psf.scale_arcsec) ** 2
-    detector = next(one.detector for one in survey.exposures if one.band == band)
     area_sr = (pixel * u.arcsec).to_value(u.rad) ** 2
     dn_s = np.asarray(survey.truth[f"flux_{band}"]) * 1e-15 / area_sr / flux_conversion(detector, band)
     return dn_s * peak * exposure_duration_s(survey.simulation) < FULL_WELL_DN
