@@ -9,6 +9,7 @@ from catalog_programs import PROGRAMS, measured
 from numpy.typing import NDArray
 
 PLANES = ("SCI", "ERR", "WHT", "NEXP", "DQ")
+"""What the programs read."""
 COVERED = 0.995
 """Fraction of the repeated square that all filters cover, at least."""
 STEP = 16
@@ -53,14 +54,12 @@ def middle_square(mosaics: Mapping[str, Path]) -> tuple[slice, slice]:
 
 
 def repeat(path: Path, square: tuple[slice, slice], side: int, made: Path) -> Path:
-    """Write a mosaic that repeats a square of another; its header stays."""
+    """Write a mosaic that repeats a square of another in `PLANES`; headers and other extensions stay as they are."""
     made.parent.mkdir(parents=True, exist_ok=True)
     with fits.open(path) as hdus:
-        kept = [hdu for hdu in hdus if hdu.name in ("PRIMARY", "ASDF", *PLANES)]
-        for hdu in kept:
-            if hdu.name in PLANES:
-                hdu.data = _repeated(hdu.data[square], side)
-        fits.HDUList(kept).writeto(made, overwrite=True)
+        for name in PLANES:
+            hdus[name].data = _repeated(hdus[name].data[square], side)
+        hdus.writeto(made, overwrite=True)
     return made
 
 
