@@ -148,17 +148,22 @@ def demo(tmp_path_factory, prefect_home) -> Demo:
 
 
 @pytest.fixture(scope="session")
-def small_products(tmp_path_factory, prefect_home) -> dict[str, str]:
-    """Products of the small survey, made on this machine in a folder: sha256 by name."""
+def small_folder(tmp_path_factory, prefect_home) -> Path:
+    """The products of the small survey, made on this machine."""
     folder = tmp_path_factory.mktemp("small")
     (folder / "small.toml").write_text(SMALL)
     run = run_flow(folder, "small.toml", "--store", "disk", prefect_home=prefect_home)
     assert run.code == 0, run.output
-    products = folder / "disk" / "products"
-    files = [path for path in products.rglob("*") if path.is_file() and not path.name.startswith(".")]
+    return folder / "disk" / "products"
+
+
+@pytest.fixture(scope="session")
+def small_products(small_folder) -> dict[str, str]:
+    """The sha256 of each product of the small survey, by name."""
+    files = [path for path in small_folder.rglob("*") if path.is_file() and not path.name.startswith(".")]
     return {
-        name: hashlib.sha256((products / name).read_bytes()).hexdigest()
-        for name in (str(path.relative_to(products)) for path in files)
+        name: hashlib.sha256((small_folder / name).read_bytes()).hexdigest()
+        for name in (str(path.relative_to(small_folder)) for path in files)
         if is_product(name)
     }
 
