@@ -29,6 +29,8 @@ from cosmosaic.survey import CatalogSettings
 SOFTWARE = ("cosmosaic", "photutils", "astropy")
 SHALLOW_FRACTION = 0.5
 """Below this fraction of a filter's median weight a source is flagged as shallow."""
+SEEN_SIGMA = 3.0
+"""A filter whose flux is more significant than this shows a source."""
 BLENDED_FRACTION = 0.1
 """Fraction of the Kron aperture on neighbours from which a source is flagged as blended."""
 BRIGHT_FRACTION = 0.1
@@ -201,7 +203,7 @@ def _flags(
     labels, count = sources.labels, len(sources.labels)
     covered = np.array([sums.covered for sums in measured.values()])
     exposures = np.array([columns["exposures"] for columns in by_band.values()])
-    single = covered.any(axis=0) & np.all(~covered | (exposures == 1), axis=0)
+    detected = np.array([columns["flux"] > SEEN_SIGMA * columns["flux_err"] for columns in by_band.values()])
     inside_hole = np.isin(labels, sources.segments[detection.holes])
     shallow = np.zeros(count, bool)
     for name, band in bands.items():
@@ -218,7 +220,7 @@ def _flags(
         CatalogFlag.TRUNCATED: np.any([s.covered & (s.kron.missing > 0) for s in measured.values()], axis=0),
         CatalogFlag.NOT_POSITIVE: ~np.any([columns["flux"] > 0 for columns in by_band.values()], axis=0),
         CatalogFlag.KRON_UNDEFINED: sources.kron_undefined,
-        CatalogFlag.SINGLE_EXPOSURE: single,
+        CatalogFlag.SINGLE_EXPOSURE: is_seen_once(covered, detected, exposures),
         CatalogFlag.DEBLENDED: np.isin(labels, list(detection.deblended)),
         CatalogFlag.NOT_COVERED: ~covered.all(axis=0),
         CatalogFlag.PSF_FROM_STARS: np.full(count, any(psf.origin == "stars" for psf in psfs.values())),
@@ -226,6 +228,23 @@ def _flags(
         CatalogFlag.SATURATED: np.isin(labels, np.concatenate(saturated)),
     }
     return np.sum([flag.value * condition.astype(np.int32) for flag, condition in conditions.items()], axis=0)
+
+
+def is_seen_once(
+    covered: NDArray[np.bool_], detected: NDArray[np.bool_], exposures: NDArray[np.integer]
+) -> NDArray[np.bool_]:
+    """Find sources that only single exposures show, as they show cosmic rays.
+
+    Other exposures, of filters in which a source is not detected, do not vouch for it.
+
+    Parameters
+    ----------
+    covered, detected, exposures
+        Whether each filter covers and shows each source, and in how many exposures, shape ``(filters, sources)`` each.
+    """
+    witness = covered & detected
+    witness = np.where(witness.any(axis=0), witness, covered)
+    return np.asarray(witness.any(axis=0) & np.all(~witness | (exposures == 1), axis=0))
 
 
 def _near_bright(

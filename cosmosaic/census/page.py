@@ -32,7 +32,7 @@ FLAG_MEANINGS = {
     CatalogFlag.TRUNCATED: "the Kron aperture reaches pixels without data",
     CatalogFlag.NOT_POSITIVE: "no filter has a positive flux",
     CatalogFlag.KRON_UNDEFINED: "no Kron radius: the smallest aperture is used",
-    CatalogFlag.SINGLE_EXPOSURE: "one exposure saw it in every filter: it may be a cosmic ray",
+    CatalogFlag.SINGLE_EXPOSURE: "one exposure saw it in every filter that shows it: it may be a cosmic ray",
     CatalogFlag.DEBLENDED: "separated from a neighbour",
     CatalogFlag.NOT_COVERED: "a filter does not cover it",
     CatalogFlag.PSF_FROM_STARS: "the PSF of some filter was made from stars of the field",
