@@ -75,7 +75,7 @@ def match(survey: Survey, truth: Table, found: Found) -> tuple[Table, Table]:
         it are no source (``pieces_<detection>``); the columns of its row otherwise, NaN where there is none.
     rows
         A row for each row of the catalogue: whether it is a source (``true``), its S/N, the least number of exposures
-        of the filters at its place (``exposures``) and the largest (``most_exposures``), and its flags.
+        of the filters at its place (``exposures``), and its flags.
     """
     every, covered = survey.truth, np.asarray(truth["id"]) - 1
     places = _plane(survey, *_sky(every))
@@ -139,7 +139,7 @@ def _rows(survey: Survey, table: Table, detection: str, is_true: NDArray[np.bool
     inner = np.min([exposures_at(survey, band, ra, dec, RIM_ARCSEC) for band in FILTERS], axis=0)
     counts = [exposures_at(survey, band, ra, dec) for band in bands]
     rows = Table({"true": is_true, "snr": np.asarray(table["snr"])})
-    rows["exposures"], rows["most_exposures"] = np.min(counts, axis=0), np.max(counts, axis=0)
+    rows["exposures"] = np.min(counts, axis=0)
     rows["flags"] = np.asarray(table["flags"]) if "flags" in table.colnames else np.zeros(len(table), np.int64)
     rows["single_flag"] = (rows["flags"] & CatalogFlag.SINGLE_EXPOSURE.value) > 0
     return rows[inner > 0]

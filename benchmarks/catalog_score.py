@@ -154,9 +154,8 @@ def _score_rows(rows: Table, figures: Figures) -> None:
     figures.put("purity_5_pct", *percentage(is_true[sure & ~single]))
     figures.put("purity_single_pct", *percentage(is_true[sure & single]))
     figures.put("purity_single_unflagged_pct", *percentage(is_true[sure & single & ~flagged]))
-    alone = np.asarray(rows["most_exposures"]) == 1
-    figures.put("single_flag_right_pct", *percentage(alone[flagged]))
-    figures.put("single_flagged_pct", *percentage(flagged[alone & sure]))
+    figures.put("single_flag_right_pct", *percentage(single[flagged]))
+    figures.put("single_flagged_pct", *percentage(flagged[single & sure & ~is_true]))
 
 
 def put_pulls(figures: Figures, name: str, tables: Tables, kind: str) -> None:
