@@ -129,6 +129,8 @@ def _files(survey: Survey) -> Iterator[tuple[str, str]]:
         ("sky.source_masks", survey.sky.source_masks),
     ):
         yield from ((f"{setting}.{name}", uri) for name, uri in files.items())
+    for name, image in survey.catalog.images.items():
+        yield from ((f"catalog.images.{name}.{setting}", uri) for setting, uri in image.files.items())
     catalogue = survey.align.reference_catalog
     if catalogue and "." in catalogue:  # other names are catalogues that jwst knows
         yield "align.reference_catalog", catalogue

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from cosmosaic.catalog.steps import MeasuredBand, SurveyCatalogs, number_catalogs, submit_catalogs
+from cosmosaic.catalog.steps import MeasuredBand, SurveyCatalogs, number_catalogs, submit_catalogs, submit_images
 from cosmosaic.census.steps import write_catalog_page
 from cosmosaic.storage import store
 from tasks.injection import inject_with_products
@@ -11,13 +11,14 @@ from tasks.runtime.run import Run
 
 def publish_catalogs(bands: Mapping[str, MeasuredBand], run: Run) -> None:
     """Submit and publish the catalogues of all windows, the injection of sources if asked for, and the page."""
-    measured = submit_catalogs(bands, run)
+    images = submit_images(bands, run)
+    measured = submit_catalogs(bands, images, run)
     if not measured:
         return
     catalogs = number_catalogs(measured, tuple(bands), run)
     _publish(catalogs, run)
     injected = inject_with_products(bands, measured, run) if run.survey.injection.with_products else None
-    run.publish("catalogue page", [write_catalog_page(bands, catalogs.windows, injected, run)])
+    run.publish("catalogue page", [write_catalog_page(bands, images, catalogs.windows, injected, run)])
 
 
 def _publish(catalogs: SurveyCatalogs, run: Run) -> None:

@@ -17,6 +17,7 @@ from cosmosaic.catalog.steps import (
     MeasureSources,
     NumberCatalog,
     NumberSources,
+    TakeImage,
     WriteEazy,
 )
 from cosmosaic.cells.steps import BinExposure, BinMaskedExposure
@@ -78,6 +79,7 @@ list_defects = step_task(ListDefects, COMPUTING)
 measure_depth = step_task(MeasureDepth, COMPUTING)
 make_psf = step_task(MakePsf, COMPUTING)
 drizzle_psf = step_task(DrizzlePsf, COMPUTING)
+take_image = step_task(TakeImage, COMPUTING)
 measure_sources = step_task(MeasureSources, COMPUTING)
 number_sources = step_task(NumberSources, COMPUTING)
 number_catalog = step_task(NumberCatalog, COMPUTING)

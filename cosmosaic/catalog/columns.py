@@ -9,10 +9,25 @@ from astropy.table import MaskedColumn, Table
 from numpy.typing import NDArray
 
 from cosmosaic.catalog.flags import CatalogFlag
-from cosmosaic.nircam import wavelength_um
 from cosmosaic.survey import CatalogSettings
 
 Columns = dict[str, NDArray[Any]]
+RANGES = (
+    (0.3, "em.UV"),
+    (0.4, "em.opt.U"),
+    (0.5, "em.opt.B"),
+    (0.6, "em.opt.V"),
+    (0.75, "em.opt.R"),
+    (1.0, "em.opt.I"),
+    (1.5, "em.IR.J"),
+    (2.0, "em.IR.H"),
+    (3.0, "em.IR.K"),
+    (4.0, "em.IR.3-4um"),
+    (8.0, "em.IR.4-8um"),
+    (15.0, "em.IR.8-15um"),
+    (30.0, "em.IR.15-30um"),
+)
+"""Spectral ranges of UCDs, by their longest wavelengths in micrometres."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +86,7 @@ def extinction_specs() -> dict[str, ColumnSpec]:
 
 def band_specs(band: str, settings: CatalogSettings) -> dict[str, ColumnSpec]:
     """Describe the columns of one filter, in order."""
-    prefix, name, ucd = band.lower(), band.upper(), f"em.IR.{_range(band)}"
+    prefix, name, ucd = band.lower(), band.upper(), _range(settings.wavelength_um(band))
     flux, error = f"phot.flux.density;{ucd}", f"stat.error;phot.flux.density;{ucd}"
     magnitude = f"phot.mag;{ucd}"
     specs = {
@@ -105,11 +120,9 @@ def band_specs(band: str, settings: CatalogSettings) -> dict[str, ColumnSpec]:
     }
 
 
-def _range(band: str) -> str:
-    """The spectral range of a filter in UCDs, by its wavelength."""
-    wavelength = wavelength_um(band)
-    bounds = ((1.5, "J"), (2.0, "H"), (3.0, "K"), (4.0, "3-4um"))
-    return next((name for longest, name in bounds if wavelength < longest), "4-8um")
+def _range(wavelength_um: float) -> str:
+    """The spectral range of a filter in UCDs."""
+    return next((name for longest, name in RANGES if wavelength_um < longest), RANGES[-1][1])
 
 
 def column_specs(

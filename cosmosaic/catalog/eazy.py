@@ -25,7 +25,9 @@ MOST_FILTERS = 5
 """Filters that EAZY demands of a source, by default."""
 
 
-def write_eazy(parts: Mapping[str, Path], bands: tuple[str, ...], stem: str, folder: Path) -> Made:
+def write_eazy(
+    parts: Mapping[str, Path], bands: tuple[str, ...], numbers: Mapping[str, int], stem: str, folder: Path
+) -> Made:
     """Write total fluxes of all sources for EAZY: ``<stem>.cat``, ``<stem>.translate`` and ``<stem>.param``.
 
     Parameters
@@ -33,7 +35,9 @@ def write_eazy(parts: Mapping[str, Path], bands: tuple[str, ...], stem: str, fol
     parts
         Each window's part of the data set.
     bands
-        Filters of the survey.
+        Filters of the survey, and of other telescopes.
+    numbers
+        Numbers of the latter in FILTER.RES.latest, where they are known.
     stem
         Beginning of the names.
     folder
@@ -52,16 +56,17 @@ def write_eazy(parts: Mapping[str, Path], bands: tuple[str, ...], stem: str, fol
         columns.append(np.where(np.isfinite(microjansky), microjansky, NOT_OBSERVED))
     formats = ["%d", "%.8f", "%.8f", *["%.6g"] * (len(needed) - 3)]
     np.savetxt(files["cat"], np.stack(columns, axis=1), fmt=formats, header=" ".join(needed))
-    known = {band: names for band, names in fluxes.items() if band in NUMBERS}
+    numbered = NUMBERS | dict(numbers)
+    known = {band: names for band, names in fluxes.items() if band in numbered}
     files["translate"].write_text(
         "".join(
-            f"{name} {kind}{NUMBERS[band]}\n"
+            f"{name} {kind}{numbered[band]}\n"
             for band, names in known.items()
             for kind, name in zip("FE", names, strict=True)
         )
     )
     reddening = pc.mean(table["ebv"]).as_py() if has_reddening else None
-    unknown = [band for band in bands if band not in NUMBERS]
+    unknown = [band for band in bands if band not in numbered]
     files["param"].write_text(_parameters(stem, len(known), unknown, reddening))
     return Made(catalog=files["cat"], translate=files["translate"], parameters=files["param"])
 

@@ -151,10 +151,11 @@ def _added(measured: Catalog, section: Section, segments: NDArray[np.int32], fir
 
 
 def _chosen(bands: Mapping[str, BandImage], settings: CatalogSettings) -> Mapping[str, BandImage]:
-    chosen = {name: band for name, band in bands.items() if not settings.filters or name in settings.filters}
+    own = {name: band for name, band in bands.items() if name not in settings.images}
+    chosen = {name: band for name, band in own.items() if not settings.filters or name in settings.filters}
     if not chosen:
         raise ValueError(
-            f"catalog.filters is {', '.join(settings.filters)}, but the mosaics are in {', '.join(bands)}; choose one "
+            f"catalog.filters is {', '.join(settings.filters)}, but the mosaics are in {', '.join(own)}; choose one "
             f"of these"
         )
     return chosen

@@ -14,7 +14,7 @@ from cosmosaic.records import MosaicGrid
 from cosmosaic.steps.declaration import Job, Outputs, Step, consulted, surviving
 from cosmosaic.steps.files import File, Many
 from cosmosaic.storage import store
-from cosmosaic.survey import CatalogSettings, DrizzleSettings, Survey
+from cosmosaic.survey import CatalogSettings, DrizzleSettings, OtherImage, Survey
 
 
 class Catalog(File, suffix="_cat.ecsv", kind="cat"):
@@ -163,6 +163,48 @@ class DrizzlePsf(Step[MadePsf]):
         return survey.drizzle.errors != "none" and bool(survey.catalog.detector_psfs)
 
 
+class ImageFile(File):
+    """The user's image of another telescope, its errors, or its weights."""
+
+
+class ImageMosaic(Mosaic, suffix="_image.fits"):
+    """The part of an image in a window, in the form of a mosaic."""
+
+
+class ImagePsf(Psf, suffix="_psf.fits"):
+    """The PSF of an image."""
+
+
+@dataclass(frozen=True)
+class TakenImage(Outputs):
+    """An image in a window; nothing if it has no data there."""
+
+    mosaic: ImageMosaic | None
+    psf: ImagePsf | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TakeImage(OfCatalogs, Step[TakenImage]):
+    """Cut an image of another telescope to a window, in the mosaics' unit."""
+
+    title = "Image"
+    version = 1
+    function = "cosmosaic.catalog.images:take_image"
+    per = "mosaic"
+
+    files: Mapping[str, ImageFile]
+    """``image``, ``psf``, and ``error`` or ``weight``."""
+    window: MosaicGrid
+    zero_point_ab: float | None
+    band: str
+    stem: str
+
+    @classmethod
+    def is_asked_for(cls, survey: Survey) -> bool:
+        """Return whether there are catalogues, and such images."""
+        return survey.drizzle.errors != "none" and bool(survey.catalog.images)
+
+
 @dataclass(frozen=True)
 class MeasuredSources(Outputs):
     """The sources of a window, numbered from 1."""
@@ -176,12 +218,12 @@ class MeasureSources(OfCatalogs, Step[MeasuredSources]):
     """Detect the sources of a window in the sum of its filters and measure them in each."""
 
     title = "Catalogue"
-    version = 8
+    version = 9
     function = "cosmosaic.catalog.measure:measure_sources"
     per = "survey"
 
     mosaics: Mapping[str, Mosaic] = surviving()
-    """By filter."""
+    """By filter, those of other telescopes too."""
     psfs: Mapping[str, Psf] = surviving()
     """By filter."""
     settings: CatalogSettings
@@ -264,13 +306,15 @@ class WriteEazy(OfCatalogs, Step[EazyInput]):
     """Write the fluxes of all sources as input of EAZY, for photometric redshifts."""
 
     title = "EAZY"
-    version = 2
+    version = 3
     function = "cosmosaic.catalog.eazy:write_eazy"
     per = "survey"
 
     parts: Mapping[str, CatalogPart] = surviving()
     """By window."""
     bands: tuple[str, ...]
+    numbers: Mapping[str, int]
+    """Numbers of other telescopes' filters in EAZY's list."""
     stem: str
 
 
@@ -299,13 +343,51 @@ def measure_mosaics(
     return MeasuredBand(given, mosaics, depths, psfs)
 
 
-def submit_catalogs(bands: Mapping[str, MeasuredBand], job: Job) -> dict[str, MeasuredSources]:
+Images = Mapping[str, Mapping[str, TakenImage]]
+"""Images of other telescopes by window and filter."""
+
+
+def submit_images(bands: Mapping[str, MeasuredBand], job: Job) -> Images:
+    """Submit the images of other telescopes in each window that gets a catalogue."""
+    windows: dict[str, MosaicGrid] = {}
+    for window in (window for measured in bands.values() for window in measured.given.catalogued):
+        if window.tile not in windows or window.pixel_scale_mas < windows[window.tile].pixel_scale_mas:
+            windows[window.tile] = window
+    return {
+        tile: {band: _submit_image(band, given, window, job) for band, given in job.survey.catalog.images.items()}
+        for tile, window in windows.items()
+    }
+
+
+def _submit_image(band: str, given: OtherImage, window: MosaicGrid, job: Job) -> TakenImage:
+    step = TakeImage(
+        files={kind: ImageFile(store.checksum(uri, job.checksums)) for kind, uri in given.files.items()},
+        window=window,
+        zero_point_ab=given.zero_point_ab,
+        band=band,
+        stem=f"{job.survey.name}_{band.lower()}_{window.tile}",
+    )
+    return job.submit(step, f"{band} {window.tile}")
+
+
+def with_images(mosaics: Mapping[str, Mosaic], images: Mapping[str, TakenImage]) -> dict[str, Mosaic]:
+    """Return the mosaics of a window by filter, those of other telescopes too."""
+    return {**mosaics, **{band: made.mosaic for band, made in images.items() if made.mosaic}}
+
+
+def with_psfs(psfs: Mapping[str, Psf], images: Mapping[str, TakenImage]) -> dict[str, Psf]:
+    """Return the PSFs of a window by filter, those of other telescopes too."""
+    return {**psfs, **{band: made.psf for band, made in images.items() if made.psf}}
+
+
+def submit_catalogs(bands: Mapping[str, MeasuredBand], images: Images, job: Job) -> dict[str, MeasuredSources]:
     """Submit the catalogue of each window over all filters."""
     catalogs = {}
     for tile in dict.fromkeys(tile for measured in bands.values() for tile in measured.psfs):
         here = {band: measured for band, measured in bands.items() if tile in measured.psfs}
         mosaics = {band: measured.mosaics[tile] for band, measured in here.items()}
-        catalogs[tile] = submit_catalog(mosaics, {band: one.psfs[tile] for band, one in here.items()}, tile, job)
+        psfs = {band: one.psfs[tile] for band, one in here.items()}
+        catalogs[tile] = submit_catalog(mosaics, psfs, images[tile], tile, job)
     return catalogs
 
 
@@ -344,12 +426,16 @@ def submit_psf(
 
 
 def submit_catalog(
-    mosaics: Mapping[str, AssembledMosaic], psfs: Mapping[str, MadePsf], tile: str, job: Job
+    mosaics: Mapping[str, AssembledMosaic],
+    psfs: Mapping[str, MadePsf],
+    images: Mapping[str, TakenImage],
+    tile: str,
+    job: Job,
 ) -> MeasuredSources:
     """Submit the catalogue of one window."""
     step = MeasureSources(
-        mosaics={band: made.mosaic for band, made in mosaics.items()},
-        psfs={band: made.psf for band, made in psfs.items()},
+        mosaics=with_images({band: made.mosaic for band, made in mosaics.items()}, images),
+        psfs=with_psfs({band: made.psf for band, made in psfs.items()}, images),
         settings=job.survey.catalog.of_measurement,
         stem=f"{job.survey.name}_{tile}",
     )
@@ -392,10 +478,12 @@ def number_catalogs(measured: Mapping[str, MeasuredSources], bands: tuple[str, .
             segments=one.segments,
             numbers=ids.numbers[tile],
             extinction=extinction,
-            part=PartOfSurvey(survey=name, tile=tile, bands=bands),
+            part=PartOfSurvey(survey=name, tile=tile, bands=(*bands, *job.survey.catalog.images)),
             settings=job.survey.catalog.of_measurement,
         )
         windows[tile] = job.submit(step, tile)
     parts = {tile: one.part for tile, one in windows.items()}
-    eazy = job.submit(WriteEazy(parts=parts, bands=bands, stem=f"{name}_eazy"), name)
+    others = job.survey.catalog.images
+    numbers = {band: one.eazy_number for band, one in others.items() if one.eazy_number}
+    eazy = job.submit(WriteEazy(parts=parts, bands=(*bands, *others), numbers=numbers, stem=f"{name}_eazy"), name)
     return SurveyCatalogs(ids, windows, eazy)

@@ -48,6 +48,7 @@ def take_census(
     mosaics: Mapping[str, Path],
     depths: Mapping[str, Path],
     psfs: Mapping[str, Path],
+    wavelengths_um: Mapping[str, float],
     window: str,
     folder: Path,
 ) -> Made:
@@ -59,6 +60,8 @@ def take_census(
         ``_cat.parquet``.
     mosaics, depths, psfs
         ``_i2d``, ``_depth`` and ``_psf`` by filter. Filters without one of them are in the census, with less.
+    wavelengths_um
+        Of other telescopes' filters.
     window
         Name of the window.
     folder
@@ -69,14 +72,15 @@ def take_census(
     ValueError
         The catalogue has not the columns of one.
     """
-    columns, bands = read_columns(catalog)
+    columns, bands = read_columns(catalog, wavelengths_um)
     rows, maps = rows_of(columns, bands), measure_depths(depths, bands)
     facts = CensusFacts(
         window=window,
         sources=len(rows.flags),
         arcmin2=maps.arcmin2,
         bands=tuple(
-            _band(number, band, rows, maps.areas.get(band), psfs.get(band)) for number, band in enumerate(bands)
+            _band(number, wavelengths_um.get(band) or wavelength_um(band), rows, maps.areas.get(band), psfs.get(band))
+            for number, band in enumerate(bands)
         ),
         flags={flag.name or "": int(np.count_nonzero(rows.flags & flag)) for flag in CatalogFlag},
         odd=(),
@@ -95,7 +99,7 @@ def take_census(
     return Made(census=write_census(census, folder / f"{window}_census.npz"), facts={})
 
 
-def read_columns(catalog: Path) -> tuple[Columns, tuple[str, ...]]:
+def read_columns(catalog: Path, wavelengths_um: Mapping[str, float]) -> tuple[Columns, tuple[str, ...]]:
     """Read the columns of a catalogue that the census counts, with NaN for null, and its filters by wavelength.
 
     Raises
@@ -105,7 +109,8 @@ def read_columns(catalog: Path) -> tuple[Columns, tuple[str, ...]]:
     """
     names = pq.read_schema(catalog).names
     prefixes = [name.removesuffix("_flux_err_propagated") for name in names if name.endswith("_flux_err_propagated")]
-    bands = tuple(sorted(map(str.upper, prefixes), key=lambda band: (wavelength_um(band), band)))
+    known = {band: wavelengths_um.get(band) or wavelength_um(band) for band in map(str.upper, prefixes)}
+    bands = tuple(sorted(known, key=lambda band: (known[band], band)))
     wanted = [*OF_SOURCES, *(f"{band.lower()}_{column}" for band in bands for column in OF_BANDS)]
     missing = [name for name in wanted if name not in names]
     if missing:
@@ -192,12 +197,13 @@ def _either(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> NDArray[np.bool
     return parts[0] | parts[1]
 
 
-def _band(number: int, name: str, rows: Rows, arcmin2: float | None, psf: Path | None) -> BandCensus:
+def _band(number: int, wavelength: float, rows: Rows, arcmin2: float | None, psf: Path | None) -> BandCensus:
     header = fits.getheader(psf) if psf else {}
     with np.errstate(invalid="ignore"):
         detected = int(np.count_nonzero(rows.snr[:, number] >= DETECTED_SNR))
     return BandCensus(
-        name=name,
+        name=rows.bands[number],
+        wavelength_um=wavelength,
         arcmin2=arcmin2,
         covered=int(np.count_nonzero(np.isfinite(rows.flux[:, number]))),
         detected=detected,

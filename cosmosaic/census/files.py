@@ -33,6 +33,7 @@ class BandCensus(Record):
     """One filter of a window."""
 
     name: str
+    wavelength_um: float
     arcmin2: float | None
     """Area with a depth; None without a map of depths."""
     covered: int

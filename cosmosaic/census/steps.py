@@ -4,7 +4,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from cosmosaic.catalog.steps import CatalogParquet, DepthMap, MeasuredBand, NumberedCatalog, Psf
+from cosmosaic.catalog.steps import (
+    CatalogParquet,
+    DepthMap,
+    Images,
+    MeasuredBand,
+    NumberedCatalog,
+    Psf,
+    TakenImage,
+    with_images,
+    with_psfs,
+)
 from cosmosaic.injection.steps import FOLDER, CompletenessTable, Injected, InjectedTable, InjectionVerdict
 from cosmosaic.mosaic.steps import Mosaic
 from cosmosaic.records import STATES
@@ -33,7 +43,7 @@ class TakeCensus(Step[TakenCensus]):
     """Count the sources of a window by magnitude, depth, colour and flag, and cut out those that stand out."""
 
     title = "Census"
-    version = 1
+    version = 2
     function = "cosmosaic.census.census:take_census"
     per = "survey"
 
@@ -42,6 +52,8 @@ class TakeCensus(Step[TakenCensus]):
     """By filter."""
     depths: Mapping[str, DepthMap] = if_made()
     psfs: Mapping[str, Psf] = if_made()
+    wavelengths_um: Mapping[str, float]
+    """Of other telescopes' filters."""
     window: str
 
     @classmethod
@@ -95,7 +107,11 @@ class WriteCatalogPage(Step[WrittenCatalogPage]):
 
 
 def write_catalog_page(
-    bands: Mapping[str, MeasuredBand], catalogs: Mapping[str, NumberedCatalog], injected: Injected | None, job: Job
+    bands: Mapping[str, MeasuredBand],
+    images: Images,
+    catalogs: Mapping[str, NumberedCatalog],
+    injected: Injected | None,
+    job: Job,
 ) -> WrittenCatalogPage:
     """Submit the census of each window, and the page on all of them.
 
@@ -103,6 +119,8 @@ def write_catalog_page(
     ----------
     bands
         The mosaics of each filter, their depths and PSFs.
+    images
+        Those of other telescopes in each window.
     catalogs
         The catalogue of each window; one at least.
     injected
@@ -111,7 +129,7 @@ def write_catalog_page(
         The run.
     """
     name = job.survey.name
-    census = {tile: _census(bands, catalog, tile, job) for tile, catalog in catalogs.items()}
+    census = {tile: _census(bands, images[tile], catalog, tile, job) for tile, catalog in catalogs.items()}
     verdicts = injected.verdicts if injected else {}
     step = WriteCatalogPage(
         census=census,
@@ -128,13 +146,20 @@ def write_catalog_page(
     return job.submit(step, ", ".join(bands))
 
 
-def _census(bands: Mapping[str, MeasuredBand], catalog: NumberedCatalog, tile: str, job: Job) -> CensusFile:
+def _census(
+    bands: Mapping[str, MeasuredBand],
+    images: Mapping[str, TakenImage],
+    catalog: NumberedCatalog,
+    tile: str,
+    job: Job,
+) -> CensusFile:
     here = {band: measured for band, measured in bands.items() if tile in measured.psfs}
     step = TakeCensus(
         catalog=catalog.parquet,
-        mosaics={band: measured.mosaics[tile].mosaic for band, measured in here.items()},
+        mosaics=with_images({band: measured.mosaics[tile].mosaic for band, measured in here.items()}, images),
         depths={band: measured.depths[tile].depth for band, measured in here.items()},
-        psfs={band: measured.psfs[tile].psf for band, measured in here.items()},
+        psfs=with_psfs({band: measured.psfs[tile].psf for band, measured in here.items()}, images),
+        wavelengths_um={band: one.wavelength_um for band, one in job.survey.catalog.images.items()},
         window=tile,
     )
     return job.submit(step, tile).census

@@ -21,7 +21,6 @@ from cosmosaic.census.files import (
     read_facts,
 )
 from cosmosaic.census.odd import HANDFUL
-from cosmosaic.nircam import wavelength_um
 
 DEPTH_PERCENTILES = (5.0, 50.0, 95.0)
 
@@ -75,7 +74,8 @@ class SurveyCensus(NamedTuple):
 def add_up(paths: Mapping[str, Path]) -> SurveyCensus:
     """Add up the census of each window, given by its name; one is in memory at a time."""
     facts = [read_facts(path) for path in paths.values()]
-    names = sorted({band.name for one in facts for band in one.bands}, key=lambda band: (wavelength_um(band), band))
+    bands = {(band.wavelength_um, band.name) for one in facts for band in one.bands}
+    names = [name for _, name in sorted(bands)]
     places = {name: place for place, name in enumerate(names)}
     counts = np.zeros((len(names), 2, len(MAGNITUDE_EDGES) - 1), np.int64)
     depths = np.zeros((len(names), len(DEPTH_EDGES) - 1))

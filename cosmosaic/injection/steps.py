@@ -349,7 +349,7 @@ def _inject_once(
                 mosaics[window.tile][band] = engine.assemble(window, None)
     for tile in places:
         psfs = {band: bands[band].psfs[tile] for band in mosaics[tile]}
-        yield tile, drawn[tile], submit_catalog(mosaics[tile], psfs, tile, job).catalog
+        yield tile, drawn[tile], submit_catalog(mosaics[tile], psfs, {}, tile, job).catalog
 
 
 def _injected(

@@ -4,9 +4,9 @@ import re
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from cosmosaic.nircam import DETECTOR_PATTERN, FILTERS, band_name
+from cosmosaic.nircam import DETECTOR_PATTERN, FILTERS, band_name, wavelength_um
 
 
 def _named_as_astronomers_do(value: Any) -> Any:
@@ -47,6 +47,19 @@ def _as_detector(value: Any) -> Any:
     return value
 
 
+def _as_image_name(name: str) -> str:
+    """Check the name of another telescope's filter.
+
+    Raises
+    ------
+    ValueError
+        NIRCam has a filter of this name.
+    """
+    if name in FILTERS:
+        raise ValueError(f"{name} is a filter of NIRCam; give the other telescope's filter another name, e.g. {name}_B")
+    return name
+
+
 _ALL_FILTERS = f"its filters are {', '.join(FILTERS)}"
 FilterName = Annotated[str, BeforeValidator(_as_filter), Field(pattern=r"^F\d{3}[WMN]2?$")]
 """F150W, or F470N, which may be written F444W-F470N or, as in MAST, f470n-f444w."""
@@ -70,6 +83,8 @@ SkyZero = Literal["faintest", "pedestal", "table"]
 """Choices of the zero point of a field without empty sky."""
 FlickerCorrection = Literal["none", "jwst", "fast"]
 CalibrationEngine = Literal["fused", "jwst"]
+ImageName = Annotated[str, AfterValidator(_as_image_name), Field(pattern=r"^[A-Z][A-Z0-9_]*$", max_length=20)]
+"""F814W: the name of a filter of another telescope, which begins the names of its columns."""
 WispTemplate = Annotated[str, BeforeValidator(_named_as_astronomers_do), Field(pattern=r"^NRC[AB][34]_F\d{3}[WMN]2?$")]
 
 
@@ -410,6 +425,38 @@ class DrizzleSettings(Settings):
     science and weight, and no catalogue."""
 
 
+class OtherImage(Settings):
+    """An image of another telescope that the catalogue measures, on the survey's pixel grid."""
+
+    image: str
+    """URL of the FITS image (extension SCI, or the first image), on the survey's grid or in whole multiples of its
+    pixels; `grid.like` makes the survey on the image's grid."""
+    error: str | None = None
+    """URL of its standard errors, in the same unit (extension ERR, or the first image)."""
+    weight: str | None = None
+    """URL of its inverse variances, in place of errors (extension WHT, or the first image)."""
+    psf: str
+    """URL of its PSF (FITS image with odd sides and the keyword PIXSCALE in arcsec, oriented as the image)."""
+    wavelength_um: float = Field(gt=0.05, lt=40)
+    """Wavelength of the filter in micrometres."""
+    zero_point_ab: float | None = None
+    """AB magnitude of one unit of the image in a pixel; by default, by its BUNIT, or HST's PHOTFLAM and PHOTPLAM."""
+    eazy_number: int | None = Field(default=None, ge=1)
+    """Number of the filter in EAZY's FILTER.RES.latest; without it, EAZY's input leaves the filter out."""
+
+    @property
+    def files(self) -> dict[str, str]:
+        """URLs of the files by their settings."""
+        given = {"image": self.image, "error": self.error, "weight": self.weight, "psf": self.psf}
+        return {setting: uri for setting, uri in given.items() if uri}
+
+    @model_validator(mode="after")
+    def _one_kind_of_error(self) -> Self:
+        if (self.error is None) == (self.weight is None):
+            raise ValueError("give error (standard errors) or weight (inverse variances), one of the two")
+        return self
+
+
 class CatalogSettings(Settings):
     """Detection and photometry of sources on the mosaics: one catalogue of all filters."""
 
@@ -432,7 +479,10 @@ class CatalogSettings(Settings):
     """PSFs of the detectors by filter, as STPSF computes them: URL of a FITS image with odd sides and the keyword
     PIXSCALE or PIXELSCL in arcsec, the detector's pixel included, along the detector's axes. They are drizzled through
     the exposures of each mosaic. `psfs` has precedence."""
-    match_to: FilterName | None = None
+    images: dict[ImageName, OtherImage] = Field(default_factory=dict)
+    """Images of other telescopes by the names of their filters, e.g. F814W, which are measured as further filters.
+    Sources are detected in the survey's own filters."""
+    match_to: str | None = None
     """Filter to whose PSF the others' images are matched for colours; by default, that with the widest PSF."""
     extinction_map: str | None = None
     """Map of the Milky Way's E(B-V), which each source is given: URL of a HEALPix map or of an image with a celestial
@@ -442,6 +492,16 @@ class CatalogSettings(Settings):
     def of_measurement(self) -> "CatalogSettings":
         """The settings that decide what is measured; with another map, nothing is measured again."""
         return self.model_copy(update={"extinction_map": None})
+
+    def wavelength_um(self, band: str) -> float:
+        """Return the wavelength in micrometres of a filter of the survey or of another image."""
+        return self.images[band].wavelength_um if band in self.images else wavelength_um(band)
+
+    @model_validator(mode="after")
+    def _matched_to_a_filter(self) -> Self:
+        if self.match_to is not None and self.match_to not in self.images:
+            self.__dict__["match_to"] = _as_filter(self.match_to)
+        return self
 
     @model_validator(mode="before")
     @classmethod

@@ -41,7 +41,7 @@ def written(tmp_path: Path) -> dict[str, Path]:
         "a": part(tmp_path / "a.parquet", [5], f115w_flux=[1234.5678], f115w_flux_err=[5.0], f277w_flux=[0.0],
                   f277w_flux_err=[1.0], f999w_flux=[7.0], f999w_flux_err=[1.0]),
     }  # fmt: skip
-    return write_eazy(parts, BANDS, "small_eazy", tmp_path).files
+    return write_eazy(parts, BANDS, {}, "small_eazy", tmp_path).files
 
 
 def test_fluxes_are_in_microjansky_and_missing_ones_below_the_threshold(written: dict[str, Path]) -> None:
@@ -87,17 +87,17 @@ def test_every_filter_of_nircam_has_its_number() -> None:
 def test_reddening_is_the_mean_of_the_sources(tmp_path: Path, written: dict[str, Path]) -> None:
     assert float(parameters(written["parameters"])["MW_EBV"]) == 0
     parts = {"a": part(tmp_path / "a.parquet", [1, 2, 3], ebv=[0.02, 0.03, None])}
-    given = parameters(write_eazy(parts, BANDS, "red_eazy", tmp_path).files["parameters"])
+    given = parameters(write_eazy(parts, BANDS, {}, "red_eazy", tmp_path).files["parameters"])
     assert (float(given["MW_EBV"]), given["CAT_HAS_EXTCORR"]) == (0.025, "n")
 
 
 def test_a_map_that_covers_no_source_gives_no_reddening_and_is_not_called_missing(tmp_path: Path) -> None:
     parts = {"a": part(tmp_path / "a.parquet", [1, 2], ebv=[None, None])}
-    text = write_eazy(parts, BANDS, "dark_eazy", tmp_path).files["parameters"].read_text()
+    text = write_eazy(parts, BANDS, {}, "dark_eazy", tmp_path).files["parameters"].read_text()
     assert "MW_EBV            0.0000  # not known: no source has an E(B-V)\n" in text
 
 
 def test_without_sources_there_is_an_empty_catalogue(tmp_path: Path) -> None:
-    made = write_eazy({"a": part(tmp_path / "a.parquet", [])}, BANDS, "none_eazy", tmp_path).files
+    made = write_eazy({"a": part(tmp_path / "a.parquet", [])}, BANDS, {}, "none_eazy", tmp_path).files
     table = Table.read(made["catalog"], format="ascii.commented_header")
     assert (len(table), table.colnames[:3]) == (0, ["id", "ra", "dec"])

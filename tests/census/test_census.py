@@ -20,7 +20,9 @@ BANDS = ("F150W", "F277W", "F444W")
 
 
 def census_of(window, folder):
-    return take_census(window.catalog, window.mosaics, window.depths, window.psfs, window.name, folder).files["census"]
+    return take_census(window.catalog, window.mosaics, window.depths, window.psfs, {}, window.name, folder).files[
+        "census"
+    ]
 
 
 def test_rows_are_counted_as_the_catalogue_has_them(tmp_path):
@@ -99,12 +101,12 @@ def test_maps_of_different_windows_are_refused(tmp_path):
 def test_a_table_that_is_no_catalogue_is_refused(tmp_path):
     pq.write_table(pa.table({"id": [1], "ra": [1.0]}), tmp_path / "a_cat.parquet")
     with pytest.raises(ValueError, match=r"a_cat.parquet: no column name, dec, x"):
-        take_census(tmp_path / "a_cat.parquet", {}, {}, {}, "a", tmp_path)
+        take_census(tmp_path / "a_cat.parquet", {}, {}, {}, {}, "a", tmp_path)
 
 
 def test_without_maps_psfs_and_mosaics_the_rows_are_counted_all_the_same(tmp_path):
     window = write_window(tmp_path, "a", random_columns(50, BANDS), BANDS)
-    made = read_census(take_census(window.catalog, {}, {}, {}, "a", tmp_path).files["census"])
+    made = read_census(take_census(window.catalog, {}, {}, {}, {}, "a", tmp_path).files["census"])
     assert made.facts.sources == 50
     assert made.facts.arcmin2 is None
     assert [(band.arcmin2, band.psf_fwhm_arcsec, band.psf_origin) for band in made.facts.bands] == [(None,) * 3] * 3

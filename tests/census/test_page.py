@@ -26,7 +26,7 @@ LARGEST_BYTES = 3_000_000
 
 def census(folder, name, columns, bands=BANDS, **how):
     window = write_window(folder, name, columns, bands, **how)
-    return take_census(window.catalog, window.mosaics, window.depths, window.psfs, name, folder).files["census"]
+    return take_census(window.catalog, window.mosaics, window.depths, window.psfs, {}, name, folder).files["census"]
 
 
 def page(folder, paths, survey="mock", asked_for=False, windows=None, injection=None):
