@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from cosmosaic.catalog.steps import measure_mosaics, submit_catalogs
+from cosmosaic.catalog.steps import measure_mosaics, submit_catalogs, submit_images
 from cosmosaic.drizzle.steps import DrizzleExposure
 from cosmosaic.exposures.band import Band
 from cosmosaic.exposures.files import Cal
@@ -80,7 +80,7 @@ def injected(windows: Windows, **settings: Any) -> Recorder:
     flagged = engine.flag_outliers()
     mosaics = {each.tile: engine.assemble(each, None) for each in given.mosaics}
     measured = {BAND: measure_mosaics(given, mosaics, flagged.crfs, job)}
-    inject(measured, submit_catalogs(measured, job), WORKER_GB, job)
+    inject(measured, submit_catalogs(measured, submit_images(measured, job), job), WORKER_GB, job)
     return job
 
 

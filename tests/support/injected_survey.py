@@ -7,7 +7,7 @@ from astropy.table import Table
 
 from cosmosaic.astrometry.steps import align_bands
 from cosmosaic.catalog.files import read_catalog
-from cosmosaic.catalog.steps import submit_catalogs
+from cosmosaic.catalog.steps import submit_catalogs, submit_images
 from cosmosaic.exposures.associations import make_associations
 from cosmosaic.exposures.band import Band
 from cosmosaic.exposures.files import Cal
@@ -70,7 +70,7 @@ def inject_into_simulation(
         aligned.band.name: combine(aligned, windows[aligned.band.name], None, job).measured
         for aligned in align_bands(bands, (), job)
     }
-    catalogs = submit_catalogs(measured, job)
+    catalogs = submit_catalogs(measured, submit_images(measured, job), job)
     made = inject(measured, catalogs, job.worker_gb, job)
 
     def table(file) -> Table:

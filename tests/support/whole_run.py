@@ -7,7 +7,7 @@ from typing import Any
 
 from cosmosaic.artefacts.steps import mask_regions
 from cosmosaic.astrometry.steps import align_bands
-from cosmosaic.catalog.steps import number_catalogs, submit_catalogs
+from cosmosaic.catalog.steps import number_catalogs, submit_catalogs, submit_images
 from cosmosaic.drizzle.steps import InspectExposure
 from cosmosaic.exposures.associations import make_associations
 from cosmosaic.exposures.band import Band
@@ -64,7 +64,8 @@ def produce(survey: Survey, folder: Path) -> Produced:
     (aligned,) = align_bands([band], (), job)
     combined = combine(aligned, windows[band.name], None, job)
     publish_band(combined, job)
-    catalogs = number_catalogs(submit_catalogs({band.name: combined.measured}, job), (band.name,), job)
+    measured = {band.name: combined.measured}
+    catalogs = number_catalogs(submit_catalogs(measured, submit_images(measured, job), job), (band.name,), job)
     job.publish("catalogue", catalogs.windows.values())
     produced.members = band.members
     for file in job.published:
