@@ -254,7 +254,7 @@ def measure_background(
     background
         In MJy/sr; 0 where there is no coverage. Constant if the sources leave too few pixels for boxes.
     """
-    size = tuple(min(box, length) for length in sci.shape)
+    size = (min(box, sci.shape[0]), min(box, sci.shape[1]))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=AstropyUserWarning)
         try:
@@ -272,7 +272,23 @@ def measure_background(
             clear = ~(no_data | mask)
             level = np.median(sci[clear if clear.any() else ~no_data])
             return np.where(no_data, 0.0, level).astype(np.float32)
-        return boxes.background.astype(np.float32)
+    background = _in_pixels(np.asarray(boxes.background_mesh), size, sci.shape)
+    return np.where(no_data, np.float32(0), background)
+
+
+def _in_pixels(boxes: NDArray[np.floating], size: tuple[int, int], shape: tuple[int, int]) -> NDArray[np.float32]:
+    """Interpolate values of boxes of ``size`` pixels to an image, cubically and within their range.
+
+    A spline over an image is the product of splines along its axes: two products of matrices give what
+    `scipy.ndimage.zoom`, and photutils' ``background`` with it, compute pixel by pixel in ten times the time.
+    """
+    rows, columns = (
+        np.stack([ndimage.zoom(one, pixels, order=3, mode="reflect", grid_mode=True) for one in np.eye(number)], axis=1)
+        for number, pixels in zip(boxes.shape, size, strict=True)
+    )
+    rows, columns = rows[: shape[0]], columns[: shape[1]]
+    image = rows.astype(np.float32) @ (boxes @ columns.T).astype(np.float32)
+    return np.clip(image, boxes.min(), boxes.max(), out=image)
 
 
 def source_mask(image: MosaicImage, background: NDArray[np.float32], sigma: float) -> NDArray[np.bool_]:

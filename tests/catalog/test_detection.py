@@ -3,9 +3,11 @@
 import galsim
 import numpy as np
 import pytest
+from astropy.stats import SigmaClip
+from photutils.background import Background2D, MedianBackground
 from support.scenes import NJY_PER_COUNT, Scene, detect_in, drizzled_noise, measure, mosaic_image
 
-from cosmosaic.catalog.detection import Detection, fill_holes, prepare, small_holes, smooth
+from cosmosaic.catalog.detection import Detection, fill_holes, measure_background, prepare, small_holes, smooth
 
 BOX_ARCSEC = 6.0
 
@@ -69,6 +71,19 @@ def test_a_sky_gradient_is_background() -> None:
     middle = (slice(150, 850), slice(150, 850))
     assert np.abs(prepare(mosaic_image(sky), BOX_ARCSEC).background - gradient)[middle].max() < 0.1 * sky.sigma
     assert count(detection) == 1
+
+
+@pytest.mark.parametrize("shape", [(430, 390), (400, 200), (90, 60)])
+def test_the_background_is_that_of_photutils(shape: tuple[int, int]) -> None:
+    random = np.random.default_rng(4)
+    image = (random.normal(0.0, 0.1, shape) + np.linspace(1.0, 3.0, shape[1])).astype(np.float32)
+    gap, mask = np.zeros(shape, bool), random.random(shape) < 0.2
+    gap[:30, :40] = True
+    theirs = Background2D(
+        image, tuple(min(100, length) for length in shape), mask=mask, coverage_mask=gap, exclude_percentile=90.0,
+        filter_size=3, sigma_clip=SigmaClip(3.0), bkg_estimator=MedianBackground(),
+    )  # fmt: skip
+    assert measure_background(image, gap, mask, 100) == pytest.approx(theirs.background, abs=1e-5)
 
 
 def test_a_large_galaxy_does_not_raise_its_background() -> None:
