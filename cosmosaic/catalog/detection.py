@@ -71,7 +71,9 @@ class Detection:
     significance: NDArray[np.float32]
     """Sum of the filters, each smoothed by its own PSF, in units of its noise."""
     stack: NDArray[np.float32]
-    """The same without smoothing, in units of ERR."""
+    """The same without smoothing, in units of the sky's error."""
+    variance: NDArray[np.float32]
+    """Of ``stack`` with the Poisson noise of sources; 1 on the sky."""
     valid: NDArray[np.bool_]
     """True where any filter has data."""
     holes: NDArray[np.bool_]
@@ -127,18 +129,19 @@ def detect(bands: Mapping[str, BandImage], psfs: Mapping[str, Psf], settings: Ca
     valid = np.logical_or.reduce([band.image.valid for band in bands.values()])
     if not valid.any():
         nothing = np.zeros(valid.shape, np.float32)
-        return Detection(nothing, nothing, valid, valid, None, frozenset(), valid)
+        return Detection(nothing, nothing, nothing, valid, valid, None, frozenset(), valid)
     holes = small_holes(valid, LARGEST_HOLE_ARCSEC2 / first.pixel_scale_arcsec**2)
     empty = valid & ~np.logical_or.reduce([band.source_mask for band in bands.values()])
     widths = {band: first.pixels(psfs[band].fwhm_arcsec) * gaussian_fwhm_to_sigma for band in bands}
     significance = fill_holes(_in_sigma(_summed(bands, widths), empty), holes)
     stack = fill_holes(_summed(bands, {}), holes)
+    variance = fill_holes(_summed_variance(bands), holes)
     blocked = ~(valid | holes)
     cold = _cold_segments(significance, stack, empty, blocked, first)
     threshold, least, contrast = settings.threshold_sigma, settings.minimum_pixels, settings.deblend_contrast
     hot = find_segments(significance, significance, threshold, least, least, contrast, blocked)
     if hot is None:
-        return Detection(significance, stack, valid, holes, None, frozenset(), empty)
+        return Detection(significance, stack, variance, valid, holes, None, frozenset(), empty)
     merged, deblended = _merged(cold, hot, significance, 2 * int(first.pixels(COLD_RIM_ARCSEC)) + 1)
     kept = _without_wings(merged, significance, psfs.values())
     segments = SegmentationImage(kept)
@@ -146,7 +149,7 @@ def detect(bands: Mapping[str, BandImage], psfs: Mapping[str, Psf], settings: Ca
     segments.relabel_consecutive()
     new = dict(zip(labels.tolist(), segments.labels.tolist(), strict=True))
     separated = frozenset(new[label] for label in deblended if label in new)
-    return Detection(significance, stack, valid, holes, segments, separated, empty & (segments.data == 0))
+    return Detection(significance, stack, variance, valid, holes, segments, separated, empty & (segments.data == 0))
 
 
 def _summed(bands: Mapping[str, BandImage], widths: Mapping[str, float]) -> NDArray[np.float32]:
@@ -159,6 +162,17 @@ def _summed(bands: Mapping[str, BandImage], widths: Mapping[str, float]) -> NDAr
         total += ratio if width is None else smooth(ratio, band.image.valid, width) * (2 * np.sqrt(np.pi) * width)
         number += band.image.valid
     return np.divide(total, np.sqrt(number), out=np.zeros_like(total), where=number > 0)
+
+
+def _summed_variance(bands: Mapping[str, BandImage]) -> NDArray[np.float32]:
+    """Variance of the sum of the filters in units of their noise, with the Poisson noise of sources."""
+    shape = next(iter(bands.values())).residual.shape
+    total, number = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+    for band in bands.values():
+        known = band.image.valid & (band.sky_error > 0)
+        total += np.divide(band.image.err, band.sky_error, out=np.zeros(shape, np.float32), where=known) ** 2
+        number += known
+    return np.divide(total, number, out=np.zeros_like(total), where=number > 0)
 
 
 def _in_sigma(image: NDArray[np.float32], empty: NDArray[np.bool_]) -> NDArray[np.float32]:
