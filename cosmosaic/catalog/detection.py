@@ -45,6 +45,12 @@ COLD_PIECE_PIXELS = 9
 """Fewest pixels of a piece of a source of the cold pass."""
 COLD_RIM_ARCSEC = 0.15
 """Peaks this close to a source of the cold pass belong to it."""
+FAINT_COLD_SIGMA = 4.0
+"""Threshold at which extended light holds the pieces that noise makes of it together."""
+PROMINENT_SIGMA = 5.0
+"""Pieces this far above the light around them are sources of their own."""
+PROMINENCE_ARCSEC = 0.3
+"""Radius of the ring on which the light around a piece is taken."""
 COLD_CONTRAST = 0.05
 """Deblending contrast of the cold pass, at which arms and clumps of galaxies stay with them."""
 
@@ -137,13 +143,17 @@ def detect(bands: Mapping[str, BandImage], psfs: Mapping[str, Psf], settings: Ca
     stack = fill_holes(_summed(bands, {}), holes)
     variance = fill_holes(_summed_variance(bands), holes)
     blocked = ~(valid | holes)
-    cold = _cold_segments(significance, stack, empty, blocked, first)
+    wide = _widened(stack, empty, first)
+    cold = _cold_segments(wide, significance, COLD_SIGMA, blocked, first)
     threshold, least, contrast = settings.threshold_sigma, settings.minimum_pixels, settings.deblend_contrast
     hot = find_segments(significance, significance, threshold, least, least, contrast, blocked)
     if hot is None:
         return Detection(significance, stack, variance, valid, holes, None, frozenset(), empty)
     merged, deblended = _merged(cold, hot, significance, 2 * int(first.pixels(COLD_RIM_ARCSEC)) + 1)
-    kept = _without_wings(merged, significance, psfs.values())
+    whole = _without_pieces(
+        merged, _cold_segments(wide, significance, FAINT_COLD_SIGMA, blocked, first), significance, variance, first
+    )
+    kept = _without_wings(whole, significance, psfs.values())
     segments = SegmentationImage(kept)
     labels = segments.labels.copy()
     segments.relabel_consecutive()
@@ -179,17 +189,21 @@ def _in_sigma(image: NDArray[np.float32], empty: NDArray[np.bool_]) -> NDArray[n
     return image / np.float32(mad_std(image[empty])) if empty.any() else image
 
 
+def _widened(stack: NDArray[np.float32], empty: NDArray[np.bool_], image: MosaicImage) -> NDArray[np.float32]:
+    """Smooth to the scale of the cold pass, in units of the noise there."""
+    width = image.pixels(COLD_SMOOTHING_ARCSEC) * gaussian_fwhm_to_sigma
+    return _in_sigma(ndimage.gaussian_filter(stack, width, truncate=3.0), empty)
+
+
 def _cold_segments(
+    wide: NDArray[np.float32],
     significance: NDArray[np.float32],
-    stack: NDArray[np.float32],
-    empty: NDArray[np.bool_],
+    threshold: float,
     blocked: NDArray[np.bool_],
     image: MosaicImage,
 ) -> SegmentationImage | None:
-    width = image.pixels(COLD_SMOOTHING_ARCSEC) * gaussian_fwhm_to_sigma
-    wide = _in_sigma(ndimage.gaussian_filter(stack, width, truncate=3.0), empty)
     least = int(COLD_LEAST_ARCSEC2 / image.pixel_scale_arcsec**2)
-    return find_segments(wide, significance, COLD_SIGMA, least, COLD_PIECE_PIXELS, COLD_CONTRAST, blocked)
+    return find_segments(wide, significance, threshold, least, COLD_PIECE_PIXELS, COLD_CONTRAST, blocked)
 
 
 def _merged(
@@ -205,6 +219,37 @@ def _merged(
     merged = np.where(cold.data > 0, cold.data, added).astype(np.int32)
     deblended = set(np.asarray(cold.deblended_labels).tolist())
     return merged, deblended | {int(label) + first for label in np.intersect1d(hot.deblended_labels, outside)}
+
+
+def _without_pieces(
+    segments: NDArray[np.int32],
+    extended: SegmentationImage | None,
+    significance: NDArray[np.float32],
+    variance: NDArray[np.float32],
+    image: MosaicImage,
+) -> NDArray[np.int32]:
+    """Give the pieces of extended light that hardly rise above it to the brightest source in it."""
+    if extended is None:
+        return segments
+    labels = np.unique(segments[segments > 0])
+    peaks = find_peaks(significance, segments, labels)
+    within = extended.data[peaks.row, peaks.column]
+    angles = np.linspace(0.0, 2.0 * np.pi, 16, endpoint=False)
+    radius = image.pixels(PROMINENCE_ARCSEC)
+    rows, columns = (
+        np.clip(np.rint(place[:, None] + radius * circle).astype(int), 0, length - 1)
+        for place, circle, length in zip(
+            (peaks.row, peaks.column), (np.sin(angles), np.cos(angles)), segments.shape, strict=True
+        )
+    )
+    rise = peaks.value - np.median(significance[rows, columns], axis=1)
+    is_piece = (within > 0) & (rise < PROMINENT_SIGMA * np.sqrt(variance[peaks.row, peaks.column]))
+    order = np.argsort(peaks.value)
+    brightest = np.zeros(int(extended.labels.max()) + 1, np.int32)
+    brightest[within[order]] = labels[order]
+    table = np.zeros(int(labels.max(initial=0)) + 1, np.int32)
+    table[labels] = np.where(is_piece, brightest[within], labels)
+    return table[segments]
 
 
 def _without_wings(

@@ -205,3 +205,19 @@ def test_a_clumpy_galaxy_is_one_source_and_its_faint_neighbour_another() -> None
     detection = detect_in(sky, threshold_sigma=5.0)
     assert count(detection) == 2
     assert detection.segments.data[200, 200] != detection.segments.data[320, 200]
+
+
+def test_noise_does_not_break_a_faint_disc_and_a_star_in_it_stays() -> None:
+    pieces, stars = [], []
+    for seed in range(6):
+        sky = Scene(shape=(400, 400), psf=galsim.Gaussian(fwhm=0.12))
+        sky.add(galsim.Exponential(half_light_radius=0.9), 900.0, 200.0, 200.0)
+        sky.add_star(25.0, 235.0, 215.0)
+        sky.sci = sky.sci + drizzled_noise(sky.shape, 0.063, sky.sigma, seed)
+        found = detect_in(sky, threshold_sigma=4.0).segments.data
+        star = found[215, 235]
+        stars.append(star > 0 and star != found[200, 200])
+        pieces.append(len(np.setdiff1d(found[170:231, 170:231], [0, star])))
+    assert sum(stars) >= 5
+    # At 4 sigma; six without the rule.
+    assert np.mean(pieces) < 3
