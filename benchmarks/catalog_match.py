@@ -29,7 +29,7 @@ STAR_ARCSEC = 2.0
 """Rows without a source within this of a bright star are its pieces."""
 GALAXY_RADII = 1.5
 """Likewise within so many half-light radii of a galaxy."""
-BLANK_APERTURES, BLANK_DRAWS = 2000, 60_000
+BLANK_APERTURES, BLANK_DRAWS = 8000, 240_000
 BLANK_SNR = 0.1
 """On blank sky the wings of a star bring less than this part of the noise of an aperture."""
 BLANK_RADII = 4.0

@@ -137,8 +137,11 @@ def make_survey(folder: Path, simulation: SimulationSettings, processes: int, in
     """
     exposures = plan_exposures(simulation)
     truth = draw_sources(simulation, exposures)
-    with ProcessPoolExecutor(processes) as pool:
-        list(pool.map(partial(simulate_exposure, scene=truth, settings=simulation, folder=folder), exposures))
+    simulated = folder / "simulated"
+    if not simulated.exists():
+        with ProcessPoolExecutor(processes) as pool:
+            list(pool.map(partial(simulate_exposure, scene=truth, settings=simulation, folder=folder), exposures))
+        simulated.touch()
     survey = Survey(folder, simulation, truth, exposures)
     psfs = {}
     for band, detector in detectors_by_band(exposures).items():

@@ -213,6 +213,8 @@ def run(raw: Path, store: Path, settings: dict[str, Any] | None = None) -> dict[
     before = database_mb(home)
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "COSMOSAIC_"))}
     environment |= {"PREFECT_HOME": str(home), "PYTHONPATH": str(ROOT)}
+    # On a machine that others use, the server takes minutes to start.
+    environment["PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"] = "900"
     outcome = store / "outcome.json"
     survey = {"name": "scale", "store": str(store), "raw": str(raw)}
     survey |= {"resources": {"tile_pixels": TILE_PIXELS, "processes": 2}} | (settings or {})

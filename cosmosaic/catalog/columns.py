@@ -70,6 +70,7 @@ def source_specs() -> dict[str, ColumnSpec]:
         "total_factor": ColumnSpec(
             None, "f8", "arith.factor", "from the aperture to total flux, the same in all filters"
         ),
+        "total_factor_err": ColumnSpec(None, "f8", "stat.error", "its error, which all filters share: none of colours"),
         "peak_snr": ColumnSpec(None, "f8", "stat.snr", "peak in the detection image"),
         "n_filters": ColumnSpec(None, "i4", "meta.number", "filters that cover the source"),
         "flags": ColumnSpec(

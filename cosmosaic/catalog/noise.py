@@ -1,12 +1,13 @@
 """The noise of apertures: the scatter of empty ones, as a function of their size and the local depth."""
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import astropy.units as u
 import numpy as np
 from astropy.io import fits
-from astropy.stats import mad_std
+from astropy.stats import biweight_scale, mad_std
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
@@ -20,10 +21,12 @@ from cosmosaic.steps.result import Made
 
 DEPTH_DIAMETER_ARCSEC = 0.3
 """Diameter of the apertures that depths refer to."""
-EMPTY_APERTURES = 3000
-"""Empty apertures wanted of each size; the scatter is then known to 2 %."""
-DRAWS = 30
-"""Places drawn for each aperture that is wanted; most are too near to sources."""
+EMPTY_APERTURES = 6000
+"""Empty apertures wanted of each size; the scatter is then known to 1 % if they are apart."""
+EMPTY_PIXELS = 2e6
+"""Pixels in the empty apertures of one size, at the most: of large ones there are fewer, which soon overlap."""
+DRAWS = 180_000
+"""Places drawn; most are too near to sources."""
 FEWEST_APERTURES = 60
 """With fewer empty apertures a size is left out."""
 RADII_PIXELS = (1.7, 2.5, 3.5, 5.0, 7.0, 10.0, 14.0, 20.0, 28.0)
@@ -100,20 +103,27 @@ def empty_apertures(
     Returns
     -------
     apertures
-        At most `EMPTY_APERTURES`; the places are the same where the mask is.
+        At most `EMPTY_APERTURES`, of `EMPTY_PIXELS` together; the places are the same where the mask is.
     """
-    clear = clear_places(distance, radius)
+    area = np.pi * radius**2
+    clear = clear_places(distance, radius)[: int(min(EMPTY_APERTURES, EMPTY_PIXELS / area))]
     sums = sum_apertures(data, data, distance > 0, circles(clear[:, 0], clear[:, 1], radius))
     rows, columns = np.rint(clear[:, ::-1]).astype(int).T
-    return EmptyApertures(sums.flux, sky_error[rows, columns].astype(np.float64), np.pi * radius**2)
+    return EmptyApertures(sums.flux, sky_error[rows, columns].astype(np.float64), area)
 
 
 def clear_places(distance: NDArray[np.floating], radius: float) -> NDArray[np.float64]:
     """Draw places (x, y) farther than ``radius`` pixels from blocked pixels, given the distance from them."""
     rows, columns = distance.shape
-    drawn = np.random.default_rng(0).random((DRAWS * EMPTY_APERTURES, 2)) * (columns - 1, rows - 1)
+    drawn = _drawn() * (columns - 1, rows - 1)
     nearest = np.rint(drawn).astype(int)
-    return drawn[distance[nearest[:, 1], nearest[:, 0]] > radius + 1.5][:EMPTY_APERTURES]
+    return drawn[distance[nearest[:, 1], nearest[:, 0]] > radius + 1.5]
+
+
+@cache
+def _drawn() -> NDArray[np.float64]:
+    """Random places of an image whose sides are 1, shape ``(DRAWS, 2)``."""
+    return np.random.default_rng(0).random((DRAWS, 2))
 
 
 def measure_noise(
@@ -137,7 +147,7 @@ def measure_noise(
         return INDEPENDENT
     slopes = [slope for slope in map(_slope, measured) if slope is not None]
     slope, typical = float(np.mean(slopes)) if slopes else 0.0, float(np.median(measured[0].sky_error))
-    factors = [mad_std(each.pulls / (each.sky_error / typical) ** slope) for each in measured]
+    factors = [_scatter(each.pulls / (each.sky_error / typical) ** slope) for each in measured]
     return ApertureNoise(np.array([each.area for each in measured]), np.array(factors), slope, typical)
 
 
@@ -148,11 +158,16 @@ def _slope(apertures: EmptyApertures) -> float | None:
         return None
     levels, scatters = (
         [float(statistic(values[half])) for half in (~noisy, noisy)]
-        for statistic, values in ((np.median, apertures.sky_error), (mad_std, apertures.pulls))
+        for statistic, values in ((np.median, apertures.sky_error), (_scatter, apertures.pulls))
     )
     if levels[1] / levels[0] < UNEVEN:
         return None
     return float(np.log(scatters[1] / scatters[0]) / np.log(levels[1] / levels[0]))
+
+
+def _scatter(values: NDArray[np.float64]) -> float:
+    """Robust standard deviation; as certain as the median absolute deviation of twice as many values."""
+    return float(biweight_scale(values))
 
 
 class MosaicStatistics(Record):

@@ -8,7 +8,7 @@ Errors are ``sqrt(sum ERR^2)``, with the variance of the sky replaced by that of
 same depth (`cosmosaic.catalog.noise`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import astropy.units as u
@@ -131,7 +131,7 @@ def _positions(sources: SourceCatalog, detection: Detection) -> tuple[NDArray[np
     x, y = np.where(lost, sources.x_centroid, x), np.where(lost, sources.y_centroid, y)
     width = np.clip(2.0 * gaussian_fwhm_to_sigma * np.nan_to_num(sources.flux_radius(0.5).value), 0.5, 20.0)
     errors = [
-        _centroid_error(detection.stack, float(column), float(row), float(sigma))
+        _centroid_error(detection.stack, detection.variance, float(column), float(row), float(sigma))
         for column, row, sigma in zip(x, y, width, strict=True)
     ]
     x_err, y_err = np.transpose(errors) if errors else np.zeros((2, 0))
@@ -156,7 +156,9 @@ def _gradient_noise(detection: Detection, widths: NDArray[np.float64]) -> NDArra
     return np.interp(np.log(widths), np.log(WINDOW_PIXELS), scatter)
 
 
-def _centroid_error(stack: NDArray[np.float32], x: float, y: float, sigma: float) -> tuple[float, float]:
+def _centroid_error(
+    stack: NDArray[np.float32], variance: NDArray[np.float32], x: float, y: float, sigma: float
+) -> tuple[float, float]:
     reach = int(np.ceil(3 * sigma)) + 1
     rows = slice(max(round(y) - reach, 0), round(y) + reach + 1)
     columns = slice(max(round(x) - reach, 0), round(x) + reach + 1)
@@ -167,8 +169,8 @@ def _centroid_error(stack: NDArray[np.float32], x: float, y: float, sigma: float
     total = float((weight * stamp).sum())
     if not total > 0:
         return float("nan"), float("nan")
-    # The stack is in units of its noise: the variance of a pixel is 1.
-    spread = [2.0 * np.sqrt(((weight * distance) ** 2).sum()) / total for distance in (dx, dy)]
+    noise = weight**2 * variance[rows, columns]
+    spread = [2.0 * np.sqrt((noise * distance**2).sum()) / total for distance in (dx, dy)]
     return float(spread[0]), float(spread[1])
 
 
@@ -341,10 +343,13 @@ def total_columns(
     def of_chosen(by_diameter: Mapping[float, NDArray[np.float64]]) -> NDArray[np.float64]:
         return np.array([by_diameter[diameter] for diameter in diameters])[chosen, np.arange(len(chosen))]
 
-    kron_total, aperture_total = np.zeros(len(chosen)), np.zeros(len(chosen))
-    for band in measured.values():
-        kron_total += band.weight * np.where(band.covered, band.kron_flux, 0.0)
-        aperture_total += band.weight * np.where(band.covered, of_chosen(band.matched), 0.0)
+    kron, aperture = (
+        _weighted(measured, fluxes, errors)
+        for fluxes, errors in (
+            (lambda band: band.kron_flux, lambda band: band.kron_err),
+            (lambda band: of_chosen(band.matched), lambda band: of_chosen(band.matched_err)),
+        )
+    )
     axes = [axis * scale_arcsec for axis in (sources.kron.semimajor, sources.kron.semiminor)]
     common: Columns = {"aperture": diameters[chosen]}
     bands: dict[str, Columns] = {}
@@ -353,8 +358,8 @@ def total_columns(
         reference.within_ellipses(axes[0], axes[1], sources.kron.theta),
         reference.within(diameters / 2)[chosen],
     )
-    ratio = np.divide(kron_total, aperture_total, out=np.ones_like(kron_total), where=aperture_total > 0)
-    common["total_factor"] = np.maximum(ratio, in_kron / in_circle) / in_kron
+    growth, growth_err = _growth(kron, aperture, in_kron / in_circle)
+    common |= {"total_factor": growth / in_kron, "total_factor_err": growth_err / in_kron}
     for name, band in measured.items():
         # Matched PSFs differ by the imperfection of the kernel.
         own = band.psf.within(diameters / 2)[chosen]
@@ -370,6 +375,39 @@ def total_columns(
             column: np.where(band.covered, np.asarray(values, np.float64), np.nan) for column, values in columns.items()
         }
     return common, bands
+
+
+def _weighted(
+    measured: Mapping[str, BandSums],
+    fluxes: Callable[[BandSums], NDArray[np.float64]],
+    errors: Callable[[BandSums], NDArray[np.float64]],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Sum over the filters that cover a source, weighted by their depth, and its variance."""
+    flux, variance = np.zeros(1), np.zeros(1)
+    for band in measured.values():
+        flux = flux + band.weight * np.where(band.covered, fluxes(band), 0.0)
+        variance = variance + band.weight**2 * np.where(band.covered, errors(band), 0.0) ** 2
+    return flux, variance
+
+
+def _growth(
+    kron: tuple[NDArray[np.float64], NDArray[np.float64]],
+    aperture: tuple[NDArray[np.float64], NDArray[np.float64]],
+    point: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Ratio of Kron to aperture flux, and its error, given the flux and variance of each and a point source's ratio.
+
+    What the ratio is above a point source's counts as far as it is more than noise, by ``s = x^2 / (x^2 + sigma^2)``:
+    noise alone would make every second star brighter, and each by another factor.
+    """
+    usable = aperture[0] > 0
+    light = np.where(usable, aperture[0], 1.0)
+    ratio = np.where(usable, kron[0] / light, 0.0)
+    # The Kron aperture is the circle and a ring of noise of its own.
+    variance = (np.maximum(kron[1] - aperture[1], 0.0) + (ratio - 1.0) ** 2 * aperture[1]) / light**2
+    excess = np.maximum(ratio - point, 0.0)
+    sure = np.divide(excess**2, excess**2 + variance, out=np.zeros_like(excess), where=excess > 0)
+    return point + sure * excess, (3.0 - 2.0 * sure) * sure * np.sqrt(variance)
 
 
 def _magnitudes(flux: NDArray[np.float64], error: NDArray[np.float64]) -> Columns:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from cosmosaic.catalog.image import Part
 
 OWN_PIXELS = 2000
-"""Least side of a section's own part."""
+"""Side of a section's own part, roughly: windows are divided evenly."""
 MARGIN_PIXELS = 400
 """Least width of the margin: sources of this extent are measured whole."""
 MULTIPLE = 8
@@ -44,11 +44,17 @@ def sections_of(shape: tuple[int, int], box: int) -> Iterator[Section]:
         Side of the boxes in pixels.
     """
     unit = int(np.lcm(max(box, 1), MULTIPLE)) if box < OWN_PIXELS else MULTIPLE
-    side, margin = (-(-least // unit) * unit for least in (OWN_PIXELS, MARGIN_PIXELS))
-    rows, columns = ([slice(start, min(start + side, length)) for start in range(0, length, side)] for length in shape)
+    margin = -(-MARGIN_PIXELS // unit) * unit
+    rows, columns = (_divided(length, unit) for length in shape)
     for row in rows:
         for column in columns:
             yield Section((row, column), (_grown(row, margin, shape[0]), _grown(column, margin, shape[1])))
+
+
+def _divided(length: int, unit: int) -> list[slice]:
+    """Divide an axis into parts of about equal length: a narrow one costs as much as its wide margins."""
+    side = -(-length // (max(round(length / OWN_PIXELS), 1) * unit)) * unit
+    return [slice(start, min(start + side, length)) for start in range(0, length, side)]
 
 
 def _grown(axis: slice, margin: int, length: int) -> slice:

@@ -98,7 +98,7 @@ class MeasureDepth(OfCatalogs, Step[MeasuredDepth]):
     """Measure sky, noise and depth of a mosaic."""
 
     title = "Depth"
-    version = 1
+    version = 2
     function = "cosmosaic.catalog.noise:measure_depth"
     per = "mosaic"
     columns: ClassVar = {
@@ -126,7 +126,7 @@ class MakePsf(OfCatalogs, Step[MadePsf]):
     """Make the PSF of a mosaic: the user's, or of the stars of the field, or computed."""
 
     title = "PSF"
-    version = 2
+    version = 3
     function = "cosmosaic.catalog.measure:make_psf"
     per = "mosaic"
     columns: ClassVar = {"psf_fwhm": "psf_fwhm_arcsec", "psf_stars": "psf_stars"}

@@ -26,6 +26,15 @@ def test_circles_sum_as_in_photutils(radius: float) -> None:
     assert sums.area.mean() == pytest.approx(np.pi * radius**2, rel=1e-3)
 
 
+@pytest.mark.parametrize("radius", [5.0, 14.0, 28.0])
+def test_large_circles_are_as_right_as_small_ones_with_fewer_points_on_their_rim(radius: float) -> None:
+    image = RANDOM.normal(1.0, 0.2, (200, 200)).astype(np.float32)
+    x, y = RANDOM.uniform(40, 160, (2, 60))
+    sums = sum_apertures(image, image, np.ones(image.shape, bool), circles(x, y, radius))
+    exact = aperture_photometry(image, CircularAperture(np.stack([x, y], axis=1), radius))["aperture_sum"]
+    assert sums.flux == pytest.approx(np.asarray(exact), rel=0.004)
+
+
 def test_ellipses_sum_as_in_photutils() -> None:
     axes = np.full(40, 9.0), np.full(40, 4.0), np.full(40, 0.6)
     sums = sum_apertures(IMAGE, IMAGE, VALID, Ellipses(X, Y, *axes))

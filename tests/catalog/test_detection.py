@@ -3,9 +3,11 @@
 import galsim
 import numpy as np
 import pytest
+from astropy.stats import SigmaClip
+from photutils.background import Background2D, MedianBackground
 from support.scenes import NJY_PER_COUNT, Scene, detect_in, drizzled_noise, measure, mosaic_image
 
-from cosmosaic.catalog.detection import Detection, fill_holes, prepare, small_holes, smooth
+from cosmosaic.catalog.detection import Detection, fill_holes, measure_background, prepare, small_holes, smooth
 
 BOX_ARCSEC = 6.0
 
@@ -69,6 +71,19 @@ def test_a_sky_gradient_is_background() -> None:
     middle = (slice(150, 850), slice(150, 850))
     assert np.abs(prepare(mosaic_image(sky), BOX_ARCSEC).background - gradient)[middle].max() < 0.1 * sky.sigma
     assert count(detection) == 1
+
+
+@pytest.mark.parametrize("shape", [(430, 390), (400, 200), (90, 60)])
+def test_the_background_is_that_of_photutils(shape: tuple[int, int]) -> None:
+    random = np.random.default_rng(4)
+    image = (random.normal(0.0, 0.1, shape) + np.linspace(1.0, 3.0, shape[1])).astype(np.float32)
+    gap, mask = np.zeros(shape, bool), random.random(shape) < 0.2
+    gap[:30, :40] = True
+    theirs = Background2D(
+        image, tuple(min(100, length) for length in shape), mask=mask, coverage_mask=gap, exclude_percentile=90.0,
+        filter_size=3, sigma_clip=SigmaClip(3.0), bkg_estimator=MedianBackground(),
+    )  # fmt: skip
+    assert measure_background(image, gap, mask, 100) == pytest.approx(theirs.background, abs=1e-5)
 
 
 def test_a_large_galaxy_does_not_raise_its_background() -> None:
@@ -190,3 +205,19 @@ def test_a_clumpy_galaxy_is_one_source_and_its_faint_neighbour_another() -> None
     detection = detect_in(sky, threshold_sigma=5.0)
     assert count(detection) == 2
     assert detection.segments.data[200, 200] != detection.segments.data[320, 200]
+
+
+def test_noise_does_not_break_a_faint_disc_and_a_star_in_it_stays() -> None:
+    pieces, stars = [], []
+    for seed in range(6):
+        sky = Scene(shape=(400, 400), psf=galsim.Gaussian(fwhm=0.12))
+        sky.add(galsim.Exponential(half_light_radius=0.9), 900.0, 200.0, 200.0)
+        sky.add_star(25.0, 235.0, 215.0)
+        sky.sci = sky.sci + drizzled_noise(sky.shape, 0.063, sky.sigma, seed)
+        found = detect_in(sky, threshold_sigma=4.0).segments.data
+        star = found[215, 235]
+        stars.append(star > 0 and star != found[200, 200])
+        pieces.append(len(np.setdiff1d(found[170:231, 170:231], [0, star])))
+    assert sum(stars) >= 5
+    # At 4 sigma; six without the rule.
+    assert np.mean(pieces) < 3

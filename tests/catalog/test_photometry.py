@@ -152,9 +152,11 @@ def test_errors_are_the_scatter_of_the_fluxes() -> None:
     table = measure(sky)
     assert len(table) == pytest.approx(len(places), abs=3)
     chosen = [row for row in table if min(np.hypot(row["x"] - x, row["y"] - y) for x, y in places) < 2]
-    for name in ("aper_flux{}_0p30", "aper_flux{}_0p50", "kron_flux{}"):
-        flux, error = ([row[f"f150w_{name.format(kind)}"] for row in chosen] for kind in ("", "_err"))
-        pulls = (np.array(flux) - 100.0) / np.array(error)
+    for name in ("aper_flux{}_0p30", "aper_flux{}_0p50", "kron_flux{}", "flux{}"):
+        flux, error = (np.array([row[f"f150w_{name.format(kind)}"] for row in chosen]) for kind in ("", "_err"))
+        if name == "flux{}":
+            error = np.hypot(error, flux * [row["total_factor_err"] / row["total_factor"] for row in chosen])
+        pulls = (flux - 100.0) / error
         # 625 stars: their scatter is known to 3 %.
         assert 1.4826 * np.median(np.abs(pulls - np.median(pulls))) == pytest.approx(1.0, abs=0.09), name
         assert np.mean(pulls) == pytest.approx(0.0, abs=0.25), name
@@ -174,6 +176,25 @@ def test_positions_scatter_as_their_errors_say() -> None:
     pulls = off / np.asarray(table["ra_err"])[index][near]
     assert near.sum() > 550
     assert 1.4826 * np.median(np.abs(pulls)) == pytest.approx(1.0, abs=0.2)
+
+
+def test_the_light_of_bright_stars_adds_to_the_errors_of_their_positions() -> None:
+    sky = Scene(shape=(700, 700))
+    places = [(30.3 + 38 * i, 30.1 + 38 * j) for i in range(17) for j in range(17)]
+    for x, y in places:
+        sky.add_star(3000.0, x, y)
+    # In the brightest pixel a hundred times the variance of the sky.
+    sky.err = sky.sigma * np.sqrt(1.0 + 100.0 * sky.sci / sky.sci.max())
+    sky.add_white_noise()
+    table = measure(sky)
+    off = [
+        (row["x"] - x) * 0.03 / row["ra_err"]
+        for x, y in places
+        for row in table[np.hypot(table["x"] - x, table["y"] - y) < 1.0]
+    ]
+    assert len(off) == len(places)
+    # 289 stars: their scatter is known to 5 %.
+    assert np.std(off) == pytest.approx(1.0, abs=0.2)
 
 
 @pytest.mark.parametrize("rotation", [0.0, 30.0, 200.0])

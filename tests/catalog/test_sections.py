@@ -27,6 +27,13 @@ def test_every_pixel_belongs_to_one_section_and_boxes_are_whole(shape: tuple[int
     assert (owners == 1).all()
 
 
+@pytest.mark.parametrize(("length", "parts"), [(1500, 1), (2048, 1), (4096, 2), (5200, 3), (9001, 5)])
+def test_windows_are_divided_evenly(length: int, parts: int) -> None:
+    widths = [section.own[1].stop - section.own[1].start for section in sections_of((300, length), 200)]
+    assert len(widths) == parts
+    assert max(widths) - min(widths) < parts * 200
+
+
 def test_sections_give_the_catalogue_of_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     sky = Scene(shape=(700, 650))
     places = [(35.0 + 61.3 * i + 0.37 * j, 40.0 + 61.7 * j + 0.23 * i) for j in range(11) for i in range(10)]
