@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 from scale_runs import add_exposure, make_exposures, run
+from scale_stubbed import run_stubbed
 from scipy.sparse import coo_array, csc_array
 from scipy.spatial import KDTree
 
