@@ -106,9 +106,14 @@ class Graph:
 
     def wait(self, nodes: Iterable[Node] | None = None) -> None:
         """Wait until some steps, or all, have ended."""
-        awaited = None if nodes is None else set(nodes)
         with self._changed:
-            self._changed.wait_for(lambda: not (self._open if awaited is None else self._open & awaited))
+            if nodes is None:
+                self._changed.wait_for(lambda: not self._open)
+                return
+            # One after the other: each end of a step wakes this thread, which then looks at one node, not at all.
+            for node in nodes:
+                while node in self._open:
+                    self._changed.wait()
 
     def close(self) -> None:
         """End the graph's thread: no further steps are started, and outcomes are no longer recorded."""
