@@ -57,7 +57,7 @@ OTHER_BYTES = 1_000_000
 EXPOSURES = "exposures.json"
 
 NAMES: dict[type[Step], Callable[[Any], dict[str, list[str]]]] = {
-    DrizzleExposure: lambda step: dict.fromkeys(("sums", "marks"), [tile.tile for tile in step.tiles]),
+    DrizzleExposure: lambda step: {output: [tile.tile for tile in step.tiles] for output in ("sums", "marks")},
     MakeReference: lambda step: {"references": list(step.sums)},
     FlagExposure: lambda step: {"patches": [tile.tile for tile in step.tiles]},
     MeasureSky: lambda step: {"exposures": list(step.cells)},
@@ -72,15 +72,16 @@ def make_survey(number: int, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     exposures = [one.model_dump(mode="json") for one, _ in zip(described(), range(number), strict=False)]
     (folder / EXPOSURES).write_text(json.dumps(exposures))
-    columns, rows = TILES
-    width, height = TILE_PIXELS
-    tiles = [
-        f"{'ABCD'[column]}{row + 1},{(columns / 2 - column) * width - 0.5},{(rows / 2 - row) * height - 0.5},{width},{height}"
-        for column in range(columns)
-        for row in range(rows)
-    ]
-    (folder / "tiles.csv").write_text("\n".join(["name,crpix_x,crpix_y,nx,ny", *tiles, ""]))
+    (folder / "tiles.csv").write_text("\n".join(["name,crpix_x,crpix_y,nx,ny", *named_tiles(), ""]))
     return folder
+
+
+def named_tiles() -> Iterator[str]:
+    """Yield the rows of the table of tiles."""
+    (columns, rows), (width, height) = TILES, TILE_PIXELS
+    for column, row in np.ndindex(columns, rows):
+        crpix_x, crpix_y = (columns / 2 - column) * width - 0.5, (rows / 2 - row) * height - 0.5
+        yield f"{'ABCD'[column]}{row + 1},{crpix_x},{crpix_y},{width},{height}"
 
 
 def described() -> Iterator[Exposure]:
@@ -91,7 +92,7 @@ def described() -> Iterator[Exposure]:
     )
     corners = {detector: corners_of(detector) for detector in DETECTORS}
     middle = np.mean(list(corners.values()), axis=(0, 1))
-    places = [np.array(PITCH_ARCSEC) * (x - (VISITS[0] - 1) / 2, y - (VISITS[1] - 1) / 2) for x, y in np.ndindex(VISITS)]
+    places = [np.array(PITCH_ARCSEC) * (np.array(place) - (np.array(VISITS) - 1) / 2) for place in np.ndindex(VISITS)]
     places.sort(key=lambda place: (float(np.abs(place).max()), *place.tolist()))
     for visit, place in enumerate([*places, *places], 1):
         for pair, filters in enumerate(PAIRS):

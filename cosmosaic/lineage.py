@@ -55,7 +55,7 @@ class Lineage:
 
 
 def write_lineage(products: str, run_id: str, survey: str, started: datetime, steps: Iterable[StepLineage]) -> str:
-    """Write the events of a run, one after the other: all together have hundreds of megabytes; return the file's URI."""
+    """Write the events of a run, one by one: all together have hundreds of megabytes; return the file's URI."""
     from openlineage.client.serde import Serde
 
     # A file is used by several steps, which follow each other closely.
