@@ -34,7 +34,7 @@ from cosmosaic.records import Exposure, Lattice, Reference, StoredObject
 from cosmosaic.sky.steps import MeasureSky
 from cosmosaic.steps.declaration import Step
 from cosmosaic.steps.execution import key_of
-from cosmosaic.steps.files import files_in
+from cosmosaic.steps.files import files_in, stored_in
 from cosmosaic.steps.publication import Publish, place_of
 from cosmosaic.steps.result import StepResult
 from cosmosaic.storage import store
@@ -158,13 +158,13 @@ def references_of(detector: str, band: str) -> tuple[Reference, ...]:
 def perform(step: Step, key: str, target: str, folder: Path) -> tuple[dict[str, Any], dict[str, float], tuple, int]:
     """Return records of a step's files, in place of its work (in a child process)."""
     stored = partial(made, key=key, target=target)
-    names = NAMES.get(type(step), lambda _: {})(step)
+    names, stem = NAMES.get(type(step), lambda _: {})(step), stem_of(step)
     files = {
         output: {name: stored(f"{name}{field.kind.suffix}") for name in names.get(output, ())}
         if field.is_many
         else None
         if field.is_optional
-        else stored(f"{output}{'.fits' if field.kind.parents else ''}{field.kind.suffix}")
+        else stored(f"{stem}{field.kind.suffix}")
         for output, field in step.outputs.fields().items()
     }
     for output, field in step.outputs.fields().items():
@@ -172,6 +172,15 @@ def perform(step: Step, key: str, target: str, folder: Path) -> tuple[dict[str, 
             store.publish_bytes(b"", cast(StoredObject, files[output]).uri)
     facts = dict.fromkeys((*step.columns, "state", "step_state", "zero_state"), 1.0)
     return files, facts, (), 0
+
+
+def stem_of(step: Step) -> str:
+    """Return the name of a step's files without their endings."""
+    given = step.parameters
+    if "tile" in given:
+        return given["tile"].tile
+    names = [given[name] for name in ("stem", "product_name") if name in given]
+    return names[0] if names else stored_in(tuple(step.inputs.values()))[0].name.rpartition("_")[0]
 
 
 def made(name: str, key: str, target: str) -> StoredObject:
