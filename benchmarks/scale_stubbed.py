@@ -5,6 +5,7 @@ of any run. The child processes return records of files that do not exist, in pl
 are not searched for but made up, and so are their reference files.
 """
 
+import dataclasses
 import json
 import sys
 import tempfile
@@ -192,7 +193,7 @@ def made(name: str, key: str, target: str) -> StoredObject:
 def publish(step: Publish, scratch: str | None) -> StepResult:
     """Return records of products, in place of copies."""
     products = {
-        place: file.stored.model_copy(update={"uri": store.join(step.target, place)})
+        place: dataclasses.replace(file.stored, uri=store.join(step.target, place))
         for place, file in ((place_of(file), file) for file in files_in(step.files))
     }
     return StepResult(step=step.name, key=key_of(step), files={"products": products}, cpu_s=0, wall_s=0, peak_mb=0)

@@ -49,7 +49,7 @@ LOOKUPS = 8
 FileKind = TypeVar("FileKind", bound=File)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class StepRecord:
     """The outcome of one step in this run."""
 
