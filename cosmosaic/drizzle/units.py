@@ -11,7 +11,7 @@ import numpy as np
 
 from cosmosaic.dq import UNUSABLE
 from cosmosaic.drizzle.exposure import ExposureError, ExposurePlanes, light_of, read_exposure, sky_variance
-from cosmosaic.drizzle.marks import drizzle_marks, write_marks
+from cosmosaic.drizzle.marks import drizzle_marks, flagged_pixels, write_marks
 from cosmosaic.drizzle.summary import summarise
 from cosmosaic.drizzle.sums import cropped, drizzle_light, exposure_box, output_reach, weight_samples, write_sums
 from cosmosaic.exposures.patterns import read_exposure_sky
@@ -96,6 +96,7 @@ def drizzle_exposure(
     mapped, reach = placed(samples, read.shape, settings)
     _check_reach(read, reach, tiles)
     light = light_of(read, settings.weight_type)
+    flagged = flagged_pixels(read.dq)
     made, marks, weights = {}, {}, []
     for tile in tiles:
         window = box_of(tile).padded(REFERENCE_MARGIN).intersection(reach)
@@ -103,7 +104,7 @@ def drizzle_exposure(
         weights.append(weight_samples(sums, box_of(tile)))
         made[tile.tile] = write_sums(sums, folder / f"{read.name}_{tile.tile}_sums.npy")
         del sums
-        marked = drizzle_marks(read.dq, mapped, window, settings)
+        marked = drizzle_marks(flagged, mapped, window, settings)
         marks[tile.tile] = write_marks(window, marked, folder / f"{read.name}_{tile.tile}_marks.npy")
     places = folder / f"{read.name}_map.npy"
     np.save(places, samples)
