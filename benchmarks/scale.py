@@ -6,8 +6,11 @@
 two child processes; then again, when all is cached, less what a run of 16 exposures takes that are cached
 (``cached_s``); then with one exposure more (``added``). ``exponents`` are those of each cost between the two largest
 surveys. ``solver``: levels with their errors of synthetic exposures of one filter, four dithers of each place;
-``planes``: one search for their planes; ``plan``: which exposures reach which tiles. Each size runs in a process of its
-own; CPU seconds include the compilation or loading of kernels. ``peak_mb`` is the memory of the whole process.
+``planes``: one search for their planes; ``plan``: which exposures reach which tiles. ``stubbed``: the flow on
+full-frame ramps of COSMOS-Web's field, in four filters, with steps that make only records of files: what is left is the
+cost of starting and recording them. ``dask``: wall seconds of one survey on this machine's runner and on clusters of 2
+and 4 workers that lose one and get one, and whether their products are equal. Each size runs in a process of its own;
+CPU seconds include the compilation or loading of kernels. ``peak_mb`` is the memory of the whole process.
 """
 
 import argparse
@@ -23,7 +26,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scale_dask import measure_dask
 from scale_runs import add_exposure, make_exposures, run
+from scale_stubbed import run_stubbed
 from scipy.sparse import coo_array, csc_array
 from scipy.spatial import KDTree
 
@@ -38,6 +43,9 @@ EMPTY = 16
 """Exposures of a run that takes little more than its start and its end."""
 RUN_SIZES = (200, 800, 3200)
 COSTS = ("wall_s", "flow_cpu_s", "flow_rss_mb", "threads", "children_cpu_s", "database_mb", "cache_files")
+STUBBED_SIZES = (12_880,)
+"""COSMOS-Web's."""
+DASK_SIZES = (200,)
 SOLVER_SIZES = (250, 1000, 4000, 12000)
 DITHERS = ((0.0, 0.0), (0.31, 0.11), (0.12, 0.42), (0.45, 0.33))
 """In widths of a detector."""
@@ -197,13 +205,22 @@ def measure_runs(sizes: Sequence[int]) -> dict[str, Any]:
     }
 
 
+def measure_stubbed(sizes: Sequence[int]) -> dict[str, Any]:
+    """Run the flow without the work of its steps; return what the largest survey cost, and the growth to it."""
+    costs = {}
+    for size in sizes:
+        costs[str(size)] = run_stubbed(size)
+        print(f"stubbed {size}: {costs[str(size)]}", flush=True)
+    return {"stubbed": costs[str(sizes[-1])], "stubbed_exponents": exponents(costs, sizes)}
+
+
 def exponents(costs: dict[str, dict[str, Any]], sizes: Sequence[int]) -> dict[str, float]:
     """Return the power of the number of exposures with which each cost grew between the two largest surveys."""
     if len(sizes) < 2:
         return {}
     small, large = (costs[str(size)] for size in sizes[-2:])
     growth = np.log(sizes[-1] / sizes[-2])
-    return {name: round(float(np.log(large[name] / small[name]) / growth), 2) for name in COSTS}
+    return {name: round(float(np.log(large[name] / small[name]) / growth), 2) for name in COSTS if small[name]}
 
 
 PARTS: dict[str, tuple[Callable[[int], dict[str, Any]], Sequence[int]]] = {
@@ -211,16 +228,25 @@ PARTS: dict[str, tuple[Callable[[int], dict[str, Any]], Sequence[int]]] = {
     "planes": (find_planes, SOLVER_SIZES),
     "plan": (plan, PLAN_SIZES),
 }
+RUNS: dict[str, tuple[Callable[[Sequence[int]], dict[str, Any]], Sequence[int]]] = {
+    "real": (measure_runs, RUN_SIZES),
+    "stubbed": (measure_stubbed, STUBBED_SIZES),
+    "dask": (measure_dask, DASK_SIZES),
+}
+"""Parts that run the flow."""
 
 
 def main() -> None:
     """Measure and write the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, default=Path("scale.json"))
-    parser.add_argument("--parts", nargs="+", choices=["real", *PARTS], default=["real", *PARTS])
+    parser.add_argument("--parts", nargs="+", choices=[*RUNS, *PARTS], default=[*RUNS, *PARTS])
     parser.add_argument("--sizes", type=int, nargs="+", metavar="N", help="exposures, instead of those of each part")
     arguments = parser.parse_args()
-    result = measure_runs(arguments.sizes or RUN_SIZES) if "real" in arguments.parts else {}
+    result: dict[str, Any] = {}
+    for name in arguments.parts:
+        if name in RUNS:
+            result |= RUNS[name][0](arguments.sizes or RUNS[name][1])
     result |= {name: measure(name, arguments.sizes or PARTS[name][1]) for name in arguments.parts if name in PARTS}
     arguments.json.write_text(json.dumps(result, indent=1))
 

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -41,7 +41,7 @@ SKY, RMS = 0.3, 0.05
 SOURCES = 12
 """Sources in an exposure."""
 TILE_PIXELS = 512
-SAMPLES_S = 0.2
+SAMPLES_S = 0.5
 PLANES = ("SCI", "ERR", "VAR_POISSON", "VAR_RNOISE", "VAR_FLAT")
 
 
@@ -206,19 +206,21 @@ def asdf_table(tree: dict[str, Any]) -> fits.BinTableHDU:
     return fits.BinTableHDU.from_columns([column], name="ASDF")
 
 
-def run(raw: Path, store: Path, settings: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Run the flow in a process of its own; return what it cost."""
+def run(
+    raw: Path, store: Path, settings: Mapping[str, Any] | None = None, script: Path = Path(__file__)
+) -> dict[str, Any]:
+    """Run the flow in a process of its own, by a script that calls `run_here`; return what it cost."""
     home = store / "home"
     home.mkdir(parents=True, exist_ok=True)
     before = database_mb(home)
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "COSMOSAIC_"))}
-    environment |= {"PREFECT_HOME": str(home), "PYTHONPATH": str(ROOT)}
+    environment |= {"PREFECT_HOME": str(home), "PYTHONPATH": f"{ROOT}:{ROOT / 'benchmarks'}"}
     # On a machine that others use, the server takes minutes to start.
     environment["PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"] = "900"
     outcome = store / "outcome.json"
     survey = {"name": "scale", "store": str(store), "raw": str(raw)}
     survey |= {"resources": {"tile_pixels": TILE_PIXELS, "processes": 2}} | (settings or {})
-    command = [sys.executable, __file__, json.dumps(survey), str(outcome)]
+    command = [sys.executable, str(script), json.dumps(survey), str(outcome)]
     with (
         (store / "log.txt").open("w") as log,
         subprocess.Popen(command, env=environment, stdout=log, stderr=log) as flow,
@@ -233,16 +235,21 @@ def run(raw: Path, store: Path, settings: dict[str, Any] | None = None) -> dict[
 
 
 def watched(flow: subprocess.Popen) -> dict[str, int]:
-    """Wait for a process; return the most memory and threads it had."""
-    process, rss, threads = psutil.Process(flow.pid), 0, 0
+    """Wait for a process; return the most memory and threads it had, its server's memory, and that of all together."""
+    process, rss, server, everything, threads = psutil.Process(flow.pid), 0, 0, 0, 0
     while flow.poll() is None:
         try:
-            rss, threads = max(rss, process.memory_info().rss), max(threads, process.num_threads())
-        except psutil.Error:
-            break
+            own, threads = process.memory_info().rss, max(threads, process.num_threads())
+            children = {child.pid: (child.memory_info().rss, child.cmdline()) for child in process.children()}
+        except psutil.NoSuchProcess:
+            continue  # a child has ended
+        servers = sum(size for size, command in children.values() if "uvicorn" in command)
+        rss, server = max(rss, own), max(server, servers)
+        everything = max(everything, own + sum(size for size, _ in children.values()))
         time.sleep(SAMPLES_S)
     flow.wait()
-    return {"flow_rss_mb": round(rss / 2**20), "threads": threads}
+    sizes = {"flow_rss_mb": rss, "server_rss_mb": server, "all_rss_mb": everything}
+    return {name: round(size / 2**20) for name, size in sizes.items()} | {"threads": threads}
 
 
 def database_mb(home: Path) -> float:
@@ -265,10 +272,12 @@ def run_here(survey: dict[str, Any], outcome: Path) -> None:
     from cosmosaic.survey import Survey
     from flows.mosaic import mosaic
     from tasks.runtime.environment import prefect_defaults
+    from tasks.runtime.leftovers import temporary_servers
 
     start, cpu = time.perf_counter(), time.process_time()
     with prefect_defaults(), ledgers() as heard:
         state = mosaic(Survey.model_validate(survey), return_state=True)
+        server_cpu = sum(sum(server.cpu_times()[:2]) for server in temporary_servers())
     wall, cpu = time.perf_counter() - start, time.process_time() - cpu
     if not state.is_completed():
         raise RuntimeError(str(state)[:3000])
@@ -277,6 +286,7 @@ def run_here(survey: dict[str, Any], outcome: Path) -> None:
     cost = {
         "wall_s": round(wall, 1),
         "flow_cpu_s": round(cpu, 1),
+        "server_cpu_s": round(server_cpu, 1),
         "children_cpu_s": round(sum(result.cpu_s for result in results), 1),
         "steps": len(ledger.records),
         "executed": len(results),

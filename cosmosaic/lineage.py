@@ -5,10 +5,12 @@ is a sha256 (https://openlineage.io/docs/spec/naming has the rules of names).
 """
 
 import json
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cache
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
@@ -20,6 +22,8 @@ PRODUCER = "https://github.com/cosmosaic/cosmosaic"
 FOLDER, SUFFIX = "runs", ".openlineage.jsonl"
 LOCAL = "file"
 """OpenLineage's namespace of files on a disk."""
+KEPT_DATASETS = 10_000
+"""Files whose descriptions are kept for the next steps while events are written."""
 
 
 @dataclass(frozen=True)
@@ -51,13 +55,17 @@ class Lineage:
 
 
 def write_lineage(products: str, run_id: str, survey: str, started: datetime, steps: Iterable[StepLineage]) -> str:
-    """Write the events of a run; return the file's URI."""
+    """Write the events of a run, one by one: all together have hundreds of megabytes; return the file's URI."""
     from openlineage.client.serde import Serde
 
-    dataset = cache(_dataset)  # a file is made once and used by several steps
-    lines = [Serde.to_json(_event(step, run_id, survey, dataset)) for step in steps]
+    # A file is used by several steps, which follow each other closely.
+    dataset = lru_cache(KEPT_DATASETS)(_dataset)
     uri = store.join(products, FOLDER, f"{started:%Y%m%d%H%M%S%f}_{run_id}{SUFFIX}")
-    store.publish_bytes("\n".join([*lines, ""]).encode(), uri)
+    with tempfile.NamedTemporaryFile("w", prefix="cosmosaic-lineage-", encoding="utf-8") as file:
+        for step in steps:
+            file.write(f"{Serde.to_json(_event(step, run_id, survey, dataset))}\n")
+        file.flush()
+        store.publish(Path(file.name), uri)
     return uri
 
 

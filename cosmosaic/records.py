@@ -3,6 +3,7 @@
 from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
+from pydantic.dataclasses import dataclass
 
 from cosmosaic.nircam import band_name
 
@@ -17,8 +18,12 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class StoredObject(Record):
-    """An object that is whole in a store, and the checksum it had when it was written or read."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredObject:
+    """An object that is whole in a store, and the checksum it had when it was written or read.
+
+    A flow keeps a million of them: with slots one takes half the memory of a `Record`.
+    """
 
     uri: str
     sha256: str

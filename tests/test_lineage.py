@@ -1,6 +1,7 @@
 """The exposures of a product, and of a source, from the lineage that runs write."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -38,7 +39,7 @@ class Made:
 
     def steps(self) -> list[StepLineage]:
         of_catalogue = store.checksum(str(self.catalogue))
-        measured = of_catalogue.model_copy(update={"uri": str(self.folder / "cache" / self.catalogue.name)})
+        measured = replace(of_catalogue, uri=str(self.folder / "cache" / self.catalogue.name))
         copies = ((self.cached, *self.cals, measured), (self.mosaic, *self.shown, of_catalogue))
         return [
             StepLineage("cosmosaic.simulate.survey:make_exposure", "0", (), (), tuple(self.raw), MOMENT),

@@ -89,9 +89,12 @@ def resolve_references(asked: tuple[Exposure, ...], folder: Path) -> ResolvedRef
     """
     localise_cache(workers.shared_folder())
     found, missing = {}, {}
+    # Exposures of one detector and filter have the same files: their records are made, sent and kept once.
+    known: dict[Reference, Reference] = {}
     for exposure in asked:
         try:
-            found[exposure.object.uri] = _references_of(exposure)
+            references = _references_of(exposure)
+            found[exposure.object.uri] = tuple(known.setdefault(one, one) for one in references)
         except NoReferenceError as error:
             missing[exposure.object.uri] = str(error)
     return ResolvedReferences(found=found, missing=missing)

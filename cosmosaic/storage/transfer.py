@@ -1,5 +1,6 @@
 """Copies of objects whose checksums are verified: to the local disk, and to another name."""
 
+import dataclasses
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -83,7 +84,7 @@ def copy(stored: StoredObject, uri: str, folder: Path) -> StoredObject:
     uri = absolute_uri(uri)
     if not remote.copy(stored.uri, uri, stored.size):
         publish(fetch(stored, folder), uri)
-    copied = stored.model_copy(update={"uri": uri})
+    copied = dataclasses.replace(stored, uri=uri)
     check_unaltered(copied)
     return copied
 

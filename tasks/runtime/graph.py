@@ -4,7 +4,7 @@ One thread owns the graph. No thread waits for a single step: a survey has more 
 """
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,7 +23,7 @@ CLOSING_S = 1.0
 """Longest wait for the graph's thread, which may be waiting for a server or a store."""
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Node:
     """A submitted step."""
 
@@ -32,8 +32,8 @@ class Node:
     """None once it has ended."""
     kind: type[Step]
     number: int
-    needed: set["Node"] = field(default_factory=set)
-    """Steps that it needs."""
+    needed: Set["Node"] = frozenset()
+    """Steps that it needs; empty once it has ended."""
     waits_for: int = 0
     followers: list["Node"] = field(default_factory=list)
     depth: int = 0
@@ -106,9 +106,14 @@ class Graph:
 
     def wait(self, nodes: Iterable[Node] | None = None) -> None:
         """Wait until some steps, or all, have ended."""
-        awaited = None if nodes is None else set(nodes)
         with self._changed:
-            self._changed.wait_for(lambda: not (self._open if awaited is None else self._open & awaited))
+            if nodes is None:
+                self._changed.wait_for(lambda: not self._open)
+                return
+            # One after the other: each end of a step wakes this thread, which then looks at one node, not at all.
+            for node in nodes:
+                while node in self._open:
+                    self._changed.wait()
 
     def close(self) -> None:
         """End the graph's thread: no further steps are started, and outcomes are no longer recorded."""
@@ -186,7 +191,7 @@ class Graph:
                     ending.append((follower, Outcome(None, error=SKIPPED)))
                 elif not follower.waits_for:
                     self._push(follower)
-            node.followers, node.needed = [], set()
+            node.followers, node.needed = [], frozenset()
             with self._changed:
                 self._open.discard(node)
                 self._changed.notify_all()

@@ -27,6 +27,7 @@ from cosmosaic.exposures.search import FoundExposures
 from cosmosaic.lineage import StepLineage, write_lineage
 from cosmosaic.preview.thumbnails import THUMBNAIL_SUFFIX
 from cosmosaic.processes import workers
+from cosmosaic.records import Exposure
 from cosmosaic.run_table import CANCELLED, COLUMNS, RUNNING, mark_crashed, write_run
 from cosmosaic.steps.manifest import write_manifest
 from cosmosaic.steps.publication import Published
@@ -208,24 +209,25 @@ def record_run(
     if not run.recorded.acquire(blocking=False):
         return
     common = _columns(run, state, error, found)
-    shown = [common | _calibration(row, common, found) | row for row in rows or [{}]]
+    calibrations = _calibrations(found, common)
+    shown = [common | _calibration(row, calibrations) | row for row in rows or [{}]]
     write_run(shown, run.products, run.id)
-    if steps := _lineage(run.ledger):
-        write_lineage(run.products, run.id, run.survey.name, run.started, steps)
     results = [record.result for record in run.ledger.records if record.result]
+    if results:
+        write_lineage(run.products, run.id, run.survey.name, run.started, _lineage(run.ledger))
     record_use(run.work.cache, run.id, run.survey.name, {result.key for result in results})
     write_manifest(run.work.cache, run.survey.name, results, run.products)
 
 
-def _lineage(ledger: Ledger) -> list[StepLineage]:
+def _lineage(ledger: Ledger) -> Iterator[StepLineage]:
     """The files of each step that did not fail."""
-    return [
+    return (
         StepLineage(
             record.function, record.result.key, record.inputs, record.references, record.result.objects, record.ended
         )
         for record in ledger.records
         if record.result
-    ]
+    )
 
 
 def _columns(run: Run, state: str, error: str, found: FoundExposures | None = None) -> dict[str, Any]:
@@ -257,16 +259,20 @@ def _columns(run: Run, state: str, error: str, found: FoundExposures | None = No
     }
 
 
-def _calibration(row: Mapping[str, Any], common: Mapping[str, Any], found: FoundExposures | None) -> dict[str, str]:
+def _calibrations(found: FoundExposures | None, common: Mapping[str, Any]) -> dict[str | None, dict[str, str]]:
+    """Calibration of each exposure by its name, of all exposures of a filter by the filter, and of all by None."""
+    groups: dict[str | None, list[Exposure]] = defaultdict(list)
+    for exposure in found.exposures if found else ():
+        for group in (exposure.name, exposure.band, None):
+            groups[group].append(exposure)
+    versions = common["jwst_version"], common["crds_context"]
+    return {group: calibration_columns(exposures, *versions) for group, exposures in groups.items()}
+
+
+def _calibration(row: Mapping[str, Any], calibrations: Mapping[str | None, dict[str, str]]) -> dict[str, str]:
     """Calibration of a product's exposure, or of all exposures of its filter, or of all if it has no filter."""
-    if not found:
-        return {}
-    name, band = _name_of(row.get("product", "")), row.get("filter")
-    of_one = [exposure for exposure in found.exposures if exposure.name == name]
-    exposures = of_one or [exposure for exposure in found.exposures if band in (None, exposure.band)]
-    if not exposures:
-        return {}
-    return calibration_columns(exposures, common["jwst_version"], common["crds_context"])
+    name = _name_of(row.get("product", ""))
+    return calibrations.get(name) or calibrations.get(row.get("filter"), {})
 
 
 def _rows(publication: Publication, run: Run) -> list[dict[str, Any]]:

@@ -35,7 +35,7 @@ from cosmosaic.survey import Survey
 from tasks.runtime.caching import Given, Work, finished_before, result_of
 from tasks.runtime.graph import SKIPPED, Graph, Node, Outcome, settled
 from tasks.runtime.progress import Progress
-from tasks.runtime.runners import plan_of_one_worker, room_of
+from tasks.runtime.runners import forget, plan_of_one_worker, room_of
 from tasks.runtime.terminal import Terminal
 from tasks.steps import TASKS
 
@@ -49,7 +49,7 @@ LOOKUPS = 8
 FileKind = TypeVar("FileKind", bound=File)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class StepRecord:
     """The outcome of one step in this run."""
 
@@ -279,6 +279,8 @@ class Run:
         return self._tasks[step]
 
     def _ended(self, node: Node, outcome: Outcome) -> None:
+        if node.task_run:
+            forget(self.runner, node.task_run)
         outcome_of = (node.label, outcome.result, outcome.is_cached, outcome.error)
         self._enter(StepRecord(*outcome_of, node.kind.function, node.inputs, node.references))
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
+from uuid import UUID
 
 from prefect.context import FlowRunContext
 from prefect.task_runners import TaskRunner
@@ -61,6 +62,17 @@ def _dask_runner(scheduler: str | None, plan: WorkerPlan) -> Iterator[TaskRunner
         cluster = {"n_workers": plan.processes, "threads_per_worker": 1, "dashboard_address": None}
         with DaskTaskRunner(cluster_kwargs=cluster) as runner:
             yield runner
+
+
+def forget(runner: TaskRunner[Any], task_run: UUID) -> None:
+    """Let Prefect forget a task that has ended.
+
+    Until the flow ends it keeps the states of all tasks by their results, to find out which task was given which, and
+    the means to cancel each: 4 kB a task, of which a survey has a hundred thousand. A run tells dependencies itself.
+    """
+    if flow := FlowRunContext.get():
+        flow.run_results.clear()
+    getattr(runner, "_cancel_events", {}).pop(task_run, None)
 
 
 STEPS_PER_PROCESS = 4

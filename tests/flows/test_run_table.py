@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from prefect import flow
+from prefect.context import FlowRunContext
 from support.exposure_files import put
 
 from cosmosaic.exposures.exposure import describe_exposure
@@ -116,3 +117,22 @@ def test_a_row_tells_what_its_own_exposures_were_calibrated_with(
     expected = ("1.11.4", "jwst_1140.pmap") if levels[0] == "cal" else (JWST, "jwst_0001.pmap")
     assert (str(first["calibration_version"]), first["crds_context"]) == expected
     assert set(rows["jwst_version"]) == {JWST}
+
+
+def test_prefect_keeps_nothing_of_a_step_that_has_ended(prefect_server, join_task, tmp_path):
+    survey = Survey(name="small", store=str(tmp_path / "store"), raw=str(tmp_path))
+    (tmp_path / "a.txt").write_text("a")
+    part = Text(store.publish(tmp_path / "a.txt", str(tmp_path / "parts" / "a.txt")))
+    kept = []
+
+    @flow
+    def join():
+        with open_run(survey) as run:
+            for word in ("b", "c"):
+                run.submit(Join(parts=(part,), word=word), word)
+            run.wait()
+            kept.extend(map(len, (FlowRunContext.get().run_results, run.runner._cancel_events, run.ledger.executed)))
+            return finish_run(run, FoundExposures((), ()))
+
+    join(return_state=True)
+    assert kept == [0, 0, 2]

@@ -26,7 +26,7 @@ from cosmosaic.survey import DrizzleSettings, ReferenceSettings, SkySettings, Su
 from tasks.steps import TASKS, step_table
 
 FRAME = StoredObject(uri="/raw/a_uncal.fits", sha256="1" * 64, size=10)
-OTHER = FRAME.model_copy(update={"sha256": "3" * 64})
+OTHER = dataclasses.replace(FRAME, sha256="3" * 64)
 GAIN = Reference(kind="gain", name="gain.fits", path="/crds/gain.fits", sha256="2" * 64)
 
 
@@ -136,7 +136,7 @@ def test_a_new_version_changes_the_key():
 
 
 def test_where_inputs_and_references_lie_and_what_is_only_consulted_does_not_change_the_key():
-    moved = FRAME.model_copy(update={"uri": "s3://bucket/raw/a_uncal.fits"})
+    moved = dataclasses.replace(FRAME, uri="s3://bucket/raw/a_uncal.fits")
     other_cache = GAIN.model_copy(update={"path": "/other/gain.fits"})
     same = dataclasses.replace(STEP, parts=(Text(moved),), references=(other_cache,), noted="yesterday")
     assert key_of(same) == key_of(STEP)
