@@ -176,8 +176,10 @@ def open_stream(uri: str, size: int, block_bytes: int = HEADER_BLOCK_BYTES) -> B
 def read(uri: str) -> bytes:
     """Read an object whole."""
     filesystem, path = _locate(uri)
+    # s3fs asks for the size first, to fetch large objects in concurrent parts.
+    details = {"max_concurrency": 1} if _is_s3(filesystem) else {}
     with told(uri):
-        return filesystem.cat_file(path)
+        return filesystem.cat_file(path, **details)
 
 
 def download(uri: str, path: Path) -> None:
