@@ -99,9 +99,10 @@ def publish(path: Path, uri: str) -> StoredObject:
     """
     stored = stored_as(path, absolute_uri(uri))
     if is_remote(stored.uri):
-        remote.upload(path, stored.uri, stored.sha256)
-        return stored
-    return stored.model_copy(update={"version": local.publish(path, Path(stored.uri))})
+        version = remote.upload(path, stored.uri, stored.sha256)
+    else:
+        version = local.publish(path, Path(stored.uri))
+    return stored.model_copy(update={"version": version})
 
 
 def publish_bytes(content: bytes, uri: str) -> StoredObject:

@@ -66,10 +66,10 @@ def publish_once(path: Path, uri: str) -> StoredObject:
     if not is_remote(stored.uri):
         return checksum(stored.uri) if is_intact(stored) else publish(path, uri)
     try:
-        remote.upload(path, stored.uri, stored.sha256, new=True)
+        version = remote.upload(path, stored.uri, stored.sha256, new=True)
     except ObjectExistsError:
         return stored if is_intact(stored) else publish(path, uri)
-    return stored
+    return stored.model_copy(update={"version": version})
 
 
 def copy(stored: StoredObject, uri: str, folder: Path) -> StoredObject:
@@ -82,10 +82,12 @@ def copy(stored: StoredObject, uri: str, folder: Path) -> StoredObject:
     """
     copied = stored.model_copy(update={"uri": absolute_uri(uri), "version": ""})
     if is_remote(copied.uri):
-        if not remote.copy(stored.uri, copied.uri, stored.size):
+        version = remote.copy(stored.uri, copied.uri, stored.size, stored.version)
+        if version is None:
             publish(fetch(stored, folder), copied.uri)
-        check_unaltered(copied)
-        return copied
+        if version is None or not stored.version:
+            check_unaltered(copied)
+        return copied.model_copy(update={"version": version or ""})
     source = fetch(stored, folder)
     version = local.publish(source, Path(copied.uri))
     if not is_remote(stored.uri):
