@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from cosmosaic.catalog.steps import Catalog, CatalogPart
+from cosmosaic.catalog.steps import Catalog, CatalogParquet, CatalogPart
 from cosmosaic.exposures.exposure import describe_exposure
 from cosmosaic.exposures.files import Cal, Rate, Uncal
 from cosmosaic.geometry.sphere import footprints_overlap
@@ -19,7 +19,7 @@ from cosmosaic.storage import store
 
 SIMULATION = "cosmosaic.simulate."
 """Steps that stand in for the telescope: a simulated exposure counts as an observed one."""
-LIGHT = tuple(kind.suffix for kind in (Uncal, Rate, Cal, Crf, Mosaic, Catalog, CatalogPart))
+LIGHT = tuple(kind.suffix for kind in (Uncal, Rate, Cal, Crf, Mosaic, Catalog, CatalogParquet, CatalogPart))
 """Endings of the files through which light passes; others pass on levels, positions, masks and verdicts."""
 EXPOSURES = tuple(kind.suffix for kind in (Uncal, Rate, Cal))
 CATALOGUE = "_cat.parquet"

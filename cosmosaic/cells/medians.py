@@ -30,8 +30,9 @@ def median_of(image: Floats, chosen: Flags, number: int) -> float:
         return float(np.median(image[chosen].astype(np.float64)))
     bits = np.ascontiguousarray(image).view(np.uint32)
     counts = _count_by_high_bits(bits, chosen)
-    low, high = (_ranked(bits, chosen, counts, rank) for rank in ((number - 1) // 2, number // 2))
-    return (low + high) / 2.0
+    low, high = (number - 1) // 2, number // 2
+    value = _ranked(bits, chosen, counts, low)
+    return value if high == low else (value + _ranked(bits, chosen, counts, high)) / 2.0
 
 
 @njit(cache=True, nogil=True)
@@ -53,8 +54,8 @@ def _ranked(bits: NDArray[np.uint32], chosen: Flags, counts: NDArray[np.int64], 
     """Return the value of a rank, counted from 0."""
     ends = np.cumsum(counts)
     high_bits = int(np.searchsorted(ends, rank, side="right"))
-    keys = np.sort(_keys_with(bits, chosen, high_bits, int(counts[high_bits])))
-    key = keys[rank - (ends[high_bits] - counts[high_bits])]
+    place = rank - int(ends[high_bits] - counts[high_bits])
+    key = np.partition(_keys_with(bits, chosen, high_bits, int(counts[high_bits])), place)[place]
     return float(np.array([key ^ SIGN if key & SIGN else ~key], dtype=np.uint32).view(np.float32)[0])
 
 

@@ -1,5 +1,6 @@
 """Flags of an exposure's pixels on the survey's lattice: what the DQ plane of a mosaic is made of."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -22,13 +23,29 @@ REJECTED = np.uint8(pixel["DO_NOT_USE"] | pixel["OUTLIER"])
 Marks = NDArray[np.uint8]
 
 
-def drizzle_marks(dq: NDArray[np.uint32], pixel_map: PixelMap, box: Box, settings: DrizzleSettings) -> Marks:
-    """Mark the lattice pixels of a rectangle that drops of flagged pixels reach.
+def flagged_pixels(dq: NDArray[np.uint32]) -> dict[np.uint8, Light]:
+    """Return the pixels of an exposure that make marks, by the bit of the mark.
 
     Parameters
     ----------
     dq
         Flags of the exposure. Reference pixels and others that see no sky (NON_SCIENCE) make no marks.
+    """
+    usable, science = (dq & UNUSABLE) == 0, (dq & pixel["NON_SCIENCE"]) == 0
+    flagged = {}
+    for bit, eligible in ((DO_NOT_USE, science), (SATURATED, science), (JUMP_DET, usable)):
+        weight = (((dq & bit) > 0) & eligible).astype(np.float32)
+        flagged[bit] = Light(weight, weight, weight, weight, weight)
+    return flagged
+
+
+def drizzle_marks(flagged: Mapping[np.uint8, Light], pixel_map: PixelMap, box: Box, settings: DrizzleSettings) -> Marks:
+    """Mark the lattice pixels of a rectangle that drops of flagged pixels reach.
+
+    Parameters
+    ----------
+    flagged
+        From `flagged_pixels`.
     pixel_map
         Lattice pixel of each input pixel's centre.
     box
@@ -42,11 +59,8 @@ def drizzle_marks(dq: NDArray[np.uint32], pixel_map: PixelMap, box: Box, setting
         `DO_NOT_USE`, `SATURATED`, `JUMP_DET`, shape ``(height, width)``.
     """
     marks = np.zeros((box.height, box.width), np.uint8)
-    usable, science = (dq & UNUSABLE) == 0, (dq & pixel["NON_SCIENCE"]) == 0
     alone = settings.model_copy(update={"errors": "none"})
-    for bit, eligible in ((DO_NOT_USE, science), (SATURATED, science), (JUMP_DET, usable)):
-        weight = (((dq & bit) > 0) & eligible).astype(np.float32)
-        light = Light(weight, weight, weight, weight, weight)
+    for bit, light in flagged.items():
         marks[drizzle_light(light, pixel_map, box, alone).planes[..., WEIGHT] != 0] |= bit
     return marks
 
@@ -54,7 +68,7 @@ def drizzle_marks(dq: NDArray[np.uint32], pixel_map: PixelMap, box: Box, setting
 def marked_part(box: Box, marks: Marks) -> Placed:
     """Cut off the margins of a rectangle that have no marks."""
     marked = lit_part(marks > 0, box)
-    return Placed(marked, marks[marked.within(box)])
+    return Placed(marked, marks[marked.within(box)].copy())
 
 
 class MarksFile:

@@ -11,7 +11,7 @@ import numpy as np
 
 from cosmosaic.dq import UNUSABLE
 from cosmosaic.drizzle.exposure import ExposureError, ExposurePlanes, light_of, read_exposure, sky_variance
-from cosmosaic.drizzle.marks import drizzle_marks, marked_part
+from cosmosaic.drizzle.marks import drizzle_marks, flagged_pixels, marked_part
 from cosmosaic.drizzle.summary import summarise
 from cosmosaic.drizzle.sums import cropped, drizzle_light, exposure_box, output_reach, weight_samples, write_sums
 from cosmosaic.exposures.patterns import read_exposure_sky
@@ -96,10 +96,11 @@ def drizzle_exposure(
     mapped, reach = placed(samples, read.shape, settings)
     _check_reach(read, reach, tiles)
     light = light_of(read, settings.weight_type)
+    flagged = flagged_pixels(read.dq)
     made, weights = {}, []
     for tile in tiles:
         window = box_of(tile).padded(REFERENCE_MARGIN).intersection(reach)
-        marks = marked_part(window, drizzle_marks(read.dq, mapped, window, settings))
+        marks = marked_part(window, drizzle_marks(flagged, mapped, window, settings))
         sums = cropped(drizzle_light(light, mapped, window, settings))
         weights.append(weight_samples(sums, box_of(tile)))
         made[tile.tile] = write_sums(sums, marks, folder / f"{read.name}_{tile.tile}_sums.packed")

@@ -25,7 +25,8 @@ def write_manifest(cache: str, survey: str, results: Iterable[StepResult], produ
     """Keep the steps that a run used, with the versions of their files.
 
     A step is left out if one of its files was written after the record that says it is finished, and thus perhaps by
-    somebody else: the next run looks at it more closely.
+    somebody else: the next run looks at it more closely. S3 tells times in whole seconds, so that a file which was
+    written within the second of the record counts as the step's own.
 
     Parameters
     ----------

@@ -11,15 +11,12 @@ import pytest
 import yaml
 from fsspec.implementations.local import LocalFileSystem
 from support.services import ROOT, wait_for
+from support.source_ids import assert_same_sources, different_but_for_ids
 
 from tasks.watch import ARRIVED
 
 pytestmark = [pytest.mark.server, pytest.mark.s3, pytest.mark.slow]
 
-WITH_IDS = (
-    "_ids.ecsv", "_cat.ecsv", "_cat.parquet", "_part.parquet", "_segm.fits", "_eazy.cat", "_catalogue.html"
-)  # fmt: skip
-"""Products with ids and names of sources, which stay those of the first run that had them."""
 QUIET_S = 8.0
 """Longer than the tests' wait after an event: what has not started by then does not start."""
 
@@ -64,15 +61,12 @@ def test_a_survey_that_grew_and_is_solved_anew_has_the_products_of_one_that_was_
     survey = impatient.deployment("mosaic/survey")["parameters"]["survey"]
     impatient.finish(impatient.start("mosaic/survey", survey=survey | {"resolve": True}))
     grown = impatient.products()
-    assert grown.keys() == small_products.keys()
-    different = {name for name, sha256 in small_products.items() if grown[name] != sha256}
-    assert {name for name in different if not name.endswith(WITH_IDS)} == set()
-    catalogs = []
-    for products, file in ((impatient.store, f"{impatient.bucket}/small/products"), (LocalFileSystem(), small_folder)):
-        with products.open(f"{file}/small_full_cat.parquet") as opened:
-            catalogs.append(pd.read_parquet(opened))
-    assert all(catalog["id"].is_unique for catalog in catalogs)
-    pd.testing.assert_frame_equal(*(catalog.drop(columns=["id", "name"]) for catalog in catalogs))
+    assert different_but_for_ids(grown, small_products) == set()
+    with (
+        impatient.store.open(f"{impatient.bucket}/small/products/small_full_cat.parquet") as of_grown,
+        LocalFileSystem().open(f"{small_folder}/small_full_cat.parquet") as of_whole,
+    ):
+        assert_same_sources(of_grown, of_whole)
 
 
 def test_an_object_elsewhere_starts_nothing(impatient, after_event):

@@ -20,6 +20,7 @@ import pytest
 from astropy.io import fits
 from prefect.settings import PREFECT_API_URL, PREFECT_HOME
 from support.small_survey import BAND, new_survey
+from support.source_ids import different_but_for_ids
 
 import flows.mosaic
 
@@ -132,7 +133,8 @@ def test_a_lost_scratch_folder_costs_no_more_than_the_next_run(simulated, undist
     small.run(resources=resources)
     assert lost.is_set()
     assert small.run(resources=resources).state == "Completed"
-    assert contents(small.products) == undisturbed[0]
+    # The first run may have given ids to the sources of the exposures that it had.
+    assert different_but_for_ids(contents(small.products), undisturbed[0]) == set()
 
 
 def test_an_exposure_that_fails_for_good_is_left_out_by_name_and_added_when_repaired(simulated, tmp_path):

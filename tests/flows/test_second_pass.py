@@ -75,7 +75,8 @@ def test_the_same_mask_again_costs_nothing(passes):
 
 def test_without_the_mask_all_is_as_it_was(passes, small):
     again = small.run().executed
-    assert {label.split(":")[0] for label in again} <= {"Publish"}
+    # The table of ids was published anew: sources are asked again who they are.
+    assert {label.split(":")[0] for label in again} <= {"Ids", "Publish"}
     assert list(levels(small)["level"]) == list(passes[2]["level"])
 
 

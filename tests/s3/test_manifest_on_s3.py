@@ -1,5 +1,7 @@
 """What the last run finished is known from one object and a listing, and from nothing that changed since."""
 
+import time
+
 import pytest
 from support.bad_network import between
 from support.s3_server import forget_stores
@@ -11,6 +13,8 @@ from cosmosaic.storage import store
 pytestmark = [pytest.mark.s3]
 
 STEPS = 12
+TICK_S = 1.1
+"""S3 tells the times of objects in whole seconds."""
 
 
 @pytest.fixture
@@ -39,6 +43,7 @@ def test_what_is_unaltered_is_known_and_nothing_else(bucket, finished):
 
 
 def test_a_file_written_after_the_step_had_ended_is_not_believed(bucket, finished):
+    time.sleep(TICK_S)
     store.publish_bytes(b"seem", finished[5].objects[0].uri)
     write_manifest(f"{bucket}/cache", "small", finished, f"{bucket}/products")
     assert known(bucket).keys() == {result.key for result in finished} - {finished[5].key}
