@@ -18,7 +18,7 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class StoredObject:
     """An object that is whole in a store, and the checksum it had when it was written or read.
 
@@ -28,11 +28,27 @@ class StoredObject:
     uri: str
     sha256: str
     size: int
+    version: str = ""
+    """The version that had this checksum, see `cosmosaic.storage.names.ListedObject`; empty if it is not known. An
+    object that still has it need not be read to be trusted. Objects with the same bytes are equal, whatever their
+    version."""
 
     @property
     def name(self) -> str:
         """The object's file name."""
         return self.uri.rsplit("/", 1)[-1]
+
+    def __eq__(self, other: object) -> bool:
+        """Compare all but the version."""
+        return isinstance(other, StoredObject) and self._bytes == other._bytes
+
+    def __hash__(self) -> int:
+        """Hash all but the version."""
+        return hash(self._bytes)
+
+    @property
+    def _bytes(self) -> tuple[str, str, int]:
+        return self.uri, self.sha256, self.size
 
 
 class Exposure(Record):

@@ -9,7 +9,8 @@ from stdatamodels.jwst.datamodels.dqflags import pixel
 
 from cosmosaic.dq import UNUSABLE
 from cosmosaic.drizzle.kernel import WEIGHT, Light
-from cosmosaic.drizzle.sums import Patch, drizzle_light, lit_part, place_and_content
+from cosmosaic.drizzle.packed import Placed, open_planes
+from cosmosaic.drizzle.sums import Patch, drizzle_light, lit_part
 from cosmosaic.geometry.pixelmap import PixelMap
 from cosmosaic.geometry.windows import Box
 from cosmosaic.survey import DrizzleSettings
@@ -64,30 +65,25 @@ def drizzle_marks(flagged: Mapping[np.uint8, Light], pixel_map: PixelMap, box: B
     return marks
 
 
-def write_marks(box: Box, marks: Marks, path: Path) -> Path:
-    """Write the marked part of a rectangle: its place and its content, one after the other in numpy's format."""
+def marked_part(box: Box, marks: Marks) -> Placed:
+    """Cut off the margins of a rectangle that have no marks."""
     marked = lit_part(marks > 0, box)
-    with path.open("wb") as file:
-        np.save(file, np.array(marked, dtype=np.int64))
-        np.save(file, marks[marked.within(box)])
-    return path
+    return Placed(marked, marks[marked.within(box)].copy())
 
 
 class MarksFile:
-    """Marks in a file, whose rows are read as needed."""
+    """The marks in a file of sums, whose rows are read as needed."""
 
     def __init__(self, path: Path) -> None:
-        self.box, _, self._start = place_and_content(path)
-        self._path = path
+        self._plane = open_planes(path)[-1]
+        self.box = self._plane.box
 
     def read(self, strip: Box, patch: Patch | None = None) -> Marks:
         """Return the marks in a strip of the lattice, with the pixels of a patch marked as `REJECTED`."""
         marks = np.zeros((strip.height, strip.width), np.uint8)
-        common, width = self.box.intersection(strip), self.box.width
+        common = self.box.intersection(strip)
         if common.pixels:
-            first, left = common.y - self.box.y, common.x - self.box.x
-            rows = np.fromfile(self._path, np.uint8, width * common.height, offset=self._start + width * first)
-            marks[common.within(strip)] = rows.reshape(common.height, width)[:, left : left + common.width]
+            marks[common.within(strip)] = self._plane.read(common)
         if patch is not None:
             marks[patch.places_in(strip)] |= REJECTED
         return marks

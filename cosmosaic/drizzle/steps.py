@@ -13,12 +13,8 @@ from cosmosaic.steps.files import File, Many
 from cosmosaic.survey import DrizzleSettings, Survey, WeightType
 
 
-class Sums(File, suffix="_sums.npy"):
-    """Weighted sums of one exposure in one tile."""
-
-
-class Marks(File, suffix="_marks.npy"):
-    """Flags of the pixels of one exposure in one tile."""
+class Sums(File, suffix="_sums.packed"):
+    """Weighted sums of one exposure in one tile, and flags of its pixels."""
 
 
 class PlaceMap(File, suffix="_map.npy"):
@@ -59,8 +55,6 @@ class DrizzledExposure(Outputs):
 
     sums: Many[Sums]
     """By the tile's name."""
-    marks: Many[Marks]
-    """By the tile's name."""
     places: PlaceMap
     summary: Summary
 
@@ -70,7 +64,7 @@ class DrizzleExposure(Step[DrizzledExposure]):
     """Drizzle one exposure into the tiles it reaches, without its sky."""
 
     title = "Drizzle"
-    version = 7
+    version = 8
     function = "cosmosaic.drizzle.units:drizzle_exposure"
     per = "exposure"
 

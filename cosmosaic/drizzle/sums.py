@@ -14,6 +14,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from cosmosaic.drizzle.kernel import PLANES, POISSON, SCIENCE, WEIGHT, Drop, Light, drizzle_square
+from cosmosaic.drizzle.packed import Placed, open_planes, write_planes
 from cosmosaic.geometry.pixelmap import PixelMap
 from cosmosaic.geometry.windows import Box
 from cosmosaic.survey import DrizzleSettings
@@ -190,48 +191,26 @@ def lit_part(lit: NDArray[np.bool_], box: Box) -> Box:
     return Box(box.x + left, box.y + bottom, right - left, top - bottom)
 
 
-def write_sums(sums: Sums, path: Path) -> Path:
-    """Write sums: two arrays one after the other in numpy's format, the rectangle and its content."""
-    with path.open("wb") as file:
-        np.save(file, np.array(sums.box, dtype=np.int64))
-        header = {"descr": "<f4", "fortran_order": False, "shape": sums.planes.shape}
-        np.lib.format.write_array_header_1_0(file, header)
-        # Copying everything would double the memory.
-        for rows in _strips(sums.planes):
-            file.write(np.ascontiguousarray(rows, dtype="<f4").data)
-    return path
-
-
-def place_and_content(path: Path) -> tuple[Box, tuple[int, ...], int]:
-    """Find an array of a rectangle in a file that has the place and then the content in numpy's format.
-
-    Returns
-    -------
-    box
-        The rectangle.
-    shape
-        Of the content.
-    start
-        Its first byte in the file.
-    """
-    with path.open("rb") as file:
-        box = Box(*np.load(file).tolist())
-        np.lib.format.read_magic(file)
-        return box, np.lib.format.read_array_header_1_0(file)[0], file.tell()
+def write_sums(sums: Sums, marks: Placed, path: Path) -> Path:
+    """Write sums, packed plane by plane, and the marks of `cosmosaic.drizzle.marks` as the last plane."""
+    planes = np.moveaxis(sums.planes.astype("<f4", copy=False), 2, 0)
+    return write_planes([*(Placed(sums.box, plane) for plane in planes), marks], path)
 
 
 class SumsFile:
     """Sums in a file, whose rows are read as needed."""
 
     def __init__(self, path: Path) -> None:
-        self.box, (_, _, self._planes), self._start = place_and_content(path)
-        self._path = path
+        *self._planes, _ = open_planes(path)
+        self.box = self._planes[0].box
 
     def rows(self, bottom: int, top: int) -> FloatImage:
         """Read rows ``bottom`` to ``top`` (exclusive), counted within the rectangle, shape ``(n, width, planes)``."""
-        length = self.box.width * self._planes
-        values = np.fromfile(self._path, np.float32, length * (top - bottom), offset=self._start + 4 * length * bottom)
-        return values.reshape(top - bottom, self.box.width, self._planes)
+        part = Box(self.box.x, self.box.y + bottom, self.box.width, top - bottom)
+        rows = np.empty((part.height, part.width, len(self._planes)), np.float32)
+        for number, plane in enumerate(self._planes):
+            rows[..., number] = plane.read(part)
+        return rows
 
 
 @dataclass
@@ -305,11 +284,6 @@ def _input_pixel_side(pixel_map: PixelMap) -> float:
     x, y = pixel_map.x[corner], pixel_map.y[corner]
     area = (x[0, 1] - x[0, 0]) * (y[1, 0] - y[0, 0]) - (x[1, 0] - x[0, 0]) * (y[0, 1] - y[0, 0])
     return float(np.sqrt(abs(area)))
-
-
-def _strips(planes: FloatImage, height: int = 64) -> Iterator[FloatImage]:
-    for bottom in range(0, planes.shape[0], height):
-        yield planes[bottom : bottom + height]
 
 
 def _blocks_that_reach(pixel_map: PixelMap, box: Box, reach: float) -> NDArray[np.bool_]:

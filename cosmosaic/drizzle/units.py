@@ -11,7 +11,7 @@ import numpy as np
 
 from cosmosaic.dq import UNUSABLE
 from cosmosaic.drizzle.exposure import ExposureError, ExposurePlanes, light_of, read_exposure, sky_variance
-from cosmosaic.drizzle.marks import drizzle_marks, flagged_pixels, write_marks
+from cosmosaic.drizzle.marks import drizzle_marks, flagged_pixels, marked_part
 from cosmosaic.drizzle.summary import summarise
 from cosmosaic.drizzle.sums import cropped, drizzle_light, exposure_box, output_reach, weight_samples, write_sums
 from cosmosaic.exposures.patterns import read_exposure_sky
@@ -83,8 +83,8 @@ def drizzle_exposure(
     settings
         Kernel, pixel fraction, weights and kind of errors.
     folder
-        Gets ``<exposure>_<tile>_sums.npy`` and ``<exposure>_<tile>_marks.npy`` for each tile, ``<exposure>_map.npy``
-        with the positions of its pixels, and ``<exposure>_summary.json``.
+        Gets ``<exposure>_<tile>_sums.packed`` for each tile, ``<exposure>_map.npy`` with the positions of its pixels,
+        and ``<exposure>_summary.json``.
 
     Raises
     ------
@@ -97,20 +97,19 @@ def drizzle_exposure(
     _check_reach(read, reach, tiles)
     light = light_of(read, settings.weight_type)
     flagged = flagged_pixels(read.dq)
-    made, marks, weights = {}, {}, []
+    made, weights = {}, []
     for tile in tiles:
         window = box_of(tile).padded(REFERENCE_MARGIN).intersection(reach)
+        marks = marked_part(window, drizzle_marks(flagged, mapped, window, settings))
         sums = cropped(drizzle_light(light, mapped, window, settings))
         weights.append(weight_samples(sums, box_of(tile)))
-        made[tile.tile] = write_sums(sums, folder / f"{read.name}_{tile.tile}_sums.npy")
+        made[tile.tile] = write_sums(sums, marks, folder / f"{read.name}_{tile.tile}_sums.packed")
         del sums
-        marked = drizzle_marks(flagged, mapped, window, settings)
-        marks[tile.tile] = write_marks(window, marked, folder / f"{read.name}_{tile.tile}_marks.npy")
     places = folder / f"{read.name}_map.npy"
     np.save(places, samples)
     summary = folder / f"{read.name}_summary.json"
     summary.write_text(summarise(read, np.concatenate(weights)).model_dump_json())
-    return Made(sums=made, marks=marks, places=places, summary=summary)
+    return Made(sums=made, places=places, summary=summary)
 
 
 def read_flat_exposure(path: Path, sky: Path | None, trim_pixels: int) -> ExposurePlanes:

@@ -16,11 +16,11 @@ from stdatamodels.jwst.datamodels import ImageModel
 from stdatamodels.jwst.datamodels import open as open_model
 
 from cosmosaic.drizzle.marks import MarksFile
+from cosmosaic.drizzle.packed import PackedPlane, Placed, open_planes, strips, write_planes
 from cosmosaic.drizzle.summary import ExposureSummary
-from cosmosaic.drizzle.sums import SumsFile, place_and_content, read_patch, read_strip
+from cosmosaic.drizzle.sums import SumsFile, read_patch, read_strip
 from cosmosaic.exposures.footprints import region_corners
 from cosmosaic.exposures.keywords import iso_date
-from cosmosaic.exposures.planes import ROWS_AT_ONCE
 from cosmosaic.geometry.wcs import grid_wcs
 from cosmosaic.geometry.windows import Box, box_of, covering
 from cosmosaic.mosaic.quality import NOT_OBSERVED, no_quality
@@ -46,9 +46,7 @@ class TileInput(NamedTuple):
     """The files of one exposure in a tile."""
 
     sums: Path
-    """``<exposure>_<tile>_sums.npy``."""
-    marks: Path
-    """``<exposure>_<tile>_marks.npy``."""
+    """``<exposure>_<tile>_sums.packed``."""
     patch: Path | None
     """``<exposure>_<tile>_patch.npy``: what replaces sums around outliers."""
 
@@ -134,14 +132,13 @@ def combine(
     groups = {summary.name: summary.group for summary in summaries}
     exposures = {group: number for number, group in enumerate(sorted(set(groups.values())), start=1)}
     sources = {name: SumsFile(one.sums) for name, one in sorted(files.items())}
-    marks = {name: MarksFile(one.marks) for name, one in files.items()}
+    marks = {name: MarksFile(one.sums) for name, one in files.items()}
     boxes = [source.box for source in sources.values()] + [one.box for one in marks.values()]
     box = covering(boxes).intersection(box_of(tile))
     patches = {name: read_patch(one.patch).within(sources[name].box) for name, one in files.items() if one.patch}
     planes = np.empty((len(MOSAIC_PLANES), box.height, box.width), dtype=">f4")
     propagated = settings.errors == "propagated"
-    for bottom in range(0, box.height, ROWS_AT_ONCE):
-        strip = Box(box.x, box.y + bottom, box.width, min(ROWS_AT_ONCE, box.height - bottom))
+    for strip in strips(box):
         totals, quality = np.zeros((strip.height, strip.width, 8)), no_quality(strip)
         for name, source in sources.items():
             part = read_strip(source, strip, patches.get(name))
@@ -151,7 +148,7 @@ def combine(
             quality.add(marked, part, strip, exposures[groups[name]], seconds[name])
         finished = np.empty((LIGHT_PLANES, strip.height, strip.width), dtype=np.float32)
         _finish(totals, pixel_scale_ratio, propagated, finished)
-        planes[:, bottom : bottom + strip.height] = (*finished, quality.count, quality.seconds, quality.flags())
+        planes[:, strip.within(box)[0]] = (*finished, quality.count, quality.seconds, quality.flags())
     return box, planes
 
 
@@ -161,28 +158,9 @@ def _variance_weight(summary: ExposureSummary, settings: DrizzleSettings) -> flo
     return SCIENCE_WEIGHT if settings.weight_type == "ivm-sky" else READ_NOISE_WEIGHT
 
 
-class TileFile:
-    """A finished tile in a file, plane by plane, in the byte order of FITS."""
-
-    def __init__(self, path: Path) -> None:
-        self.box, _, self._start = place_and_content(path)
-        self._path = path
-
-    def rows(self, plane: int, part: Box) -> NDArray[np.floating[Any]]:
-        """Read a plane's rows and columns in a part of the tile."""
-        first = plane * self.box.height + part.y - self.box.y
-        offset = self._start + 4 * self.box.width * first
-        rows = np.fromfile(self._path, ">f4", self.box.width * part.height, offset=offset)
-        left = part.x - self.box.x
-        return rows.reshape(part.height, self.box.width)[:, left : left + part.width]
-
-
 def write_tile(box: Box, planes: Floats, path: Path) -> Path:
-    """Write `MOSAIC_PLANES` of a tile: rectangle and planes, one after the other in numpy's format."""
-    with path.open("wb") as file:
-        np.save(file, np.array(box, dtype=np.int64))
-        np.save(file, planes)
-    return path
+    """Write `MOSAIC_PLANES` of a tile, packed, in the byte order of FITS."""
+    return write_planes([Placed(box, plane) for plane in planes], path)
 
 
 def write_mosaic(
@@ -198,7 +176,7 @@ def write_mosaic(
     Parameters
     ----------
     tiles
-        ``<tile>_mosaic.npy`` files; other parts of the window stay empty.
+        ``<tile>_mosaic.packed`` files; other parts of the window stay empty.
     window
         Window to write.
     template
@@ -211,12 +189,12 @@ def write_mosaic(
         ``_i2d.fits`` file: the extensions that jwst's resample writes (all but the context), NEXP, EXPTIME and DQ.
     """
     headers, tree = _template_headers(window, template, summaries, settings, path)
-    sources = [TileFile(tile) for tile in sorted(tiles)]
+    sources = [open_planes(tile) for tile in sorted(tiles)]
     with path.open("wb") as file:
         _write_header(file, headers["PRIMARY"])
         for plane, name in enumerate(MOSAIC_PLANES):
             _write_header(file, headers[name])
-            _write_plane(file, sources, plane, box_of(window), FILL.get(name, np.nan))
+            _write_plane(file, [source[plane] for source in sources], box_of(window), name)
         file.write(_header_table(summaries))
         file.write(tree)
     return path
@@ -248,15 +226,14 @@ def _write_header(file: BinaryIO, header: fits.Header) -> None:
     file.write(header.tostring(padding=True).encode("ascii"))
 
 
-def _write_plane(file: BinaryIO, sources: Sequence[TileFile], plane: int, box: Box, fill: float) -> None:
-    for bottom in range(0, box.height, ROWS_AT_ONCE):
-        strip = Box(box.x, box.y + bottom, box.width, min(ROWS_AT_ONCE, box.height - bottom))
-        rows = np.full((strip.height, strip.width), fill, dtype=">f4")
+def _write_plane(file: BinaryIO, sources: Sequence[PackedPlane], box: Box, name: str) -> None:
+    for strip in strips(box):
+        rows = np.full((strip.height, strip.width), FILL.get(name, np.nan), dtype=">f4")
         for source in sources:
             common = source.box.intersection(strip)
             if common.pixels:
-                rows[common.within(strip)] = source.rows(plane, common)
-        file.write(_as_signed(rows).data if MOSAIC_PLANES[plane] == "DQ" else rows.data)
+                rows[common.within(strip)] = source.read(common)
+        file.write(_as_signed(rows).data if name == "DQ" else rows.data)
     file.write(b"\0" * (-(box.pixels * 4) % FITS_BLOCK))
 
 

@@ -168,8 +168,7 @@ class TiledEngine:
         first = () if self.input_scale_arcsec else (min(self.drizzled),)
         step = CombineTile(
             sums={name: self.drizzled[name].sums[tile.tile] for name in names},
-            marks={name: self.drizzled[name].marks[tile.tile] for name in names},
-            patches={name: patches[name][tile.tile] for name in names if name in patches},
+            patches={name: one for name in names if name in patches and (one := patches[name].get(tile.tile))},
             summaries={name: self.drizzled[name].summary for name in dict.fromkeys((*first, *names))},
             tile=tile,
             settings=self.job.survey.drizzle,

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cosmosaic.astrometry.steps import AstrometryTable
-from cosmosaic.drizzle.steps import Marks, Summary, Sums
+from cosmosaic.drizzle.steps import Summary, Sums
 from cosmosaic.exposures.files import Cal
 from cosmosaic.geometry.sphere import Footprint
 from cosmosaic.outliers.steps import Crf, Patch
@@ -15,7 +15,7 @@ from cosmosaic.survey import DrizzleSettings, Survey
 from cosmosaic.verdict.steps import VerdictTable
 
 
-class TilePlanes(File, suffix="_mosaic.npy"):
+class TilePlanes(File, suffix="_mosaic.packed"):
     """The planes of one tile."""
 
 
@@ -39,12 +39,11 @@ class CombineTile(Step[CombinedTile]):
     """Add the exposures of a tile."""
 
     title = "Combine"
-    version = 6
+    version = 7
     function = "cosmosaic.mosaic.units:combine_tile"
     per = "tile"
 
     sums: Mapping[str, Sums]
-    marks: Mapping[str, Marks]
     patches: Mapping[str, Patch]
     summaries: Mapping[str, Summary]
     tile: MosaicGrid

@@ -16,9 +16,8 @@ from cosmosaic.survey import DrizzleSettings
 from cosmosaic.verdict.keywords import note_verdict
 
 
-def combine_tile(  # noqa: PLR0913
+def combine_tile(
     sums: Mapping[str, Path],
-    marks: Mapping[str, Path],
     patches: Mapping[str, Path],
     summaries: Mapping[str, Path],
     tile: MosaicGrid,
@@ -30,9 +29,8 @@ def combine_tile(  # noqa: PLR0913
 
     Parameters
     ----------
-    sums, marks, patches
-        ``_sums.npy`` and ``_marks.npy`` files of the tile, and ``_patch.npy`` files where outliers were flagged, by
-        exposure.
+    sums, patches
+        ``_sums.packed`` files of the tile, and ``_patch.npy`` files where outliers were flagged, by exposure.
     summaries
         ``_summary.json`` files of the exposures.
     tile
@@ -43,14 +41,14 @@ def combine_tile(  # noqa: PLR0913
         Pixel scale of the detectors, by which ERR and variances are scaled, the same for the whole survey; by
         default that of the first exposure by name.
     folder
-        Gets ``<tile>_mosaic.npy``.
+        Gets ``<tile>_mosaic.packed``.
     """
     known = read_summaries(summaries.values())
     output_scale = tile.pixel_scale_mas / 1000.0
     ratio = output_scale / input_scale_arcsec if input_scale_arcsec else scale_ratio(tile, known)
-    files = {name: TileInput(path, marks[name], patches.get(name)) for name, path in sums.items()}
+    files = {name: TileInput(path, patches.get(name)) for name, path in sums.items()}
     box, planes = combine(files, known, tile, settings, ratio)
-    return Made(tile=write_tile(box, planes, folder / f"{tile.tile}_mosaic.npy"))
+    return Made(tile=write_tile(box, planes, folder / f"{tile.tile}_mosaic.packed"))
 
 
 def assemble_mosaic(  # noqa: PLR0913
@@ -69,7 +67,7 @@ def assemble_mosaic(  # noqa: PLR0913
     Parameters
     ----------
     tiles
-        ``_mosaic.npy`` files of its tiles.
+        ``_mosaic.packed`` files of its tiles.
     summaries
         ``_summary.json`` files of all its exposures.
     first

@@ -18,6 +18,7 @@ from stcal.outlier_detection.utils import compute_weight_threshold
 from stdatamodels.jwst.datamodels.dqflags import pixel
 
 from cosmosaic.drizzle.kernel import WEIGHT
+from cosmosaic.drizzle.packed import Placed, open_planes, write_planes
 from cosmosaic.geometry.pixelmap import PixelMap
 from cosmosaic.geometry.windows import Box
 
@@ -69,18 +70,14 @@ class LitBox:
 
 
 def write_reference(reference: TileReference, path: Path) -> Path:
-    """Write rectangle, image and depth, one after the other in numpy's format."""
-    with path.open("wb") as file:
-        np.save(file, np.array(reference.box, dtype=np.int64))
-        np.save(file, reference.image)
-        np.save(file, reference.depth)
-    return path
+    """Write image and depth, packed."""
+    return write_planes([Placed(reference.box, plane) for plane in (reference.image, reference.depth)], path)
 
 
 def read_reference(path: Path) -> TileReference:
     """Read a file of `write_reference`."""
-    with path.open("rb") as file:
-        return TileReference(Box(*np.load(file).tolist()), np.load(file), np.load(file))
+    image, depth = open_planes(path)
+    return TileReference(image.box, image.read(image.box), depth.read(depth.box))
 
 
 def lowest_weight(samples: Sequence[FloatImage], fraction: float) -> float:

@@ -16,7 +16,7 @@ from cosmosaic.steps.files import File, Many
 from cosmosaic.survey import DrizzleSettings, OutlierSettings, SkyTreatment, Survey
 
 
-class ReferenceImage(File, suffix="_reference.npy"):
+class ReferenceImage(File, suffix="_reference.packed"):
     """The reference for one exposure in one tile."""
 
 
@@ -41,7 +41,7 @@ class MakeReference(Step[References]):
     """Make the reference images with which the exposures of a tile are compared."""
 
     title = "Reference"
-    version = 3
+    version = 4
     function = "cosmosaic.outliers.units:make_reference"
     per = "tile"
 
@@ -66,7 +66,7 @@ class FlaggedExposure(Outputs):
     cleared: Cells
     """For the verdict."""
     patches: Many[Patch]
-    """By the tile's name; empty if outliers are not searched for."""
+    """By the tile's name, of tiles in which an outlier was flagged."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +74,7 @@ class FlagExposure(Step[FlaggedExposure]):
     """Flag the outliers of one exposure against the references of its tiles, and bin the result for the verdict."""
 
     title = "Outliers"
-    version = 8
+    version = 9
     function = "cosmosaic.outliers.units:flag_exposure"
     per = "exposure"
     columns: ClassVar = {"implausible_pixels": "implausible_pixels", "outliers": "outlier_pixels"}

@@ -14,11 +14,11 @@ from cosmosaic.cells.units import write_cells
 from cosmosaic.dq import implausible, is_usable
 from cosmosaic.drizzle.exposure import ExposurePlanes, light_of, write_flagged
 from cosmosaic.drizzle.kernel import SCIENCE, WEIGHT
+from cosmosaic.drizzle.packed import strips
 from cosmosaic.drizzle.summary import read_summaries
 from cosmosaic.drizzle.sums import SumsFile, patches, read_strip, write_patch
 from cosmosaic.drizzle.units import REFERENCE_MARGIN, placed, read_flat_exposure
 from cosmosaic.exposures.patterns import read_exposure_sky
-from cosmosaic.exposures.planes import ROWS_AT_ONCE
 from cosmosaic.geometry.windows import Box, box_of, covering
 from cosmosaic.outliers.flags import (
     OUTLIER,
@@ -44,7 +44,7 @@ def make_reference(
     Parameters
     ----------
     sums
-        ``_sums.npy`` files of the tile by the exposures' names.
+        ``_sums.packed`` files of the tile by the exposures' names.
     summaries
         ``_summary.json`` files of all detectors of the exposure groups, also outside the tile: the weight threshold
         is that of the whole exposure group.
@@ -53,7 +53,7 @@ def make_reference(
     fraction
         Fraction of the mean weight below which a pixel is excluded from the median.
     folder
-        Gets ``<exposure>_<tile>_reference.npy`` for each exposure: the image and its depth under that exposure,
+        Gets ``<exposure>_<tile>_reference.packed`` for each exposure: the image and its depth under that exposure,
         so that an exposure is searched again only if something under it changed.
     """
     known = read_summaries(summaries.values())
@@ -73,7 +73,7 @@ def make_reference(
     reference = TileReference(box, *_median(members, thresholds, box, lights))
     return Made(
         references={
-            name: write_reference(reference.under(lights[source]), folder / f"{name}_{tile.tile}_reference.npy")
+            name: write_reference(reference.under(lights[source]), folder / f"{name}_{tile.tile}_reference.packed")
             for name, source in sources.items()
         }
     )
@@ -102,7 +102,7 @@ def flag_exposure(  # noqa: PLR0913
     places
         Its ``_map.npy``.
     compared
-        Its ``_reference.npy`` files.
+        Its ``_reference.packed`` files.
     tiles
         All tiles that its footprint touches.
     treatment, thresholds, drizzle
@@ -111,7 +111,7 @@ def flag_exposure(  # noqa: PLR0913
     cells
         The lattice of cells.
     folder
-        Gets ``<exposure>_crf.fits``, for each tile ``<exposure>_<tile>_patch.npy``, and for the verdict
+        Gets ``<exposure>_crf.fits``, for each tile with outliers ``<exposure>_<tile>_patch.npy``, and for the verdict
         ``<exposure>_cleared.npz``.
     """
     read, level = read_flat_exposure(exposure, sky, treatment.trim_pixels), read_exposure_sky(sky).level
@@ -130,6 +130,7 @@ def flag_exposure(  # noqa: PLR0913
     patched = {
         tile.tile: write_patch(patch, folder / f"{name}_{tile.tile}_patch.npy")
         for tile, patch in zip(tiles, patches(light, flagged, mapped, boxes, drizzle), strict=True)
+        if patch.indices.size
     }
     return Made(crf=crf, cleared=cleared, patches=patched, facts=facts)
 
@@ -178,12 +179,11 @@ def _median(
     """
     image = np.full((box.height, box.width), np.nan, dtype=np.float32)
     depth = np.zeros((box.height, box.width), dtype=np.uint8)
-    for bottom in range(0, box.height, ROWS_AT_ONCE):
-        strip = Box(box.x, box.y + bottom, box.width, min(ROWS_AT_ONCE, box.height - bottom))
+    for strip in strips(box):
         layers = [_group_strip(files, strip, thresholds[group], lights) for group, files in sorted(members.items())]
         cube = [layer for layer in layers if layer is not None]
         if cube:
-            rows = slice(bottom, bottom + strip.height)
+            rows = strip.within(box)[0]
             image[rows], depth[rows] = reference_image(np.stack(cube))
     return image, depth
 

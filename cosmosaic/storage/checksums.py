@@ -1,4 +1,4 @@
-"""Checksums of objects: kept beside them, or found by reading once and remembered."""
+"""Checksums of objects: recorded with a version, kept beside them on S3, or found by reading once and remembered."""
 
 import hashlib
 import json
@@ -33,14 +33,20 @@ def checksum(uri: str, memo: str = "") -> StoredObject:
     listed = stat(uri)
     if listed is None:
         raise FileNotFoundError(f"{uri} does not exist")
-    return StoredObject(uri=listed.uri, sha256=listed.sha256 or _remembered(listed, memo), size=listed.size)
+    sha256 = listed.sha256 or _remembered(listed, memo)
+    return StoredObject(uri=listed.uri, sha256=sha256, size=listed.size, version=listed.version)
 
 
 def is_intact(stored: StoredObject) -> bool:
-    """Return whether an object is still there with the size and checksum that were recorded."""
+    """Return whether an object is still there with the size and checksum that were recorded.
+
+    It is read only if it no longer has the recorded version and no checksum is kept beside it.
+    """
     listed = stat(stored.uri)
     if listed is None or listed.size != stored.size:
         return False
+    if stored.version and listed.version == stored.version:
+        return True
     return (listed.sha256 or _remembered(listed, "")) == stored.sha256
 
 

@@ -1,12 +1,13 @@
-"""Objects in a folder on the local disk: each with its sha256 in a hidden file beside it.
+"""Objects in a folder on the local disk.
 
-An object is written under a hidden name, locked, and renamed when it is whole.
+An object is written under a hidden name, locked, and renamed when it is whole. Its version tells whether it was written
+to since.
 """
 
 import fcntl
 import hashlib
-import json
 import os
+import shutil
 import stat as file_status
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,6 +17,8 @@ from typing import BinaryIO
 from cosmosaic.storage.names import ListedObject
 
 CHUNK_BYTES = 1 << 22
+LARGEST_COPY_BYTES = 1 << 30
+"""What the kernel is asked to copy at once."""
 
 
 def list_folder(folder: Path) -> Iterator[ListedObject]:
@@ -30,14 +33,13 @@ def list_folder(folder: Path) -> Iterator[ListedObject]:
 
 
 def remove(path: Path) -> None:
-    """Remove a file and its checksum.
+    """Remove a file.
 
     Raises
     ------
     FileNotFoundError
         There is no such file.
     """
-    _sidecar(path).unlink(missing_ok=True)
     path.unlink()
 
 
@@ -83,8 +85,7 @@ def stat(path: Path) -> ListedObject | None:
         return None
     if not file_status.S_ISREG(status.st_mode):
         return None
-    listed = ListedObject(uri=str(path), size=status.st_size, version=_version(status))
-    return listed.model_copy(update={"sha256": _kept_sha256(path, listed)})
+    return ListedObject(uri=str(path), size=status.st_size, version=_version(status))
 
 
 def _version(status: os.stat_result) -> str:
@@ -92,33 +93,30 @@ def _version(status: os.stat_result) -> str:
     return f"{status.st_mtime_ns}-{status.st_ctime_ns}"
 
 
-def _kept_sha256(path: Path, listed: ListedObject) -> str:
-    try:
-        kept = json.loads(_sidecar(path).read_text())
-        matches = (kept["size"], kept["version"]) == (listed.size, listed.version)
-        return str(kept["sha256"]) if matches else ""
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""
+def publish(path: Path, target: Path) -> str:
+    """Copy a file to its final name, whole or not at all; return the copy's version.
 
-
-def _sidecar(path: Path) -> Path:
-    return path.with_name(f".{path.name}.sha256")
-
-
-def publish(path: Path, target: Path, digest: str) -> None:
-    """Copy a file to its final name, whole or not at all, and its sha256 into a hidden file beside it."""
+    On a file system that can (XFS, Btrfs), the copy shares the blocks of its source until one of them is written to.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     with _partial(target.with_name(f".{target.name}.part")) as (partial, writer):
         with path.open("rb") as reader:
-            while chunk := reader.read(CHUNK_BYTES):
-                writer.write(chunk)
+            _copy(reader, writer)
         writer.flush()
         os.fsync(writer.fileno())
-        # The old checksum goes first: a crash in between leaves an object that is hashed again, never a wrong checksum.
-        _sidecar(target).unlink(missing_ok=True)
         partial.replace(target)
-        written = os.fstat(writer.fileno())
-    _write_sidecar(_sidecar(target), digest, written)
+        return _version(os.fstat(writer.fileno()))
+
+
+def _copy(reader: BinaryIO, writer: BinaryIO) -> None:
+    """Copy a file within the kernel, which shares blocks where it can; what it leaves goes through this process."""
+    copied = 0
+    with suppress(OSError):  # another file system, or one that cannot
+        while count := os.copy_file_range(reader.fileno(), writer.fileno(), LARGEST_COPY_BYTES, copied, copied):
+            copied += count
+    reader.seek(copied)
+    writer.seek(copied)
+    shutil.copyfileobj(reader, writer, CHUNK_BYTES)
 
 
 @contextmanager
@@ -129,7 +127,7 @@ def _partial(path: Path) -> Iterator[tuple[Path, BinaryIO]]:
     hidden name: it loses it when the other writer renames it to the object's name.
     """
     while True:
-        with path.open("ab") as writer:
+        with open(path, "wb", opener=_open_as_it_is) as writer:
             fcntl.flock(writer, fcntl.LOCK_EX)
             if not _is_same_file(path, writer):
                 continue
@@ -140,6 +138,11 @@ def _partial(path: Path) -> Iterator[tuple[Path, BinaryIO]]:
                 if _is_same_file(path, writer):
                     path.unlink()
             return
+
+
+def _open_as_it_is(path: str, flags: int) -> int:
+    """Open a file to write to it without emptying it, for another writer may be at work."""
+    return os.open(path, flags & ~os.O_TRUNC, 0o666)
 
 
 def _remove_unlocked(path: Path) -> bool:
@@ -155,14 +158,6 @@ def _is_same_file(path: Path, opened: BinaryIO) -> bool:
         return os.path.samestat(path.stat(), os.fstat(opened.fileno()))
     except FileNotFoundError:
         return False
-
-
-def _write_sidecar(sidecar: Path, digest: str, written: os.stat_result) -> None:
-    content = json.dumps({"sha256": digest, "size": written.st_size, "version": _version(written)})
-    with _partial(sidecar.with_name(f"{sidecar.name}.part")) as (partial, writer):
-        writer.write(content.encode())
-        writer.flush()
-        partial.replace(sidecar)
 
 
 def hash_file(path: Path) -> str:

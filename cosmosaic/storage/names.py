@@ -18,7 +18,7 @@ class ListedObject(Record):
     version: str
     """Changes when the object is written again: times of modification or ETag."""
     sha256: str = ""
-    """The checksum kept beside the object; empty if there is none or it was not requested."""
+    """The checksum kept beside the object, on S3; empty if there is none or it was not requested."""
 
     @property
     def name(self) -> str:

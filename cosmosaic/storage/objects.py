@@ -1,5 +1,6 @@
 """One object, or all objects under a prefix, in a folder or on a remote store."""
 
+import dataclasses
 import os
 import tempfile
 from collections.abc import Iterator
@@ -92,17 +93,17 @@ def read_bytes(uri: str) -> bytes:
 
 
 def publish(path: Path, uri: str) -> StoredObject:
-    """Write a file to the store under its final name, whole or not at all, with its sha256 beside it.
+    """Write a file to the store under its final name, whole or not at all.
 
     A local object is written under a hidden name first and then renamed; an upload to S3 becomes
-    visible when it is complete.
+    visible when it is complete, with its sha256 beside it.
     """
     stored = stored_as(path, absolute_uri(uri))
     if is_remote(stored.uri):
-        remote.upload(path, stored.uri, stored.sha256)
+        version = remote.upload(path, stored.uri, stored.sha256)
     else:
-        local.publish(path, Path(stored.uri), stored.sha256)
-    return stored
+        version = local.publish(path, Path(stored.uri))
+    return dataclasses.replace(stored, version=version)
 
 
 def publish_bytes(content: bytes, uri: str) -> StoredObject:

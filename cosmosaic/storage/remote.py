@@ -20,6 +20,7 @@ from typing import Any, BinaryIO, NamedTuple, cast
 import fsspec
 from fsspec import AbstractFileSystem
 
+from cosmosaic.storage.names import AlteredObjectError
 from cosmosaic.storage.refusals import told
 
 PUBLIC_BUCKETS = {"stpubdata": "https://s3.us-east-1.amazonaws.com"}
@@ -30,6 +31,8 @@ HEADER_BLOCK_BYTES = 1 << 16
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S, ATTEMPTS = 5, 30, 8
 CHECK_TIMEOUT_S, CHECK_ATTEMPTS = 3, 2
 LISTED_AT_ONCE = 1000
+LARGEST_UPLOAD_BYTES = 100 * 1024**2
+"""Objects from this size on are uploaded in parts."""
 LARGEST_COPY_BYTES = 5 * 1024**3
 """Largest object that S3 can copy in one request."""
 
@@ -176,8 +179,10 @@ def open_stream(uri: str, size: int, block_bytes: int = HEADER_BLOCK_BYTES) -> B
 def read(uri: str) -> bytes:
     """Read an object whole."""
     filesystem, path = _locate(uri)
+    # s3fs asks for the size first, to fetch large objects in concurrent parts.
+    details = {"max_concurrency": 1} if _is_s3(filesystem) else {}
     with told(uri):
-        return filesystem.cat_file(path)
+        return filesystem.cat_file(path, **details)
 
 
 def download(uri: str, path: Path) -> None:
@@ -189,8 +194,13 @@ def download(uri: str, path: Path) -> None:
         filesystem.get_file(remote_path, str(path), **details)
 
 
-def upload(path: Path, uri: str, sha256: str, *, new: bool = False) -> None:
+def upload(path: Path, uri: str, sha256: str, *, new: bool = False) -> str:
     """Copy a local file to an object, in several parts if it is large; it becomes visible when it is complete.
+
+    Returns
+    -------
+    version : str
+        The object's version; empty if the store does not tell it.
 
     Raises
     ------
@@ -198,32 +208,67 @@ def upload(path: Path, uri: str, sha256: str, *, new: bool = False) -> None:
         It should be new and exists already.
     """
     filesystem, remote_path = _locate(uri)
-    details: dict[str, Any] = {"Metadata": {SHA256_METADATA_KEY: sha256}} if _is_s3(filesystem) else {}
-    if new:
-        details["mode"] = "create"
     try:
         with told(uri):
-            filesystem.put_file(str(path), remote_path, **details)
+            if _is_s3(filesystem) and path.stat().st_size < LARGEST_UPLOAD_BYTES:
+                return _upload_at_once(filesystem, path, remote_path, sha256, new)
+            details: dict[str, Any] = {"Metadata": {SHA256_METADATA_KEY: sha256}} if _is_s3(filesystem) else {}
+            filesystem.put_file(str(path), remote_path, **details, **({"mode": "create"} if new else {}))
     except OSError as error:
         if new and _is_failed_precondition(error):
             raise ObjectExistsError(f"{uri} exists") from error
         raise
+    return ""
 
 
-def copy(source: str, target: str, size: int) -> bool:
-    """Copy an object within one S3 store without fetching its bytes; tell whether that was possible."""
+def _upload_at_once(filesystem: AbstractFileSystem, path: Path, remote_path: str, sha256: str, new: bool) -> str:
+    # Not s3fs's put_file: it does not return the answer, which has the version.
+    bucket, key, _ = filesystem.split_path(remote_path)
+    condition = {"IfNoneMatch": "*"} if new else {}
+    metadata = {SHA256_METADATA_KEY: sha256}
+    answer = filesystem.call_s3(
+        "put_object", Bucket=bucket, Key=key, Body=path.read_bytes(), Metadata=metadata, **condition
+    )
+    return str(answer["ETag"].strip('"'))
+
+
+def copy(source: str, target: str, size: int, version: str) -> str | None:
+    """Copy an object within one S3 store without fetching its bytes.
+
+    Parameters
+    ----------
+    source, target
+        URIs.
+    size, version
+        Of the source; if the version is known, no other one is copied.
+
+    Returns
+    -------
+    version : str or None
+        The copy's version; None if the stores cannot do it.
+
+    Raises
+    ------
+    AlteredObjectError
+        The source has another version.
+    """
     if not source.startswith("s3://") or not target.startswith("s3://") or size > LARGEST_COPY_BYTES:
-        return False
+        return None
     if options(source) != options(target):
-        return False
+        return None
     filesystem, path = _locate(source)
     bucket, key, _ = filesystem.split_path(target)
     source_bucket, source_key, _ = filesystem.split_path(path)
-    with told(source):
-        filesystem.call_s3(
-            "copy_object", Bucket=bucket, Key=key, CopySource={"Bucket": source_bucket, "Key": source_key}
-        )
-    return True
+    place = {"Bucket": source_bucket, "Key": source_key}
+    condition = {"CopySourceIfMatch": version} if version else {}
+    try:
+        with told(source):
+            answer = filesystem.call_s3("copy_object", Bucket=bucket, Key=key, CopySource=place, **condition)
+    except OSError as error:
+        if version and _is_failed_precondition(error):
+            raise AlteredObjectError(f"{source} was rewritten after its sha256 had been recorded") from error
+        raise
+    return str(answer["CopyObjectResult"]["ETag"].strip('"'))
 
 
 def remove(uri: str) -> None:

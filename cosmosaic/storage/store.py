@@ -1,8 +1,8 @@
 """Object storage: list, read, fetch and publish, the same on a folder and on S3. The room's face.
 
 Objects are named by URI: an absolute path on the local disk, or ``s3://bucket/key``. An object appears under its
-name when it is whole, with its sha256 kept beside it: as metadata on S3, in a hidden file on a disk. A kept checksum
-counts only for the bytes it was kept for; an object that has none is read once and remembered in the cache.
+name when it is whole. Its sha256 is recorded with its version, and on S3 kept beside it as metadata. A checksum counts
+only for the bytes it was recorded for; an object that has none is read once and remembered in the cache.
 """
 
 from cosmosaic.storage.checksums import all_intact, check_unaltered, checksum, is_intact

@@ -65,28 +65,35 @@ def publish_once(path: Path, uri: str) -> StoredObject:
     """
     stored = stored_as(path, absolute_uri(uri))
     if not is_remote(stored.uri):
-        return stored if is_intact(stored) else publish(path, uri)
+        return checksum(stored.uri) if is_intact(stored) else publish(path, uri)
     try:
-        remote.upload(path, stored.uri, stored.sha256, new=True)
+        version = remote.upload(path, stored.uri, stored.sha256, new=True)
     except ObjectExistsError:
         return stored if is_intact(stored) else publish(path, uri)
-    return stored
+    return dataclasses.replace(stored, version=version)
 
 
 def copy(stored: StoredObject, uri: str, folder: Path) -> StoredObject:
-    """Publish a stored object under another name as well; within one store on S3 the bytes stay there.
+    """Publish a stored object under another name as well; within one store the bytes do not pass through this process.
 
     Raises
     ------
     AlteredObjectError
         The object's bytes are no longer those that were recorded.
     """
-    uri = absolute_uri(uri)
-    if not remote.copy(stored.uri, uri, stored.size):
-        publish(fetch(stored, folder), uri)
-    copied = dataclasses.replace(stored, uri=uri)
-    check_unaltered(copied)
-    return copied
+    copied = dataclasses.replace(stored, uri=absolute_uri(uri), version="")
+    if is_remote(copied.uri):
+        version = remote.copy(stored.uri, copied.uri, stored.size, stored.version)
+        if version is None:
+            publish(fetch(stored, folder), copied.uri)
+        if version is None or not stored.version:
+            check_unaltered(copied)
+        return dataclasses.replace(copied, version=version or "")
+    source = fetch(stored, folder)
+    version = local.publish(source, Path(copied.uri))
+    if not is_remote(stored.uri):
+        check_unaltered(stored)  # it may have been written to while it was copied
+    return dataclasses.replace(copied, version=version)
 
 
 def mirror(prefix: str, folder: Path) -> None:

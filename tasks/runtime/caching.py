@@ -97,11 +97,16 @@ def step_task(step: type[Step], retries: Retries, perform: Callable[[Any, Work],
 
 
 def trusted_key(step: Step, work: Work) -> str:
-    """Return the step's key; first remove a record under it whose objects are missing or altered."""
+    """Return the step's key; first remove a record under it whose objects are missing or altered.
+
+    On a remote store such a record cannot be read, see `tasks.runtime.records`.
+    """
     key = key_of(step)
     uri = store.join(work.results, key)
+    if store.is_remote(uri):
+        return key
     with suppress(FileNotFoundError):
-        if _trusted(store.read_bytes(uri)) is None:
+        if trusted(store.read_bytes(uri)) is None:
             store.remove(uri)
     return key
 
@@ -139,11 +144,11 @@ def result_of(step: Step, work: Work, before: Finished) -> StepResult | None:
     if key in before.results or key not in before.keys:
         return before.results.get(key)
     with suppress(OSError):
-        return _trusted(store.read_bytes(store.join(work.results, key)))
+        return trusted(store.read_bytes(store.join(work.results, key)))
     return None
 
 
-def _trusted(content: bytes) -> StepResult | None:
+def trusted(content: bytes) -> StepResult | None:
     """Return the result in a record whose objects are stored, unaltered."""
     try:
         record: ResultRecord[StepResult] = ResultRecord.deserialize(content)

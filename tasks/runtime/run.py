@@ -9,14 +9,12 @@ from contextvars import copy_context
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from hashlib import sha256
 from typing import Any, TypeVar, cast
 from uuid import UUID
 
 from prefect import Task, get_run_logger
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import TaskRunResult
-from prefect.filesystems import LocalFileSystem, RemoteFileSystem
 from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
 from prefect.states import State
@@ -30,11 +28,12 @@ from cosmosaic.steps.declaration import Made, Outputs, Step
 from cosmosaic.steps.files import File, Many
 from cosmosaic.steps.publication import Publish, Published
 from cosmosaic.steps.result import StepResult
-from cosmosaic.storage import remote, store
+from cosmosaic.storage import store
 from cosmosaic.survey import Survey
 from tasks.runtime.caching import Given, Work, finished_before, result_of
 from tasks.runtime.graph import SKIPPED, Graph, Node, Outcome, settled
 from tasks.runtime.progress import Progress
+from tasks.runtime.records import result_storage
 from tasks.runtime.runners import forget, plan_of_one_worker, room_of
 from tasks.runtime.terminal import Terminal
 from tasks.steps import TASKS
@@ -355,11 +354,3 @@ def check_stores(survey: Survey) -> None:
     """
     store.check_access(survey.url("cache"))
     store.check_access(survey.url("products"))
-
-
-def result_storage(url: str) -> LocalFileSystem | RemoteFileSystem:
-    """Return the saved Prefect block for the records of finished steps; it contains no credentials."""
-    is_remote = store.is_remote(url)
-    block = RemoteFileSystem(basepath=url, settings=remote.options(url)) if is_remote else LocalFileSystem(basepath=url)
-    block.save(f"cosmosaic-{sha256(url.encode()).hexdigest()[:16]}", overwrite=True)
-    return block

@@ -79,7 +79,7 @@ def mosaic(window: MosaicGrid, cal: Path, tmp_path: Path) -> Path:
     planes = np.ones((len(MOSAIC_PLANES), *SHAPE), dtype=">f4")
     planes[0] = np.random.default_rng(1).normal(size=SHAPE)
     planes[0] += 300 * np.exp(-0.5 * ((x - STAR[0]) ** 2 + (y - STAR[1]) ** 2) / 1.5**2)
-    tile = write_tile(box_of(window), planes, tmp_path / "t_mosaic.npy")
+    tile = write_tile(box_of(window), planes, tmp_path / "t_mosaic.packed")
     path = write_mosaic([tile], window, cal, [summary], DrizzleSettings(), tmp_path / "x_f444w_i2d.fits")
     stamp(path, "assemble", "key", (), ())
     return path

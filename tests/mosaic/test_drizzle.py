@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from cosmosaic.drizzle.kernel import WEIGHT, Light
+from cosmosaic.drizzle.packed import Placed
 from cosmosaic.drizzle.sums import (
     Patch,
     Sums,
@@ -24,6 +25,7 @@ from cosmosaic.geometry.windows import Box
 from cosmosaic.survey import DrizzleSettings
 
 SHAPE = (50, 60)
+NO_MARKS = Placed(Box(0, 0, 0, 0), np.zeros((0, 0), np.uint8))
 
 
 @pytest.fixture
@@ -71,14 +73,14 @@ def test_sums_are_read_row_by_row(light: Light, tmp_path: Path) -> None:
     mapped = turned(1.0)
     box = exposure_box(mapped, 2.0)
     sums = cropped(drizzle_light(light, mapped, box, DrizzleSettings()))
-    file = SumsFile(write_sums(sums, tmp_path / "a_e0n0_sums.npy"))
+    file = SumsFile(write_sums(sums, NO_MARKS, tmp_path / "a_e0n0_sums.packed"))
     assert file.box == sums.box
     np.testing.assert_array_equal(file.rows(10, 25), sums.planes[10:25])
 
 
 def test_nothing_is_kept_where_nothing_was_drizzled(tmp_path: Path) -> None:
     empty = cropped(Sums(Box(5, 6, 20, 30), np.zeros((30, 20, 5), np.float32)))
-    assert SumsFile(write_sums(empty, tmp_path / "a_e0n0_sums.npy")).box.pixels == 0
+    assert SumsFile(write_sums(empty, NO_MARKS, tmp_path / "a_e0n0_sums.packed")).box.pixels == 0
     assert weight_samples(empty, Box(0, 0, 99, 99)).size == 0
 
 

@@ -26,6 +26,7 @@ from cosmosaic.cells.binning import bin_exposure
 from cosmosaic.cells.units import write_cells
 from cosmosaic.dq import is_usable
 from cosmosaic.drizzle.exposure import ExposureError, read_exposure
+from cosmosaic.drizzle.sums import read_patch
 from cosmosaic.drizzle.units import FootprintError, drizzle_exposure
 from cosmosaic.exposures.footprints import read_footprint
 from cosmosaic.exposures.library import exposure_name, open_exposures
@@ -181,6 +182,19 @@ def test_tiles_leave_no_trace(
     whole = made(frames, levels, window, tmp_path, tile_pixels=4096)
     for name, plane in planes(mosaic).items():
         np.testing.assert_array_equal(plane, whole[name], err_msg=name)
+
+
+def test_only_tiles_with_outliers_have_a_patch(
+    frames: list[Path], levels: dict[str, float], window: MosaicGrid, tmp_path: Path
+) -> None:
+    usual = made(frames, levels, window, tmp_path / "usual", tile_pixels=128)
+    sizes = [read_patch(path).indices.size for path in (tmp_path / "usual").rglob("*_patch.npy")]
+    assert sizes
+    assert all(sizes)
+    blind = OutlierSettings(snr=(1e9, 1e9))
+    kept = made(frames, levels, window, tmp_path / "blind", tile_pixels=128, outliers=blind)
+    assert list((tmp_path / "blind").rglob("*_patch.npy")) == []
+    assert np.nanmax(kept["SCI"] - usual["SCI"]) > 1  # the cosmic ray
 
 
 def test_the_order_of_the_exposures_does_not_matter(
@@ -367,7 +381,7 @@ def test_a_new_exposure_leaves_all_that_lies_elsewhere_as_it_was(tmp_path: Path)
     assert {name for name in before if "mosaic" not in name} <= set(after)
     changed = {name for name in before if before[name] != after[name]}
     assert changed
-    assert all(name.endswith("_mosaic.npy") for name in changed)
+    assert all(name.endswith("_mosaic.packed") for name in changed)
 
 
 def parts_made(frames: list[Path], window: MosaicGrid, folder: Path) -> dict[str, bytes]:

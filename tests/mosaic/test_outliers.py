@@ -114,6 +114,6 @@ def test_an_exposure_is_shown_what_lies_under_it_and_no_more(tmp_path: Path) -> 
     elsewhere[:13], under[16, 20] = 2.0, 2.0
     assert np.array_equal(TileReference(Box(90, 40, 60, 60), elsewhere, depth).under(lit).image, before.image, True)
     assert not np.array_equal(TileReference(Box(90, 40, 60, 60), under, depth).under(lit).image, before.image, True)
-    again = read_reference(write_reference(before, tmp_path / "a_e0n0_reference.npy"))
+    again = read_reference(write_reference(before, tmp_path / "a_e0n0_reference.packed"))
     assert again.box == before.box
     np.testing.assert_array_equal(again.depth, before.depth)

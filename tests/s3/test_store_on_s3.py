@@ -82,6 +82,31 @@ def test_copy_within_the_store_moves_no_bytes(network, bucket, file, tmp_path):
     assert not list(tmp_path.glob("*.fits"))
 
 
+def test_an_object_takes_one_request_to_publish_to_copy_and_to_read(network, bucket, file, tmp_path):
+    network.forget()
+    stored = store.publish_once(file, f"{bucket}/cache/frame.fits")
+    assert network.requests == 1
+    assert stored.version == store.stat(stored.uri).version
+    network.forget()
+    copied = store.copy(stored, f"{bucket}/products/frame.fits", tmp_path)
+    assert network.requests == 1
+    assert copied.version == store.stat(copied.uri).version
+    network.forget()
+    assert store.read_bytes(copied.uri) == file.read_bytes()
+    with pytest.raises(FileNotFoundError):
+        store.read_bytes(f"{bucket}/nothing")
+    assert network.requests == 2
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_bytes_that_are_not_those_recorded_are_not_copied_unnoticed(bucket, file, tmp_path, known):
+    stored = store.publish(file, f"{bucket}/cache/frame.fits")
+    s3fs.S3FileSystem().pipe(stored.uri, b"x" * stored.size)
+    recorded = stored if known else stored.model_copy(update={"version": ""})
+    with pytest.raises(store.AlteredObjectError, match=r"frame\.fits"):
+        store.copy(recorded, f"{bucket}/products/frame.fits", tmp_path)
+
+
 def test_large_objects_go_in_parts_and_come_back_whole(bucket, tmp_path):
     path = tmp_path / "large.fits"
     with path.open("wb") as stream:

@@ -1,15 +1,21 @@
 """The store promises: whole or not at all, and a checksum that holds."""
 
+import errno
 import fcntl
 import hashlib
 import os
+import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from pydantic import TypeAdapter
 
-from cosmosaic.storage import checksums, store
+from cosmosaic.records import StoredObject
+from cosmosaic.storage import checksums, local, store
+
+RECORDED = TypeAdapter(StoredObject)
 
 
 @pytest.fixture
@@ -26,6 +32,53 @@ def test_published_object_has_the_checksum_of_its_bytes(file, tmp_path):
     assert stored.size == file.stat().st_size
     assert store.is_intact(stored)
     assert store.checksum(stored.uri) == stored
+
+
+def test_publication_leaves_one_file(file, tmp_path):
+    store.publish(file, str(tmp_path / "store" / "frame.fits"))
+    store.publish_once(file, str(tmp_path / "store" / "frame.fits"))
+    assert [path.name for path in (tmp_path / "store").iterdir()] == ["frame.fits"]
+
+
+@pytest.fixture
+def unread(monkeypatch):
+    """Another process, which may read no object to find its checksum."""
+
+    def forbidden(listed):
+        raise AssertionError(f"{listed.uri} was read")
+
+    checksums._HASHED.clear()
+    monkeypatch.setattr(checksums, "_hash_object", forbidden)
+
+
+def test_what_is_unaltered_is_believed_by_its_record_without_being_read(file, tmp_path, unread):
+    stored = store.publish(file, str(tmp_path / "store" / "frame.fits"))
+    copied = store.copy(stored, str(tmp_path / "products" / "frame.fits"), tmp_path)
+    for each in (stored, copied):
+        recorded = RECORDED.validate_json(RECORDED.dump_json(each))
+        assert store.is_intact(recorded)
+        assert store.fetch(recorded, tmp_path) == Path(each.uri)
+
+
+@pytest.mark.parametrize("writer", [store.publish_once, store.publish])
+def test_what_was_written_again_in_the_same_bytes_is_the_same_object(file, tmp_path, writer):
+    stored = store.publish(file, str(tmp_path / "store" / "frame.fits"))
+    again = writer(file, stored.uri)
+    assert store.is_intact(stored)
+    assert store.is_intact(again)
+    assert again == stored
+
+
+def test_a_checksum_that_was_found_by_reading_need_not_be_found_again(file, monkeypatch):
+    stored = store.checksum(str(file))
+    checksums._HASHED.clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(checksums, "_hash_object", None)
+        assert store.is_intact(stored)
+    os.utime(file)
+    assert store.is_intact(stored)
+    file.write_bytes(b"Photons" * 1000)
+    assert not store.is_intact(stored)
 
 
 def test_altered_object_is_noticed_even_with_the_same_size(file, tmp_path):
@@ -84,6 +137,69 @@ def test_copy_is_the_same_object_elsewhere(file, tmp_path):
     copied = store.copy(stored, str(tmp_path / "products" / "frame.fits"), tmp_path)
     assert (copied.sha256, copied.size) == (stored.sha256, stored.size)
     assert store.is_intact(copied)
+
+
+def test_an_object_that_is_altered_while_it_is_copied_is_noticed(file, tmp_path, monkeypatch):
+    stored = store.publish(file, str(tmp_path / "cache" / "frame.fits"))
+    copy = local._copy
+
+    def altered(reader, writer):
+        Path(stored.uri).write_bytes(b"Photons" * 1000)
+        copy(reader, writer)
+
+    monkeypatch.setattr(local, "_copy", altered)
+    with pytest.raises(store.AlteredObjectError, match=r"cache/frame\.fits"):
+        store.copy(stored, str(tmp_path / "products" / "frame.fits"), tmp_path)
+
+
+@pytest.mark.parametrize("copied_by_the_kernel", [0, 3000, None])
+def test_a_file_arrives_whole_whatever_the_kernel_copies_of_it(file, tmp_path, monkeypatch, copied_by_the_kernel):
+    real = os.copy_file_range
+
+    def limited(source, target, count, begin, end):
+        if copied_by_the_kernel is None:
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        return real(source, target, min(count, copied_by_the_kernel - begin), begin, end)
+
+    monkeypatch.setattr(os, "copy_file_range", limited)
+    stored = store.publish(file, str(tmp_path / "store" / "frame.fits"))
+    assert Path(stored.uri).read_bytes() == file.read_bytes()
+
+
+@pytest.fixture
+def sharing(tmp_path):
+    """A file system on which files can share blocks."""
+    image, folder = tmp_path / "xfs.img", tmp_path / "xfs"
+    folder.mkdir()
+    with image.open("wb") as stream:
+        stream.truncate(400 << 20)
+    try:
+        subprocess.run(["mkfs.xfs", "-q", "-m", "reflink=1", image], check=True, capture_output=True)
+        subprocess.run(["mount", "-o", "loop", image, folder], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"no XFS can be mounted here: {error}")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def test_a_product_takes_no_room_where_files_can_share_blocks_and_stays_a_file_of_its_own(sharing):
+    size = 50_000_001
+    (sharing / "made.fits").write_bytes(os.urandom(size))
+    stored = store.publish(sharing / "made.fits", str(sharing / "cache" / "frame.fits"))
+    before = used_bytes(sharing)
+    copied = store.copy(stored, str(sharing / "products" / "frame.fits"), sharing)
+    assert used_bytes(sharing) - before < size / 50
+    with Path(copied.uri).open("r+b") as stream:
+        stream.write(b"edited")
+    assert not store.is_intact(copied)
+    assert store.is_intact(stored)
+    assert hashlib.sha256(Path(stored.uri).read_bytes()).hexdigest() == stored.sha256
+
+
+def used_bytes(folder):
+    os.sync()
+    status = os.statvfs(folder)
+    return (status.f_blocks - status.f_bfree) * status.f_frsize
 
 
 def test_a_changed_object_is_noticed_though_size_and_time_are_put_back(file, tmp_path):
