@@ -75,7 +75,7 @@ def test_the_page_is_made_where_the_injection_and_a_window_failed(prefect_server
         with open_run(survey) as run:
             broken = run.submit(Break(parts=(catalog,)), "injection")
             census = {
-                tile: run.submit(TakeCensus(catalog=one, window=tile, **files), tile).census
+                tile: run.submit(TakeCensus(catalog=one, wavelengths_um={}, window=tile, **files), tile).census
                 for tile, one in (("west", catalog), ("east", broken.catalog))
             }
             step = WriteCatalogPage(
