@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from pydantic import TypeAdapter
+from support.programs import require_program
 
 from cosmosaic.records import StoredObject
 from cosmosaic.storage import checksums, local, store
@@ -173,8 +174,12 @@ def sharing(tmp_path):
     folder.mkdir()
     with image.open("wb") as stream:
         stream.truncate(400 << 20)
+    subprocess.run(
+        [require_program("mkfs.xfs", Path("/usr/sbin")), "-q", "-m", "reflink=1", image],
+        check=True,
+        capture_output=True,
+    )
     try:
-        subprocess.run(["mkfs.xfs", "-q", "-m", "reflink=1", image], check=True, capture_output=True)
         subprocess.run(["mount", "-o", "loop", image, folder], check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError) as error:
         pytest.skip(f"no XFS can be mounted here: {error}")

@@ -12,7 +12,7 @@ def require_program(name: str, *places: Path) -> Path:
     path = shutil.which(name, path=os.pathsep.join([os.environ["PATH"], *map(str, places)]))
     if path:
         return Path(path)
-    packages = "postgresql chromium stilts starlink-ecsv-java buildah mmdebstrap"
+    packages = "postgresql chromium stilts starlink-ecsv-java buildah mmdebstrap xfsprogs"
     message = f"{name} is not installed (Debian and Ubuntu: apt-get install {packages})"
     return pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
 
