@@ -53,12 +53,12 @@ DETECTORS = tuple(f"NRC{module}{number}" for module in "AB" for number in ("1", 
 TILES, TILE_PIXELS = (4, 5), (21_504, 19_456)
 """Named tiles, columns and rows, and their sides: they contain the field."""
 RAMP = (1, 6, DETECTOR_PIXELS, DETECTOR_PIXELS)
-BYTES = {"_cells.npz": 1_100_000, "_sums.npy": 20_000_000}
+BYTES = {"_cells.npz": 1_100_000, "_sums.packed": 8_000_000}
 OTHER_BYTES = 1_000_000
 EXPOSURES = "exposures.json"
 
 NAMES: dict[type[Step], Callable[[Any], dict[str, list[str]]]] = {
-    DrizzleExposure: lambda step: {output: [tile.tile for tile in step.tiles] for output in ("sums", "marks")},
+    DrizzleExposure: lambda step: {"sums": [tile.tile for tile in step.tiles]},
     MakeReference: lambda step: {"references": list(step.sums)},
     FlagExposure: lambda step: {"patches": [tile.tile for tile in step.tiles]},
     MeasureSky: lambda step: {"exposures": list(step.cells)},

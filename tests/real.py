@@ -1,9 +1,8 @@
 """Real material beside the checkout; tests of it are skipped where it is absent, and fail in CI."""
 
-import os
 from pathlib import Path
 
-import pytest
+from support.programs import missing
 
 FOLDER = Path(__file__).parents[2] / "shared" / "real"
 
@@ -12,6 +11,5 @@ def real(pattern: str) -> Path:
     """The first real file of a pattern, e.g. ``cal/*.fits``."""
     found = sorted(FOLDER.glob(pattern))
     if not found:
-        message = f"no real material {pattern} beside the checkout"
-        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
+        missing(f"no real material {pattern} beside the checkout")
     return found[0]

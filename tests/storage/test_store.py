@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from pydantic import TypeAdapter
-from support.programs import require_program
+from support.programs import missing, require_program
 
 from cosmosaic.records import StoredObject
 from cosmosaic.storage import checksums, local, store
@@ -182,7 +182,7 @@ def sharing(tmp_path):
     try:
         subprocess.run(["mount", "-o", "loop", image, folder], check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError) as error:
-        pytest.skip(f"no XFS can be mounted here: {error}")
+        missing(f"no XFS can be mounted here: {error}")
     yield folder
     subprocess.run(["umount", folder], check=True)
 
