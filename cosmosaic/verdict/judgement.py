@@ -39,7 +39,7 @@ def judge_exposures(cells: Mapping[str, Path], grid: Lattice, when: When, folder
     folder
         Gets ``<when>_judgement.npz``.
     """
-    survey = read_cells(list(cells.values()), grid)
+    survey = read_cells(list(cells.values()), grid, folder.parent)
     if when == "noise":
         survey = pure_noise(survey, NULL_SEED)
     judge = make_judge(survey)
