@@ -9,8 +9,14 @@ READING_GB = 0.35
 LEAST_GB = 3.0
 """Memory for a full frame at the peak of other steps."""
 BYTES_IN_MEMORY = 6.2
-"""Memory for a byte of a file of cells: at their peak, steps that hold all exposures of a filter take 6.1 to 6.7 MB for
-a full frame of 1.1 MB."""
+"""Memory for a byte of a file of cells: at their peak, steps that hold exposures take 6.1 to 6.7 MB for a full frame of
+1.1 MB."""
+NEIGHBOURS_GB = 0.1
+"""Memory for the neighbouring exposures that are compared at a time."""
+EXPOSURE_GB = 0.0001
+"""Memory for what is kept of each exposure, and of its overlaps, without its cells."""
+LATTICE_BYTES = 40.0
+"""Memory for a cell of the window that all exposures of a filter lie in, for their stack and the masks found in it."""
 
 
 class Cells(File, suffix=".npz"):
@@ -24,6 +30,24 @@ class SourceMaskImage(File):
 def cells_gb(cells: Iterable[Cells]) -> float:
     """Return the memory in GB of a process that holds some exposures' cells at once."""
     return READING_GB + BYTES_IN_MEMORY * sum(one.stored.size for one in cells) / 1e9
+
+
+def joint_gb(exposures: int, window_cells: int) -> float:
+    """Return the memory in GB of a process that measures exposures together and reads their cells one by one.
+
+    Parameters
+    ----------
+    exposures
+        Number of exposures.
+    window_cells
+        Number of cells of the window that holds them all.
+    """
+    return READING_GB + NEIGHBOURS_GB + EXPOSURE_GB * exposures + LATTICE_BYTES * window_cells / 1e9
+
+
+def needed_jointly(exposures: int, window_cells: int) -> float:
+    """Return the memory in GB of a step that measures exposures together, and may read the pixels of one."""
+    return max(LEAST_GB, joint_gb(exposures, window_cells))
 
 
 def needed_for(cells: Iterable[Cells]) -> float:

@@ -86,7 +86,7 @@ class StoredExposures(Sequence[CellExposure]):
     def __iter__(self) -> Iterator[CellExposure]:
         return map(StoredExposure.of, self._facts, self._readers)
 
-    def changed(self, change: Callable[[CellExposure], Mapping[str, NDArray[Any]]]) -> "StoredExposures":
+    def changed(self, change: Callable[[CellExposure], Mapping[str, Any]]) -> "StoredExposures":
         """Return the exposures with some arrays changed; these go to a temporary file, until nobody needs them.
 
         Parameters
@@ -139,7 +139,7 @@ def _opened(path: Path) -> tuple[dict[str, Any], dict[str, Reader]]:
             row, column, detector_rows = map(int, stored["numbers"])
             pixel_rms = float(stored["pixel_rms"])
             mean, variance, pixels, x, y = _places(path, ("mean", "variance", "pixels", "x", "y"))
-    except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
+    except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise CellsFileError(
             f"{path.name}: no cells of an exposure ({error}); delete the file, and the next run makes it again"
         ) from error
@@ -182,8 +182,8 @@ def _places(path: Path, names: Sequence[str]) -> list[_Place]:
             raw.seek(entry.header_offset + LENGTHS)
             start = entry.header_offset + LOCAL_HEADER_BYTES + sum(struct.unpack("<HH", raw.read(4)))
             raw.seek(start)
-            np.lib.format.read_magic(raw)  # type: ignore[no-untyped-call]
-            (rows, columns), by_columns, dtype = np.lib.format.read_array_header_1_0(raw)  # type: ignore[no-untyped-call]
+            np.lib.format.read_magic(raw)
+            (rows, columns), by_columns, dtype = np.lib.format.read_array_header_1_0(raw)
             places.append(_Place(raw.tell(), dtype, (rows, columns), "F" if by_columns else "C"))
     return places
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import shapely
@@ -126,10 +126,11 @@ class CellExposure:
         return np.where(self.usable, self.pixels / self.pixel_rms**2, 0.0)
 
 
+@runtime_checkable
 class Stored(Protocol):
     """Exposures that are read when they are taken (`cosmosaic.cells.stored.StoredExposures`)."""
 
-    def changed(self, change: Callable[[CellExposure], Mapping[str, NDArray[Any]]]) -> Sequence[CellExposure]:
+    def changed(self, change: Callable[[CellExposure], Mapping[str, Any]]) -> Sequence[CellExposure]:
         """Return the exposures with some arrays changed."""
 
 
@@ -203,8 +204,10 @@ class CellSurvey:
         compare
             Function of two exposures, which must not keep their arrays.
         """
-        numbers, group = self._pair_numbers, self._neighbourhoods
-        groups = np.sort(group[numbers], axis=1)
+        numbers = self._pair_numbers
+        if not len(numbers):
+            return []
+        groups = np.sort(self._neighbourhoods[numbers], axis=1)
         found: dict[int, Found] = {}
         held: dict[int, CellExposure] = {}
         order = np.lexsort((groups[:, 0], groups[:, 1]))
@@ -325,7 +328,7 @@ def without_patterns(survey: CellSurvey, patterns: Mapping[str, Sequence[Floats]
 
 
 def changed(
-    exposures: Sequence[CellExposure] | Stored, change: Callable[[CellExposure], Mapping[str, NDArray[Any]]]
+    exposures: Sequence[CellExposure], change: Callable[[CellExposure], Mapping[str, Any]]
 ) -> Sequence[CellExposure]:
     """Return exposures with some arrays changed: in memory, or stored, as they were.
 
@@ -336,9 +339,9 @@ def changed(
     change
         Returns the changed arrays of an exposure by the names of the fields; called in the order of the exposures.
     """
-    if isinstance(exposures, tuple):
-        return tuple(replace(each, **change(each)) for each in exposures)
-    return exposures.changed(change)
+    if isinstance(exposures, Stored):
+        return exposures.changed(change)
+    return tuple(replace(each, **change(each)) for each in exposures)
 
 
 def _mean_without(exposure: CellExposure, patterns: Sequence[Floats]) -> Floats:

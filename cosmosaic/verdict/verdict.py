@@ -200,7 +200,8 @@ class Judge:
         )
         step_errors = np.array([unit * step.error for step in held_out.steps])
         brightness = stack(self.survey, levels)
-        apertures = tuple(empty_apertures(unit * brightness, ~self.sky, size) for size in APERTURE_CELLS)
+        brightness *= unit
+        apertures = tuple(empty_apertures(brightness, ~self.sky, size) for size in APERTURE_CELLS)
         score, score_error = rms_without_noise(np.array(list(offsets.values())), np.array(list(errors.values())))
         if held_out.steps:
             alone = (
@@ -219,7 +220,7 @@ class Judge:
         return Verdict(
             metrics=(
                 *alone,
-                halo(unit * brightness, self.sources, self.sky, apertures[-1]),
+                halo(brightness, self.sources, self.sky, apertures[-1]),
                 growth(apertures[0], apertures[-1]),
             ),
             apertures=apertures,
@@ -349,7 +350,7 @@ class _Mirrored(CellSurvey):
         return ~CellSurvey(self.grid, self.exposures).held_out
 
 
-def _scatter_of_parts(difference: Difference, folds: NDArray[np.int64]) -> tuple[float, float]:
+def _scatter_of_parts(difference: Difference, folds: NDArray[np.int8]) -> tuple[float, float]:
     """Return the variance of the parts' means of one exposure beyond their noise, and its error; NaN if unknown."""
     used = difference.used & (np.abs(difference.excess) < LARGEST_EXCESS_SIGMA * difference.noise)
     parts = [used & (folds == number) for number in range(FOLDS)]
