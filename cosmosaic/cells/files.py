@@ -11,12 +11,13 @@ LEAST_GB = 3.0
 BYTES_IN_MEMORY = 6.2
 """Memory for a byte of a file of cells: at their peak, steps that hold exposures take 6.1 to 6.7 MB for a full frame of
 1.1 MB."""
-NEIGHBOURS_GB = 0.1
-"""Memory for the neighbouring exposures that are compared at a time."""
+HELD, HELD_GB = 32, 0.003
+"""Neighbouring exposures that are compared at a time (`cosmosaic.cells.survey.TOGETHER`, twice), and memory for each."""
 EXPOSURE_GB = 0.0001
 """Memory for what is kept of each exposure, and of its overlaps, without its cells."""
-LATTICE_BYTES = 40.0
-"""Memory for a cell of the window that all exposures of a filter lie in, for their stack and the masks found in it."""
+LATTICE_BYTES = 50.0
+"""Memory for a cell of the window that all exposures of a filter lie in, for their stack and the masks found in it: the
+verdict takes 49, the sky less."""
 
 
 class Cells(File, suffix=".npz"):
@@ -42,7 +43,8 @@ def joint_gb(exposures: int, window_cells: int) -> float:
     window_cells
         Number of cells of the window that holds them all.
     """
-    return READING_GB + NEIGHBOURS_GB + EXPOSURE_GB * exposures + LATTICE_BYTES * window_cells / 1e9
+    held_gb = HELD_GB * min(exposures, HELD)
+    return READING_GB + held_gb + EXPOSURE_GB * exposures + LATTICE_BYTES * window_cells / 1e9
 
 
 def needed_jointly(exposures: int, window_cells: int) -> float:

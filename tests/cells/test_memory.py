@@ -92,6 +92,6 @@ def test_exposures_that_are_read_one_by_one_ask_for_little(cells):
     many = {str(number): one for number in range(exposures)}
     compared = CompareMethods(cells=many, exposures={}, methods=(), grid=GRID, stem="sky", window_cells=window_cells)
     for step in (sky(many, window_cells), verdict(many, window_cells), compared):
-        # Neither the planes of the window nor what is kept of the exposures is forgotten.
-        assert 8 * 2 * window_cells / 1e9 < step.needed_gb < 2 * SHARE_GB
-        assert cells_gb(many.values()) > 5 * step.needed_gb
+        # At least the sums of the stack and of its weights count, and a machine with 8 GB suffices.
+        assert 8 * 2 * window_cells / 1e9 < step.needed_gb < 8
+        assert cells_gb(many.values()) > 4 * step.needed_gb
