@@ -12,7 +12,7 @@ BYTES_IN_MEMORY = 6.2
 """Memory for a byte of a file of cells: at their peak, steps that hold exposures take 6.1 to 6.7 MB for a full frame of
 1.1 MB."""
 HELD, HELD_GB = 32, 0.003
-"""Neighbouring exposures that are compared at a time (`cosmosaic.cells.survey.TOGETHER`, twice), and memory for each."""
+"""Neighbouring exposures that are compared at a time (twice `cosmosaic.cells.survey.TOGETHER`), and memory for one."""
 EXPOSURE_GB = 0.0001
 """Memory for what is kept of each exposure, and of its overlaps, without its cells."""
 LATTICE_BYTES = 50.0
