@@ -23,7 +23,7 @@ from scipy import ndimage, signal
 from cosmosaic.catalog.apertures import Ellipses, Sums, circles, find_peaks, sum_apertures
 from cosmosaic.catalog.columns import Columns, aperture_suffixes
 from cosmosaic.catalog.detection import BandImage, Detection
-from cosmosaic.catalog.image import MosaicImage
+from cosmosaic.catalog.image import pixel_scale_arcsec
 from cosmosaic.catalog.noise import DEPTH_DIAMETER_ARCSEC, ApertureNoise, distance_from, measure_noise
 from cosmosaic.catalog.psf import Psf, convolved, matching_kernel
 from cosmosaic.survey import CatalogSettings
@@ -84,7 +84,7 @@ class BandSums:
     covered: NDArray[np.bool_]
 
 
-def find_shapes(detection: Detection, segments: SegmentationImage, image: MosaicImage) -> Sources:
+def find_shapes(detection: Detection, segments: SegmentationImage) -> Sources:
     """Measure positions, shapes and Kron apertures on the detection image."""
     sources = SourceCatalog(
         detection.stack,
@@ -94,15 +94,15 @@ def find_shapes(detection: Detection, segments: SegmentationImage, image: Mosaic
         kron_params=(KRON_SCALE, KRON_MINIMUM, 0.0),
     )
     x, y, x_err, y_err = _positions(sources, detection)
-    scale = image.pixel_scale_arcsec
+    wcs, scale = detection.wcs, pixel_scale_arcsec(detection.wcs)
     major, minor = sources.semimajor_axis.value, sources.semiminor_axis.value
     theta, radius = sources.orientation.to_value(u.rad), sources.kron_radius.value
     undefined = ~np.isfinite(radius)
     reach = KRON_SCALE * np.where(undefined, KRON_MINIMUM, radius)
-    least = image.pixels(KRON_MINIMUM_ARCSEC)
+    least = KRON_MINIMUM_ARCSEC / scale
     small = undefined | ~(reach * np.sqrt(major * minor) > least)
     kron = Ellipses(x, y, np.where(small, least, reach * major), np.where(small, least, reach * minor), theta)
-    sky = image.wcs.pixel_to_world(x, y).icrs
+    sky = wcs.pixel_to_world(x, y).icrs
     columns: Columns = {
         "id": sources.labels,
         "name": np.array([designation(place) for place in sky]),
@@ -114,11 +114,11 @@ def find_shapes(detection: Detection, segments: SegmentationImage, image: Mosaic
         "semimajor": major * scale,
         "semiminor": minor * scale,
         "axis_ratio": minor / major,
-        "orientation": position_angle(x, y, theta, image.wcs),
+        "orientation": position_angle(x, y, theta, wcs),
         "kron_radius": kron.semimajor * scale,
         "peak_snr": find_peaks(detection.significance, segments.data, sources.labels).value,
     }
-    columns["ra_err"], columns["dec_err"] = _sky_errors(x_err, y_err, image.wcs, scale)
+    columns["ra_err"], columns["dec_err"] = _sky_errors(x_err, y_err, wcs, scale)
     found = Sources(sources.labels, segments.data, x, y, kron, columns, undefined)
     columns["half_light_radius"] = _half_light_radius(found, detection) * scale
     return found

@@ -16,7 +16,9 @@ FEWEST_AROUND = 20
 Floats = NDArray[np.floating]
 
 
-def rejected_labels(segments: NDArray[np.integer], sci: Floats, wht: Floats, exposures: Floats) -> NDArray[np.integer]:
+def rejected_labels(
+    segments: NDArray[np.integer], sci: Floats, wht: Floats, exposures: NDArray[np.integer] | Floats
+) -> NDArray[np.integer]:
     """Return the labels of sources whose core has lost a third of an exposure or more.
 
     Comparing exposures cannot distinguish a star that was brighter in one from a cosmic ray. Flagged light is missing
@@ -26,15 +28,17 @@ def rejected_labels(segments: NDArray[np.integer], sci: Floats, wht: Floats, exp
     ----------
     segments
         Labels of the sources, 0 on the sky, shape ``(ny, nx)``.
-    sci, wht, exposures
-        Surface brightness, drizzle weight and number of exposures (NEXP), same shape.
+    sci, wht
+        Surface brightness and drizzle weight, same shape.
+    exposures
+        Number of exposures (NEXP), same shape.
     """
     found = []
     for label, box in enumerate(ndimage.find_objects(segments), start=1):
         if box is None:
             continue
         wide = tuple(slice(max(part.start - AROUND_PIXELS, 0), part.stop + AROUND_PIXELS) for part in box)
-        if _lost(segments[wide], label, sci[wide], wht[wide], exposures[wide]) > LEAST_LOSS:
+        if _lost(segments[wide], label, sci[wide], wht[wide], exposures[wide].astype(np.float32)) > LEAST_LOSS:
             found.append(label)
     return np.array(found, dtype=segments.dtype)
 
