@@ -3,24 +3,29 @@
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
-from astropy.stats import SigmaClip, gaussian_fwhm_to_sigma, mad_std
+from astropy.stats import gaussian_fwhm_to_sigma
 from astropy.utils.exceptions import AstropyUserWarning
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 from photutils.background import Background2D, MedianBackground
-from photutils.segmentation import SegmentationImage, deblend_sources, detect_sources
-from photutils.utils.exceptions import NoDetectionsWarning
+from photutils.segmentation import SegmentationImage
 from scipy import ndimage
 
 from cosmosaic.catalog.apertures import find_peaks
+from cosmosaic.catalog.deblending import deblend
 from cosmosaic.catalog.image import MosaicImage, pixel_scale_arcsec
+from cosmosaic.catalog.medians import clipped_medians, scatter
 from cosmosaic.catalog.psf import Psf
+from cosmosaic.catalog.smoothing import gaussian
 from cosmosaic.survey import CatalogSettings
 
 LARGEST_HOLE_ARCSEC2 = 1.0
 """Gaps in the coverage up to this area, with data all around, are saturated cores and bad pixels, not sky."""
+MOST_MASKED = 0.9
+"""Boxes with this fraction of masked pixels or more get their background from their neighbours."""
 MASK_SIGMA = 4.0
 """Significance in the smoothed image above which pixels are excluded from the background; at 3 the mask removes so many
 positive noise peaks that the sky of pure noise is 0.005 sigma too low, at 4 the bias is below 0.001."""
@@ -131,6 +136,14 @@ class PreparedBands(Mapping[str, BandImage]):
 
     def __len__(self) -> int:
         return len(self._images)
+
+
+class Separated(NamedTuple):
+    """Separated sources, with labels from 1 to their number."""
+
+    data: NDArray[np.int32]
+    separated: NDArray[np.int32]
+    """Labels of those that were separated from a neighbour."""
 
 
 @dataclass(frozen=True)
@@ -304,14 +317,14 @@ def _added(bands: Mapping[str, BandImage], names: Iterable[str], psfs: Mapping[s
 def _in_sigma(image: NDArray[np.float32], empty: NDArray[np.bool_]) -> NDArray[np.float32]:
     """Divide an image by its scatter where there are no sources, in place."""
     if empty.any():
-        image /= np.float32(mad_std(image[empty]))
+        image /= np.float32(scatter(image[empty]))
     return image
 
 
 def _widened(stack: NDArray[np.float32], empty: NDArray[np.bool_], scale_arcsec: float) -> NDArray[np.float32]:
     """Smooth to the scale of the cold pass, in units of the noise there."""
     width = COLD_SMOOTHING_ARCSEC / scale_arcsec * gaussian_fwhm_to_sigma
-    return _in_sigma(ndimage.gaussian_filter(stack, width, truncate=3.0), empty)
+    return _in_sigma(gaussian(stack, width, truncate=3.0), empty)
 
 
 def _cold_segments(
@@ -320,29 +333,31 @@ def _cold_segments(
     threshold: float,
     blocked: NDArray[np.bool_],
     scale_arcsec: float,
-) -> SegmentationImage | None:
+) -> Separated | None:
     least = int(COLD_LEAST_ARCSEC2 / scale_arcsec**2)
     return find_segments(wide, significance, threshold, least, COLD_PIECE_PIXELS, COLD_CONTRAST, blocked)
 
 
 def _merged(
-    cold: SegmentationImage | None, hot: SegmentationImage, significance: NDArray[np.float32], rim: int
+    cold: Separated | None, hot: Separated, significance: NDArray[np.float32], rim: int
 ) -> tuple[NDArray[np.int32], set[int]]:
     """Put hot segments whose peak is not within a rim of a cold one beside the cold ones; return those deblended."""
     if cold is None:
-        return hot.data.astype(np.int32), set(np.asarray(hot.deblended_labels).tolist())
-    peaks = find_peaks(significance, hot.data, hot.labels)
-    outside = hot.labels[ndimage.maximum_filter(cold.data, rim)[peaks.row, peaks.column] == 0]
-    first = int(cold.labels.max())
-    added = np.where(np.isin(hot.data, outside), hot.data + first, 0)
-    merged = np.where(cold.data > 0, cold.data, added).astype(np.int32)
-    deblended = set(np.asarray(cold.deblended_labels).tolist())
-    return merged, deblended | {int(label) + first for label in np.intersect1d(hot.deblended_labels, outside)}
+        return hot.data, set(hot.separated.tolist())
+    labels = np.arange(1, hot.data.max() + 1)
+    peaks = find_peaks(significance, hot.data, labels)
+    outside = labels[ndimage.maximum_filter(cold.data, rim)[peaks.row, peaks.column] == 0]
+    first = int(cold.data.max())
+    added = np.zeros(len(labels) + 1, np.int32)
+    added[outside] = outside + first
+    merged = np.where(cold.data > 0, cold.data, added[hot.data])
+    deblended = set(cold.separated.tolist())
+    return merged, deblended | {int(label) + first for label in np.intersect1d(hot.separated, outside)}
 
 
 def _without_pieces(
     segments: NDArray[np.int32],
-    extended: SegmentationImage | None,
+    extended: Separated | None,
     significance: NDArray[np.float32],
     variance: NDArray[np.float32],
     scale_arcsec: float,
@@ -350,7 +365,7 @@ def _without_pieces(
     """Give the pieces of extended light that hardly rise above it to the brightest source in it."""
     if extended is None:
         return segments
-    labels = np.unique(segments[segments > 0])
+    labels = _labels_of(segments)
     peaks = find_peaks(significance, segments, labels)
     within = extended.data[peaks.row, peaks.column]
     angles = np.linspace(0.0, 2.0 * np.pi, 16, endpoint=False)
@@ -364,18 +379,24 @@ def _without_pieces(
     rise = peaks.value - np.median(significance[rows, columns], axis=1)
     is_piece = (within > 0) & (rise < PROMINENT_SIGMA * np.sqrt(variance[peaks.row, peaks.column]))
     order = np.argsort(peaks.value)
-    brightest = np.zeros(int(extended.labels.max()) + 1, np.int32)
+    brightest = np.zeros(int(extended.data.max()) + 1, np.int32)
     brightest[within[order]] = labels[order]
     table = np.zeros(int(labels.max(initial=0)) + 1, np.int32)
     table[labels] = np.where(is_piece, brightest[within], labels)
     return table[segments]
 
 
+def _labels_of(segments: NDArray[np.int32]) -> NDArray[np.int64]:
+    is_used = np.bincount(segments.ravel()) > 0
+    is_used[0] = False
+    return np.flatnonzero(is_used)
+
+
 def _without_wings(
     segments: NDArray[np.int32], significance: NDArray[np.float32], psfs: Iterable[Psf]
 ) -> NDArray[np.int32]:
     """Give the pieces that the wings of a brighter source explain to that source."""
-    labels = np.unique(segments[segments > 0])
+    labels = _labels_of(segments)
     found = find_peaks(significance, segments, labels)
     peaks, places = found.value, np.stack([found.row, found.column], axis=1)
     wings = _wings(psfs)
@@ -438,22 +459,22 @@ def measure_background(
 def measure_boxes(sci: NDArray[np.float32], no_data: NDArray[np.bool_], mask: NDArray[np.bool_], box: int) -> Boxes:
     """Measure the boxes of `measure_background`, whose parameters are the same."""
     size = (min(box, sci.shape[0]), min(box, sci.shape[1]))
+    masked = no_data | mask
+    medians = clipped_medians(sci, masked, size, (1.0 - MOST_MASKED) * size[0] * size[1])
+    if np.isnan(medians).all():
+        clear = ~masked
+        return Boxes(np.full((1, 1), np.median(sci[clear if clear.any() else ~no_data]), np.float32), sci.shape)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=AstropyUserWarning)
-        try:
-            boxes = Background2D(
-                sci,
-                size,
-                mask=mask,
-                coverage_mask=no_data,
-                exclude_percentile=90.0,
-                filter_size=3,
-                sigma_clip=SigmaClip(3.0),
-                bkg_estimator=MedianBackground(),
-            )
-        except ValueError:  # every box is masked beyond the limit
-            clear = ~(no_data | mask)
-            return Boxes(np.full((1, 1), np.median(sci[clear if clear.any() else ~no_data]), np.float32), sci.shape)
+        # Of boxes of one pixel: gaps are filled from their neighbours, and the median of nine taken.
+        boxes = Background2D(
+            medians,
+            1,
+            mask=np.isnan(medians),
+            filter_size=3,
+            sigma_clip=None,
+            bkg_estimator=MedianBackground(),
+        )
     return Boxes(np.asarray(boxes.background_mesh), size)
 
 
@@ -506,9 +527,12 @@ def smooth(data: NDArray[np.float32], valid: NDArray[np.bool_], sigma: float) ->
     sigma
         Standard deviation of the Gaussian in pixels.
     """
-    total = ndimage.gaussian_filter(np.where(valid, data, np.float32(0)), sigma, mode="constant", truncate=3.0)
-    weight = ndimage.gaussian_filter(valid.astype(np.float32), sigma, mode="constant", truncate=3.0)
-    return np.divide(total, weight, out=np.zeros_like(total), where=weight > 1e-3)
+    total = gaussian(np.where(valid, data, np.float32(0)), sigma, truncate=3.0, mode="constant")
+    weight = gaussian(valid.astype(np.float32), sigma, truncate=3.0, mode="constant")
+    is_near = weight > 1e-3
+    np.divide(total, weight, out=total, where=is_near)
+    total[~is_near] = 0
+    return total
 
 
 def small_holes(valid: NDArray[np.bool_], largest: float) -> NDArray[np.bool_]:
@@ -543,12 +567,13 @@ def fill_holes(image: NDArray[np.float32], holes: NDArray[np.bool_]) -> NDArray[
     if not holes.any():
         return image
     square = np.ones((3, 3))
-    labels, count = ndimage.label(holes, structure=square)
-    rim = ndimage.grey_dilation(labels, footprint=square)
-    rim[holes] = 0
-    brightest = ndimage.maximum(image, rim, index=np.arange(count + 1))
+    labels, _ = ndimage.label(holes, structure=square)
     filled = image.copy()
-    filled[holes] = np.asarray(brightest, dtype=image.dtype)[labels[holes]]
+    for label, box in enumerate(ndimage.find_objects(labels), start=1):
+        wide = tuple(slice(max(part.start - 2, 0), part.stop + 2) for part in box)
+        rim = (ndimage.grey_dilation(labels[wide], footprint=square) == label) & ~holes[wide]
+        if rim.any():
+            filled[wide][labels[wide] == label] = image[wide][rim].max()
     return filled
 
 
@@ -560,7 +585,7 @@ def find_segments(
     least_piece: int,
     contrast: float,
     blocked: NDArray[np.bool_],
-) -> SegmentationImage | None:
+) -> Separated | None:
     """Find connected pixels above a threshold and separate those with several peaks.
 
     Parameters
@@ -583,12 +608,12 @@ def find_segments(
     Returns
     -------
     segments
-        Labels 1 to the number of sources; None if nothing was found.
+        None if nothing was found.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NoDetectionsWarning)
-        warnings.filterwarnings("ignore", message="The deblending mode", category=AstropyUserWarning)
-        parents = detect_sources(image, threshold, least_pixels, mask=blocked)
-        if parents is None:
-            return None
-        return deblend_sources(sharp, parents, least_piece, contrast=contrast, progress_bar=False)
+    parents, count = ndimage.label((image > threshold) & ~blocked, structure=np.ones((3, 3)))
+    is_large = np.bincount(parents.ravel(), minlength=count + 1) >= least_pixels
+    is_large[0] = False
+    if not is_large.any():
+        return None
+    numbers = np.cumsum(is_large, dtype=np.int32) * is_large
+    return Separated(*deblend(sharp, numbers[parents], least_piece, contrast))
