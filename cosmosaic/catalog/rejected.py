@@ -44,14 +44,19 @@ def rejected_labels(
 
 
 def _lost(segments: NDArray[np.integer], label: int, sci: Floats, wht: Floats, exposures: Floats) -> float:
-    """Number of exposures that a core lacks."""
+    """Number of exposures that a core lacks, or a number that it does not exceed if that is small."""
     own = (segments == label) & np.isfinite(sci)
-    around = ndimage.binary_dilation(segments == label, iterations=AROUND_PIXELS) & (segments == 0) & (wht > 0)
-    if not own.any() or np.count_nonzero(around) < FEWEST_AROUND:
+    if not own.any() or wht.max() == 0:
         return 0.0
     core = own & (sci > CORE * sci[own].max())
     if not core.any():
         return 0.0  # no light of the source in this filter
-    whole = np.percentile(wht[around], AROUND_PERCENTILE)
     kept = float(np.average(wht[core], weights=sci[core])) if sci[core].min() > 0 else float(wht[core].mean())
+    most = float((1.0 - kept / wht.max()) * exposures.max())
+    if most <= LEAST_LOSS:
+        return most  # whatever the weight around is
+    around = ndimage.binary_dilation(segments == label, iterations=AROUND_PIXELS) & (segments == 0) & (wht > 0)
+    if np.count_nonzero(around) < FEWEST_AROUND:
+        return 0.0
+    whole = np.percentile(wht[around], AROUND_PERCENTILE)
     return float((1.0 - kept / whole) * np.percentile(exposures[around], AROUND_PERCENTILE))
