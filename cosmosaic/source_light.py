@@ -24,6 +24,8 @@ Flags = NDArray[np.bool_]
 
 SAMPLE = 200_000
 """Pixels that zero and noise of a tier are measured on."""
+PIXELS_TOGETHER = 1 << 22
+"""Pixels of an image whose boxes are averaged at a time: those of an exposure."""
 
 
 class Tier(NamedTuple):
@@ -88,9 +90,12 @@ def source_mask(
         True where there are sources, same shape.
     """
     usable = np.isfinite(image)
-    data = np.where(usable, image - (0.0 if zero is None else zero), 0.0).astype(np.float32)
+    # One plane at a time: an image may be the stack of a whole survey.
+    data = np.zeros(image.shape, dtype=np.float32)
+    np.subtract(image, 0.0 if zero is None else zero, out=data, where=usable, casting="same_kind")
     mask = np.zeros(image.shape, dtype=bool)
-    for tier, weight in zip(tiers, coverage or coverage_of(usable, tiers), strict=True):
+    weights = coverage or (coverage_of(usable, [tier])[0] for tier in tiers)
+    for tier, weight in zip(tiers, weights, strict=True):
         mask |= _detected(data, usable, tier, weight, measure_zero=zero is None)
     return mask
 
@@ -113,10 +118,9 @@ def smooth_background(image: Floats, mask: Flags, box: int) -> Floats:
     """
     ny, nx = image.shape
     rows, columns = -(-ny // box), -(-nx // box)
-    padded = np.full((rows * box, columns * box), np.nan, dtype=np.float32)
-    padded[:ny, :nx] = np.where(mask, np.nan, image)
-    pixels = padded.reshape(rows, box, columns, box).swapaxes(1, 2).reshape(rows, columns, box * box)
-    means = _clipped_means(pixels)
+    height = box * max(1, PIXELS_TOGETHER // (columns * box**2))
+    strips = [slice(first, first + height) for first in range(0, ny, height)]
+    means = np.concatenate([_means_of_boxes(image[strip], mask[strip], box) for strip in strips])
     means = ndimage.median_filter(_filled(means), size=3, mode="nearest")
     order = max(1, min(3, rows - 1, columns - 1))
     along_y, along_x = (_between_boxes(*given, box, order) for given in ((ny, rows), (nx, columns)))
@@ -186,9 +190,9 @@ def _detected(data: Floats, usable: Flags, tier: Tier, weight: Floats, *, measur
 
     smoothed = data
     if tier.smoothing > 0:
-        smoothed = ndimage.gaussian_filter(data, tier.smoothing, truncate=3.0) / weight
-    values = smoothed[usable]
-    centre, sigma = gaussian_mode(values[:: max(1, values.size // SAMPLE)].astype(float))
+        smoothed = ndimage.gaussian_filter(data, tier.smoothing, truncate=3.0)
+        smoothed /= weight
+    centre, sigma = gaussian_mode(_sample(smoothed[usable]))
     zero = centre if measure_zero else 0.0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NoDetectionsWarning)
@@ -196,6 +200,18 @@ def _detected(data: Floats, usable: Flags, tier: Tier, weight: Floats, *, measur
     if found is None:
         return np.zeros(usable.shape, dtype=bool)
     return grown(found.data > 0, tier.grow)
+
+
+def _sample(values: Floats) -> Floats:
+    return values[:: max(1, values.size // SAMPLE)].astype(float)
+
+
+def _means_of_boxes(image: Floats, mask: Flags, box: int) -> Floats:
+    """Clipped means of the boxes of an image, shape ``(rows, columns)`` of boxes."""
+    (ny, nx), (rows, columns) = image.shape, (-(-size // box) for size in image.shape)
+    padded = np.full((rows * box, columns * box), np.nan, dtype=np.float32)
+    padded[:ny, :nx] = np.where(mask, np.nan, image)
+    return _clipped_means(padded.reshape(rows, box, columns, box).swapaxes(1, 2).reshape(rows, columns, box * box))
 
 
 def _clipped_means(pixels: Floats) -> Floats:

@@ -3,10 +3,13 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from cosmosaic.cells.files import Cells, SourceMaskImage
 from cosmosaic.cells.source_masks import SETTING, SourceMaskError, reached_exposures
 from cosmosaic.exposures.band import Band, Exposures
 from cosmosaic.exposures.files import Cal
+from cosmosaic.geometry.grid import sky_to_pixel
 from cosmosaic.geometry.sphere import Footprint
 from cosmosaic.geometry.windows import cell_lattice
 from cosmosaic.nircam import detector_pixel_arcsec
@@ -101,11 +104,20 @@ class BinnedBand:
     cells: Mapping[str, Cells]
     masked: Mapping[str, Cells]
     """Of the exposures that a mask of sources reaches, outside of it."""
+    window_cells: int
+    """Number of cells of the window that holds all exposures."""
 
 
 def lattice_of(band: Band, grid: MosaicGrid) -> Lattice:
     """Return the lattice of cells of a filter."""
     return cell_lattice(grid, detector_pixel_arcsec(band.name))
+
+
+def cells_around(grid: Lattice, footprints: Iterable[Footprint]) -> int:
+    """Return the number of cells of the window of a lattice that holds some footprints."""
+    corners = np.concatenate([sky_to_pixel(grid, footprint) for footprint in footprints])
+    columns, rows = np.ceil(np.ptp(corners, axis=0)).astype(int) + 1
+    return int(rows * columns)
 
 
 def bin_exposures(band: Band, exposures: Exposures, grid: MosaicGrid, mask: SourceMask | None, job: Job) -> BinnedBand:
@@ -118,4 +130,4 @@ def bin_exposures(band: Band, exposures: Exposures, grid: MosaicGrid, mask: Sour
         for name in reached
         if mask
     }
-    return BinnedBand(lattice, cells, masked)
+    return BinnedBand(lattice, cells, masked, cells_around(lattice, band.footprints.values()))

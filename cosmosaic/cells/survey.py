@@ -6,10 +6,11 @@ below the mean), a faint source stands out eight times higher, and all exposures
 stacks are plain subtractions and sums.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import NamedTuple
+from itertools import groupby
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import shapely
@@ -31,8 +32,34 @@ BLOCK_CELLS = 16
 """Width of the blocks whose scatter gives errors, in cells: 4 arcsec in the short-wavelength channel."""
 
 
+TOGETHER = 16
+"""Neighbouring exposures that are compared with as many others at a time."""
+
+
 class NoSkyError(RuntimeError):
     """An exposure has no pixel in which the sky can be measured."""
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What is known of an exposure without its cells."""
+
+    name: str
+    detector: str
+    origin: tuple[int, int]
+    """Row and column on the lattice of the first cell."""
+    shape: tuple[int, int]
+    """Rows and columns of cells."""
+    pixel_rms: float
+    """Median error of the usable pixels in MJy/sr."""
+    detector_rows: int
+    """Rows of pixels."""
+
+    @property
+    def window(self) -> tuple[slice, slice]:
+        """Rows and columns of the lattice."""
+        (row, column), (ny, nx) = self.origin, self.shape
+        return slice(row, row + ny), slice(column, column + nx)
 
 
 @dataclass(frozen=True)
@@ -58,11 +85,21 @@ class CellExposure:
     detector_position: tuple[Floats, Floats]
     """Mean column and row on the detector of each cell's pixels, -0.5 to 0.5 from edge to edge."""
 
+    @cached_property
+    def outline(self) -> Outline:
+        """What is known of it without its cells."""
+        ny, nx = self.mean.shape
+        return Outline(self.name, self.detector, self.origin, (ny, nx), self.pixel_rms, self.detector_rows)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of cells."""
+        return self.outline.shape
+
     @property
     def window(self) -> tuple[slice, slice]:
         """Rows and columns of the lattice."""
-        (row, column), (ny, nx) = self.origin, self.mean.shape
-        return slice(row, row + ny), slice(column, column + nx)
+        return self.outline.window
 
     @cached_property
     def usable(self) -> Flags:
@@ -89,13 +126,25 @@ class CellExposure:
         return np.where(self.usable, self.pixels / self.pixel_rms**2, 0.0)
 
 
+@runtime_checkable
+class Stored(Protocol):
+    """Exposures that are read when they are taken (`cosmosaic.cells.stored.StoredExposures`)."""
+
+    def changed(self, change: Callable[[CellExposure], Mapping[str, Any]]) -> Sequence[CellExposure]:
+        """Return the exposures with some arrays changed."""
+
+
+Found = TypeVar("Found")
+
+
 @dataclass(frozen=True)
 class CellSurvey:
     """All exposures of one filter on their common lattice."""
 
     grid: MosaicGrid
-    exposures: tuple[CellExposure, ...]
-    light: tuple[CellExposure, ...] = ()
+    exposures: Sequence[CellExposure]
+    """In memory, or read one by one when they are taken: to hold all of a large survey takes much memory."""
+    light: Sequence[CellExposure] = ()
     """The same exposures with all their light, if pixels of known sources are left out of ``exposures``."""
 
     @property
@@ -103,47 +152,93 @@ class CellSurvey:
         """The exposures with all their light, on which sources are found."""
         return CellSurvey(self.grid, self.light or self.exposures)
 
+    @cached_property
+    def outlines(self) -> list[Outline]:
+        """The exposures without their cells, in order."""
+        return [exposure.outline for exposure in self.exposures]
+
     @property
     def names(self) -> list[str]:
         """Names of the exposures, in order."""
-        return [exposure.name for exposure in self.exposures]
-
-    @property
-    def pixel_rms(self) -> float:
-        """Median over the exposures of their pixel rms, MJy/sr."""
-        return float(np.median([exposure.pixel_rms for exposure in self.exposures]))
+        return [outline.name for outline in self.outlines]
 
     @cached_property
-    def folds(self) -> NDArray[np.int64]:
-        """Number of the part that each cell of the lattice belongs to.
-
-        Each part has one in five blocks of each row, column and diagonal of blocks: residual 1/f noise runs along rows,
-        a slope of the sky in any direction, and a part that missed some of either would differ from the others.
-        """
-        row, column = self._block_numbers()
-        return (2 * row[:, None] + column) % FOLDS
+    def pixel_rms(self) -> float:
+        """Median over the exposures of their pixel rms, MJy/sr."""
+        return float(np.median([outline.pixel_rms for outline in self.outlines]))
 
     @cached_property
     def held_out(self) -> Flags:
         """Cells of the lattice that no solution may use."""
-        return self.folds == 0
+        return self.folds((slice(None), slice(None))) == 0
+
+    def folds(self, window: tuple[slice, slice]) -> NDArray[np.int8]:
+        """Return the number of the part that each cell of a window of the lattice belongs to.
+
+        Each part has one in five blocks of each row, column and diagonal of blocks: residual 1/f noise runs along rows,
+        a slope of the sky in any direction, and a part that missed some of either would differ from the others.
+        """
+        row, column = (
+            (place * block[part] % FOLDS).astype(np.int8)
+            for place, block, part in zip((2, 1), self._block_numbers, window, strict=True)
+        )
+        return (row[:, None] + column) % np.int8(FOLDS)
+
+    def blocks(self, window: tuple[slice, slice]) -> NDArray[np.int64]:
+        """Return the number of the block that each cell of a window of the lattice belongs to."""
+        row, column = (block - block[0] for block in self._block_numbers)
+        return row[window[0], None] * (column[-1] + 1) + column[window[1]]
 
     @cached_property
-    def blocks(self) -> NDArray[np.int64]:
-        """Number of the block that each cell of the lattice belongs to."""
-        row, column = (block - block[0] for block in self._block_numbers())
-        return row[:, None] * (column[-1] + 1) + column
-
-    @cached_property
-    def pairs(self) -> list[tuple[CellExposure, CellExposure]]:
+    def pairs(self) -> list[tuple[Outline, Outline]]:
         """Every two exposures whose windows may have cells in common, in order."""
-        low = np.array([exposure.origin for exposure in self.exposures]).reshape(-1, 2)
-        high = low + np.array([exposure.mean.shape for exposure in self.exposures]).reshape(-1, 2)
+        return [(self.outlines[a], self.outlines[b]) for a, b in self._pair_numbers.tolist()]
+
+    def compared(self, compare: Callable[[CellExposure, CellExposure], Found]) -> list[Found]:
+        """Compare every two exposures of `pairs`; return what was found, in the same order.
+
+        Neighbours are compared with neighbours at a time, so that few exposures are held, and each is read a few times.
+
+        Parameters
+        ----------
+        compare
+            Function of two exposures, which must not keep their arrays.
+        """
+        numbers = self._pair_numbers
+        if not len(numbers):
+            return []
+        groups = np.sort(self._neighbourhoods[numbers], axis=1)
+        found: dict[int, Found] = {}
+        held: dict[int, CellExposure] = {}
+        order = np.lexsort((groups[:, 0], groups[:, 1]))
+        for _, places in groupby(order.tolist(), key=lambda place: groups[place].tolist()):
+            pairs = {place: numbers[place].tolist() for place in places}
+            needed = {number for pair in pairs.values() for number in pair}
+            held = {number: exposure for number, exposure in held.items() if number in needed}
+            held |= {number: self.exposures[number] for number in needed if number not in held}
+            found |= {place: compare(held[a], held[b]) for place, (a, b) in pairs.items()}
+        return [found[place] for place in range(len(numbers))]
+
+    @cached_property
+    def _pair_numbers(self) -> NDArray[np.int64]:
+        """Numbers of the exposures of each pair, in order, shape ``(N, 2)``."""
+        low = np.array([outline.origin for outline in self.outlines]).reshape(-1, 2)
+        high = low + np.array([outline.shape for outline in self.outlines]).reshape(-1, 2)
         windows = shapely.box(*low.T, *high.T)
         first, second = shapely.STRtree(windows).query(windows)
-        ordered = sorted((a, b) for a, b in zip(first.tolist(), second.tolist(), strict=True) if a < b)
-        return [(self.exposures[a], self.exposures[b]) for a, b in ordered]
+        pairs = np.stack([first, second], axis=1)[first < second]
+        return pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
 
+    @cached_property
+    def _neighbourhoods(self) -> NDArray[np.int64]:
+        """Number of the group of neighbouring exposures that each belongs to: parts of strips of the field."""
+        row, column = np.array([outline.origin for outline in self.outlines]).reshape(-1, 2).T
+        height = 2 * max(outline.shape[0] for outline in self.outlines)
+        groups = np.empty(len(row), dtype=np.int64)
+        groups[np.lexsort((column, row // height))] = np.arange(len(row)) // TOGETHER
+        return groups
+
+    @cached_property
     def _block_numbers(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Rows and columns of blocks, counted from the tangent point: they stay when exposures are added."""
         box = box_of(self.grid)
@@ -152,14 +247,19 @@ class CellSurvey:
 
 def gather(exposures: Sequence[CellExposure], grid: Lattice) -> CellSurvey:
     """Put exposures whose origins are cells of an endless lattice into the window that holds them all."""
-    low = np.min([exposure.origin for exposure in exposures], axis=0)
-    high = np.max([np.add(exposure.origin, exposure.mean.shape) for exposure in exposures], axis=0)
+    return placed(exposures, window_around([exposure.outline for exposure in exposures], grid))
+
+
+def window_around(outlines: Sequence[Outline], grid: Lattice) -> MosaicGrid:
+    """Return the window of a lattice that holds all exposures."""
+    low = np.min([outline.origin for outline in outlines], axis=0)
+    high = np.max([np.add(outline.origin, outline.shape) for outline in outlines], axis=0)
     rows, columns = map(int, high - low)
-    return placed(exposures, window_of(grid, Box(int(low[1]), int(low[0]), columns, rows), WHOLE))
+    return window_of(grid, Box(int(low[1]), int(low[0]), columns, rows), WHOLE)
 
 
-def placed(exposures: Sequence[CellExposure], window: MosaicGrid) -> CellSurvey:
-    """Put exposures whose origins are cells of an endless lattice into a window that holds them all."""
+def placed(exposures: Iterable[CellExposure], window: MosaicGrid) -> CellSurvey:
+    """Put exposures whose origins are cells of an endless lattice into a window that holds them all, in memory."""
     box = box_of(window)
     moved = (replace(each, origin=(each.origin[0] - box.y, each.origin[1] - box.x)) for each in exposures)
     return CellSurvey(window, tuple(moved))
@@ -220,30 +320,55 @@ def sums_on_detector(exposure: CellExposure, values: Floats, used: Flags, parts:
 
 def without_patterns(survey: CellSurvey, patterns: Mapping[str, Sequence[Floats]]) -> CellSurvey:
     """Subtract patterns from the exposures' cells without changing their mean levels."""
-    exposures, light = (
-        tuple(_without(each, patterns.get(each.name, ())) for each in some) for some in (survey.exposures, survey.light)
-    )
-    return CellSurvey(survey.grid, exposures, light)
+
+    def flattened(exposure: CellExposure) -> dict[str, Floats]:
+        return {"mean": _mean_without(exposure, patterns.get(exposure.name, ()))}
+
+    return CellSurvey(survey.grid, changed(survey.exposures, flattened), changed(survey.light, flattened))
 
 
-def _without(exposure: CellExposure, patterns: Sequence[Floats]) -> CellExposure:
+def changed(
+    exposures: Sequence[CellExposure], change: Callable[[CellExposure], Mapping[str, Any]]
+) -> Sequence[CellExposure]:
+    """Return exposures with some arrays changed: in memory, or stored, as they were.
+
+    Parameters
+    ----------
+    exposures
+        The exposures.
+    change
+        Returns the changed arrays of an exposure by the names of the fields; called in the order of the exposures.
+    """
+    if isinstance(exposures, Stored):
+        return exposures.changed(change)
+    return tuple(replace(each, **change(each)) for each in exposures)
+
+
+def _mean_without(exposure: CellExposure, patterns: Sequence[Floats]) -> Floats:
     x, y = (np.nan_to_num(position) for position in exposure.detector_position)
     image = sum((pattern_at(nodes, x, y) for nodes in patterns), np.zeros(x.shape))
     shift = np.sum(image * exposure.pixels) / np.sum(exposure.pixels)
-    return replace(exposure, mean=exposure.mean - (image - shift))
+    return exposure.mean - (image - shift)
 
 
 def stack(survey: CellSurvey, levels: Mapping[str, float]) -> Floats:
     """Average the exposures, their levels taken out; MJy/sr, shape of the lattice, NaN where nothing was observed."""
-    total, weights = stack_sums(survey, levels)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(weights > 0, total / weights, np.nan)
+    return mean_of(survey.grid, survey.exposures, levels)
 
 
-def stack_sums(survey: CellSurvey, levels: Mapping[str, float]) -> tuple[Floats, Floats]:
-    """Weighted sum of the exposures without their levels, and sum of weights (inverse variances of the cells)."""
-    total, weights = (np.zeros(survey.grid.shape) for _ in range(2))
-    for exposure in survey.exposures:
+def mean_of(grid: MosaicGrid, exposures: Iterable[CellExposure], levels: Mapping[str, float]) -> Floats:
+    """Average some exposures of a lattice as `stack` does."""
+    total, weights = sums_of(grid, exposures, levels)
+    # In place: these planes are the largest arrays of a large survey.
+    np.divide(total, weights, out=total, where=weights > 0)
+    total[~(weights > 0)] = np.nan
+    return total
+
+
+def sums_of(grid: MosaicGrid, exposures: Iterable[CellExposure], levels: Mapping[str, float]) -> tuple[Floats, Floats]:
+    """Weighted sum of exposures without their levels, and sum of weights (inverse variances of the cells)."""
+    total, weights = (np.zeros(grid.shape) for _ in range(2))
+    for exposure in exposures:
         total[exposure.window] += exposure.weight * np.where(
             exposure.usable, exposure.mean - levels[exposure.name], 0.0
         )
@@ -274,7 +399,7 @@ def differences(survey: CellSurvey, levels: Mapping[str, float], cells: Flags) -
     cells
         Cells that may be used, shape of the lattice: without the cores of sources, which do not cancel.
     """
-    total, weights = stack_sums(survey, levels)
+    total, weights = sums_of(survey.grid, survey.exposures, levels)
     for exposure in survey.exposures:
         own = exposure.weight
         rest = weights[exposure.window] - own

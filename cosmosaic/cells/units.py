@@ -6,7 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from cosmosaic.cells.binning import bin_exposure, bin_pixels, pixels_of, source_pixels, usable_pixels
-from cosmosaic.cells.survey import FEWEST_FOR_LEVEL, CellExposure, CellSurvey, gather, placed
+from cosmosaic.cells.stored import open_cells
+from cosmosaic.cells.survey import FEWEST_FOR_LEVEL, CellExposure, CellSurvey, placed, window_around
+from cosmosaic.geometry.windows import box_of
 from cosmosaic.records import Lattice, MosaicGrid
 from cosmosaic.steps.result import Made
 
@@ -86,34 +88,35 @@ def write_cells(exposure: CellExposure, path: Path) -> Path:
     return path
 
 
-def read_cells(paths: Sequence[Path], grid: Lattice) -> CellSurvey:
-    """Read exposures that `bin_one_exposure` brought onto a lattice, in the order of their names."""
-    return gather(_exposures(paths), grid)
+def read_cells(paths: Sequence[Path], grid: Lattice, scratch: Path | None = None) -> CellSurvey:
+    """Open exposures that `bin_one_exposure` brought onto a lattice, in the order of their names.
+
+    Their cells stay in the files, and are read when an exposure is taken.
+
+    Parameters
+    ----------
+    paths
+        The files.
+    grid
+        The lattice.
+    scratch
+        Folder for temporary files; the system's, if there is none.
+
+    Raises
+    ------
+    cosmosaic.cells.stored.CellsFileError
+        A file does not hold the cells of an exposure.
+    """
+    exposures = open_cells(_in_order(paths), scratch)
+    window = window_around([exposure.outline for exposure in exposures], grid)
+    box = box_of(window)
+    return CellSurvey(window, exposures.moved(-box.y, -box.x))
 
 
 def read_cells_in(paths: Sequence[Path], window: MosaicGrid) -> CellSurvey:
-    """Read some of the exposures that a window of the lattice holds, in the order of their names."""
-    return placed(_exposures(paths), window)
+    """Read some of the exposures that a window of the lattice holds, in the order of their names, into memory."""
+    return placed(open_cells(_in_order(paths), None), window)
 
 
-def _exposures(paths: Sequence[Path]) -> list[CellExposure]:
-    return [_read(path) for path in sorted(paths, key=lambda path: path.name)]
-
-
-def _read(path: Path) -> CellExposure:
-    with np.load(path) as stored:
-        name, detector, group = map(str, stored["names"])
-        row, column, detector_rows = map(int, stored["numbers"])
-        mean, variance, x, y = (stored[key].astype(np.float64) for key in ("mean", "variance", "x", "y"))
-        return CellExposure(
-            name=name,
-            detector=detector,
-            group=group,
-            origin=(row, column),
-            mean=mean,
-            variance=variance,
-            pixels=stored["pixels"].astype(np.int32),
-            pixel_rms=float(stored["pixel_rms"]),
-            detector_rows=detector_rows,
-            detector_position=(x, y),
-        )
+def _in_order(paths: Sequence[Path]) -> list[Path]:
+    return sorted(paths, key=lambda path: path.name)

@@ -83,7 +83,7 @@ def compare_methods(
     folder
         Gets ``_compare.ecsv``, a row for each method, best first, and ``_compare.png``, their skies at one stretch.
     """
-    survey = read_cells(list(cells.values()), grid)
+    survey = read_cells(list(cells.values()), grid, folder.parent)
     inputs = SkyInputs(survey, list(exposures.values()), None, folder.parent)
     skies = {method: measure(method, inputs) for method in methods}
     ranking = rank(survey, skies)

@@ -7,14 +7,14 @@ from typing import get_args
 
 from astropy.table import QTable
 
-from cosmosaic.cells.files import Cells, needed_for
+from cosmosaic.cells.files import Cells, needed_jointly
 from cosmosaic.cells.steps import bin_exposures
 from cosmosaic.exposures.band import Band, Exposures
 from cosmosaic.exposures.files import Cal
 from cosmosaic.geometry.windows import make_plan
 from cosmosaic.records import Lattice, MosaicGrid
 from cosmosaic.sky.steps import MeasureSky
-from cosmosaic.steps.declaration import Job, Outputs, Step
+from cosmosaic.steps.declaration import Job, Outputs, Step, consulted
 from cosmosaic.steps.files import File
 from cosmosaic.survey import SkyMethod, SkySettings, Survey
 
@@ -51,11 +51,13 @@ class CompareMethods(Step[ComparedMethods]):
     methods: tuple[str, ...]
     grid: Lattice
     stem: str
+    window_cells: int = consulted()
+    """Number of cells of the window that holds all exposures."""
 
     @property
     def needed_gb(self) -> float:
-        """Memory for the cells of all exposures."""
-        return needed_for(self.cells.values())
+        """Memory for the window, and for what is kept of each exposure."""
+        return needed_jointly(len(self.cells), self.window_cells)
 
     @classmethod
     def is_asked_for(cls, survey: Survey) -> bool:
@@ -99,5 +101,6 @@ def compare_methods(band: Band, cleaned: Exposures, grid: MosaicGrid, job: Job) 
         methods=METHODS,
         grid=binned.grid,
         stem=band.association.product_name,
+        window_cells=binned.window_cells,
     )
     return job.submit(step, band.name)

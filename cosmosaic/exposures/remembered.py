@@ -1,20 +1,21 @@
 """Remembered descriptions of exposures: reading a WCS costs a twelfth of a second, and raw objects do not change."""
 
 import hashlib
-import json
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from cosmosaic.exposures.exposure import describe
 from cosmosaic.exposures.headers import RefusalError
 from cosmosaic.records import Exposure, RefusedFile
-from cosmosaic.storage.names import join
-from cosmosaic.storage.objects import publish_bytes, read_bytes
+from cosmosaic.storage.memo import memo_of
 from cosmosaic.storage.store import ListedObject
 
 LIBRARIES = ("asdf", "astropy", "gwcs")
 """Software that reads headers and WCS."""
+DESCRIPTIONS = "exposures"
+"""Part of a memo in which descriptions are."""
 
 
 def describe_once(listed: ListedObject, memo: str) -> Exposure | RefusedFile:
@@ -30,11 +31,11 @@ def describe_once(listed: ListedObject, memo: str) -> Exposure | RefusedFile:
     """
     if not memo:
         return _described(listed)
-    record = _record(listed, memo)
-    known = _recalled(record)
+    remembered, identity = memo_of(memo, DESCRIPTIONS), [listed.size, listed.version, rules()]
+    known = _recalled(remembered.recall(listed.uri, identity))
     if known is None:
         known = _described(listed)
-        publish_bytes(json.dumps({type(known).__name__: known.model_dump(mode="json")}).encode(), record)
+        remembered.keep(listed.uri, identity, {type(known).__name__: known.model_dump(mode="json")})
     return known
 
 
@@ -45,18 +46,12 @@ def _described(listed: ListedObject) -> Exposure | RefusedFile:
         return RefusedFile(uri=listed.uri, reason=error.reason)
 
 
-def _recalled(record: str) -> Exposure | RefusedFile | None:
+def _recalled(value: Any) -> Exposure | RefusedFile | None:
     try:
-        ((kind, content),) = json.loads(read_bytes(record)).items()
+        ((kind, content),) = value.items()
         return Exposure.model_validate(content) if kind == "Exposure" else RefusedFile.model_validate(content)
-    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError):
         return None
-
-
-def _record(listed: ListedObject, memo: str) -> str:
-    identity = json.dumps([listed.uri, listed.size, listed.version, rules()])
-    digest = hashlib.sha256(identity.encode()).hexdigest()
-    return join(memo, "exposures", digest[:2], f"{digest}.json")
 
 
 @cache

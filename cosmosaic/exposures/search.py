@@ -11,9 +11,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cosmosaic.exposures.exposure import LEVELS
-from cosmosaic.exposures.remembered import describe_once
+from cosmosaic.exposures.remembered import DESCRIPTIONS, describe_once
 from cosmosaic.geometry.grid import footprint_centre, median_direction, separations_deg
 from cosmosaic.records import Exposure, RefusedFile
+from cosmosaic.storage.checksums import OBJECTS
+from cosmosaic.storage.memo import gathered
 from cosmosaic.storage.store import checksum, list_objects
 
 FITS_NAMES = "*.[fF][iI][tT]*"
@@ -66,7 +68,7 @@ def find_exposures(prefix: str, filters: Sequence[str] = (), memo: str = "") -> 
         The store cannot be read.
     """
     found = choose_exposures(prefix, filters, memo)
-    with ThreadPoolExecutor(READING_THREADS) as pool:
+    with gathered(memo, OBJECTS), ThreadPoolExecutor(READING_THREADS) as pool:
         exposures = tuple(pool.map(lambda exposure: _with_checksum(exposure, memo), found.exposures))
     return replace(found, exposures=exposures)
 
@@ -75,7 +77,7 @@ def choose_exposures(prefix: str, filters: Sequence[str] = (), memo: str = "") -
     """Find the exposures as `find_exposures` does, but from headers alone: their sha256 are left empty."""
     require_files(prefix)
     listed = list(list_objects(prefix, FITS_NAMES))
-    with ThreadPoolExecutor(READING_THREADS) as pool:
+    with gathered(memo, DESCRIPTIONS), ThreadPoolExecutor(READING_THREADS) as pool:
         described = list(pool.map(lambda one: describe_once(one, memo), listed))
     refused = [entry for entry in described if isinstance(entry, RefusedFile)]
     exposures = [entry for entry in described if isinstance(entry, Exposure)]

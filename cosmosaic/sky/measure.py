@@ -83,11 +83,11 @@ def sky_inputs(
     request: SkyRequest,
     scratch: Path,
 ) -> SkyInputs:
-    """Read the data from which the sky of a filter is measured; parameters as for `measure_sky`."""
+    """Open the data from which the sky of a filter is measured; parameters as for `measure_sky`."""
     measured = {**cells, **masked}
-    survey = read_cells(list(measured.values()), request.grid)
+    survey = read_cells(list(measured.values()), request.grid, scratch)
     if masked:
-        survey = replace(survey, light=read_cells(list(cells.values()), request.grid).exposures)
+        survey = replace(survey, light=read_cells(list(cells.values()), request.grid, scratch).exposures)
     return SkyInputs(survey, list(exposures.values()), levels, scratch, request.zero, measured)
 
 

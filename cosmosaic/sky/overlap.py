@@ -7,6 +7,7 @@ PHANGS (Williams et al. 2024, ApJS 273, 13).
 """
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array, csr_array, diags_array, eye_array, vstack
 from scipy.sparse.csgraph import connected_components
 
-from cosmosaic.cells.survey import CellExposure, CellSurvey
+from cosmosaic.cells.survey import CellExposure, CellSurvey, Outline
 from cosmosaic.sky.normal_equations import NormalEquations, Structure
 from cosmosaic.sky.pedestal import Level
 from cosmosaic.sky.solution import SkySolution
@@ -78,7 +79,8 @@ def measure_steps(survey: CellSurvey, cells: Flags) -> list[OverlapStep]:
     cells
         Cells that may be used, shape of the lattice.
     """
-    return [step for a, b in survey.pairs if (step := _step(survey, cells, a, b)) is not None]
+    steps = survey.compared(partial(_step, survey, cells))
+    return [step for step in steps if step is not None]
 
 
 def solve_levels(steps: list[OverlapStep], pedestals: Mapping[str, Level]) -> Solution:
@@ -223,10 +225,12 @@ def connected_groups(names: list[str], steps: list[OverlapStep]) -> list[list[st
     return list(groups.values())
 
 
-def common_window(first: CellExposure, second: CellExposure) -> Iterator[tuple[Window, Window, Window]]:
+def common_window(
+    first: CellExposure | Outline, second: CellExposure | Outline
+) -> Iterator[tuple[Window, Window, Window]]:
     """Yield the window that two exposures share, in cells of the lattice and of each; nothing if they do not."""
     low = np.maximum(first.origin, second.origin)
-    high = np.minimum(np.add(first.origin, first.mean.shape), np.add(second.origin, second.mean.shape))
+    high = np.minimum(np.add(first.origin, first.shape), np.add(second.origin, second.shape))
     if np.any(low >= high):
         return
     height, width = high - low
@@ -255,10 +259,15 @@ def tied(levels: Mapping[str, Level], kept: SkySolution, survey: CellSurvey) -> 
     shifts = {one.name: one.level - levels[one.name].value for one in kept.exposures}
     stay = {one.name: Level(one.level, np.nan if one.error is None else one.error) for one in kept.exposures}
     common: dict[str, dict[str, int]] = {name: {} for name in levels if name not in stay}
-    for a, b in survey.pairs:
+
+    def count(a: CellExposure, b: CellExposure) -> int:
+        # Cells of exposures that are both new, or both kept, are not read.
+        return _common_cells(a, b) if (a.name in common) != (b.name in common) else 0
+
+    for (a, b), number in zip(survey.pairs, survey.compared(count), strict=True):
         for new, other in ((a, b), (b, a)):
             if new.name in common and other.name in shifts:
-                common[new.name][other.name] = _common_cells(new, other)
+                common[new.name][other.name] = number
     everywhere = float(np.mean(list(shifts.values())))
 
     def shifted(name: str) -> Level:
@@ -287,7 +296,7 @@ def _step(survey: CellSurvey, cells: Flags, first: CellExposure, second: CellExp
     near = _unclipped(difference, variance)
     if np.count_nonzero(near) < FEWEST_OVERLAP_CELLS:
         return None
-    difference, variance, blocks = difference[near], variance[near], survey.blocks[whole][used][near]
+    difference, variance, blocks = difference[near], variance[near], survey.blocks(whole)[used][near]
     # One weight for all cells: errors from the data themselves would favour the fainter draws.
     value, error = float(np.mean(difference)), _block_error(difference, variance, blocks)
     pixels = min(int(first.pixels[a][used][near].sum()), int(second.pixels[b][used][near].sum()))

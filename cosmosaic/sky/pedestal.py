@@ -81,7 +81,7 @@ def pedestals(survey: CellSurvey, sources: Flags) -> dict[str, Level]:
     """
     free = ~sources & ~survey.held_out
     return {
-        exposure.name: pedestal(exposure, free[exposure.window], survey.blocks[exposure.window])
+        exposure.name: pedestal(exposure, free[exposure.window], survey.blocks(exposure.window))
         for exposure in survey.exposures
     }
 

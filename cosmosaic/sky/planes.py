@@ -8,6 +8,8 @@ Bayes, maximum likelihood by expectation maximisation; Dempster, Laird & Rubin 1
 """
 
 from collections.abc import Mapping
+from functools import partial
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,7 +59,7 @@ def detilt(survey: CellSurvey, levels: Mapping[str, Level], cells: Flags) -> tup
     planes
         Plane subtracted from each exposure, MJy/sr.
     """
-    used = {exposure.name: exposure.usable & cells[exposure.window] for exposure in survey.exposures}
+    used = {exposure.name: Packed.of(exposure.usable & cells[exposure.window]) for exposure in survey.exposures}
     spread = FIRST_SPREAD * survey.pixel_rms
     for _ in range(PASSES):
         solution, spread = most_likely(*_normal_equations(survey, used), [levels[name] for name in used], spread)
@@ -65,8 +67,26 @@ def detilt(survey: CellSurvey, levels: Mapping[str, Level], cells: Flags) -> tup
         flat = without_patterns(survey, planes)
         middles = dict(zip(used, solution[:, 0], strict=True))
         for exposure, excess, noise, compared in differences(flat, middles, cells):
-            used[exposure.name] &= ~compared | (np.abs(excess) < CLIP_SIGMA * noise)
+            kept = used[exposure.name].flags() & (~compared | (np.abs(excess) < CLIP_SIGMA * noise))
+            used[exposure.name] = Packed.of(kept)
     return flat, planes
+
+
+class Packed(NamedTuple):
+    """Flags of an exposure's cells, eight in a byte: they are kept for all exposures at once."""
+
+    bits: NDArray[np.uint8]
+    shape: tuple[int, ...]
+
+    @classmethod
+    def of(cls, flags: Flags) -> Self:
+        """Pack flags."""
+        return cls(np.packbits(flags), flags.shape)
+
+    def flags(self) -> Flags:
+        """Return them, shape as it was."""
+        size = int(np.prod(self.shape))
+        return np.unpackbits(self.bits, count=size).view(np.bool_).reshape(self.shape)
 
 
 def _nodes(slopes: Floats) -> list[Floats]:
@@ -75,32 +95,53 @@ def _nodes(slopes: Floats) -> list[Floats]:
     return [ends * slopes[0] + ends[:, None] * slopes[1]]
 
 
-def _normal_equations(survey: CellSurvey, used: Mapping[str, Flags]) -> tuple[csc_array, Floats]:
+def _normal_equations(survey: CellSurvey, used: Mapping[str, Packed]) -> tuple[csc_array, Floats]:
     """Matrix and right-hand side of the least squares of all wide overlaps, the sky of each cell eliminated."""
-    place = {name: number for number, name in enumerate(survey.names)}
-    right = np.zeros((len(place), TERMS))
-    cells, total = dict.fromkeys(place, 0), np.zeros(survey.grid.shape)
+    cells, total = {}, np.zeros(survey.grid.shape)
     for exposure in survey.exposures:
         weight = _weight(exposure, used, ALL)
         total[exposure.window] += weight
         cells[exposure.name] = int(np.count_nonzero(weight))
+    place = {name: number for number, name in enumerate(cells)}
+    right = np.zeros((len(place), TERMS))
     blocks: list[tuple[int, int, Floats]] = []
-    for one, other in survey.pairs:
-        for whole, a, b in common_window(one, other):
-            # Eliminating the sky leaves the differences of all pairs, with these weights.
-            product = _weight(one, used, a) * _weight(other, used, b)
-            shared = product / np.maximum(total[whole], np.finfo(float).tiny)
-            if np.count_nonzero(shared) < LEAST_OVERLAP * min(cells[one.name], cells[other.name]):
-                continue
-            i, j = place[one.name], place[other.name]
-            step = np.nan_to_num(one.mean[a]) - np.nan_to_num(other.mean[b])
-            first, second = _terms(one, a), _terms(other, b)
-            right[i] += np.einsum("aij,ij->a", first, shared * step)
-            right[j] -= np.einsum("aij,ij->a", second, shared * step)
-            mixed = np.einsum("aij,bij,ij->ab", first, second, shared)
-            blocks += [(i, i, np.einsum("aij,bij,ij->ab", first, first, shared)), (i, j, -mixed)]
-            blocks += [(j, j, np.einsum("aij,bij,ij->ab", second, second, shared)), (j, i, -mixed.T)]
+    for (one, other), terms in zip(survey.pairs, survey.compared(partial(_overlap, used, cells, total)), strict=True):
+        if terms is None:
+            continue
+        i, j = place[one.name], place[other.name]
+        right[i] += terms.right[0]
+        right[j] -= terms.right[1]
+        first, mixed, second = terms.blocks
+        blocks += [(i, i, first), (i, j, -mixed), (j, j, second), (j, i, -mixed.T)]
     return _of_blocks(blocks, right.size), right.ravel()
+
+
+class _Overlap(NamedTuple):
+    """Terms of the normal equations that one overlap gives."""
+
+    right: Floats
+    """Of the first exposure and of the second one, shape ``(2, TERMS)``."""
+    blocks: Floats
+    """Of the first with itself, with the second, and of the second, shape ``(3, TERMS, TERMS)``."""
+
+
+def _overlap(
+    used: Mapping[str, Packed], cells: Mapping[str, int], total: Floats, one: CellExposure, other: CellExposure
+) -> _Overlap | None:
+    """Terms of two exposures; None if their overlap is narrow."""
+    for whole, a, b in common_window(one, other):
+        # Eliminating the sky leaves the differences of all pairs, with these weights.
+        product = _weight(one, used, a) * _weight(other, used, b)
+        shared = product / np.maximum(total[whole], np.finfo(float).tiny)
+        if np.count_nonzero(shared) < LEAST_OVERLAP * min(cells[one.name], cells[other.name]):
+            return None
+        step = np.nan_to_num(one.mean[a]) - np.nan_to_num(other.mean[b])
+        first, second = _terms(one, a), _terms(other, b)
+        right = [np.einsum("aij,ij->a", terms, shared * step) for terms in (first, second)]
+        ends = (first, first), (first, second), (second, second)
+        blocks = [np.einsum("aij,bij,ij->ab", *each, shared) for each in ends]
+        return _Overlap(np.array(right), np.array(blocks))
+    return None
 
 
 def _of_blocks(blocks: list[tuple[int, int, Floats]], size: int) -> csc_array:
@@ -114,8 +155,8 @@ def _of_blocks(blocks: list[tuple[int, int, Floats]], size: int) -> csc_array:
     return csc_array(coo_array((values.ravel(), (row, column)), shape=(size, size)))
 
 
-def _weight(exposure: CellExposure, used: Mapping[str, Flags], window: Window) -> Floats:
-    return np.where(used[exposure.name][window], exposure.weight[window], 0.0)
+def _weight(exposure: CellExposure, used: Mapping[str, Packed], window: Window) -> Floats:
+    return np.where(used[exposure.name].flags()[window], exposure.weight[window], 0.0)
 
 
 def _terms(exposure: CellExposure, window: Window) -> Floats:

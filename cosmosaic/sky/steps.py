@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
-from cosmosaic.cells.files import Cells, needed_for
+from cosmosaic.cells.files import Cells, needed_jointly
 from cosmosaic.cells.steps import BinnedBand, SourceMask
 from cosmosaic.exposures.band import Band, Exposures
 from cosmosaic.exposures.files import Cal
@@ -54,11 +54,13 @@ class MeasureSky(Step[MeasuredSky]):
     request: SkyRequest
     stem: str
     earlier: SkySolution | None = consulted()  # noqa: RUF009
+    window_cells: int = consulted()
+    """Number of cells of the window that holds all exposures."""
 
     @property
     def needed_gb(self) -> float:
-        """Memory for the cells of all exposures."""
-        return needed_for((*self.cells.values(), *self.masked.values()))
+        """Memory for the window, and for what is kept of each exposure."""
+        return needed_jointly(len(self.cells) + len(self.masked), self.window_cells)
 
     def prepared(self) -> Self:
         """Keep the part of an earlier solution whose cells have the same checksums."""
@@ -130,6 +132,7 @@ def measure_sky(
             request=request,
             stem=stem,
             earlier=None if job.survey.resolve else earlier,
+            window_cells=binned.window_cells,
         ),
         band.name,
     )

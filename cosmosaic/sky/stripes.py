@@ -40,13 +40,12 @@ def destripe(survey: CellSurvey, levels: dict[str, float], cells: Flags) -> tupl
     stripes
         Stripes subtracted from each exposure, MJy/sr, in bins of 32 rows.
     """
-    rows = {exposure.name: _row_bins(exposure) for exposure in survey.exposures}
     stripes: dict[str, Floats] = {each.name: np.zeros(_number_of_bins(each)) for each in survey.exposures}
     levels = dict(levels)
     for _ in range(ITERATIONS):
-        current = without_patterns(survey, _nodes(stripes))
-        for exposure, excess, noise, used in differences(current, levels, cells):
-            change, shift = _stripes(excess, noise, used, rows[exposure.name], stripes[exposure.name].size)
+        # No name for the exposures without stripes: those of the next pass take their room.
+        for exposure, excess, noise, used in differences(without_patterns(survey, _nodes(stripes)), levels, cells):
+            change, shift = _stripes(excess, noise, used, _row_bins(exposure), stripes[exposure.name].size)
             stripes[exposure.name] += change
             levels[exposure.name] += 0.5 * shift
     return without_patterns(survey, _nodes(stripes)), _nodes(stripes)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from astropy.nddata import block_reduce
 
-from cosmosaic.cells.survey import CellSurvey, stack
+from cosmosaic.cells.survey import CellSurvey, mean_of
 from cosmosaic.sky.overlap import Solution
 from cosmosaic.sky.pedestal import Level
 from cosmosaic.survey import SkyZero
@@ -83,8 +83,9 @@ def _shift(
 
 def _faintest(survey: CellSurvey, levels: Mapping[str, Level], group: list[str]) -> float:
     """Brightness of the faintest place that a group of exposures sees, MJy/sr."""
-    members = CellSurvey(survey.grid, tuple(each for each in survey.exposures if each.name in group))
-    brightness = stack(members, {name: levels[name].value for name in group})
+    known_levels = {name: levels[name].value for name in group}
+    members = (exposure for exposure in survey.exposures if exposure.name in known_levels)
+    brightness = mean_of(survey.grid, members, known_levels)
     known = np.isfinite(brightness)
     number = block_reduce(known.astype(float), PLACE_CELLS)
     means = block_reduce(np.where(known, brightness, 0.0), PLACE_CELLS)[number > 0] / number[number > 0]

@@ -223,7 +223,7 @@ def if_made() -> Any:
 
 
 def consulted() -> Any:
-    """Declare a field that only `Step.prepared` uses: it is neither passed to the function nor part of the key."""
+    """Declare a field that only the step itself uses: it is neither passed to the function nor part of the key."""
     return dataclasses.field(metadata={CONSULTED: True})
 
 

@@ -1,17 +1,19 @@
 """Checksums of objects: recorded with a version, kept beside them on S3, or found by reading once and remembered."""
 
-import hashlib
-import json
+import re
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from cosmosaic.records import StoredObject
 from cosmosaic.storage import local, remote
-from cosmosaic.storage.names import AlteredObjectError, ListedObject, is_remote, join
-from cosmosaic.storage.objects import open_object, publish_bytes, read_bytes, stat
+from cosmosaic.storage.memo import memo_of
+from cosmosaic.storage.names import AlteredObjectError, ListedObject, is_remote
+from cosmosaic.storage.objects import open_object, stat
 
 CHECKING_THREADS = 16
+OBJECTS = "objects"
+"""Part of a memo in which checksums are."""
 
 
 def checksum(uri: str, memo: str = "") -> StoredObject:
@@ -80,30 +82,22 @@ _HASHED: dict[ListedObject, str] = {}
 
 def _remembered(listed: ListedObject, memo: str) -> str:
     """Hash an object once per URI, size and version."""
-    if listed in _HASHED:
-        return _HASHED[listed]
-    record = _memo_uri(listed, memo) if memo else ""
-    recalled = _recall(record, listed)
-    _HASHED[listed] = digest = recalled or _hash_object(listed)
-    if record and not recalled:
-        publish_bytes(json.dumps({**listed.model_dump(), "sha256": digest}, sort_keys=True).encode(), record)
-    return digest
+    if listed not in _HASHED:
+        _HASHED[listed] = _hash_once(listed, memo) if memo else _hash_object(listed)
+    return _HASHED[listed]
 
 
-def _memo_uri(listed: ListedObject, memo: str) -> str:
-    identity = hashlib.sha256(json.dumps([listed.uri, listed.size, listed.version]).encode()).hexdigest()
-    return join(memo, identity[:2], f"{identity}.json")
+def _hash_once(listed: ListedObject, memo: str) -> str:
+    known, identity = memo_of(memo, OBJECTS), [listed.size, listed.version]
+    digest = known.recall(listed.uri, identity)
+    if not _is_sha256(digest):
+        digest = _hash_object(listed)
+        known.keep(listed.uri, identity, digest)
+    return str(digest)
 
 
-def _recall(record: str, listed: ListedObject) -> str:
-    if not record:
-        return ""
-    try:
-        known = json.loads(read_bytes(record))
-        matches = all(known[name] == value for name, value in listed.model_dump(exclude={"sha256"}).items())
-        return str(known["sha256"]) if matches and len(known["sha256"]) == 64 else ""
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        return ""
+def _is_sha256(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None
 
 
 def _hash_object(listed: ListedObject) -> str:

@@ -39,14 +39,16 @@ def judge_exposures(cells: Mapping[str, Path], grid: Lattice, when: When, folder
     folder
         Gets ``<when>_judgement.npz``.
     """
-    survey = read_cells(list(cells.values()), grid)
+    survey = read_cells(list(cells.values()), grid, folder.parent)
     if when == "noise":
         survey = pure_noise(survey, NULL_SEED)
     judge = make_judge(survey)
     subtracted = _subtracted(judge, when)
     flags = {"sources": judge.sources, "cores": judge.cores, "deep": judge.empty.deep, "shallow": judge.empty.shallow}
-    sky = 100.0 / survey.pixel_rms * stack(survey, subtracted)
-    judgement = Judgement(survey.grid, flags, values_of(judge.levels), subtracted, sky, judge.judge(subtracted))
+    verdict = judge.judge(subtracted)
+    sky = stack(survey, subtracted)
+    sky *= 100.0 / survey.pixel_rms
+    judgement = Judgement(survey.grid, flags, values_of(judge.levels), subtracted, sky, verdict)
     return Made(judgement=write_judgement(judgement, folder / f"{when}_judgement.npz"))
 
 

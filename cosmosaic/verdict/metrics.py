@@ -1,16 +1,16 @@
 """Metrics of the flatness of a sky, with errors and states."""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from astropy.stats import mad_std
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from cosmosaic.cells.survey import CellExposure, CellSurvey, sums_on_detector
+from cosmosaic.cells.survey import CellExposure, sums_on_detector
 from cosmosaic.geometry.windows import CELL_PIXELS
 from cosmosaic.records import State
 from cosmosaic.sky.zero import NO_EMPTY_SKY
@@ -198,11 +198,37 @@ def worst_level(offsets: Mapping[str, float], errors: Mapping[str, float]) -> Me
     return worst if worst.state != "pass" else least_known if least_known.state != "pass" else worst
 
 
-def worst_stripes(name: str, survey: CellSurvey, residuals: Mapping[str, Floats], unit: float) -> Metric:
-    axis = 1 if name == "rows" else 0
-    found = {
-        exposure.name: _stripe_rms(exposure, unit * residuals[exposure.name], axis) for exposure in survey.exposures
-    }
+class Residual(NamedTuple):
+    """The patterns of an exposure that differ from those of all others, in per cent of the pixel rms."""
+
+    name: str
+    detector: str
+    rows: tuple[float, float]
+    """Rms of stripes along rows, and its error; NaN if unknown."""
+    columns: tuple[float, float]
+    light: Floats
+    """Means over blocks of the detector, rows first, NaN where unknown."""
+
+
+def residual_of(exposure: CellExposure, residual: Floats, detector_rows: int) -> Residual:
+    """Measure the patterns in the difference of an exposure from all others.
+
+    Parameters
+    ----------
+    exposure
+        Tells where on the detector its cells lie.
+    residual
+        The difference in per cent of the pixel rms, NaN where it is unknown, shape of the exposure.
+    detector_rows
+        Rows of the detector's exposures, which share their blocks.
+    """
+    rows, columns = (_stripe_rms(exposure, residual, axis) for axis in (1, 0))
+    size = max(1, detector_rows // (PATTERN_CELLS * CELL_PIXELS))
+    return Residual(exposure.name, exposure.detector, rows, columns, _detector_map(exposure, residual, size))
+
+
+def worst_stripes(name: Literal["rows", "columns"], residuals: Iterable[Residual]) -> Metric:
+    found = {each.name: each.rows if name == "rows" else each.columns for each in residuals}
     worst, value, error = _worst_of(found)
     message = f"{worst} has stripes along its {name} of {value:.1f} % of the pixel rms (1/f noise)"
     return judged_metric(name, value, error, worst, message)
@@ -232,11 +258,11 @@ def _stripe_rms(exposure: CellExposure, residual: Floats, axis: int) -> tuple[fl
     return rms_without_noise((mean - np.mean(mean[enough]))[enough], noise / np.sqrt(number[enough]))
 
 
-def own_light(survey: CellSurvey, residuals: Mapping[str, Floats], unit: float) -> Metric:
+def own_light(residuals: Iterable[Residual]) -> Metric:
     by_detector = defaultdict(list)
-    for exposure in survey.exposures:
-        by_detector[exposure.detector].append(exposure)
-    found = {detector: _fixed_light(exposures, residuals, unit) for detector, exposures in by_detector.items()}
+    for each in residuals:
+        by_detector[each.detector].append(each.light)
+    found = {detector: _fixed_light(maps) for detector, maps in by_detector.items()}
     worst, value, error = _worst_of(found)
     message = (
         f"{worst} has light of its own of rms {value:.1f} % of the pixel rms at fixed places (wisps, or a bad flat)"
@@ -244,13 +270,11 @@ def own_light(survey: CellSurvey, residuals: Mapping[str, Floats], unit: float) 
     return judged_metric("detector", value, error, worst, message)
 
 
-def _fixed_light(exposures: list[CellExposure], residuals: Mapping[str, Floats], unit: float) -> tuple[float, float]:
+def _fixed_light(maps: list[Floats]) -> tuple[float, float]:
     """Rms over a detector of the light that all its exposures have at the same places.
 
     Only products of different exposures are averaged, to which neither noise nor 1/f stripes contribute.
     """
-    size = max(1, exposures[0].detector_rows // (PATTERN_CELLS * CELL_PIXELS))
-    maps = [_detector_map(exposure, unit * residuals[exposure.name], size) for exposure in exposures]
     products = [
         float(np.nanmean(a * b)) for index, a in enumerate(maps) for b in maps[index + 1 :] if np.isfinite(a * b).any()
     ]

@@ -4,14 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from cosmosaic.cells.files import Cells, needed_for
+from cosmosaic.cells.files import Cells, needed_for, needed_jointly
 from cosmosaic.cells.steps import BinnedBand
 from cosmosaic.exposures.band import Band
 from cosmosaic.geometry.windows import neighbouring, touched_tiles
 from cosmosaic.outliers.steps import FlaggedBand
 from cosmosaic.records import STATES, Lattice, MosaicGrid
 from cosmosaic.sky.steps import BandSky, SkyTable
-from cosmosaic.steps.declaration import Job, Outputs, Step, surviving
+from cosmosaic.steps.declaration import Job, Outputs, Step, consulted, surviving
 from cosmosaic.steps.files import File
 
 
@@ -67,11 +67,13 @@ class JudgeExposures(Step[JudgedExposures]):
     grid: Lattice
     """The lattice of the cells."""
     when: str
+    window_cells: int = consulted()
+    """Number of cells of the window that holds all exposures."""
 
     @property
     def needed_gb(self) -> float:
-        """Memory for the cells of all exposures."""
-        return needed_for(self.cells.values())
+        """Memory for the window, and for what is kept of each exposure."""
+        return needed_jointly(len(self.cells), self.window_cells)
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,10 @@ def judge_sky(
     """Submit the verdict on the exposures as they go into the mosaic, as a whole and tile by tile."""
     cells = {"before": binned.cells, "after": flagged.cleared, "noise": flagged.cleared}
     judged = {
-        when: job.submit(JudgeExposures(cells=each, grid=binned.grid, when=when), f"{band.name} {when}").judgement
+        when: job.submit(
+            JudgeExposures(cells=each, grid=binned.grid, when=when, window_cells=binned.window_cells),
+            f"{band.name} {when}",
+        ).judgement
         for when, each in cells.items()
     }
     both = {when: judged[when] for when in ("before", "after")}

@@ -9,7 +9,17 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cosmosaic.cells.survey import FOLDS, CellSurvey, Difference, cut, differences, stack, without_patterns
+from cosmosaic.cells.survey import (
+    FOLDS,
+    CellExposure,
+    CellSurvey,
+    Difference,
+    changed,
+    cut,
+    differences,
+    stack,
+    without_patterns,
+)
 from cosmosaic.geometry.windows import Box, box_of
 from cosmosaic.records import STATES, MosaicGrid, State
 from cosmosaic.sky.methods import (
@@ -36,11 +46,13 @@ from cosmosaic.verdict.metrics import (
     Flags,
     Floats,
     Metric,
+    Residual,
     empty_apertures,
     growth,
     halo,
     judged_metric,
     own_light,
+    residual_of,
     rms_without_noise,
     unknown_metric,
     worst_level,
@@ -150,7 +162,7 @@ class Judge:
         tells it, of which the held-out blocks are one.
         """
         scatters = [
-            _scatter_of_parts(each, self.survey.folds[each.exposure.window])
+            _scatter_of_parts(each, self.survey.folds(each.exposure.window))
             for each in differences(self.survey, values_of(self.levels), ~self.cores)
         ]
         known = np.array([pair for pair in scatters if np.isfinite(sum(pair))])
@@ -163,9 +175,15 @@ class Judge:
         return math.sqrt(part * (1 + 1 / (FOLDS - 1)))
 
     @cached_property
-    def _residuals(self) -> dict[str, Floats]:
+    def _residuals(self) -> list[Residual]:
         # Wrong levels of the others would pass for stripes: so whatever is judged, with the levels that are known.
-        return _residuals(self.survey, values_of(self.reference), ~self.cores)
+        unit, levels = 100.0 / self.survey.pixel_rms, values_of(self.reference)
+        # The first exposure of a detector tells the blocks of all.
+        rows = {outline.detector: outline.detector_rows for outline in reversed(self.survey.outlines)}
+        return [
+            residual_of(each.exposure, unit * _residual(each), rows[each.exposure.detector])
+            for each in differences(self.survey, levels, ~self.cores)
+        ]
 
     def judge(self, levels: Mapping[str, float]) -> Verdict:
         """Judge a set of levels.
@@ -182,15 +200,16 @@ class Judge:
         )
         step_errors = np.array([unit * step.error for step in held_out.steps])
         brightness = stack(self.survey, levels)
-        apertures = tuple(empty_apertures(unit * brightness, ~self.sky, size) for size in APERTURE_CELLS)
+        brightness *= unit
+        apertures = tuple(empty_apertures(brightness, ~self.sky, size) for size in APERTURE_CELLS)
         score, score_error = rms_without_noise(np.array(list(offsets.values())), np.array(list(errors.values())))
         if held_out.steps:
             alone = (
                 worst_level(offsets, errors),
                 self._zero(levels, apertures),
-                worst_stripes("rows", self.survey, self._residuals, unit),
-                worst_stripes("columns", self.survey, self._residuals, unit),
-                own_light(self.survey, self._residuals, unit),
+                worst_stripes("rows", self._residuals),
+                worst_stripes("columns", self._residuals),
+                own_light(self._residuals),
             )
         else:
             nothing = "no two exposures see the same sky"
@@ -201,7 +220,7 @@ class Judge:
         return Verdict(
             metrics=(
                 *alone,
-                halo(unit * brightness, self.sources, self.sky, apertures[-1]),
+                halo(brightness, self.sources, self.sky, apertures[-1]),
                 growth(apertures[0], apertures[-1]),
             ),
             apertures=apertures,
@@ -314,12 +333,13 @@ def rank(survey: CellSurvey, skies: Mapping[str, Sky]) -> list[tuple[str, Verdic
 def pure_noise(survey: CellSurvey, seed: int) -> CellSurvey:
     """The same exposures with nothing but the noise of their pixels, for the null test."""
     draw = np.random.default_rng(seed)
-    exposures = []
-    for exposure in survey.exposures:
+
+    def noise_of(exposure: CellExposure) -> dict[str, Floats]:
         sigma = exposure.pixel_rms / np.sqrt(np.maximum(exposure.pixels, 1))
         noise = np.where(exposure.usable, sigma * draw.standard_normal(sigma.shape), np.nan)
-        exposures.append(replace(exposure, mean=noise, variance=np.where(exposure.usable, sigma**2, np.inf)))
-    return CellSurvey(survey.grid, tuple(exposures))
+        return {"mean": noise, "variance": np.where(exposure.usable, sigma**2, np.inf)}
+
+    return CellSurvey(survey.grid, changed(survey.exposures, noise_of))
 
 
 class _Mirrored(CellSurvey):
@@ -330,7 +350,7 @@ class _Mirrored(CellSurvey):
         return ~CellSurvey(self.grid, self.exposures).held_out
 
 
-def _scatter_of_parts(difference: Difference, folds: NDArray[np.int64]) -> tuple[float, float]:
+def _scatter_of_parts(difference: Difference, folds: NDArray[np.int8]) -> tuple[float, float]:
     """Return the variance of the parts' means of one exposure beyond their noise, and its error; NaN if unknown."""
     used = difference.used & (np.abs(difference.excess) < LARGEST_EXCESS_SIGMA * difference.noise)
     parts = [used & (folds == number) for number in range(FOLDS)]
@@ -341,10 +361,7 @@ def _scatter_of_parts(difference: Difference, folds: NDArray[np.int64]) -> tuple
     return float(np.var(means, ddof=1) - noise), float(noise * np.sqrt(2 / (FOLDS - 1)))
 
 
-def _residuals(survey: CellSurvey, levels: Mapping[str, float], cells: Flags) -> dict[str, Floats]:
-    """Each exposure minus the stack of all others about its median, NaN where it is unknown."""
-    residuals = {}
-    for exposure, excess, _, used in differences(survey, levels, cells):
-        residual = np.where(used, excess, np.nan)
-        residuals[exposure.name] = residual - np.nanmedian(residual) if used.any() else residual
-    return residuals
+def _residual(difference: Difference) -> Floats:
+    """An exposure minus the stack of all others about its median, NaN where it is unknown."""
+    residual = np.where(difference.used, difference.excess, np.nan)
+    return residual - np.nanmedian(residual) if difference.used.any() else residual

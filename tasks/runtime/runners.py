@@ -48,19 +48,20 @@ def plan_of_one_worker(resources: ResourceSettings, plan: WorkerPlan) -> WorkerP
 def _dask_runner(scheduler: str | None, plan: WorkerPlan) -> Iterator[TaskRunner[Any]]:
     try:
         import dask
-        from prefect_dask import DaskTaskRunner
+
+        from tasks.runtime.cluster import ClusterRunner
     except ImportError as missing:
         raise RuntimeError(
             "resources.runner is dask: `pip install 'cosmosaic[dask]'` here and on the workers"
         ) from missing
     if scheduler:
-        with DaskTaskRunner(address=scheduler) as runner:
+        with ClusterRunner(address=scheduler) as runner:
             yield runner
         return
     # A step runs in a child process of the worker, which must not be daemonic to have one.
     with dask.config.set({"distributed.worker.daemon": False}):
         cluster = {"n_workers": plan.processes, "threads_per_worker": 1, "dashboard_address": None}
-        with DaskTaskRunner(cluster_kwargs=cluster) as runner:
+        with ClusterRunner(cluster_kwargs=cluster) as runner:
             yield runner
 
 

@@ -1,5 +1,6 @@
 """Exposures are described once; a changed object, other rules or a broken record are described anew."""
 
+import gzip
 import shutil
 from pathlib import Path
 
@@ -7,7 +8,9 @@ import pytest
 from support.exposure_files import put
 
 from cosmosaic.exposures import exposure, remembered
+from cosmosaic.exposures.remembered import DESCRIPTIONS
 from cosmosaic.exposures.search import find_exposures
+from cosmosaic.storage.memo import _MEMOS
 
 
 @pytest.fixture(autouse=True)
@@ -73,10 +76,17 @@ def test_other_rules_describe_anew(
 def test_a_broken_record_is_no_harm(raw: Path, tmp_path: Path, content: bytes) -> None:
     memo = tmp_path / "memo"
     first = find_exposures(str(raw), memo=str(memo))
-    records = list((memo / "exposures").rglob("*.json"))
-    assert len(records) == 3
-    for record in records:
-        record.write_bytes(content)
-    assert find_exposures(str(raw), memo=str(memo)) == first
+    (piece,) = (memo / DESCRIPTIONS).iterdir()
+    entries = gzip.decompress(piece.read_bytes()).splitlines()
+    assert len(entries) == 3
+    heads = [line[: line.index(b'{"')] for line in entries]
+    for written in (
+        content,
+        gzip.compress(content),
+        gzip.compress(b"\n".join(head + content + b"]" for head in heads)),
+    ):
+        piece.write_bytes(written)
+        _MEMOS.clear()
+        assert find_exposures(str(raw), memo=str(memo)) == first
     shutil.rmtree(memo)
     assert find_exposures(str(raw), memo=str(memo)) == first

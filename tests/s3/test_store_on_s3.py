@@ -20,6 +20,7 @@ from cosmosaic.exposures.headers import read_header
 from cosmosaic.exposures.search import find_exposures
 from cosmosaic.records import StoredObject
 from cosmosaic.storage import checksums, objects, remote, store, transfer
+from cosmosaic.storage import memo as storage_memo
 
 OBJECTS = int(os.environ.get("COSMOSAIC_OBJECTS", "1200"))
 """Objects to list, a thousand at once; `COSMOSAIC_OBJECTS=10000` takes some minutes, for the server writes slowly."""
@@ -243,6 +244,7 @@ def test_checksum_of_a_raw_object_is_read_once_for_all_runs(network, bucket, fil
     expected = hashlib.sha256(file.read_bytes()).hexdigest()
     assert store.checksum(f"{bucket}/raw/frame.fits", memo).sha256 == expected
     checksums._HASHED.clear()  # another process
+    storage_memo._MEMOS.clear()
     network.forget()
     assert store.checksum(f"{bucket}/raw/frame.fits", memo).sha256 == expected
     assert network.bytes_down < 10_000

@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import gzip
 import hashlib
 import os
 import subprocess
@@ -15,6 +16,7 @@ from support.programs import missing, require_program
 
 from cosmosaic.records import StoredObject
 from cosmosaic.storage import checksums, local, store
+from cosmosaic.storage import memo as storage_memo
 
 RECORDED = TypeAdapter(StoredObject)
 
@@ -251,15 +253,21 @@ def test_the_same_bytes_are_not_written_twice(file, tmp_path):
     assert store.is_intact(store.publish_once(file, str(target)))
 
 
+def forget():
+    """Leave what was found in this process, as another one would not know it."""
+    checksums._HASHED.clear()
+    storage_memo._MEMOS.clear()
+
+
 def test_checksum_of_a_raw_file_is_remembered_across_processes(file, tmp_path, monkeypatch):
     memo = str(tmp_path / "cache" / "checksums")
     first = store.checksum(str(file), memo)
-    checksums._HASHED.clear()  # as in another process
+    forget()
 
     def forbidden(listed):
         raise AssertionError(f"{listed.uri} was read again")
 
-    (record,) = Path(memo).rglob("*.json")
+    (record,) = Path(memo).rglob("*.gz")
     written = record.stat()
     with monkeypatch.context() as patch:
         patch.setattr(checksums, "_hash_object", forbidden)
@@ -272,11 +280,15 @@ def test_checksum_of_a_raw_file_is_remembered_across_processes(file, tmp_path, m
 def test_a_forged_or_broken_record_of_a_checksum_is_not_believed(file, tmp_path):
     memo = tmp_path / "cache" / "checksums"
     first = store.checksum(str(file), str(memo))
-    (record,) = memo.rglob("*.json")
-    for content in (b"", b"{}", b"[1]", b'{"sha256": 5}', record.read_bytes().replace(b"frame", b"other")):
-        record.write_bytes(content)
-        checksums._HASHED.clear()
-        assert store.checksum(str(file), str(memo)) == first
+    (record,) = memo.rglob("*.gz")
+    line = gzip.decompress(record.read_bytes())
+    assert b"frame" in line
+    other = line.replace(first.sha256.encode(), b"5").replace(b'"5"', b"5")
+    for content in (b"", b"{}", b"[1]", b"[1, 2, 3]", b"\xff", other, line.replace(b"frame", b"other")):
+        for written in (content, gzip.compress(content)):
+            record.write_bytes(written)
+            forget()
+            assert store.checksum(str(file), str(memo)) == first
 
 
 def test_listing_ten_thousand_objects_takes_seconds(tmp_path):
