@@ -101,7 +101,7 @@ def run_ours(mosaics: Mapping[str, Path], psfs: Mapping[str, Path], folder: Path
     opened = open_mosaics(mosaics)
     images = {band: read_psf(path, opened.scale_arcsec) for band, path in psfs.items()}
     start = time.process_time()
-    catalog = measure_mosaics(opened, images, CatalogSettings())
+    catalog = measure_mosaics(opened, images, CatalogSettings(), folder)
     return our_tables(catalog.table), time.process_time() - start, peak_memory_mb()
 
 

@@ -1,25 +1,31 @@
 """Detection and deblending of the sources of a mosaic."""
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
-from astropy.stats import SigmaClip, gaussian_fwhm_to_sigma, mad_std
+from astropy.stats import gaussian_fwhm_to_sigma
 from astropy.utils.exceptions import AstropyUserWarning
+from astropy.wcs import WCS
 from numpy.typing import NDArray
 from photutils.background import Background2D, MedianBackground
-from photutils.segmentation import SegmentationImage, deblend_sources, detect_sources
-from photutils.utils.exceptions import NoDetectionsWarning
+from photutils.segmentation import SegmentationImage
 from scipy import ndimage
 
 from cosmosaic.catalog.apertures import find_peaks
-from cosmosaic.catalog.image import MosaicImage
+from cosmosaic.catalog.deblending import deblend
+from cosmosaic.catalog.image import MosaicImage, pixel_scale_arcsec
+from cosmosaic.catalog.medians import clipped_medians, scatter
 from cosmosaic.catalog.psf import Psf
+from cosmosaic.catalog.smoothing import gaussian
 from cosmosaic.survey import CatalogSettings
 
 LARGEST_HOLE_ARCSEC2 = 1.0
 """Gaps in the coverage up to this area, with data all around, are saturated cores and bad pixels, not sky."""
+MOST_MASKED = 0.9
+"""Boxes with this fraction of masked pixels or more get their background from their neighbours."""
 MASK_SIGMA = 4.0
 """Significance in the smoothed image above which pixels are excluded from the background; at 3 the mask removes so many
 positive noise peaks that the sky of pure noise is 0.005 sigma too low, at 4 the bias is below 0.001."""
@@ -56,18 +62,88 @@ COLD_CONTRAST = 0.05
 
 
 @dataclass(frozen=True)
+class Boxes:
+    """Values of boxes of pixels, of which a smooth map is made."""
+
+    values: NDArray[np.floating]
+    size: tuple[int, int]
+    """Rows and columns of a box in pixels."""
+
+    def over(self, covered: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """Interpolate to the pixels of an image, shape ``(ny, nx)``; 0 where it is not covered."""
+        image = _in_pixels(self.values, self.size, covered.shape)
+        image[~covered] = 0
+        return image
+
+
+@dataclass(frozen=True)
+class Sky:
+    """The sky of a mosaic: what `prepare` measures, small beside the planes."""
+
+    background: Boxes
+    """In MJy/sr."""
+    factor: Boxes
+    """Variance without the Poisson noise of sources, times the weight."""
+    source_mask: NDArray[np.bool_]
+    """Pixels that source light reaches; generous, for measurements of the sky."""
+
+
+@dataclass(frozen=True)
 class BandImage:
     """One filter's mosaic, prepared for detection and photometry; shape ``(ny, nx)`` each."""
 
     image: MosaicImage
+    sky: Sky
     residual: NDArray[np.float32]
     """Surface brightness without background in MJy/sr; 0 where there are no data."""
-    background: NDArray[np.float32]
-    """In MJy/sr."""
     sky_error: NDArray[np.float32]
     """Standard error without the Poisson noise of sources in MJy/sr; 0 where there are no data."""
-    source_mask: NDArray[np.bool_]
-    """Pixels that source light reaches; generous, for measurements of the sky."""
+
+    @property
+    def background(self) -> NDArray[np.float32]:
+        """In MJy/sr."""
+        return self.sky.background.over(self.image.valid)
+
+    @property
+    def source_mask(self) -> NDArray[np.bool_]:
+        """Pixels that source light reaches; generous, for measurements of the sky."""
+        return self.sky.source_mask
+
+
+class PreparedBands(Mapping[str, BandImage]):
+    """Filters that are prepared when asked for; what stays in memory is their sky.
+
+    Parameters
+    ----------
+    images
+        Mosaics on one grid by filter.
+    box_arcsec
+        Side of the boxes in which the sky is measured.
+    """
+
+    def __init__(self, images: Mapping[str, MosaicImage], box_arcsec: float) -> None:
+        self._images, self._box_arcsec = images, box_arcsec
+        self._skies: dict[str, Sky] = {}
+
+    def __getitem__(self, band: str) -> BandImage:
+        image = self._images[band]
+        if band not in self._skies:
+            self._skies[band] = measure_sky(image, self._box_arcsec)
+        return without_sky(image, self._skies[band])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._images)
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+
+class Separated(NamedTuple):
+    """Separated sources, with labels from 1 to their number."""
+
+    data: NDArray[np.int32]
+    separated: NDArray[np.int32]
+    """Labels of those that were separated from a neighbour."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +166,7 @@ class Detection:
     """Labels of the sources that were separated from a neighbour."""
     empty: NDArray[np.bool_]
     """Pixels with data that no source reaches."""
+    wcs: WCS
 
 
 def prepare(image: MosaicImage, box_arcsec: float) -> BandImage:
@@ -105,19 +182,51 @@ def prepare(image: MosaicImage, box_arcsec: float) -> BandImage:
     box_arcsec
         Side of the boxes in which background and factor are measured.
     """
+    return without_sky(image, measure_sky(image, box_arcsec))
+
+
+def measure_sky(image: MosaicImage, box_arcsec: float) -> Sky:
+    """Measure the sky of a mosaic in boxes of this side; `prepare` says how."""
     if not image.valid.any():
-        nothing = np.zeros(image.sci.shape, np.float32)
-        return BandImage(image, nothing, nothing, nothing, nothing > 0)
+        nothing = Boxes(np.zeros((1, 1), np.float32), image.sci.shape)
+        return Sky(nothing, nothing, np.zeros_like(image.valid))
     box = max(round(image.pixels(box_arcsec)), 1)
     sigma = image.pixels(MASK_FWHM_ARCSEC) * gaussian_fwhm_to_sigma
-    background = measure_background(image.sci, ~image.valid, np.zeros_like(image.valid), box)
-    mask = source_mask(image, background, sigma)
-    background = measure_background(image.sci, ~image.valid, mask, box)
+    no_data = ~image.valid
+    first = measure_boxes(image.sci, no_data, np.zeros_like(no_data), box).over(image.valid)
+    mask = source_mask(image, first, sigma)
+    del first
+    background = measure_boxes(image.sci, no_data, mask, box)
     ratio = np.where(image.valid, image.err**2 * image.wht, np.float32(0))
-    factor = measure_background(ratio, ~image.valid, mask, box)
-    variance = np.divide(factor, image.wht, out=np.zeros_like(factor), where=image.valid)
-    residual = np.where(image.valid, image.sci - background, np.float32(0))
-    return BandImage(image, residual, background, np.sqrt(np.maximum(variance, 0.0)), mask)
+    return Sky(background, measure_boxes(ratio, no_data, mask, box), mask)
+
+
+def without_sky(image: MosaicImage, sky: Sky) -> BandImage:
+    """Subtract the background of a mosaic."""
+    error = sky.factor.over(image.valid)
+    np.divide(error, image.wht, out=error, where=image.valid)
+    np.sqrt(np.maximum(error, 0.0, out=error), out=error)
+    background = sky.background.over(image.valid)
+    residual = np.subtract(image.sci, background, out=np.zeros_like(background), where=image.valid)
+    return BandImage(image, sky, residual, error)
+
+
+def detection_filters(names: Iterable[str], settings: CatalogSettings) -> list[str]:
+    """Choose the filters to detect in: the survey's own, or those of them that the settings name.
+
+    Raises
+    ------
+    ValueError
+        The settings name filters that there are not.
+    """
+    own = [name for name in names if name not in settings.images]
+    chosen = [name for name in own if not settings.filters or name in settings.filters]
+    if not chosen:
+        raise ValueError(
+            f"catalog.filters is {', '.join(settings.filters)}, but the mosaics are in {', '.join(own)}; choose one "
+            f"of these"
+        )
+    return chosen
 
 
 def detect(bands: Mapping[str, BandImage], psfs: Mapping[str, Psf], settings: CatalogSettings) -> Detection:
@@ -131,27 +240,26 @@ def detect(bands: Mapping[str, BandImage], psfs: Mapping[str, Psf], settings: Ca
 
     Holes up to `LARGEST_HOLE_ARCSEC2` are bridged: a saturated star is one source, not a ring of fragments.
     """
-    first = next(iter(bands.values())).image
-    valid = np.logical_or.reduce([band.image.valid for band in bands.values()])
+    added = _added(bands, detection_filters(bands, settings), psfs)
+    wcs, valid, empty = added.wcs, added.valid, added.empty
+    scale = pixel_scale_arcsec(wcs)
     if not valid.any():
         nothing = np.zeros(valid.shape, np.float32)
-        return Detection(nothing, nothing, nothing, valid, valid, None, frozenset(), valid)
-    holes = small_holes(valid, LARGEST_HOLE_ARCSEC2 / first.pixel_scale_arcsec**2)
-    empty = valid & ~np.logical_or.reduce([band.source_mask for band in bands.values()])
-    widths = {band: first.pixels(psfs[band].fwhm_arcsec) * gaussian_fwhm_to_sigma for band in bands}
-    significance = fill_holes(_in_sigma(_summed(bands, widths), empty), holes)
-    stack = fill_holes(_summed(bands, {}), holes)
-    variance = fill_holes(_summed_variance(bands), holes)
+        return Detection(nothing, nothing, nothing, valid, valid, None, frozenset(), valid, wcs)
+    holes = small_holes(valid, LARGEST_HOLE_ARCSEC2 / scale**2)
+    significance = fill_holes(_in_sigma(added.smoothed, empty), holes)
+    stack, variance = fill_holes(added.stack, holes), fill_holes(added.variance, holes)
+    del added
     blocked = ~(valid | holes)
-    wide = _widened(stack, empty, first)
-    cold = _cold_segments(wide, significance, COLD_SIGMA, blocked, first)
+    wide = _widened(stack, empty, scale)
+    cold = _cold_segments(wide, significance, COLD_SIGMA, blocked, scale)
     threshold, least, contrast = settings.threshold_sigma, settings.minimum_pixels, settings.deblend_contrast
     hot = find_segments(significance, significance, threshold, least, least, contrast, blocked)
     if hot is None:
-        return Detection(significance, stack, variance, valid, holes, None, frozenset(), empty)
-    merged, deblended = _merged(cold, hot, significance, 2 * int(first.pixels(COLD_RIM_ARCSEC)) + 1)
+        return Detection(significance, stack, variance, valid, holes, None, frozenset(), empty, wcs)
+    merged, deblended = _merged(cold, hot, significance, 2 * int(COLD_RIM_ARCSEC / scale) + 1)
     whole = _without_pieces(
-        merged, _cold_segments(wide, significance, FAINT_COLD_SIGMA, blocked, first), significance, variance, first
+        merged, _cold_segments(wide, significance, FAINT_COLD_SIGMA, blocked, scale), significance, variance, scale
     )
     kept = _without_wings(whole, significance, psfs.values())
     segments = SegmentationImage(kept)
@@ -159,40 +267,64 @@ def detect(bands: Mapping[str, BandImage], psfs: Mapping[str, Psf], settings: Ca
     segments.relabel_consecutive()
     new = dict(zip(labels.tolist(), segments.labels.tolist(), strict=True))
     separated = frozenset(new[label] for label in deblended if label in new)
-    return Detection(significance, stack, variance, valid, holes, segments, separated, empty & (segments.data == 0))
+    empty &= segments.data == 0
+    return Detection(significance, stack, variance, valid, holes, segments, separated, empty, wcs)
 
 
-def _summed(bands: Mapping[str, BandImage], widths: Mapping[str, float]) -> NDArray[np.float32]:
-    """Add the filters in units of their noise, smoothed where a width in pixels is given."""
-    shape = next(iter(bands.values())).residual.shape
-    total, number = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
-    for name, band in bands.items():
-        ratio = np.divide(band.residual, band.sky_error, out=np.zeros(shape, np.float32), where=band.sky_error > 0)
-        width = widths.get(name)
-        total += ratio if width is None else smooth(ratio, band.image.valid, width) * (2 * np.sqrt(np.pi) * width)
-        number += band.image.valid
-    return np.divide(total, np.sqrt(number), out=np.zeros_like(total), where=number > 0)
+@dataclass(frozen=True)
+class _Added:
+    """The filters in units of their noise, added; shape ``(ny, nx)`` each."""
+
+    smoothed: NDArray[np.float32]
+    """Each filter smoothed by its own PSF."""
+    stack: NDArray[np.float32]
+    variance: NDArray[np.float32]
+    valid: NDArray[np.bool_]
+    empty: NDArray[np.bool_]
+    wcs: WCS
 
 
-def _summed_variance(bands: Mapping[str, BandImage]) -> NDArray[np.float32]:
-    """Variance of the sum of the filters in units of their noise, with the Poisson noise of sources."""
-    shape = next(iter(bands.values())).residual.shape
-    total, number = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
-    for band in bands.values():
-        known = band.image.valid & (band.sky_error > 0)
-        total += np.divide(band.image.err, band.sky_error, out=np.zeros(shape, np.float32), where=known) ** 2
-        number += known
-    return np.divide(total, number, out=np.zeros_like(total), where=number > 0)
+def _added(bands: Mapping[str, BandImage], names: Iterable[str], psfs: Mapping[str, Psf]) -> _Added:
+    """Add some of the filters, one by one, so that no more than one is in memory."""
+    sums: list[NDArray[np.float32]] = []
+    for name in names:
+        band = bands[name]
+        image, shape = band.image, band.residual.shape
+        if not sums:
+            wcs = image.wcs
+            sums = [np.zeros(shape, np.float32) for _ in range(3)]
+            valid, sources, covering, known = (np.zeros(shape, kind) for kind in (bool, bool, np.int16, np.int16))
+        has_error = band.sky_error > 0
+        ratio = np.divide(band.residual, band.sky_error, out=np.zeros(shape, np.float32), where=has_error)
+        sums[1] += ratio
+        width = image.pixels(psfs[name].fwhm_arcsec) * gaussian_fwhm_to_sigma
+        sums[0] += smooth(ratio, image.valid, width) * (2 * np.sqrt(np.pi) * width)
+        has_error &= image.valid
+        sums[2] += np.divide(image.err, band.sky_error, out=np.zeros(shape, np.float32), where=has_error) ** 2
+        valid |= image.valid
+        sources |= band.source_mask
+        covering += image.valid
+        known += has_error
+        del band, image, ratio  # before the next is read
+    root = np.sqrt(covering.astype(np.float32))
+    for plane, number in zip(sums, (root, root, known.astype(np.float32)), strict=True):
+        # Smoothing spreads light into gaps.
+        plane[number == 0] = 0
+        np.divide(plane, number, out=plane, where=number > 0)
+    return _Added(sums[0], sums[1], sums[2], valid, valid & ~sources, wcs)
 
 
 def _in_sigma(image: NDArray[np.float32], empty: NDArray[np.bool_]) -> NDArray[np.float32]:
-    return image / np.float32(mad_std(image[empty])) if empty.any() else image
+    """Divide an image by its scatter where there are no sources, in place."""
+    if empty.any():
+        image /= np.float32(scatter(image[empty]))
+    return image
 
 
-def _widened(stack: NDArray[np.float32], empty: NDArray[np.bool_], image: MosaicImage) -> NDArray[np.float32]:
+def _widened(stack: NDArray[np.float32], empty: NDArray[np.bool_], scale_arcsec: float) -> NDArray[np.float32]:
     """Smooth to the scale of the cold pass, in units of the noise there."""
-    width = image.pixels(COLD_SMOOTHING_ARCSEC) * gaussian_fwhm_to_sigma
-    return _in_sigma(ndimage.gaussian_filter(stack, width, truncate=3.0), empty)
+    width = COLD_SMOOTHING_ARCSEC / scale_arcsec * gaussian_fwhm_to_sigma
+    return _in_sigma(gaussian(stack, width, truncate=3.0), empty)
 
 
 def _cold_segments(
@@ -200,42 +332,44 @@ def _cold_segments(
     significance: NDArray[np.float32],
     threshold: float,
     blocked: NDArray[np.bool_],
-    image: MosaicImage,
-) -> SegmentationImage | None:
-    least = int(COLD_LEAST_ARCSEC2 / image.pixel_scale_arcsec**2)
+    scale_arcsec: float,
+) -> Separated | None:
+    least = int(COLD_LEAST_ARCSEC2 / scale_arcsec**2)
     return find_segments(wide, significance, threshold, least, COLD_PIECE_PIXELS, COLD_CONTRAST, blocked)
 
 
 def _merged(
-    cold: SegmentationImage | None, hot: SegmentationImage, significance: NDArray[np.float32], rim: int
+    cold: Separated | None, hot: Separated, significance: NDArray[np.float32], rim: int
 ) -> tuple[NDArray[np.int32], set[int]]:
     """Put hot segments whose peak is not within a rim of a cold one beside the cold ones; return those deblended."""
     if cold is None:
-        return hot.data.astype(np.int32), set(np.asarray(hot.deblended_labels).tolist())
-    peaks = find_peaks(significance, hot.data, hot.labels)
-    outside = hot.labels[ndimage.maximum_filter(cold.data, rim)[peaks.row, peaks.column] == 0]
-    first = int(cold.labels.max())
-    added = np.where(np.isin(hot.data, outside), hot.data + first, 0)
-    merged = np.where(cold.data > 0, cold.data, added).astype(np.int32)
-    deblended = set(np.asarray(cold.deblended_labels).tolist())
-    return merged, deblended | {int(label) + first for label in np.intersect1d(hot.deblended_labels, outside)}
+        return hot.data, set(hot.separated.tolist())
+    labels = np.arange(1, hot.data.max() + 1)
+    peaks = find_peaks(significance, hot.data, labels)
+    outside = labels[ndimage.maximum_filter(cold.data, rim)[peaks.row, peaks.column] == 0]
+    first = int(cold.data.max())
+    added = np.zeros(len(labels) + 1, np.int32)
+    added[outside] = outside + first
+    merged = np.where(cold.data > 0, cold.data, added[hot.data])
+    deblended = set(cold.separated.tolist())
+    return merged, deblended | {int(label) + first for label in np.intersect1d(hot.separated, outside)}
 
 
 def _without_pieces(
     segments: NDArray[np.int32],
-    extended: SegmentationImage | None,
+    extended: Separated | None,
     significance: NDArray[np.float32],
     variance: NDArray[np.float32],
-    image: MosaicImage,
+    scale_arcsec: float,
 ) -> NDArray[np.int32]:
     """Give the pieces of extended light that hardly rise above it to the brightest source in it."""
     if extended is None:
         return segments
-    labels = np.unique(segments[segments > 0])
+    labels = _labels_of(segments)
     peaks = find_peaks(significance, segments, labels)
     within = extended.data[peaks.row, peaks.column]
     angles = np.linspace(0.0, 2.0 * np.pi, 16, endpoint=False)
-    radius = image.pixels(PROMINENCE_ARCSEC)
+    radius = PROMINENCE_ARCSEC / scale_arcsec
     rows, columns = (
         np.clip(np.rint(place[:, None] + radius * circle).astype(int), 0, length - 1)
         for place, circle, length in zip(
@@ -245,18 +379,24 @@ def _without_pieces(
     rise = peaks.value - np.median(significance[rows, columns], axis=1)
     is_piece = (within > 0) & (rise < PROMINENT_SIGMA * np.sqrt(variance[peaks.row, peaks.column]))
     order = np.argsort(peaks.value)
-    brightest = np.zeros(int(extended.labels.max()) + 1, np.int32)
+    brightest = np.zeros(int(extended.data.max()) + 1, np.int32)
     brightest[within[order]] = labels[order]
     table = np.zeros(int(labels.max(initial=0)) + 1, np.int32)
     table[labels] = np.where(is_piece, brightest[within], labels)
     return table[segments]
 
 
+def _labels_of(segments: NDArray[np.int32]) -> NDArray[np.int64]:
+    is_used = np.bincount(segments.ravel()) > 0
+    is_used[0] = False
+    return np.flatnonzero(is_used)
+
+
 def _without_wings(
     segments: NDArray[np.int32], significance: NDArray[np.float32], psfs: Iterable[Psf]
 ) -> NDArray[np.int32]:
     """Give the pieces that the wings of a brighter source explain to that source."""
-    labels = np.unique(segments[segments > 0])
+    labels = _labels_of(segments)
     found = find_peaks(significance, segments, labels)
     peaks, places = found.value, np.stack([found.row, found.column], axis=1)
     wings = _wings(psfs)
@@ -313,26 +453,29 @@ def measure_background(
     background
         In MJy/sr; 0 where there is no coverage. Constant if the sources leave too few pixels for boxes.
     """
+    return measure_boxes(sci, no_data, mask, box).over(~no_data)
+
+
+def measure_boxes(sci: NDArray[np.float32], no_data: NDArray[np.bool_], mask: NDArray[np.bool_], box: int) -> Boxes:
+    """Measure the boxes of `measure_background`, whose parameters are the same."""
     size = (min(box, sci.shape[0]), min(box, sci.shape[1]))
+    masked = no_data | mask
+    medians = clipped_medians(sci, masked, size, (1.0 - MOST_MASKED) * size[0] * size[1])
+    if np.isnan(medians).all():
+        clear = ~masked
+        return Boxes(np.full((1, 1), np.median(sci[clear if clear.any() else ~no_data]), np.float32), sci.shape)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=AstropyUserWarning)
-        try:
-            boxes = Background2D(
-                sci,
-                size,
-                mask=mask,
-                coverage_mask=no_data,
-                exclude_percentile=90.0,
-                filter_size=3,
-                sigma_clip=SigmaClip(3.0),
-                bkg_estimator=MedianBackground(),
-            )
-        except ValueError:  # every box is masked beyond the limit
-            clear = ~(no_data | mask)
-            level = np.median(sci[clear if clear.any() else ~no_data])
-            return np.where(no_data, 0.0, level).astype(np.float32)
-    background = _in_pixels(np.asarray(boxes.background_mesh), size, sci.shape)
-    return np.where(no_data, np.float32(0), background)
+        # Of boxes of one pixel: gaps are filled from their neighbours, and the median of nine taken.
+        boxes = Background2D(
+            medians,
+            1,
+            mask=np.isnan(medians),
+            filter_size=3,
+            sigma_clip=None,
+            bkg_estimator=MedianBackground(),
+        )
+    return Boxes(np.asarray(boxes.background_mesh), size)
 
 
 def _in_pixels(boxes: NDArray[np.floating], size: tuple[int, int], shape: tuple[int, int]) -> NDArray[np.float32]:
@@ -384,9 +527,12 @@ def smooth(data: NDArray[np.float32], valid: NDArray[np.bool_], sigma: float) ->
     sigma
         Standard deviation of the Gaussian in pixels.
     """
-    total = ndimage.gaussian_filter(np.where(valid, data, np.float32(0)), sigma, mode="constant", truncate=3.0)
-    weight = ndimage.gaussian_filter(valid.astype(np.float32), sigma, mode="constant", truncate=3.0)
-    return np.divide(total, weight, out=np.zeros_like(total), where=weight > 1e-3)
+    total = gaussian(np.where(valid, data, np.float32(0)), sigma, truncate=3.0, mode="constant")
+    weight = gaussian(valid.astype(np.float32), sigma, truncate=3.0, mode="constant")
+    is_near = weight > 1e-3
+    np.divide(total, weight, out=total, where=is_near)
+    total[~is_near] = 0
+    return total
 
 
 def small_holes(valid: NDArray[np.bool_], largest: float) -> NDArray[np.bool_]:
@@ -421,12 +567,13 @@ def fill_holes(image: NDArray[np.float32], holes: NDArray[np.bool_]) -> NDArray[
     if not holes.any():
         return image
     square = np.ones((3, 3))
-    labels, count = ndimage.label(holes, structure=square)
-    rim = ndimage.grey_dilation(labels, footprint=square)
-    rim[holes] = 0
-    brightest = ndimage.maximum(image, rim, index=np.arange(count + 1))
+    labels, _ = ndimage.label(holes, structure=square)
     filled = image.copy()
-    filled[holes] = np.asarray(brightest, dtype=image.dtype)[labels[holes]]
+    for label, box in enumerate(ndimage.find_objects(labels), start=1):
+        wide = tuple(slice(max(part.start - 2, 0), part.stop + 2) for part in box)
+        rim = (ndimage.grey_dilation(labels[wide], footprint=square) == label) & ~holes[wide]
+        if rim.any():
+            filled[wide][labels[wide] == label] = image[wide][rim].max()
     return filled
 
 
@@ -438,7 +585,7 @@ def find_segments(
     least_piece: int,
     contrast: float,
     blocked: NDArray[np.bool_],
-) -> SegmentationImage | None:
+) -> Separated | None:
     """Find connected pixels above a threshold and separate those with several peaks.
 
     Parameters
@@ -461,12 +608,12 @@ def find_segments(
     Returns
     -------
     segments
-        Labels 1 to the number of sources; None if nothing was found.
+        None if nothing was found.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NoDetectionsWarning)
-        warnings.filterwarnings("ignore", message="The deblending mode", category=AstropyUserWarning)
-        parents = detect_sources(image, threshold, least_pixels, mask=blocked)
-        if parents is None:
-            return None
-        return deblend_sources(sharp, parents, least_piece, contrast=contrast, progress_bar=False)
+    parents, count = ndimage.label((image > threshold) & ~blocked, structure=np.ones((3, 3)))
+    is_large = np.bincount(parents.ravel(), minlength=count + 1) >= least_pixels
+    is_large[0] = False
+    if not is_large.any():
+        return None
+    numbers = np.cumsum(is_large, dtype=np.int32) * is_large
+    return Separated(*deblend(sharp, numbers[parents], least_piece, contrast))

@@ -12,8 +12,9 @@ from astropy.io import fits
 from astropy.io.votable import from_table, tree
 from astropy.table import Table, meta
 from astropy.wcs import WCS
-from numpy.typing import NDArray
 
+from cosmosaic.catalog.image import STRIP_ROWS
+from cosmosaic.catalog.segments import Segments
 from cosmosaic.provenance import complete_wcs
 
 
@@ -25,7 +26,7 @@ class CatalogFiles:
     segments: Path
 
 
-def write_catalog(table: Table, segments: NDArray[np.int32], wcs: WCS, folder: Path, stem: str) -> CatalogFiles:
+def write_catalog(table: Table, segments: Segments, wcs: WCS, folder: Path, stem: str) -> CatalogFiles:
     """Write ``<stem>_cat.parquet`` and ``<stem>_segm.fits``.
 
     Parameters
@@ -45,8 +46,13 @@ def write_catalog(table: Table, segments: NDArray[np.int32], wcs: WCS, folder: P
     complete_wcs(header)
     header["NSOURCES"] = (len(table), "number of sources")
     header["BANDS"] = (" ".join(table.meta["bands"]), "filters of the catalogue")
-    image = fits.ImageHDU(segments, header=header, name="SEGM")
-    fits.HDUList([fits.PrimaryHDU(), image]).writeto(files.segments, overwrite=True)
+    fits.PrimaryHDU().writeto(files.segments, overwrite=True)
+    header = fits.ImageHDU(np.zeros((1, 1), np.int32), header=header, name="SEGM").header
+    header["NAXIS2"], header["NAXIS1"] = segments.shape
+    # astropy looks for the last part of a Path alone.
+    with fits.StreamingHDU(str(files.segments), header) as stream:
+        for row in range(0, segments.shape[0], STRIP_ROWS):
+            stream.write(segments[row : row + STRIP_ROWS])
     return files
 
 

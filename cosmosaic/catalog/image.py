@@ -1,6 +1,6 @@
 """One mosaic, read from an ``_i2d.fits`` file."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,15 @@ from numpy.typing import NDArray
 
 PIXEL_UNIT = u.MJy / u.sr
 NJY_PER_MJY = 1e15
+HIGHEST_FLAG = 128
+"""Flags of files that are kept, SATURATED among them; all would take four times the memory."""
+STRIP_ROWS = 256
+"""Rows of a mosaic that are read or written at once."""
+
+
+def pixel_scale_arcsec(wcs: WCS) -> float:
+    """Pixel scale in arcsec."""
+    return float(np.sqrt(np.prod(proj_plane_pixel_scales(wcs))) * 3600.0)
 
 
 @dataclass(frozen=True)
@@ -31,15 +40,15 @@ class MosaicImage:
     wcs: WCS
     pixel_area_sr: float
     """Nominal pixel area (``PIXAR_SR``), which converts surface brightness to flux."""
-    exposures: NDArray[np.float32] | None = None
+    exposures: NDArray[np.uint16] | None = None
     """Number of exposures that contribute to a pixel, if the mosaic has it."""
-    dq: NDArray[np.uint32] | None = None
-    """Flags of the pixels (docs/engine.md), if the mosaic has them."""
+    dq: NDArray[np.unsignedinteger] | None = None
+    """Flags of the pixels (docs/engine.md), if the mosaic has them; from files those up to `HIGHEST_FLAG`."""
 
     @property
     def pixel_scale_arcsec(self) -> float:
         """Pixel scale in arcsec."""
-        return float(np.sqrt(np.prod(proj_plane_pixel_scales(self.wcs))) * 3600.0)
+        return pixel_scale_arcsec(self.wcs)
 
     def pixels(self, arcsec: float) -> float:
         """Convert an angle in arcsec to pixels."""
@@ -89,14 +98,32 @@ class MosaicSet:
     wcs: WCS
     scale_arcsec: float
 
-    def read(self, part: Part) -> dict[str, MosaicImage]:
-        """Read a part of the finest grid in each filter; its bounds are multiples of the factors."""
-        images = {}
-        for band, path in self.paths.items():
-            factor = self.factors[band]
-            own = tuple(slice(axis.start // factor, -(-axis.stop // factor)) for axis in part)
-            images[band] = read_mosaic(path, (own[0], own[1])).in_smaller_pixels(factor)
-        return images
+    def read(self, part: Part) -> "PartOfMosaics":
+        """Return a part of the finest grid in each filter; its bounds are multiples of the factors."""
+        return PartOfMosaics(self, part)
+
+    def read_band(self, band: str, part: Part) -> MosaicImage:
+        """Read a part of the finest grid in one filter."""
+        factor = self.factors[band]
+        rows, columns = (slice(axis.start // factor, -(-axis.stop // factor)) for axis in part)
+        return read_mosaic(self.paths[band], (rows, columns)).in_smaller_pixels(factor)
+
+
+@dataclass(frozen=True)
+class PartOfMosaics(Mapping[str, MosaicImage]):
+    """A part of the mosaics of one window by filter, read when asked for and not kept."""
+
+    mosaics: MosaicSet
+    part: Part
+
+    def __getitem__(self, band: str) -> MosaicImage:
+        return self.mosaics.read_band(band, self.part)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.mosaics.paths)
+
+    def __len__(self) -> int:
+        return len(self.mosaics.paths)
 
 
 def open_mosaics(paths: Mapping[str, Path]) -> MosaicSet:
@@ -161,8 +188,8 @@ def read_mosaic(path: Path, part: Part | None = None) -> MosaicImage:
         pixel_area = _pixel_area(header, path)
         rows, columns = part or (slice(None), slice(None))
         sci, err, wht = (_plane(hdus[name], rows, columns) for name in ("SCI", "ERR", "WHT"))
-        exposures = _plane(hdus["NEXP"], rows, columns) if "NEXP" in hdus else None
-        dq = np.array(hdus["DQ"].section[rows, columns], dtype=np.uint32) if "DQ" in hdus else None
+        exposures = _plane(hdus["NEXP"], rows, columns, np.uint16) if "NEXP" in hdus else None
+        dq = _plane(hdus["DQ"], rows, columns, np.uint8) if "DQ" in hdus else None
     valid = np.isfinite(sci) & np.isfinite(err) & (err > 0) & (wht > 0)
     if part is None and not valid.any():
         raise ValueError(f"{path}: no pixel has finite SCI, positive ERR and positive WHT; the mosaic is empty")
@@ -170,8 +197,15 @@ def read_mosaic(path: Path, part: Part | None = None) -> MosaicImage:
     return MosaicImage(sci, err, wht, valid, wcs if part is None else wcs.slice(part), pixel_area, exposures, dq)
 
 
-def _plane(hdu: fits.ImageHDU, rows: slice, columns: slice) -> NDArray[np.float32]:
-    return np.array(hdu.section[rows, columns], dtype=np.float32)
+def _plane(hdu: fits.ImageHDU, rows: slice, columns: slice, dtype: type[np.generic] = np.float32) -> NDArray:
+    """Read a part of a plane by strips of whole rows; other parts astropy reads row by row, with an array for each."""
+    first, last, _ = rows.indices(hdu.shape[0])
+    plane = np.empty((last - first, len(range(*columns.indices(hdu.shape[1])))), dtype)
+    for start in range(first, last, STRIP_ROWS):
+        end = min(start + STRIP_ROWS, last)
+        strip = hdu.section[start:end][:, columns]
+        plane[start - first : end - first] = strip & (2 * HIGHEST_FLAG - 1) if dtype is np.uint8 else strip
+    return plane
 
 
 def _pixel_area(header: Header, path: Path) -> float:

@@ -9,20 +9,22 @@ import numpy as np
 from astropy.table import Column, Table
 from astropy.wcs import WCS
 from numpy.typing import NDArray
+from photutils.segmentation import SegmentationImage
 from scipy import ndimage, stats
 from stdatamodels.jwst.datamodels.dqflags import pixel
 
 from cosmosaic.catalog.bright import starlight
 from cosmosaic.catalog.columns import Columns, aperture_suffixes, as_table, column_specs
-from cosmosaic.catalog.detection import BandImage, Detection, detect, prepare
+from cosmosaic.catalog.detection import Detection, PreparedBands, detect, detection_filters, prepare
 from cosmosaic.catalog.files import write_catalog
 from cosmosaic.catalog.flags import CatalogFlag
-from cosmosaic.catalog.image import MosaicImage, MosaicSet, open_mosaics, read_mosaic
+from cosmosaic.catalog.image import MosaicImage, MosaicSet, open_mosaics, pixel_scale_arcsec, read_mosaic
 from cosmosaic.catalog.noise import DEPTH_DIAMETER_ARCSEC
 from cosmosaic.catalog.photometry import BandSums, Sources, find_shapes, measure_band, total_columns
 from cosmosaic.catalog.psf import Psf, model_psf, read_psf, star_psf, write_psf
 from cosmosaic.catalog.rejected import rejected_labels
 from cosmosaic.catalog.sections import Section, sections_of
+from cosmosaic.catalog.segments import SegmentMap
 from cosmosaic.steps.result import Made
 from cosmosaic.survey import CatalogSettings
 
@@ -67,13 +69,13 @@ def measure_window(images: Mapping[str, MosaicImage], psfs: Mapping[str, Psf], s
     ValueError
         The settings name filters that there are not.
     """
-    bands = {name: prepare(image, settings.background_box_arcsec) for name, image in images.items()}
-    detection = detect(_chosen(bands, settings), psfs, settings)
-    first = next(iter(images.values()))
+    bands = PreparedBands(images, settings.background_box_arcsec)
+    detection = detect(bands, psfs, settings)
+    wcs = detection.wcs
     specs = column_specs(images, settings)
     meta = {
         "bands": list(images),
-        "detection_bands": list(_chosen(bands, settings)),
+        "detection_bands": detection_filters(images, settings),
         "aperture_diameters_arcsec": {name: value for value, name in aperture_suffixes(settings).items()},
         "psfs": {name: psfs[name].origin for name in images},
         "settings": settings.model_dump(mode="json"),
@@ -82,16 +84,22 @@ def measure_window(images: Mapping[str, MosaicImage], psfs: Mapping[str, Psf], s
     if detection.segments is None:
         table = as_table(specs, {name: np.zeros(0, dtype=spec.dtype) for name, spec in specs.items()})
         table.meta = meta
-        return Catalog(table, np.zeros(first.sci.shape, np.int32), first.wcs)
-    sources = find_shapes(detection, detection.segments, first)
+        return Catalog(table, np.zeros(detection.valid.shape, np.int32), wcs)
+    sources, outlines = find_shapes(detection, detection.segments), _flags_of_outlines(detection, detection.segments)
+    del detection
     target = _target(psfs, settings)
     meta["matched_to"] = target
-    measured = {name: measure_band(band, sources, psfs[name], psfs[target], settings) for name, band in bands.items()}
+    measured, marks = dict[str, BandSums](), dict[str, _Marks]()
+    for name in images:
+        band = bands[name]
+        measured[name] = measure_band(band, sources, psfs[name], psfs[target], settings)
+        marks[name] = _marks(band.image, sources)
+        del band  # before the next is read
     meta["noise_power"] = {name: round(sums.noise.power, 4) for name, sums in measured.items()}
-    common, by_band = total_columns(measured, sources, settings, first.pixel_scale_arcsec)
+    common, by_band = total_columns(measured, sources, settings, pixel_scale_arcsec(wcs))
     columns = sources.columns | common | _classes(measured, settings)
     columns["n_filters"] = np.sum([sums.covered for sums in measured.values()], axis=0)
-    flags = _flags(bands, measured, by_band, sources, detection, psfs)
+    flags = outlines | _flags(measured, marks, by_band, sources, (outlines & CatalogFlag.NO_DATA) > 0, psfs)
     # A star whose core is saturated, or without data for that reason, is too wide for one.
     is_star = (columns["star_probability"] > 0.5) | ((flags & (CatalogFlag.NO_DATA | CatalogFlag.SATURATED)) > 0)
     near = _near_bright(measured, by_band, sources, psfs, is_star, settings)
@@ -100,33 +108,57 @@ def measure_window(images: Mapping[str, MosaicImage], psfs: Mapping[str, Psf], s
         columns |= {f"{name.lower()}_{column}": value for column, value in values.items()}
     table = as_table(specs, columns)
     table.meta = meta
-    return Catalog(table, detection.segments.data.astype(np.int32), first.wcs)
+    return Catalog(table, sources.segments.astype(np.int32, copy=False), wcs)
 
 
-def measure_mosaics(mosaics: MosaicSet, psfs: Mapping[str, Psf], settings: CatalogSettings) -> Catalog:
+@dataclass(frozen=True)
+class WindowCatalog:
+    """The sources of a window of any size."""
+
+    table: Table
+    """As that of `Catalog`."""
+    segments: SegmentMap
+    wcs: WCS
+
+
+def measure_mosaics(
+    mosaics: MosaicSet, psfs: Mapping[str, Psf], settings: CatalogSettings, folder: Path
+) -> WindowCatalog:
     """Measure the sources of a window of any size, section by section.
 
     Sections overlap, and each source is taken from the one whose own part holds its centre: memory does not grow with
-    the window.
+    the window, but for the table.
+
+    Parameters
+    ----------
+    mosaics, psfs
+        Mosaics and their PSFs by filter.
+    settings
+        Thresholds and apertures.
+    folder
+        Has room for the segmentation map.
 
     Raises
     ------
     ValueError
         The settings name filters that there are not, or no mosaic has data.
     """
-    segments, tables, seen = np.zeros(mosaics.shape, np.int32), list[Table](), set[str]()
-    for section in sections_of(mosaics.shape, round(settings.background_box_arcsec / mosaics.scale_arcsec)):
-        images = mosaics.read(section.padded)
-        seen |= {band for band, image in images.items() if image.valid.any()}
-        measured = measure_window(images, psfs, settings)
+    segments, tables = SegmentMap(mosaics.shape, folder), list[Table]()
+    sections = list(sections_of(mosaics.shape, round(settings.background_box_arcsec / mosaics.scale_arcsec)))
+    for section in sections:
+        measured = measure_window(mosaics.read(section.padded), psfs, settings)
         tables.append(_added(measured, section, segments, sum(map(len, tables))))
-    if not seen:
+    if not any(map(len, tables)) and not any(_has_data(mosaics.read(section.own)) for section in sections):
         names = ", ".join(path.name for path in mosaics.paths.values())
         raise ValueError(f"{names}: no pixel has finite SCI, positive ERR and positive WHT; the mosaics are empty")
     specs = column_specs(mosaics.paths, settings)
     table = as_table(specs, {name: _joined([one[name] for one in tables]) for name in specs})
     table.meta = next((one.meta for one in tables if len(one)), tables[0].meta)
-    return Catalog(table, segments, mosaics.wcs)
+    return WindowCatalog(table, segments, mosaics.wcs)
+
+
+def _has_data(images: Mapping[str, MosaicImage]) -> bool:
+    return any(image.valid.any() for image in images.values())
 
 
 def _joined(columns: Sequence[Column]) -> NDArray:
@@ -135,7 +167,7 @@ def _joined(columns: Sequence[Column]) -> NDArray:
     return np.concatenate([np.asarray(column) for column in filled])
 
 
-def _added(measured: Catalog, section: Section, segments: NDArray[np.int32], first: int) -> Table:
+def _added(measured: Catalog, section: Section, segments: SegmentMap, first: int) -> Table:
     """Put a section's own sources into the window's segmentation map, and return their rows."""
     table, origin = measured.table, [axis.start for axis in section.padded]
     table["x"], table["y"] = table["x"] + origin[1], table["y"] + origin[0]
@@ -147,18 +179,8 @@ def _added(measured: Catalog, section: Section, segments: NDArray[np.int32], fir
     table["id"] = numbers[np.asarray(table["id"])]
     part = segments[section.padded]
     part[part == 0] = numbers[measured.segments[part == 0]]
+    segments[section.padded] = part
     return table
-
-
-def _chosen(bands: Mapping[str, BandImage], settings: CatalogSettings) -> Mapping[str, BandImage]:
-    own = {name: band for name, band in bands.items() if name not in settings.images}
-    chosen = {name: band for name, band in own.items() if not settings.filters or name in settings.filters}
-    if not chosen:
-        raise ValueError(
-            f"catalog.filters is {', '.join(settings.filters)}, but the mosaics are in {', '.join(own)}; choose one "
-            f"of these"
-        )
-    return chosen
 
 
 def _target(psfs: Mapping[str, Psf], settings: CatalogSettings) -> str:
@@ -192,42 +214,63 @@ def _classes(measured: Mapping[str, BandSums], settings: CatalogSettings) -> Col
     return {"concentration": concentration, "star_probability": star / (star + 1.0)}
 
 
+@dataclass(frozen=True)
+class _Marks:
+    """What the planes of one filter say of the sources."""
+
+    thin: NDArray[np.bool_]
+    """Little weight at the centre, shape ``(n,)``."""
+    rejected: NDArray[np.integer]
+    saturated: NDArray[np.integer]
+    """Labels."""
+
+
+def _marks(image: MosaicImage, sources: Sources) -> _Marks:
+    typical = np.median(image.wht[image.valid]) if image.valid.any() else 0.0
+    thin = image.wht[sources.pixels] < SHALLOW_FRACTION * typical
+    return _Marks(thin, _rejected(image, sources.segments), _saturated(image, sources.segments))
+
+
+def _flags_of_outlines(detection: Detection, outlines: SegmentationImage) -> NDArray[np.int32]:
+    """Flags that follow from the segments alone."""
+    segments, labels = outlines.data, outlines.labels
+    conditions = {
+        CatalogFlag.EDGE: np.isin(labels, _edge_labels(segments, ~(detection.valid | detection.holes))),
+        CatalogFlag.NO_DATA: np.isin(labels, segments[detection.holes]),
+        CatalogFlag.DEBLENDED: np.isin(labels, list(detection.deblended)),
+    }
+    return _combined(conditions)
+
+
 def _flags(
-    bands: Mapping[str, BandImage],
     measured: Mapping[str, BandSums],
+    marks: Mapping[str, _Marks],
     by_band: Mapping[str, Columns],
     sources: Sources,
-    detection: Detection,
+    inside_hole: NDArray[np.bool_],
     psfs: Mapping[str, Psf],
 ) -> NDArray[np.int32]:
-    rows, places = sources.pixels
     labels, count = sources.labels, len(sources.labels)
     covered = np.array([sums.covered for sums in measured.values()])
     exposures = np.array([columns["exposures"] for columns in by_band.values()])
     detected = np.array([columns["flux"] > SEEN_SIGMA * columns["flux_err"] for columns in by_band.values()])
-    inside_hole = np.isin(labels, sources.segments[detection.holes])
-    shallow = np.zeros(count, bool)
-    for name, band in bands.items():
-        weight = band.image.wht
-        typical = np.median(weight[band.image.valid]) if band.image.valid.any() else 0.0
-        shallow |= measured[name].covered & ~inside_hole & (weight[rows, places] < SHALLOW_FRACTION * typical)
-    rejected = [_rejected(band.image, sources.segments) for band in bands.values()]
-    saturated = [_saturated(band.image, sources.segments) for band in bands.values()]
+    shallow = np.any([measured[name].covered & one.thin for name, one in marks.items()], axis=0) & ~inside_hole
     conditions = {
-        CatalogFlag.EDGE: np.isin(labels, _edge_labels(sources.segments, ~(detection.valid | detection.holes))),
         CatalogFlag.BLENDED: np.max([s.kron.neighbours for s in measured.values()], axis=0) > BLENDED_FRACTION,
         CatalogFlag.SHALLOW: shallow,
-        CatalogFlag.NO_DATA: inside_hole,
         CatalogFlag.TRUNCATED: np.any([s.covered & (s.kron.missing > 0) for s in measured.values()], axis=0),
         CatalogFlag.NOT_POSITIVE: ~np.any([columns["flux"] > 0 for columns in by_band.values()], axis=0),
         CatalogFlag.KRON_UNDEFINED: sources.kron_undefined,
         CatalogFlag.SINGLE_EXPOSURE: is_seen_once(covered, detected, exposures),
-        CatalogFlag.DEBLENDED: np.isin(labels, list(detection.deblended)),
         CatalogFlag.NOT_COVERED: ~covered.all(axis=0),
         CatalogFlag.PSF_FROM_STARS: np.full(count, any(psf.origin == "stars" for psf in psfs.values())),
-        CatalogFlag.REJECTED: np.isin(labels, np.concatenate(rejected)),
-        CatalogFlag.SATURATED: np.isin(labels, np.concatenate(saturated)),
+        CatalogFlag.REJECTED: np.isin(labels, np.concatenate([one.rejected for one in marks.values()])),
+        CatalogFlag.SATURATED: np.isin(labels, np.concatenate([one.saturated for one in marks.values()])),
     }
+    return _combined(conditions)
+
+
+def _combined(conditions: Mapping[CatalogFlag, NDArray[np.bool_]]) -> NDArray[np.int32]:
     return np.sum([flag.value * condition.astype(np.int32) for flag, condition in conditions.items()], axis=0)
 
 
@@ -314,6 +357,7 @@ def measure_sources(
     """Write the catalogue and the segmentation map of a window, from its mosaics (``_i2d``) and PSFs by filter."""
     names = [name for name in mosaics if name in psfs]
     opened = open_mosaics({name: mosaics[name] for name in names})
-    catalog = measure_mosaics(opened, {name: read_psf(psfs[name], opened.scale_arcsec) for name in names}, settings)
+    images = {name: read_psf(psfs[name], opened.scale_arcsec) for name in names}
+    catalog = measure_mosaics(opened, images, settings, folder)
     files = write_catalog(catalog.table, catalog.segments, catalog.wcs, folder, stem)
     return Made(catalog=files.parquet, segments=files.segments, facts={"n_sources": float(len(catalog.table))})

@@ -3,13 +3,14 @@
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import astropy.units as u
 import numpy as np
 from astropy.io import fits
 from astropy.stats import biweight_scale, mad_std
+from numba import njit
 from numpy.typing import ArrayLike, NDArray
-from scipy import ndimage
 
 from cosmosaic.catalog.apertures import circles, sum_apertures
 from cosmosaic.catalog.detection import BandImage, prepare
@@ -30,6 +31,10 @@ DRAWS = 180_000
 FEWEST_APERTURES = 60
 """With fewer empty apertures a size is left out."""
 RADII_PIXELS = (1.7, 2.5, 3.5, 5.0, 7.0, 10.0, 14.0, 20.0, 28.0)
+CLEARANCE = 1.5
+"""Pixels between an empty aperture and the nearest pixel that is not empty."""
+FARTHEST = int(max(RADII_PIXELS) + CLEARANCE) + 1
+"""Distances are measured up to this many pixels."""
 UNEVEN = 1.15
 """Ratio of upper to lower half of the local noise from which its own effect on the scatter is measured."""
 
@@ -79,13 +84,58 @@ class EmptyApertures:
         return self.flux / (self.sky_error * np.sqrt(self.area))
 
 
-def distance_from(blocked: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return each pixel's distance in pixels from the nearest blocked one and from the image's border."""
-    return ndimage.distance_transform_edt(np.pad(~blocked, 1))[1:-1, 1:-1]
+class Places(NamedTuple):
+    """Random places of an image."""
+
+    places: NDArray[np.float64]
+    """Pixels (x, y), shape ``(n, 2)``."""
+    distance: NDArray[np.float64]
+    """Of the pixel at each place from the nearest blocked one and the image's border, in pixels; up to `FARTHEST`."""
+
+    def clear(self, radius: float) -> NDArray[np.float64]:
+        """Return the places farther than this from blocked pixels."""
+        return self.places[self.distance > radius + CLEARANCE]
+
+
+def distance_from(blocked: NDArray[np.bool_]) -> Places:
+    """Draw random places, and measure their distance from blocked pixels and from the image's border."""
+    rows, columns = blocked.shape
+    drawn = _drawn() * (columns - 1, rows - 1)
+    nearest = np.rint(drawn).astype(np.int64)
+    return Places(drawn, _distances(blocked, nearest[:, 1], nearest[:, 0], FARTHEST))
+
+
+@njit(cache=True, nogil=True)
+def _distances(blocked, rows, columns, farthest):  # type: ignore[no-untyped-def]
+    """Distances of places from the nearest blocked pixel: along columns first, and from there along the rows."""
+    along = np.empty(blocked.shape, np.uint8)
+    height, width = blocked.shape
+    for column in range(width):
+        along[0, column] = 0 if blocked[0, column] else 1
+        along[-1, column] = 0 if blocked[-1, column] else 1
+    for row in range(1, height):
+        for column in range(width):
+            along[row, column] = 0 if blocked[row, column] else min(along[row - 1, column] + 1, farthest)
+    last = height - 1
+    for column in range(width):
+        along[last, column] = min(along[last, column], 1)
+    for row in range(height - 2, -1, -1):
+        for column in range(width):
+            along[row, column] = min(along[row, column], along[row + 1, column] + 1)
+    distances = np.empty(len(rows))
+    for place in range(len(rows)):
+        row, column = rows[place], columns[place]
+        least = farthest**2
+        for step in range(-farthest, farthest + 1):
+            at = column + step
+            across = along[row, at] if 0 <= at < width else 0
+            least = min(least, step**2 + np.int64(across) ** 2)
+        distances[place] = np.sqrt(least)
+    return distances
 
 
 def empty_apertures(
-    data: NDArray[np.float32], sky_error: NDArray[np.float32], distance: NDArray[np.floating], radius: float
+    data: NDArray[np.float32], sky_error: NDArray[np.float32], places: Places, radius: float
 ) -> EmptyApertures:
     """Sum circular apertures at random places without sources and gaps.
 
@@ -95,8 +145,8 @@ def empty_apertures(
         Image without background, shape ``(ny, nx)``.
     sky_error
         Standard error of its pixels without that of sources.
-    distance
-        Of each pixel from sources and gaps, in pixels (`distance_from`).
+    places
+        Random places with their distance from sources and gaps (`distance_from`).
     radius
         In pixels.
 
@@ -105,19 +155,23 @@ def empty_apertures(
     apertures
         At most `EMPTY_APERTURES`, of `EMPTY_PIXELS` together; the places are the same where the mask is.
     """
+    return _empty_apertures(data, data, sky_error, places, radius)[0]
+
+
+def _empty_apertures(
+    one: NDArray[np.float32],
+    other: NDArray[np.float32],
+    sky_error: NDArray[np.float32],
+    places: Places,
+    radius: float,
+) -> tuple[EmptyApertures, EmptyApertures]:
+    """Sum the same apertures in two images."""
     area = np.pi * radius**2
-    clear = clear_places(distance, radius)[: int(min(EMPTY_APERTURES, EMPTY_PIXELS / area))]
-    sums = sum_apertures(data, data, distance > 0, circles(clear[:, 0], clear[:, 1], radius))
+    clear = places.clear(radius)[: int(min(EMPTY_APERTURES, EMPTY_PIXELS / area))]
+    sums = sum_apertures(one, other, np.ones(one.shape, bool), circles(clear[:, 0], clear[:, 1], radius))
     rows, columns = np.rint(clear[:, ::-1]).astype(int).T
-    return EmptyApertures(sums.flux, sky_error[rows, columns].astype(np.float64), area)
-
-
-def clear_places(distance: NDArray[np.floating], radius: float) -> NDArray[np.float64]:
-    """Draw places (x, y) farther than ``radius`` pixels from blocked pixels, given the distance from them."""
-    rows, columns = distance.shape
-    drawn = _drawn() * (columns - 1, rows - 1)
-    nearest = np.rint(drawn).astype(int)
-    return drawn[distance[nearest[:, 1], nearest[:, 0]] > radius + 1.5]
+    error = sky_error[rows, columns].astype(np.float64)
+    return EmptyApertures(sums.flux, error, area), EmptyApertures(sums.variance, error, area)
 
 
 @cache
@@ -126,9 +180,7 @@ def _drawn() -> NDArray[np.float64]:
     return np.random.default_rng(0).random((DRAWS, 2))
 
 
-def measure_noise(
-    data: NDArray[np.float32], sky_error: NDArray[np.float32], distance: NDArray[np.floating]
-) -> ApertureNoise:
+def measure_noise(data: NDArray[np.float32], sky_error: NDArray[np.float32], places: Places) -> ApertureNoise:
     """Measure the scatter of empty apertures by size, and how it changes with the local noise.
 
     The idea of JADES' fifth release: a regression on size and local weight, beside the error that grows as the root of
@@ -138,10 +190,21 @@ def measure_noise(
     ----------
     data, sky_error
         Image without background, and the standard error of its pixels without that of sources.
-    distance
-        Of each pixel from sources and gaps, in pixels (`distance_from`).
+    places
+        Random places with their distance from sources and gaps (`distance_from`).
     """
-    measured = [empty_apertures(data, sky_error, distance, radius) for radius in RADII_PIXELS]
+    return measure_noise_of_both(data, data, sky_error, places)[0]
+
+
+def measure_noise_of_both(
+    one: NDArray[np.float32], other: NDArray[np.float32], sky_error: NDArray[np.float32], places: Places
+) -> tuple[ApertureNoise, ApertureNoise]:
+    """Measure the noise of two images of the same filter, in the same apertures; see `measure_noise`."""
+    apertures = [_empty_apertures(one, other, sky_error, places, radius) for radius in RADII_PIXELS]
+    return _noise_of([pair[0] for pair in apertures]), _noise_of([pair[1] for pair in apertures])
+
+
+def _noise_of(measured: list[EmptyApertures]) -> ApertureNoise:
     measured = [apertures for apertures in measured if len(apertures.flux) >= FEWEST_APERTURES]
     if not measured:
         return INDEPENDENT
@@ -217,8 +280,8 @@ def mosaic_statistics(band: BandImage, noise: ApertureNoise, depth: NDArray[np.f
 def measure_depth(mosaic: Path, background_box_arcsec: float, band: str, stem: str, folder: Path) -> Made:
     """Write the map of depths of a mosaic (``_i2d``), and return its sky, noise and median depth."""
     prepared = prepare(read_mosaic(mosaic), background_box_arcsec)
-    distance = distance_from(prepared.source_mask | ~prepared.image.valid)
-    noise = measure_noise(prepared.residual, prepared.sky_error, distance)
+    places = distance_from(prepared.source_mask | ~prepared.image.valid)
+    noise = measure_noise(prepared.residual, prepared.sky_error, places)
     depth = depth_map(prepared, noise)
     header = prepared.image.wcs.to_header()
     complete_wcs(header)

@@ -25,8 +25,6 @@ SAME_ARCSEC = 0.3
 """Largest distance between two positions of one source, in two windows or in two runs."""
 MOVED_ARCSEC = 3.0
 """Within this distance a source is sought that has no longer its place."""
-STRIP_ROWS = 1024
-"""Rows of a segmentation map that are relabelled at a time."""
 
 
 def number_sources(
@@ -180,6 +178,16 @@ def same_sources(sky: NDArray[np.float64], window: NDArray[np.int64]) -> NDArray
     return group
 
 
+class _Renumbered:
+    """A segmentation map on disk with other numbers."""
+
+    def __init__(self, plane: fits.ImageHDU, numbers: NDArray[np.int32]) -> None:
+        self._plane, self._numbers, self.shape = plane, numbers, plane.shape
+
+    def __getitem__(self, rows: slice) -> NDArray[np.int32]:
+        return self._numbers[self._plane.section[rows]]
+
+
 def number_catalog(
     catalog: Path,
     segments: Path,
@@ -223,13 +231,11 @@ def number_catalog(
         table["ebv"] = as_table(more, {"ebv": ebv})["ebv"]
         table.meta["extinction_map"] = extinction.name
         table = with_columns(table, column_specs(table.meta["bands"], settings, more))
-    with fits.open(segments) as hdus:
-        wcs, numbered_map = WCS(hdus["SEGM"].header), np.array(hdus["SEGM"].data, dtype=np.int32)
-    for start in range(0, len(numbered_map), STRIP_ROWS):
-        strip = numbered_map[start : start + STRIP_ROWS]
-        strip[:] = labels[strip]
     stem = f"{part.survey}_{part.tile}"
-    files, ecsv = write_catalog(table, numbered_map, wcs, folder, stem), folder / f"{stem}_cat.ecsv"
+    ecsv = folder / f"{stem}_cat.ecsv"
+    with fits.open(segments) as hdus:
+        plane = hdus["SEGM"]
+        files = write_catalog(table, _Renumbered(plane, labels), WCS(plane.header), folder, stem)
     table.write(ecsv, format="ascii.ecsv")
     own = with_columns(table[survey["own"].to_numpy()], column_specs(part.bands, settings, more))
     path = folder / f"{part.survey}_catalog.parquet" / f"tile={part.tile}" / f"{stem}_part.parquet"

@@ -10,22 +10,32 @@ same depth (`cosmosaic.catalog.noise`).
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import astropy.units as u
 import numpy as np
 from astropy.coordinates import Angle, SkyCoord
-from astropy.stats import gaussian_fwhm_to_sigma, mad_std
+from astropy.stats import gaussian_fwhm_to_sigma
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 from photutils.segmentation import SegmentationImage, SourceCatalog
-from scipy import ndimage, signal
+from scipy import signal
 
 from cosmosaic.catalog.apertures import Ellipses, Sums, circles, find_peaks, sum_apertures
 from cosmosaic.catalog.columns import Columns, aperture_suffixes
 from cosmosaic.catalog.detection import BandImage, Detection
-from cosmosaic.catalog.image import MosaicImage
-from cosmosaic.catalog.noise import DEPTH_DIAMETER_ARCSEC, ApertureNoise, distance_from, measure_noise
+from cosmosaic.catalog.image import pixel_scale_arcsec
+from cosmosaic.catalog.medians import scatter
+from cosmosaic.catalog.noise import (
+    DEPTH_DIAMETER_ARCSEC,
+    ApertureNoise,
+    distance_from,
+    measure_noise,
+    measure_noise_of_both,
+)
 from cosmosaic.catalog.psf import Psf, convolved, matching_kernel
+from cosmosaic.catalog.smoothing import gaussian
+from cosmosaic.catalog.windows import centroid_errors, windowed_centroids
 from cosmosaic.survey import CatalogSettings
 
 KRON_SCALE = 2.5
@@ -38,6 +48,8 @@ GROWTH_STEPS = np.linspace(0.05, 1.0, 20)
 """Radii at which the light is summed for the half-light radius, in units of the Kron aperture's."""
 WINDOW_PIXELS = (0.7, 1.0, 1.5, 2.5, 4.0, 7.0)
 """Widths of windows for which the noise of centroids is measured."""
+LEAST_WINDOW_PIXELS = 0.5
+"""Least half-light radius that the width of a window is taken from."""
 UPPER_LIMIT_SIGMA = 3.0
 CONCENTRATION_ARCSEC = (0.2, 0.5)
 """Diameters whose flux ratio identifies point sources."""
@@ -54,6 +66,15 @@ class Sources:
     kron: Ellipses
     columns: Columns
     kron_undefined: NDArray[np.bool_]
+
+    def summed(self, plane: NDArray) -> NDArray[np.float64]:
+        """Sum a plane over the segments, shape ``(n,)``."""
+        values = plane.ravel()[self._inside].astype(np.float64)
+        return np.bincount(self.segments.ravel()[self._inside], values)[self.labels].astype(np.float64)
+
+    @cached_property
+    def _inside(self) -> NDArray[np.int64]:
+        return np.flatnonzero(self.segments)
 
     @property
     def pixels(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -84,7 +105,7 @@ class BandSums:
     covered: NDArray[np.bool_]
 
 
-def find_shapes(detection: Detection, segments: SegmentationImage, image: MosaicImage) -> Sources:
+def find_shapes(detection: Detection, segments: SegmentationImage) -> Sources:
     """Measure positions, shapes and Kron apertures on the detection image."""
     sources = SourceCatalog(
         detection.stack,
@@ -93,19 +114,19 @@ def find_shapes(detection: Detection, segments: SegmentationImage, image: Mosaic
         mask=~(detection.valid | detection.holes),
         kron_params=(KRON_SCALE, KRON_MINIMUM, 0.0),
     )
-    x, y, x_err, y_err = _positions(sources, detection)
-    scale = image.pixel_scale_arcsec
+    x, y, x_err, y_err = _positions(sources, segments.data, detection)
+    wcs, scale = detection.wcs, pixel_scale_arcsec(detection.wcs)
     major, minor = sources.semimajor_axis.value, sources.semiminor_axis.value
     theta, radius = sources.orientation.to_value(u.rad), sources.kron_radius.value
     undefined = ~np.isfinite(radius)
     reach = KRON_SCALE * np.where(undefined, KRON_MINIMUM, radius)
-    least = image.pixels(KRON_MINIMUM_ARCSEC)
+    least = KRON_MINIMUM_ARCSEC / scale
     small = undefined | ~(reach * np.sqrt(major * minor) > least)
     kron = Ellipses(x, y, np.where(small, least, reach * major), np.where(small, least, reach * minor), theta)
-    sky = image.wcs.pixel_to_world(x, y).icrs
+    sky = wcs.pixel_to_world(x, y).icrs
     columns: Columns = {
         "id": sources.labels,
-        "name": np.array([designation(place) for place in sky]),
+        "name": designation(sky),
         "ra": sky.ra.deg,
         "dec": sky.dec.deg,
         "x": x,
@@ -114,27 +135,32 @@ def find_shapes(detection: Detection, segments: SegmentationImage, image: Mosaic
         "semimajor": major * scale,
         "semiminor": minor * scale,
         "axis_ratio": minor / major,
-        "orientation": position_angle(x, y, theta, image.wcs),
+        "orientation": position_angle(x, y, theta, wcs),
         "kron_radius": kron.semimajor * scale,
         "peak_snr": find_peaks(detection.significance, segments.data, sources.labels).value,
     }
-    columns["ra_err"], columns["dec_err"] = _sky_errors(x_err, y_err, image.wcs, scale)
+    columns["ra_err"], columns["dec_err"] = _sky_errors(x_err, y_err, wcs, scale)
     found = Sources(sources.labels, segments.data, x, y, kron, columns, undefined)
     columns["half_light_radius"] = _half_light_radius(found, detection) * scale
     return found
 
 
-def _positions(sources: SourceCatalog, detection: Detection) -> tuple[NDArray[np.float64], ...]:
-    """Windowed centroids (x, y) and their errors in pixels (SExtractor's XWIN and ERRX2WIN)."""
-    x, y = np.atleast_1d(sources.x_centroid_win), np.atleast_1d(sources.y_centroid_win)
-    lost = ~(np.isfinite(x) & np.isfinite(y))
-    x, y = np.where(lost, sources.x_centroid, x), np.where(lost, sources.y_centroid, y)
-    width = np.clip(2.0 * gaussian_fwhm_to_sigma * np.nan_to_num(sources.flux_radius(0.5).value), 0.5, 20.0)
-    errors = [
-        _centroid_error(detection.stack, detection.variance, float(column), float(row), float(sigma))
-        for column, row, sigma in zip(x, y, width, strict=True)
-    ]
-    x_err, y_err = np.transpose(errors) if errors else np.zeros((2, 0))
+def _positions(
+    sources: SourceCatalog, segments: NDArray[np.int32], detection: Detection
+) -> tuple[NDArray[np.float64], ...]:
+    """Windowed centroids (x, y) and their errors in pixels; those of the segment where a window leaves the source."""
+    radius = np.atleast_1d(sources.flux_radius(0.5).value)
+    start = np.atleast_1d(sources.x_centroid), np.atleast_1d(sources.y_centroid)
+    blocked = ~(detection.valid | detection.holes)
+    sigma = 2.0 * gaussian_fwhm_to_sigma * np.maximum(radius, LEAST_WINDOW_PIXELS)
+    x, y = windowed_centroids(detection.stack, blocked, segments, sources.labels, start, sigma)
+    dx, dy = start[0] - x, start[1] - y
+    shape = (np.atleast_1d(axis.value) for axis in (sources.ellipse_cxx, sources.ellipse_cxy, sources.ellipse_cyy))
+    outside = sum(term * square for term, square in zip(shape, (dx**2, dx * dy, dy**2), strict=True)) > 1.0
+    lost = outside | ~(np.isfinite(x) & np.isfinite(y))
+    x, y = np.where(lost, start[0], x), np.where(lost, start[1], y)
+    width = np.clip(2.0 * gaussian_fwhm_to_sigma * np.nan_to_num(radius), 0.5, 20.0)
+    x_err, y_err = centroid_errors(detection.stack, detection.variance, x, y, width)
     factor = _gradient_noise(detection, width)
     return x, y, factor * x_err, factor * y_err
 
@@ -147,31 +173,11 @@ def _gradient_noise(detection: Detection, widths: NDArray[np.float64]) -> NDArra
     """
     if not detection.empty.any():
         return np.ones_like(widths)
-    scatter = [
-        float(mad_std(ndimage.gaussian_filter(detection.stack, width, order=(0, 1))[detection.empty]))
-        * np.sqrt(8.0 * np.pi)
-        * width**2
+    noise = [
+        float(scatter(gaussian(detection.stack, width, order=1)[detection.empty])) * np.sqrt(8.0 * np.pi) * width**2
         for width in WINDOW_PIXELS
     ]
-    return np.interp(np.log(widths), np.log(WINDOW_PIXELS), scatter)
-
-
-def _centroid_error(
-    stack: NDArray[np.float32], variance: NDArray[np.float32], x: float, y: float, sigma: float
-) -> tuple[float, float]:
-    reach = int(np.ceil(3 * sigma)) + 1
-    rows = slice(max(round(y) - reach, 0), round(y) + reach + 1)
-    columns = slice(max(round(x) - reach, 0), round(x) + reach + 1)
-    stamp = stack[rows, columns]
-    dy = np.arange(rows.start, rows.start + stamp.shape[0])[:, None] - y
-    dx = np.arange(columns.start, columns.start + stamp.shape[1])[None, :] - x
-    weight = np.exp(-(dx**2 + dy**2) / (2 * sigma**2))
-    total = float((weight * stamp).sum())
-    if not total > 0:
-        return float("nan"), float("nan")
-    noise = weight**2 * variance[rows, columns]
-    spread = [2.0 * np.sqrt((noise * distance**2).sum()) / total for distance in (dx, dy)]
-    return float(spread[0]), float(spread[1])
+    return np.interp(np.log(widths), np.log(WINDOW_PIXELS), noise)
 
 
 def _sky_errors(
@@ -205,13 +211,11 @@ def _half_light_radius(sources: Sources, detection: Detection) -> NDArray[np.flo
     return radii
 
 
-def designation(place: SkyCoord) -> str:
-    """Name a position as ``J100027.916+021203.50``: truncated, not rounded, as the IAU asks."""
-    ra = Angle(np.floor(place.ra.hour * 3.6e6) / 3.6e6, u.hour)
-    dec = Angle(np.trunc(place.dec.deg * 3.6e5) / 3.6e5, u.deg)
-    return (
-        f"J{ra.to_string(sep='', precision=3, pad=True)}{dec.to_string(sep='', precision=2, pad=True, alwayssign=True)}"
-    )
+def designation(places: SkyCoord) -> NDArray[np.str_]:
+    """Name positions as ``J100027.916+021203.50``: truncated, not rounded, as the IAU asks."""
+    ra = Angle(np.floor(places.ra.hour * 3.6e6) / 3.6e6, u.hour).to_string(sep="", precision=3, pad=True)
+    dec = Angle(np.trunc(places.dec.deg * 3.6e5) / 3.6e5, u.deg)
+    return np.char.add(np.char.add("J", ra), dec.to_string(sep="", precision=2, pad=True, alwayssign=True))
 
 
 def position_angle(
@@ -238,8 +242,16 @@ def measure_band(band: BandImage, sources: Sources, psf: Psf, target: Psf, setti
         Diameters of the circles.
     """
     image, kernel = band.image, None if psf is target else matching_kernel(psf, target)
-    distance = distance_from(band.source_mask | (sources.segments > 0) | ~image.valid)
-    noise = measure_noise(band.residual, band.sky_error, distance)
+    empty = distance_from(band.source_mask | (sources.segments > 0) | ~image.valid)
+    if kernel is None:
+        data, variance, matched = band.residual, image.err**2, psf
+        noise = matched_noise = measure_noise(data, band.sky_error, empty)
+    else:
+        data = convolved(band.residual, image.valid, kernel)
+        # Noise on scales wider than the kernel stays; ERR is the noise on such scales.
+        variance = gaussian(np.where(image.valid, image.err, np.float32(0)) ** 2, 1.0)
+        noise, matched_noise = measure_noise_of_both(band.residual, data, band.sky_error, empty)
+        matched = Psf(signal.oaconvolve(psf.image, kernel, mode="same"), psf.scale_arcsec, psf.origin)
     rows, places = sources.pixels
     sky_error = band.sky_error[rows, places].astype(np.float64)
     covered = image.valid[rows, places] | _in_hole(sources, image.valid)
@@ -251,14 +263,6 @@ def measure_band(band: BandImage, sources: Sources, psf: Psf, target: Psf, setti
         "depth": _magnitude(5.0 * scatter),
         "background": band.background[rows, places],
     }
-    if kernel is None:
-        data, variance, matched_noise, matched = band.residual, image.err**2, noise, psf
-    else:
-        data = convolved(band.residual, image.valid, kernel)
-        # Noise on scales wider than the kernel stays; ERR is the noise on such scales.
-        variance = ndimage.gaussian_filter(np.where(image.valid, image.err, 0.0) ** 2, 1.0)
-        matched_noise = measure_noise(data, band.sky_error, distance)
-        matched = Psf(signal.oaconvolve(psf.image, kernel, mode="same"), psf.scale_arcsec, psf.origin)
 
     def summed(apertures: Ellipses) -> tuple[Sums, NDArray[np.float64], NDArray[np.float64]]:
         sums = sum_apertures(data, variance, image.valid, apertures, sources.segments, sources.labels)
@@ -286,8 +290,7 @@ def measure_band(band: BandImage, sources: Sources, psf: Psf, target: Psf, setti
 
 def _in_hole(sources: Sources, valid: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Whether a source's own segment has some data though its centre has none, as in a saturated star."""
-    shares = ndimage.mean(valid.astype(np.float32), sources.segments, sources.labels)
-    return np.asarray(shares) > 0.3
+    return sources.summed(valid) / sources.summed(np.ones_like(valid)) > 0.3
 
 
 def _error(sums: Sums, noise: ApertureNoise, sky_error: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -303,9 +306,10 @@ def _circular_columns(
     image, columns = band.image, Columns()
     rows, places = sources.pixels
     sky_error = band.sky_error[rows, places].astype(np.float64)
+    variance = image.err**2
     for diameter, suffix in aperture_suffixes(settings).items():
         apertures = circles(sources.x, sources.y, image.pixels(diameter / 2))
-        sums = sum_apertures(band.residual, image.err**2, image.valid, apertures, sources.segments, sources.labels)
+        sums = sum_apertures(band.residual, variance, image.valid, apertures, sources.segments, sources.labels)
         scale = image.to_njy / psf.within(diameter / 2)
         columns[f"aper_flux_{suffix}"] = sums.flux * scale
         columns[f"aper_flux_err_{suffix}"] = _error(sums, noise, sky_error) * scale
@@ -316,11 +320,8 @@ def _isophotal_columns(band: BandImage, sources: Sources, noise: ApertureNoise) 
     image = band.image
     rows, places = sources.pixels
     sky_error = band.sky_error[rows, places].astype(np.float64)
-    variance = np.where(image.valid, image.err, 0.0) ** 2
-    flux, squares, area = (
-        np.asarray(ndimage.sum(plane, sources.segments, sources.labels), np.float64)
-        for plane in (band.residual, variance, image.valid)
-    )
+    variance = np.where(image.valid, image.err, np.float32(0)) ** 2
+    flux, squares, area = (sources.summed(plane) for plane in (band.residual, variance, image.valid))
     empty = np.zeros_like(area)
     error = _error(Sums(flux, squares, np.maximum(area, 1.0), empty, empty), noise, sky_error)
     return {"iso_flux": flux * image.to_njy, "iso_flux_err": error * image.to_njy}

@@ -218,7 +218,7 @@ class MeasureSources(OfCatalogs, Step[MeasuredSources]):
     """Detect the sources of a window in the sum of its filters and measure them in each."""
 
     title = "Catalogue"
-    version = 9
+    version = 10
     function = "cosmosaic.catalog.measure:measure_sources"
     per = "survey"
 

@@ -1,7 +1,7 @@
 """What the catalogue finds of the injected sources, and what it finds in the negative image."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -37,21 +37,10 @@ SPOILT = sum(
 class NegativeMosaics(MosaicSet):
     """Mosaics whose sky is turned over, so that noise is all that can be found in them."""
 
-    def read(self, part: Part) -> dict[str, MosaicImage]:
-        """Read a part of the finest grid in each filter, with the sign of SCI changed."""
-        return {
-            band: MosaicImage(
-                sci=-image.sci,
-                err=image.err,
-                wht=image.wht,
-                valid=image.valid,
-                wcs=image.wcs,
-                pixel_area_sr=image.pixel_area_sr,
-                exposures=image.exposures,
-                dq=image.dq,
-            )
-            for band, image in super().read(part).items()
-        }
+    def read_band(self, band: str, part: Part) -> MosaicImage:
+        """Read a part of the finest grid in one filter, with the sign of SCI changed."""
+        image = super().read_band(band, part)
+        return replace(image, sci=-image.sci)
 
 
 def measure_negative(
@@ -61,7 +50,8 @@ def measure_negative(
     names = [name for name in mosaics if name in psfs]
     seen = open_mosaics({name: mosaics[name] for name in names})
     negative = NegativeMosaics(seen.paths, seen.factors, seen.shape, seen.wcs, seen.scale_arcsec)
-    catalog = measure_mosaics(negative, {name: read_psf(psfs[name], seen.scale_arcsec) for name in names}, settings)
+    images = {name: read_psf(psfs[name], seen.scale_arcsec) for name in names}
+    catalog = measure_mosaics(negative, images, settings, folder)
     path = folder / f"{stem}_negative.parquet"
     pq.write_table(arrow_table(catalog.table), path)
     return Made(catalog=path)
