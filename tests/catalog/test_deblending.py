@@ -27,11 +27,15 @@ def crowd(seed: int, smoothing: float = 1.5) -> NDArray[np.float32]:
 def test_parts_are_those_of_photutils(seed: int, least: int, lowered: float, contrast: float) -> None:
     image = crowd(seed)
     parents = detect_sources(image, 2.0, 5)
-    # Lowered, many sources have pixels that are not positive: their thresholds grow by equal steps.
     image -= np.float32(lowered)
+    # Thresholds of sources with pixels that are not positive cannot grow by equal factors; photutils before 3.1 takes
+    # equal steps for them, as we do, and later versions do if they are told to.
+    lowest = ndimage.minimum(image, parents.data, parents.labels)
+    assert np.all(lowest <= 0) if lowered else np.all(lowest > 0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        theirs = deblend_sources(image, parents, least, contrast=contrast, progress_bar=False)
+        mode = "linear" if lowered else "exponential"
+        theirs = deblend_sources(image, parents, least, contrast=contrast, mode=mode, progress_bar=False)
     segments, separated = deblend(image, parents.data, least, contrast)
     assert len(separated) > 20
     np.testing.assert_array_equal(segments, theirs.data)
@@ -47,7 +51,7 @@ def test_a_source_of_very_many_peaks_is_that_of_photutils() -> None:
         theirs = deblend_sources(image, parents, 1, contrast=0.003, progress_bar=False)
     segments, separated = deblend(image, parents.data, 1, 0.003)
     assert len(separated) > 5
-    assert "nmarkers" in theirs.info["warnings"]
+    assert "markers" in str(theirs.info)  # too many for thresholds that grow by equal factors
     np.testing.assert_array_equal(segments, theirs.data)
 
 
