@@ -3,7 +3,7 @@
 import pytest
 from prefect import flow, task
 from prefect.context import SettingsContext
-from prefect.settings import PREFECT_API_REQUEST_TIMEOUT, PREFECT_TASK_DEFAULT_RETRIES, temporary_settings
+from prefect.settings import PREFECT_API_REQUEST_TIMEOUT, temporary_settings
 
 from tasks.runtime.cluster import ClusterRunner
 
@@ -41,7 +41,7 @@ def test_each_task_has_its_parameters_and_the_settings_of_the_run(prefect_server
             assert len({future.task_run_id for future in futures}) == NUMBER + 1
             return [future.result() for future in futures], len(serialized)
 
-    with temporary_settings({PREFECT_API_REQUEST_TIMEOUT: 123.0, PREFECT_TASK_DEFAULT_RETRIES: 0}):
+    with temporary_settings({PREFECT_API_REQUEST_TIMEOUT: 123.0}):
         results, serializations = submits()
     assert results == [(value**2, 123.0) for value in (3, *range(NUMBER))]
     assert serializations == 1
