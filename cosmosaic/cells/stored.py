@@ -1,5 +1,6 @@
 """Exposures whose cells stay in their files: each is read when it is taken, array by array as they are used."""
 
+import os
 import struct
 import tempfile
 import zipfile
@@ -197,10 +198,28 @@ def read_array(path: Path, place: _Place, dtype: type[np.generic]) -> NDArray[An
         The file ends before the array does.
     """
     rows, columns = place.shape
-    stored = np.fromfile(path, place.dtype, rows * columns, offset=place.offset)
-    if stored.size != rows * columns:
-        raise CellsFileError(f"{path.name}: the file is cut short; delete it, and the next run makes it again")
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        stored = _values(descriptor, place.offset, place.dtype, rows * columns)
+    except EOFError as error:
+        raise CellsFileError(
+            f"{path.name}: the file is cut short; delete it, and the next run makes it again"
+        ) from error
+    finally:
+        os.close(descriptor)
     return stored.reshape(rows, columns, order=place.order).astype(dtype)
+
+
+def _values(descriptor: int, offset: int, dtype: np.dtype[Any], number: int) -> NDArray[Any]:
+    """Read numbers from a place in an open file: `numpy.fromfile` takes two to four times as long for a few."""
+    values = np.empty(number, dtype)
+    memory, done = values.data.cast("B"), 0
+    while done < values.nbytes:
+        read = os.preadv(descriptor, [memory[done:]], offset + done)
+        if not read:
+            raise EOFError
+        done += read
+    return values
 
 
 def _read_both(path: Path, x: _Place, y: _Place) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -223,5 +242,4 @@ class _TemporaryArrays:
         return partial(self._read, start, array.dtype, array.shape)
 
     def _read(self, start: int, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
-        self._file.seek(start)
-        return np.fromfile(self._file, dtype, int(np.prod(shape))).reshape(shape)
+        return _values(self._file.fileno(), start, dtype, int(np.prod(shape))).reshape(shape)

@@ -42,7 +42,7 @@ class CompareMethods(Step[ComparedMethods]):
     """Measure the sky by all methods and rank them."""
 
     title = "Compare"
-    version = 7
+    version = 8
     function = "cosmosaic.comparison.comparison:compare_methods"
     per = "filter"
 

@@ -156,7 +156,12 @@ def look_for_light(survey: CellSurvey, levels: Levels, deep: Flags, shallow: Fla
 
 def honest_pedestals(survey: CellSurvey, empty: EmptySky) -> Levels:
     """Measure pedestals, corrected for the light that is left in their sky, with errors that know of it."""
-    deep, shallow = pedestals(survey, empty.deep), pedestals(survey, empty.shallow)
+    return corrected_pedestals(survey, empty, pedestals(survey, empty.deep))
+
+
+def corrected_pedestals(survey: CellSurvey, empty: EmptySky, deep: Levels) -> Levels:
+    """Correct pedestals outside of the deep mask for the light that is left in their sky."""
+    shallow = pedestals(survey, empty.shallow)
     return {
         name: allow_for(level, shallow[name], empty.left[name], empty.more[name], survey.pixel_rms)
         for name, level in deep.items()

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 from astropy.stats import mad_std
+from numba import njit
 from numpy.typing import NDArray
 
 from cosmosaic.cells.survey import FEWEST_FOR_LEVEL, CellExposure, CellSurvey, NoSkyError
@@ -15,6 +16,14 @@ Slopes = tuple[float, float]
 
 EVEN_SPREAD, LEAST_SPREAD = 12.0**-0.5, 0.01
 """Rms distance of cells from their middle along one axis, in widths of a detector: of a whole one, and of a strip."""
+
+CLIPS, CLIP_SIGMA = 8, 2.5
+"""Of the cells that a plane is fitted to."""
+SIGMA_PER_DEVIATION = 1.482602218505602
+"""Of a Gaussian: its sigma in units of the median distance from its median (`astropy.stats.mad_std`)."""
+LEAST_DETERMINED = 1e-8
+"""Square of the spread of cells, in widths of a detector, and part of it across their line, below which slopes are not
+determined by sums in double precision."""
 
 
 class Level(NamedTuple):
@@ -88,16 +97,58 @@ def pedestals(survey: CellSurvey, sources: Flags) -> dict[str, Level]:
 
 def plane_of(values: Floats, x: Floats, y: Floats) -> Floats:
     """Fit slopes along x and y by least squares, cells beyond 2.5 sigma clipped."""
-    design = np.stack([x, y, np.ones_like(x)], axis=1)
     kept = np.full(values.shape, True)
-    solution = np.zeros(3)
-    for _ in range(8):
-        solution = np.linalg.lstsq(design[kept], values[kept], rcond=None)[0]
-        residual = values - design @ solution
-        centre = np.median(residual[kept])
-        spread = mad_std(residual[kept])
-        kept = np.abs(residual - centre) < 2.5 * spread
-    return solution[:2]
+    for _ in range(CLIPS):
+        plane = _fit_plane(values, x, y, kept)
+        if np.isnan(plane).any():
+            # Cells in one line tell one slope: the smallest of those that fit.
+            design = np.stack([x, y, np.ones_like(x)], axis=1)
+            plane = np.linalg.lstsq(design[kept], values[kept], rcond=None)[0]
+        before, kept = kept, _unclipped(values, x, y, plane, kept)
+        if np.array_equal(kept, before):
+            break
+    return plane[:2]
+
+
+@njit(cache=True, nogil=True)
+def _fit_plane(values: Floats, x: Floats, y: Floats, kept: Flags) -> Floats:
+    """Slopes and level of the plane through the kept cells; NaN if they do not determine it."""
+    number, mean, x0, y0 = 0, 0.0, 0.0, 0.0
+    for cell in range(values.size):
+        if kept[cell]:
+            number += 1
+            mean += values[cell]
+            x0 += x[cell]
+            y0 += y[cell]
+    if number < 3:
+        return np.full(3, np.nan)
+    mean, x0, y0 = mean / number, x0 / number, y0 / number
+    xx, xy, yy, xv, yv = 0.0, 0.0, 0.0, 0.0, 0.0
+    for cell in range(values.size):
+        if kept[cell]:
+            value, along_x, along_y = values[cell] - mean, x[cell] - x0, y[cell] - y0
+            xx += along_x * along_x
+            xy += along_x * along_y
+            yy += along_y * along_y
+            xv += along_x * value
+            yv += along_y * value
+    determinant = xx * yy - xy * xy
+    if min(xx, yy) < number * LEAST_DETERMINED or determinant < LEAST_DETERMINED * xx * yy:
+        return np.full(3, np.nan)
+    slope_x, slope_y = (yy * xv - xy * yv) / determinant, (xx * yv - xy * xv) / determinant
+    return np.array([slope_x, slope_y, mean - slope_x * x0 - slope_y * y0])
+
+
+@njit(cache=True, nogil=True)
+def _unclipped(values: Floats, x: Floats, y: Floats, plane: Floats, kept: Flags) -> Flags:
+    """Cells within 2.5 sigma of a plane, the sigma that of the kept ones."""
+    residual = values - plane[0] * x - plane[1] * y - plane[2]
+    own = residual[kept]
+    if own.size == 0:
+        return np.zeros(kept.shape, dtype=np.bool_)
+    centre = np.median(own)
+    spread = SIGMA_PER_DEVIATION * np.median(np.abs(own - centre))
+    return np.abs(residual - centre) < CLIP_SIGMA * spread
 
 
 def _pair(values: Floats) -> Slopes:

@@ -42,7 +42,7 @@ class MeasureSky(Step[MeasuredSky]):
     """Measure the sky of each exposure that is not in an earlier solution."""
 
     title = "Sky"
-    version = 12
+    version = 13
     function = "cosmosaic.sky.measure:measure_sky"
     per = "filter"
 

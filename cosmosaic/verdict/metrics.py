@@ -1,7 +1,7 @@
 """Metrics of the flatness of a sky, with errors and states."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Literal, NamedTuple
 
@@ -33,6 +33,8 @@ PATTERN_CELLS = 8
 ROW_PIXELS = 16
 HALO_CELLS = (4.0, 8.0, 16.0)
 """Edges in cells of the rings around bright sources."""
+PRODUCTS_TOGETHER = 64
+"""Exposures of a detector that are multiplied with all others at a time."""
 LARGEST_SOURCES = 20
 LARGE_CELLS = 60
 """Sources of at least this many cells are large: 4 square arcseconds in the short-wavelength channel."""
@@ -270,20 +272,39 @@ def own_light(residuals: Iterable[Residual]) -> Metric:
     return judged_metric("detector", value, error, worst, message)
 
 
-def _fixed_light(maps: list[Floats]) -> tuple[float, float]:
+def _fixed_light(maps: Sequence[Floats]) -> tuple[float, float]:
     """Rms over a detector of the light that all its exposures have at the same places.
 
     Only products of different exposures are averaged, to which neither noise nor 1/f stripes contribute.
     """
-    products = [
-        float(np.nanmean(a * b)) for index, a in enumerate(maps) for b in maps[index + 1 :] if np.isfinite(a * b).any()
-    ]
-    if not products:
+    known = np.isfinite(maps).reshape(len(maps), -1)
+    light = np.where(known, np.reshape(maps, known.shape), 0.0)
+    pairs, value, squares = 0, 0.0, 0.0
+    for first in range(0, len(maps), PRODUCTS_TOGETHER):
+        products = _mean_products(light[first:], known[first:].astype(float))
+        if not products.size:
+            continue
+        # Mean and squares about it of two sets together (Chan, Golub & LeVeque 1983, Am. Stat. 37, 242).
+        mean, number = float(np.mean(products)), products.size
+        squares += float(np.sum((products - mean) ** 2)) + (mean - value) ** 2 * pairs * number / (pairs + number)
+        value += (mean - value) * number / (pairs + number)
+        pairs += number
+    if not pairs:
         return np.nan, np.nan
     # Through the stack, of which these exposures are a part, each sees the others' light with the opposite sign.
-    value = float(np.mean(products))
-    scatter = float(np.std(products) / np.sqrt(len(products))) if len(products) > 1 else abs(value)
+    scatter = float(np.sqrt(squares) / pairs) if pairs > 1 else abs(value)
     return _root(value, scatter)
+
+
+def _mean_products(light: Floats, known: Floats) -> Floats:
+    """Mean products over their common blocks of each of the first exposures and each one after it.
+
+    All at a time as products of matrices: pairs are many.
+    """
+    first = slice(PRODUCTS_TOGETHER)
+    total, number = light[first] @ light.T, known[first] @ known.T
+    counted = np.triu(number > 0, k=1)
+    return total[counted] / number[counted]
 
 
 def _detector_map(exposure: CellExposure, residual: Floats, size: int) -> Floats:

@@ -59,7 +59,7 @@ class JudgeExposures(Step[JudgedExposures]):
     """Judge the sky of all exposures together: before it was subtracted, after, or of their noise alone."""
 
     title = "Verdict on exposures"
-    version = 3
+    version = 4
     function = "cosmosaic.verdict.judgement:judge_exposures"
     per = "filter"
 
@@ -88,7 +88,7 @@ class JudgeTiles(Step[JudgedTiles]):
     """Judge the sky of neighbouring tiles, before and after, by the exposures that reach them."""
 
     title = "Verdict on tiles"
-    version = 3
+    version = 4
     function = "cosmosaic.verdict.judgement:judge_tiles"
     per = "tile"
 

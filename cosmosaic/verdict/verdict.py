@@ -27,6 +27,7 @@ from cosmosaic.sky.methods import (
     Levels,
     Sky,
     bright_cells,
+    corrected_pedestals,
     find_sources,
     honest_pedestals,
     look_for_light,
@@ -116,6 +117,8 @@ class Judge:
     """First guess of each exposure's level."""
     empty: EmptySky
     """Apparently empty sky."""
+    pedestals: Levels | None = None
+    """Levels outside of the sources; measured when they are needed, if they are not known."""
 
     @property
     def reference(self) -> Levels:
@@ -138,14 +141,15 @@ class Judge:
 
     @cached_property
     def _held_out(self) -> "_HeldOut":
-        guess = honest_pedestals(self.survey, self.empty)
+        guess = self.pedestals or honest_pedestals(self.survey, self.empty)
         # Gradients make the means of narrow overlaps differ from their detectors': levels judged by them would share
         # that error.
         destriped, _ = destripe(self.survey, values_of(self.levels), ~self.cores)
         flat, _ = detilt(destriped, guess, ~self.cores & self.survey.held_out)
         mirrored = _Mirrored(flat.grid, flat.exposures)
         steps = measure_steps(mirrored, ~self.cores & self.survey.held_out)
-        corrected, plain = honest_pedestals(mirrored, self.empty), pedestals(mirrored, self.empty.deep)
+        plain = pedestals(mirrored, self.empty.deep)
+        corrected = corrected_pedestals(mirrored, self.empty, plain)
         solution = solve_levels(steps, corrected)
         structure = solution.structure
         steps = [
@@ -295,7 +299,7 @@ class _HeldOut(NamedTuple):
 def make_judge(survey: CellSurvey) -> Judge:
     """Make the judge of a set of exposures: find its sources."""
     found = find_sources(survey)
-    return Judge(survey, found.sources, bright_cells(survey, found.levels), found.levels, found.empty)
+    return Judge(survey, found.sources, bright_cells(survey, found.levels), found.levels, found.empty, found.pedestals)
 
 
 def part_of(judge: Judge, window: MosaicGrid) -> Judge:
@@ -325,7 +329,9 @@ def rank(survey: CellSurvey, skies: Mapping[str, Sky]) -> list[tuple[str, Verdic
     shared = make_judge(survey)
     verdicts = {}
     for name, sky in skies.items():
-        judge = replace(shared, survey=without_patterns(survey, sky.patterns)) if sky.patterns else shared
+        judge = shared
+        if sky.patterns:
+            judge = replace(shared, survey=without_patterns(survey, sky.patterns), pedestals=None)
         verdicts[name] = judge.judge(values_of(sky.levels))
     return sorted(verdicts.items(), key=lambda item: item[1].score)
 

@@ -4,12 +4,13 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+from astropy.stats import mad_std
 from support.skies import PIXEL_RMS, make_survey
 
 from cosmosaic.cells.survey import NoSkyError
 from cosmosaic.sky.methods import clean, find_sources, solve_overlaps
 from cosmosaic.sky.overlap import OverlapStep, connected_groups, measure_steps, solve_levels
-from cosmosaic.sky.pedestal import Level, pedestals
+from cosmosaic.sky.pedestal import Level, pedestals, plane_of
 from cosmosaic.sky.stripes import destripe
 from cosmosaic.statistics import gaussian_mode
 
@@ -167,3 +168,22 @@ def test_where_there_are_no_planes_the_noise_of_slopes_moves_no_level():
     found = [errors(solve_overlaps(clean(make_survey(TRUE, seed=seed, galaxies=0))).levels) for seed in range(8)]
     # Taken as they are measured, slopes would make it 0.21 % of a pixel's noise.
     assert np.mean([each.std() for each in found]) < 0.0018
+
+
+def plane_by_lstsq(values, x, y):
+    design, kept = np.stack([x, y, np.ones_like(x)], axis=1), np.full(values.shape, True)
+    for _ in range(8):
+        plane = np.linalg.lstsq(design[kept], values[kept], rcond=None)[0]
+        residual = values - design @ plane
+        kept = np.abs(residual - np.median(residual[kept])) < 2.5 * mad_std(residual[kept])
+    return plane[:2]
+
+
+@pytest.mark.parametrize("number", [50, 1000, 60_000])
+@pytest.mark.parametrize(("width", "height"), [(1.0, 1.0), (1.0, 0.03), (0.03, 0.03), (1.0, 0.0)])
+def test_planes_are_those_of_least_squares_without_outliers(number, width, height):
+    draw = np.random.default_rng(number)
+    x, y = draw.uniform(-0.5, 0.5, (2, number)) * [[width], [height]] + 0.1
+    values = 0.3 + 0.02 * x - 0.01 * y + 0.005 * draw.standard_normal(number) + 0.01 * draw.pareto(1.5, number)
+    error = 0.005 / np.sqrt(number)
+    np.testing.assert_allclose(plane_of(values, x, y), plane_by_lstsq(values, x, y), atol=1e-6 * error)

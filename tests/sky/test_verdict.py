@@ -1,15 +1,16 @@
 """The verdict finds what was left in, and passes pure noise."""
 
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pytest
 from support.skies import GRID, PIXEL_RMS, make_survey
 
-from cosmosaic.cells.survey import CellSurvey
+from cosmosaic.cells.survey import CellSurvey, without_patterns
 from cosmosaic.sky.methods import Sky, clean, solve_overlaps, values_of
 from cosmosaic.sky.pedestal import Level
-from cosmosaic.verdict.metrics import empty_apertures
+from cosmosaic.verdict.metrics import Residual, empty_apertures, own_light
 from cosmosaic.verdict.pictures import draw_plots
 from cosmosaic.verdict.verdict import make_judge, pure_noise, rank
 
@@ -145,3 +146,32 @@ def test_what_one_over_f_noise_leaves_along_rows_is_no_step(seed):
     survey = make_survey(TRUE, seed=seed, own=bands)
     step = metric(make_judge(survey).judge(dict(zip(survey.names, TRUE, strict=True))), "step")
     assert step.state == "pass"
+
+
+@pytest.mark.parametrize("number", [2, 3, 70, 150])
+def test_light_at_fixed_places_is_the_mean_product_of_all_pairs(number):
+    draw = np.random.default_rng(number)
+    maps = 0.5 * np.eye(4) + draw.normal(0.0, 1.0, (number, 4, 4))
+    maps[draw.random(maps.shape) < 0.3] = np.nan
+    maps[0, 2:], maps[1, :2] = np.nan, np.nan
+    pairs = [a * b for a, b in combinations(maps, 2) if np.isfinite(a * b).any()]
+    products = np.array([np.nanmean(pair) for pair in pairs])
+    nothing = (np.nan, np.nan)
+    found = own_light(Residual(str(place), "NRCB1", nothing, nothing, light) for place, light in enumerate(maps))
+    if number == 2:
+        assert not pairs
+        assert np.isnan(found.value)
+        return
+    square, error = products.mean(), products.std() / np.sqrt(len(products)) if len(pairs) > 1 else abs(products.mean())
+    rms = np.sqrt(max(square, 0.0))
+    assert found.value == pytest.approx(rms, rel=1e-9, abs=1e-9)
+    assert found.error == pytest.approx(error / (2 * max(rms, np.sqrt(error) / 2)), rel=1e-9)
+
+
+def test_a_judge_measures_pedestals_that_it_is_not_given(survey, judge, levels):
+    assert judge.pedestals
+    assert replace(judge, pedestals=None).judge(levels) == judge.judge(levels)
+    planes = {name: [np.array([[-0.05, 0.0], [0.0, 0.05]]) * PIXEL_RMS] for name in survey.names}
+    ((_, ranked),) = rank(survey, {"planes": Sky({name: Level(level, 0.0) for name, level in levels.items()}, planes)})
+    alone = replace(judge, survey=without_patterns(survey, planes), pedestals=None)
+    assert ranked == alone.judge(levels)
