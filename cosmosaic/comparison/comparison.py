@@ -1,6 +1,6 @@
 """All sky methods on the same exposures: ranked by the verdict, drawn side by side."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,10 +34,15 @@ def choose_method(inputs: SkyInputs) -> tuple[str, Sky, dict[str, float]]:
     scores
         Scores of all candidates, see `cosmosaic.verdict.verdict.Verdict.score`.
     """
-    skies = {method: measure(method, inputs) for method in CANDIDATES}
+    skies = _measured(CANDIDATES, inputs)
     ranking = rank(inputs.survey, skies)
     winner = ranking[0][0]
     return winner, skies[winner], {method: round(verdict.score, DIGITS) for method, verdict in ranking}
+
+
+def _measured(methods: Sequence[str], inputs: SkyInputs) -> dict[str, Sky]:
+    """Measure the sky by several methods, and keep none of the masks that each finds."""
+    return {method: measure(method, inputs)._replace(found=None) for method in methods}
 
 
 def choose_sky(
@@ -85,7 +90,7 @@ def compare_methods(
     """
     survey = read_cells(list(cells.values()), grid, folder.parent)
     inputs = SkyInputs(survey, list(exposures.values()), None, folder.parent)
-    skies = {method: measure(method, inputs) for method in methods}
+    skies = _measured(methods, inputs)
     ranking = rank(survey, skies)
     table = folder / f"{stem}_compare.ecsv"
     comparison_table(ranking).write(table, format="ascii.ecsv")

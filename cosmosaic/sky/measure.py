@@ -140,6 +140,7 @@ def _solved(name: str, level: Level, digest: str, patterns: str) -> SolvedExposu
 def _with_stripes(inputs: SkyInputs, sky: Sky) -> Patterns:
     """Add to a method's patterns the slow stripes that are left without them."""
     survey = without_patterns(inputs.survey, sky.patterns)
-    levels = find_sources(survey).levels
+    found = None if sky.patterns else sky.found
+    levels = (found or find_sources(survey)).levels
     _, stripes = destripe(survey, values_of(levels), ~bright_cells(survey, levels))
     return {name: [*sky.patterns.get(name, ()), *stripes[name]] for name in survey.names}

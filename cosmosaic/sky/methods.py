@@ -69,6 +69,8 @@ class Sky(NamedTuple):
     """Variations over an exposure, if the method fits more than constants."""
     zero: str = ""
     """Zero point, if the method searches for empty sky."""
+    found: "Found | None" = None
+    """First search in the exposures, if the method makes one."""
 
 
 class Method(NamedTuple):
@@ -172,21 +174,35 @@ class Cleaned(NamedTuple):
     """Exposures without the patterns that make the mean of an overlap differ from that of its detector."""
 
     survey: CellSurvey
-    sources: Flags
+    found: Found
+    """As found before: light that the corrections of stripes and planes transfer to other exposures is not sky."""
     cells: Flags
     """Cells that a solution may use, shape of the lattice."""
-    empty: EmptySky
-    """As found before: light that the corrections of stripes and planes transfer to other exposures is not sky."""
 
 
 def clean(survey: CellSurvey) -> Cleaned:
-    """Subtract slow stripes and planes from exposures without changing their mean levels."""
+    """Find sources, and subtract slow stripes and planes from exposures without changing their mean levels."""
     found = find_sources(survey)
-    cells = ~bright_cells(survey.with_light, found.levels) & ~survey.held_out
+    return without_stripes_and_planes(survey, found, bright_cells(survey.with_light, found.levels))
+
+
+def without_stripes_and_planes(survey: CellSurvey, found: Found, cores: Flags) -> Cleaned:
+    """Subtract slow stripes and planes from exposures without changing their mean levels.
+
+    Parameters
+    ----------
+    survey
+        Exposures on the lattice.
+    found
+        From `find_sources`.
+    cores
+        From `bright_cells`.
+    """
+    cells = ~cores & ~survey.held_out
     # Stripes first: a plane fitted to a stripe along rows would be extrapolated to parts without overlaps.
     destriped, _ = destripe(survey, values_of(found.levels), cells)
     flat, _ = detilt(destriped, found.pedestals, cells)
-    return Cleaned(flat, found.sources, cells, found.empty)
+    return Cleaned(flat, found, cells)
 
 
 def solve_overlaps(cleaned: Cleaned) -> Solution:
@@ -196,7 +212,7 @@ def solve_overlaps(cleaned: Cleaned) -> Solution:
     missed: rows with residual 1/f noise differ by more than their errors.
     """
     steps = measure_steps(cleaned.survey.with_light, cleaned.cells)
-    return solve_levels(steps, honest_pedestals(cleaned.survey, cleaned.empty))
+    return solve_levels(steps, honest_pedestals(cleaned.survey, cleaned.found.empty))
 
 
 def bright_cells(survey: CellSurvey, levels: Levels) -> Flags:
@@ -257,17 +273,17 @@ def _surface(inputs: SkyInputs) -> Sky:
     if NO_EMPTY_SKY in sky.zero:
         # A background is the light between sources; here it would be the emission itself.
         return sky
-    shifts, patterns = mosaic_surface(inputs.survey, values_of(sky.levels), cleaned.sources)
+    shifts, patterns = mosaic_surface(inputs.survey, values_of(sky.levels), cleaned.found.sources)
     raised = {name: Level(level.value + shifts[name], level.error) for name, level in sky.levels.items()}
-    return Sky(raised, patterns, sky.zero)
+    return Sky(raised, patterns, sky.zero, sky.found)
 
 
 def _with_zero(inputs: SkyInputs, cleaned: Cleaned, solution: Solution) -> Sky:
     pixel_rms = inputs.survey.pixel_rms
-    empty = {name: not is_full_of_light(unseen, pixel_rms) for name, unseen in cleaned.empty.left.items()}
+    empty = {name: not is_full_of_light(unseen, pixel_rms) for name, unseen in cleaned.found.empty.left.items()}
     table = _table_of(inputs.table) if inputs.zero == "table" else {}
     levels, message = set_zero(inputs.survey, solution, empty, inputs.zero, table)
-    return Sky(levels, zero=message)
+    return Sky(levels, zero=message, found=cleaned.found)
 
 
 def _user(inputs: SkyInputs) -> Sky:

@@ -11,12 +11,12 @@ from cosmosaic.cells.survey import stack
 from cosmosaic.cells.units import read_cells, read_cells_in
 from cosmosaic.geometry.wcs import wcs_header
 from cosmosaic.records import STATES, Lattice, MosaicGrid
-from cosmosaic.sky.methods import clean, solve_overlaps, values_of
+from cosmosaic.sky.methods import Found, find_sources, solve_overlaps, values_of, without_stripes_and_planes
 from cosmosaic.source_light import write_mask
 from cosmosaic.steps.result import Made
 from cosmosaic.verdict.files import Judgement, read_judgement, write_judgement
 from cosmosaic.verdict.pictures import draw_plots, draw_skies
-from cosmosaic.verdict.verdict import Judge, Verdict, make_judge, part_of, pure_noise
+from cosmosaic.verdict.verdict import Judge, Verdict, judge_knowing, part_of, pure_noise
 
 When = Literal["before", "after", "noise"]
 DIGITS = 4
@@ -42,8 +42,9 @@ def judge_exposures(cells: Mapping[str, Path], grid: Lattice, when: When, folder
     survey = read_cells(list(cells.values()), grid, folder.parent)
     if when == "noise":
         survey = pure_noise(survey, NULL_SEED)
-    judge = make_judge(survey)
-    subtracted = _subtracted(judge, when)
+    found = find_sources(survey)
+    judge = judge_knowing(survey, found)
+    subtracted = _subtracted(judge, found, when)
     flags = {"sources": judge.sources, "cores": judge.cores, "deep": judge.empty.deep, "shallow": judge.empty.shallow}
     verdict = judge.judge(subtracted)
     sky = stack(survey, subtracted)
@@ -122,14 +123,14 @@ def _together(parts: list[Table]) -> Table:
     return vstack(filled) if filled else tile_table({}, ())
 
 
-def _subtracted(judge: Judge, when: When) -> dict[str, float]:
+def _subtracted(judge: Judge, found: Found, when: When) -> dict[str, float]:
     """Level subtracted from each exposure before it is judged, MJy/sr."""
     if when == "before":
         # The same for all, so that every difference between them remains.
         return dict.fromkeys(judge.survey.names, float(np.median(list(values_of(judge.reference).values()))))
     if when == "after":
         return dict.fromkeys(judge.survey.names, 0.0)
-    return values_of(solve_overlaps(clean(judge.survey)).levels)
+    return values_of(solve_overlaps(without_stripes_and_planes(judge.survey, found, judge.cores)).levels)
 
 
 def verdict_table(verdicts: dict[str, Verdict], method: str) -> Table:

@@ -24,6 +24,7 @@ from cosmosaic.geometry.windows import Box, box_of
 from cosmosaic.records import STATES, MosaicGrid, State
 from cosmosaic.sky.methods import (
     EmptySky,
+    Found,
     Levels,
     Sky,
     bright_cells,
@@ -298,7 +299,11 @@ class _HeldOut(NamedTuple):
 
 def make_judge(survey: CellSurvey) -> Judge:
     """Make the judge of a set of exposures: find its sources."""
-    found = find_sources(survey)
+    return judge_knowing(survey, find_sources(survey))
+
+
+def judge_knowing(survey: CellSurvey, found: Found) -> Judge:
+    """Make the judge of a set of exposures in which sources were searched."""
     return Judge(survey, found.sources, bright_cells(survey, found.levels), found.levels, found.empty, found.pedestals)
 
 

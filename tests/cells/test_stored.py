@@ -11,9 +11,12 @@ from cosmosaic.cells.stored import CellsFileError, StoredExposure
 from cosmosaic.cells.survey import CellExposure, CellSurvey, without_patterns
 from cosmosaic.cells.units import read_cells, write_cells
 from cosmosaic.records import Lattice
+from cosmosaic.sky import measure as measure_module
+from cosmosaic.sky import methods
 from cosmosaic.sky.measure import measure_sky
 from cosmosaic.sky.methods import SkyInputs, measure
 from cosmosaic.sky.solution import SkyRequest, SkySolution, SolvedExposure
+from cosmosaic.verdict import judgement
 from cosmosaic.verdict.judgement import judge_exposures
 from cosmosaic.verdict.verdict import make_judge, pure_noise
 
@@ -167,3 +170,20 @@ def test_a_file_that_is_cut_short_later_is_an_error_that_names_it(paths, tmp_pat
     path.write_bytes(path.read_bytes()[:5000])
     with pytest.raises(CellsFileError, match=r"cut_cells.npz: the file is cut short"):
         _ = survey.exposures[0].mean
+
+
+@pytest.mark.parametrize("slow_stripes", [False, True])
+def test_sources_are_searched_once(paths, slow_stripes, monkeypatch, tmp_path):
+    searches, search = [], methods.find_sources
+
+    def counted(survey):
+        searches.append(survey)
+        return search(survey)
+
+    for module in (methods, measure_module, judgement):
+        monkeypatch.setattr(module, "find_sources", counted)
+    folder = tmp_path / "out"
+    folder.mkdir()
+    measure_sky(paths, {}, {}, None, request(slow_stripes=slow_stripes), "sky", folder)
+    judge_exposures(paths, GRID, "noise", folder)
+    assert len(searches) == 2
