@@ -22,20 +22,22 @@ from cosmosaic.exposures.windows import (
     survey_windows,
     window_like,
 )
+from cosmosaic.injection.placement import place_sources
+from cosmosaic.mosaic.memory import MOSAIC_BYTES
 from cosmosaic.processes import workers
 from cosmosaic.records import Exposure, Windows
 from cosmosaic.storage import store
-from cosmosaic.survey import Survey
+from cosmosaic.survey import InjectionSettings, Survey
 
 PROBLEMS = (OSError, ValueError, RuntimeError)
 """Exceptions of the checks for a survey that cannot be run."""
-MOSAIC_BYTES = 6 * 4
-"""Of a pixel of a mosaic: science, error, weight and three variances."""
+DEPTH_BYTES, SEGMENT_BYTES = 4, 4
+"""Of a pixel of a map of depths, and of a segmentation map."""
 EXPOSURE_BYTES = 7 * 4
 """Of a pixel of an exposure, as published before and after Stage 3."""
-CACHE_FACTOR = 2.5
-"""Size of the cache in sizes of the products. Measured: 2.2, after one run with six exposures of 160 x 160 pixels in
-two filters; not measured with full frames."""
+CACHE_FACTOR, ROUND_FACTOR = 1.6, 1.4
+"""Size of the cache in sizes of the products, and of what each round of injected sources adds. Measured: 1.5 and 1.3
+with 30 full-frame exposures in four filters, 1.5 with the demo."""
 
 
 class Needs(NamedTuple):
@@ -45,6 +47,7 @@ class Needs(NamedTuple):
     windows: dict[str, Windows]
     """By filter."""
     products_gb: float
+    cache_gb: float
     references: NamedReferences | None
     """None if no exposure needs any."""
     warnings: tuple[str, ...]
@@ -87,7 +90,9 @@ def look_ahead(survey: Survey) -> Needs:
     for told in (unused_settings, doubtful_settings, check_regions):
         warnings += told(survey, inside)
     warnings += [f"{exposure.name}: {warning}" for exposure in inside for warning in exposure.warnings]
-    return Needs(found, windows, _products_gb(inside, windows), _references(survey, inside), tuple(warnings))
+    products_gb = _products_gb(inside, windows)
+    cache_gb = products_gb * (CACHE_FACTOR + ROUND_FACTOR * _rounds(inside, windows, survey.injection))
+    return Needs(found, windows, products_gb, cache_gb, _references(survey, inside), tuple(warnings))
 
 
 def free_gb(uri: str) -> float | None:
@@ -191,7 +196,17 @@ def plan_of(survey: Survey) -> workers.WorkerPlan:
 def _products_gb(exposures: tuple[Exposure, ...], windows: dict[str, Windows]) -> float:
     """Estimate the size of the products."""
     pixels = sum(window.shape[0] * window.shape[1] for made in windows.values() for window in made.mosaics)
-    return (pixels * MOSAIC_BYTES + sum(_exposure_bytes(exposure) for exposure in exposures)) / 1e9
+    return (
+        pixels * (MOSAIC_BYTES + DEPTH_BYTES + SEGMENT_BYTES) + sum(_exposure_bytes(exposure) for exposure in exposures)
+    ) / 1e9
+
+
+def _rounds(exposures: tuple[Exposure, ...], windows: dict[str, Windows], settings: InjectionSettings) -> int:
+    """Count the rounds of injected sources, none if none are asked for."""
+    if not settings.with_products:
+        return 0
+    first = next(iter(windows.values())).mosaics
+    return len(place_sources(first, [exposure.footprint for exposure in exposures], settings))
 
 
 def _exposure_bytes(exposure: Exposure) -> float:

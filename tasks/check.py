@@ -7,7 +7,6 @@ from rich.table import Table
 
 from cosmosaic.calibrate.references import NamedReferences
 from cosmosaic.check import (
-    CACHE_FACTOR,
     PROBLEMS,
     Needs,
     exposures_by_filter,
@@ -85,7 +84,7 @@ def _costs(survey: Survey, needs: Needs) -> list[str]:
     lines = [f"named tiles: {tiles}"] if tiles else []
     lines.append(f"steps: about {expected_steps(survey, len(needs.found.exposures), len(needs.windows))}")
     lines.append(f"memory: {plan.memory_gb:.1f} GB for {plan.children} child processes")
-    for part, needed in (("products", needs.products_gb), ("cache", CACHE_FACTOR * needs.products_gb)):
+    for part, needed in (("products", needs.products_gb), ("cache", needs.cache_gb)):
         uri = survey.url("products" if part == "products" else "cache")
         free = free_gb(uri)
         room = "" if free is None else f", {free:.1f} GB free"

@@ -101,6 +101,7 @@ class MeasureDepth(OfCatalogs, Step[MeasuredDepth]):
     version = 2
     function = "cosmosaic.catalog.noise:measure_depth"
     per = "mosaic"
+    written = 0.3
     columns: ClassVar = {
         "sky_median": "sky_median_mjy_sr",
         "sky_rms": "sky_rms_mjy_sr",
@@ -129,6 +130,7 @@ class MakePsf(OfCatalogs, Step[MadePsf]):
     version = 3
     function = "cosmosaic.catalog.measure:make_psf"
     per = "mosaic"
+    written = 0.3
     columns: ClassVar = {"psf_fwhm": "psf_fwhm_arcsec", "psf_stars": "psf_stars"}
 
     mosaic: Mosaic
@@ -147,6 +149,7 @@ class DrizzlePsf(Step[MadePsf]):
     version = 1
     function = "cosmosaic.catalog.drizzled:make_drizzled_psf"
     per = "mosaic"
+    written = 0.3
     columns: ClassVar = {"psf_fwhm": "psf_fwhm_arcsec", "psf_stars": "psf_stars"}
 
     mosaic: Mosaic
@@ -221,6 +224,7 @@ class MeasureSources(OfCatalogs, Step[MeasuredSources]):
     version = 10
     function = "cosmosaic.catalog.measure:measure_sources"
     per = "survey"
+    written = 0.3
 
     mosaics: Mapping[str, Mosaic] = surviving()
     """By filter, those of other telescopes too."""

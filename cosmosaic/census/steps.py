@@ -46,6 +46,7 @@ class TakeCensus(Step[TakenCensus]):
     version = 2
     function = "cosmosaic.census.census:take_census"
     per = "survey"
+    written = 0.3
 
     catalog: CatalogParquet
     mosaics: Mapping[str, Mosaic] = if_made()

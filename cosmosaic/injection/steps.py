@@ -132,6 +132,7 @@ class MeasureNegative(Injecting, Step[MeasuredNegative]):
     version = 5
     function = "cosmosaic.injection.recovery:measure_negative"
     per = "mosaic"
+    written = 0.3
 
     mosaics: Mapping[str, Mosaic] = surviving()
     psfs: Mapping[str, Psf] = surviving()

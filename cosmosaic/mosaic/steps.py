@@ -3,10 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from cosmosaic.astrometry.steps import AstrometryTable
 from cosmosaic.drizzle.steps import Summary, Sums
 from cosmosaic.exposures.files import Cal
 from cosmosaic.geometry.sphere import Footprint
+from cosmosaic.mosaic.memory import MOSAIC_BYTES
 from cosmosaic.outliers.steps import Crf, Patch
 from cosmosaic.records import MosaicGrid
 from cosmosaic.steps.declaration import Outputs, Step
@@ -81,6 +84,11 @@ class AssembleMosaic(Step[AssembledMosaic]):
     settings: DrizzleSettings
     product_name: str
 
+    @property
+    def written_bytes(self) -> float:
+        """Room for the mosaic; its tiles are packed."""
+        return float(np.prod(self.window.shape)) * MOSAIC_BYTES
+
     @classmethod
     def is_asked_for(cls, survey: Survey) -> bool:
         """Return whether the engine is the one in tiles."""
@@ -124,6 +132,7 @@ class ListDefects(Step[ListedDefects]):
     version = 2
     function = "cosmosaic.mosaic.defects:list_defects"
     per = "mosaic"
+    written = 0.3
 
     mosaic: Mosaic
     verdict: VerdictTable

@@ -42,6 +42,7 @@ class DrawMosaic(Step[DrawnMosaic]):
     version = 3
     function = "cosmosaic.preview.draw:draw_mosaic"
     per = "mosaic"
+    written = 0.3
 
     mosaic: Mosaic
     stem: str
@@ -63,6 +64,7 @@ class DrawColours(Step[DrawnColours]):
     version = 4
     function = "cosmosaic.preview.draw:draw_colours"
     per = "survey"
+    written = 0.3
 
     mosaics: Mapping[str, Mosaic] = surviving()
     """By filter."""

@@ -24,7 +24,7 @@ from typing import (
 )
 
 from cosmosaic.records import Reference, StoredObject
-from cosmosaic.steps.files import File, Many, Promise, is_input, promises_of
+from cosmosaic.steps.files import File, Many, Promise, is_input, promises_of, stored_in
 from cosmosaic.steps.result import StepResult
 
 
@@ -108,6 +108,9 @@ class Step(Generic[Made]):
     """``module:function``."""
     per: ClassVar[str]
     """There is one such step per ``exposure``, ``tile``, ``mosaic``, ``filter`` or ``survey``."""
+    written: ClassVar[float] = 2.5
+    """Size of what it writes to the scratch disk, in units of its inputs; a calibrated exposure of six groups is 2.3
+    times as large as its ramp."""
     columns: ClassVar[Mapping[str, str]] = {}
     """Columns of the run table by the facts that they show; the rows of the step's files show them."""
     outputs: ClassVar[type[Outputs]]
@@ -147,6 +150,11 @@ class Step(Generic[Made]):
     def needed_gb(self) -> float | None:
         """Memory that the step needs at its peak, if it is known; by default it gets a share."""
         return None
+
+    @property
+    def written_bytes(self) -> float:
+        """Room that the step's outputs and intermediates need on the scratch disk; all its inputs are stored."""
+        return self.written * sum(stored.size for stored in stored_in(tuple(self.inputs.values())))
 
     @property
     def promises(self) -> list[Promise]:

@@ -26,10 +26,6 @@ from cosmosaic.steps.result import Made, StepResult
 from cosmosaic.storage import store
 from cosmosaic.storage.scratch import require_space
 
-SCRATCH_FACTOR = 3
-"""Size of a step's inputs, outputs and intermediates in units of its inputs (a calibrated exposure of six groups is 2.3
-times as large as its ramp, the output of outlier detection twice as large as its input)."""
-
 KEY_LENGTH = 32
 """Hexadecimal digits of a key that are used in names: 128 bits."""
 
@@ -81,6 +77,12 @@ def execute(step: Step, cache: str, plan: workers.WorkerPlan) -> StepResult:
     )
 
 
+def scratch_bytes(step: Step) -> float:
+    """Return the room that a step with stored inputs needs on the scratch disk; local inputs are read in place."""
+    inputs = set(stored_in(tuple(step.inputs.values())))
+    return sum(stored.size for stored in inputs if store.is_remote(stored.uri)) + step.written_bytes
+
+
 def is_intact(result: StepResult) -> bool:
     """Return whether all files of the step are still stored, unaltered."""
     return store.all_intact(result.objects)
@@ -113,7 +115,8 @@ def _perform(
     outputs = folder / "out"
     outputs.mkdir()
     inputs = stored_in(tuple(step.inputs.values()))
-    paths = _fetch(inputs, step.name, folder)
+    require_space(folder, scratch_bytes(step), step.name)
+    paths = _fetch(inputs, folder)
     with _kept_warnings() as warnings:
         made = call(step, paths.__getitem__, outputs)
     for stored in inputs:
@@ -144,8 +147,7 @@ def _kept_warnings() -> Iterator[list[str]]:
         library.removeHandler(handler)
 
 
-def _fetch(inputs: tuple[StoredObject, ...], name: str, folder: Path) -> dict[StoredObject, Path]:
-    require_space(folder, SCRATCH_FACTOR * sum(stored.size for stored in inputs), name)
+def _fetch(inputs: tuple[StoredObject, ...], folder: Path) -> dict[StoredObject, Path]:
     paths: dict[StoredObject, Path] = {}
     for number, stored in enumerate(dict.fromkeys(inputs)):
         # One folder per input: two inputs may have the same name.

@@ -137,4 +137,4 @@ class TestOfExposures:
         made = sum(path.stat().st_size for path in small.products.rglob("*") if path.is_file()) / 1e9
         cached = sum(path.stat().st_size for path in small.cache.rglob("*") if path.is_file()) / 1e9
         assert needs.products_gb == pytest.approx(made, rel=0.5)
-        assert cached < 4.0 * needs.products_gb
+        assert needs.cache_gb == pytest.approx(cached, rel=0.5)

@@ -14,14 +14,17 @@ from typing import ClassVar, get_type_hints
 import pytest
 
 import cosmosaic
+from cosmosaic.exposures.files import Cal
+from cosmosaic.mosaic.steps import AssembleMosaic, TilePlanes
 from cosmosaic.processes import workers
-from cosmosaic.records import Reference, StoredObject
+from cosmosaic.records import MosaicGrid, Reference, StoredObject
 from cosmosaic.run_table import COLUMNS
 from cosmosaic.steps.declaration import GENERAL, MissingFileError, Outputs, Step, consulted, names_of, surviving
-from cosmosaic.steps.execution import DeclarationError, execute, is_intact, key_of
+from cosmosaic.steps.execution import DeclarationError, execute, is_intact, key_of, scratch_bytes
 from cosmosaic.steps.files import File, Many, Promise
 from cosmosaic.steps.publication import Publish, place_of
 from cosmosaic.storage import store
+from cosmosaic.storage.scratch import ScratchError
 from cosmosaic.survey import DrizzleSettings, ReferenceSettings, SkySettings, Survey
 from tasks.steps import TASKS, step_table
 
@@ -224,6 +227,49 @@ def test_links_name_products_but_no_parts_of_sets():
     made = Written(Shelved(FRAME), Part(FRAME))
     assert names_of("small", made, None) == {"txt": "small.txt"}
     assert len(made.published) == 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sparing(Join):
+    """Writes little."""
+
+    written = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wasteful(Join):
+    """Writes more than any disk holds."""
+
+    written = 1e15
+
+
+def test_a_step_asks_for_room_for_what_it_writes_and_for_inputs_that_it_must_fetch(tmp_path):
+    remote = dataclasses.replace(FRAME, uri="s3://bucket/a_uncal.fits", sha256="5" * 64)
+    assert scratch_bytes(Join(parts=(Text(FRAME), Text(OTHER)), noted=None)) == 2.5 * 20
+    assert scratch_bytes(Sparing(parts=(Text(FRAME), Text(remote)), noted=None)) == 10 + 0.1 * 20
+    (tmp_path / "a.txt").write_text("0123456789")
+    here = Text(store.publish(tmp_path / "a.txt", str(tmp_path / "raw" / "a.txt")))
+    plan = workers.plan_workers(1, 3.0, 60.0, None, {})
+    with pytest.raises(ScratchError, match="join_files needs about 10000000"):
+        execute(Wasteful(parts=(here,), noted=None), str(tmp_path / "cache"), plan)
+    workers.stop_workers()
+
+
+def test_a_mosaic_asks_for_the_room_of_its_planes_and_not_of_its_packed_tiles():
+    window = MosaicGrid(
+        tangent_ra=10.0, tangent_dec=0.0, rotation=0.0, pixel_scale_mas=30.0, crpix=(1.0, 1.0), shape=(1000, 2000)
+    )
+    step = AssembleMosaic(
+        tiles=(TilePlanes(FRAME),),
+        summaries={},
+        first=Cal(FRAME),
+        verdict=None,
+        astrometry=None,
+        window=window,
+        settings=DrizzleSettings(),
+        product_name="a_i2d.fits",
+    )
+    assert step.written_bytes == 1000 * 2000 * 9 * 4
 
 
 def test_a_step_that_says_so_is_given_more_memory_than_its_share(tmp_path):
