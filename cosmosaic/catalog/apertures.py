@@ -12,6 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 
 SUBPIXELS, FEWEST_SUBPIXELS = 10, 3
 """Points along each axis of a pixel on the rim, for small and for large apertures."""
+HALF_DIAGONAL = 0.7072
+"""Of a pixel, rounded up."""
 SUBPIXELS_RADIUS = 40.0
 """Product of points and radius in pixels, from which more points do not matter: the rim is a small part of a large
 aperture. Sums over circles of 2 pixels radius are right to half a per cent, of 8 and more to 0.1 %."""
@@ -95,25 +97,45 @@ def _sum_one(data, variance, valid, segments, label, aperture, sums):  # type: i
     points = int(min(max(np.ceil(SUBPIXELS_RADIUS / minor), FEWEST_SUBPIXELS), SUBPIXELS))
     middle_x, middle_y = round(x), round(y)
     flux = noise = area = missing = neighbours = 0.0
-    reach_x = np.hypot(major * cos, minor * sin) + 1.0
     reach_y = np.hypot(major * sin, minor * cos) + 1.0
+    margin = HALF_DIAGONAL / minor
+    # Along a row the square of the distance in units of the axes is a parabola.
+    curvature = (cos / major) ** 2 + (sin / minor) ** 2
     for row in range(int(np.floor(y - reach_y)), int(np.ceil(y + reach_y)) + 1):
-        for column in range(int(np.floor(x - reach_x)), int(np.ceil(x + reach_x)) + 1):
-            share = _overlap(column - x, row - y, cos, sin, major, minor, points)
+        dy = row - y
+        slope = dy * cos * sin * (1.0 / major**2 - 1.0 / minor**2)
+        least = dy * dy * ((sin / major) ** 2 + (cos / minor) ** 2)
+        left, right = _columns_within(x, curvature, slope, least - (1.0 + margin) ** 2)
+        first, last = (
+            _columns_within(x, curvature, slope, least - (1.0 - margin) ** 2) if margin < 1.0 else (right + 1, right)
+        )
+        for column in range(left, right + 1):
+            is_inside = first <= column <= last
+            share = 1.0 if is_inside else _overlap(column - x, dy, cos, sin, major, minor, points)
             if share == 0.0:
                 continue
             area += share
             state = _state(valid, segments, label, row, column)
-            missing += share * (state == 1)
-            neighbours += share * (state == 2)
             at_row, at_column = row, column
             if state != 0:
+                missing += share * (state == 1)
+                neighbours += share * (state == 2)
                 at_row, at_column = 2 * middle_y - row, 2 * middle_x - column
                 if _state(valid, segments, label, at_row, at_column) != 0:
                     continue
             flux += share * data[at_row, at_column]
             noise += share * variance[at_row, at_column]
     sums[0], sums[1], sums[2], sums[3], sums[4] = flux, noise, area, missing / area, neighbours / area
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _columns_within(x, curvature, slope, least):  # type: ignore[no-untyped-def]
+    """Return the first and last column, dx from x, with ``curvature dx^2 + 2 slope dx + least < 0``."""
+    square = slope * slope - curvature * least
+    if not square > 0.0:
+        return 0, -1
+    root = np.sqrt(square)
+    return int(np.ceil(x - (slope + root) / curvature)), int(np.floor(x + (root - slope) / curvature))
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -124,28 +146,27 @@ def _state(valid, segments, label, row, column):  # type: ignore[no-untyped-def]
     if segments.shape != valid.shape:
         return 0
     found = segments[row, column]
-    return 2 if found not in (0, label) else 0
+    return 2 if (found != 0) & (found != label) else 0
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _overlap(dx, dy, cos, sin, major, minor, points):  # type: ignore[no-untyped-def]
     """Return the fraction of a pixel inside an ellipse, by this number of points along each of its axes."""
-    along, across = (dx * cos + dy * sin) / major, (dy * cos - dx * sin) / minor
-    distance, margin = along * along + across * across, 0.7072 / minor
-    if margin < 1.0 and distance < (1.0 - margin) ** 2:
-        return 1.0
-    if distance > (1.0 + margin) ** 2:
-        return 0.0
     inside, step = 0, 1.0 / points
-    # From point to point along a row the place in units of the axes grows evenly.
+    # Along a row of points the square of the distance is a parabola: those below 1 are between its roots.
     along_step, across_step = step * cos / major, -step * sin / minor
+    curvature = along_step * along_step + across_step * across_step
+    per_curvature, at_x = 1.0 / curvature, dx + 0.5 * step - 0.5
     for step_y in range(points):
-        at_x, at_y = dx + 0.5 * step - 0.5, dy + (step_y + 0.5) * step - 0.5
+        at_y = dy + (step_y + 0.5) * step - 0.5
         along, across = (at_x * cos + at_y * sin) / major, (at_y * cos - at_x * sin) / minor
-        for _ in range(points):
-            inside += along * along + across * across < 1.0
-            along += along_step
-            across += across_step
+        slope = along * along_step + across * across_step
+        square = slope * slope - curvature * (along * along + across * across - 1.0)
+        if square > 0.0:
+            root = np.sqrt(square)
+            first = max(np.ceil(-(slope + root) * per_curvature), 0.0)
+            last = min(np.floor((root - slope) * per_curvature), points - 1.0)
+            inside += int(last - first) + 1 if last >= first else 0
     return inside / points**2
 
 

@@ -8,9 +8,10 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-SAMPLE = 1000
-BRACKET = 0.08
-"""Fraction of the sample on each side of its median within the bracket."""
+SAMPLE, SAMPLED = 1000, 100
+"""Least size of a sample; of many values one in so many is in it."""
+BRACKET_SIGMA = 5.0
+"""Half width of the bracket in standard errors of the sample's median."""
 CLIP_SIGMA, CLIPS = 3.0, 5
 """As `astropy.stats.SigmaClip` by default."""
 SIGMA_PER_DEVIATION = 1.482602218505602
@@ -49,19 +50,20 @@ def clipped_medians(
 @njit(cache=True, nogil=True)
 def _bracket(values):  # type: ignore[no-untyped-def]
     """Return the sorted values around the median, and how many are below."""
-    sample = np.sort(values[:: max(len(values) // SAMPLE, 1)])
-    low = sample[int((0.5 - BRACKET) * (len(sample) - 1))]
-    high = sample[int(np.ceil((0.5 + BRACKET) * (len(sample) - 1)))]
+    sample = np.sort(values[:: max(len(values) // max(SAMPLE, len(values) // SAMPLED), 1)])
+    reach = min(BRACKET_SIGMA * 0.5 / np.sqrt(len(sample)), 0.5)
+    low = sample[int((0.5 - reach) * (len(sample) - 1))]
+    high = sample[int(np.ceil((0.5 + reach) * (len(sample) - 1)))]
     count, below = 0, 0
     for value in values:
         below += value < low
-        count += low <= value <= high
-    middle, count = np.empty(count, values.dtype), 0
+        count += (value >= low) & (value <= high)
+    # The last place takes what is not kept: a loop without branches.
+    middle, at = np.empty(count + 1, values.dtype), 0
     for value in values:
-        if low <= value <= high:
-            middle[count] = value
-            count += 1
-    return np.sort(middle), below
+        middle[at] = value
+        at += (value >= low) & (value <= high)
+    return np.sort(middle[:count]), below
 
 
 @njit(cache=True, nogil=True)
@@ -82,6 +84,34 @@ def _median(values):  # type: ignore[no-untyped-def]
     return _middle_of(np.sort(values), 0, count)
 
 
+@njit(cache=True, nogil=True, fastmath={"reassoc", "nsz", "contract"})
+def _sums_within(values, low, high, shift):  # type: ignore[no-untyped-def]
+    """Number of values within limits, their sum and that of their squares about a shift, and the number below.
+
+    The sums may be taken in any order, several values at a time: they decide nothing but where to clip.
+    """
+    total, squares, count, cut = 0.0, 0.0, 0, 0
+    for value in values:
+        is_in = (value >= low) & (value <= high)
+        offset = (value - shift) if is_in else 0.0
+        total += offset
+        squares += offset * offset
+        count += is_in
+        cut += value < low
+    return count, total, squares, cut
+
+
+@njit(cache=True, nogil=True)
+def _pair(values, middle, below, limits, counts):  # type: ignore[no-untyped-def]
+    """Return the two values in the middle of those within limits, given how many are below and within them."""
+    cut, count = counts
+    first, last = cut - below + (count - 1) // 2, cut - below + count // 2
+    if first >= 0 and last < len(middle):
+        return middle[first], middle[last]
+    kept = np.sort(values[(values >= limits[0]) & (values <= limits[1])])
+    return kept[(count - 1) // 2], kept[count // 2]
+
+
 @njit(cache=True, nogil=True)
 def _clipped_median(values):  # type: ignore[no-untyped-def]
     """Return the median of what clipping leaves, and how many values that are."""
@@ -90,29 +120,20 @@ def _clipped_median(values):  # type: ignore[no-untyped-def]
     lower, upper, before = low, high, -1
     shift = np.float64(middle[0])
     for clip in range(CLIPS + 1):
-        total, squares, count, cut = 0.0, 0.0, 0, 0
-        for value in values:
-            is_in = low <= value <= high
-            offset = (value - shift) if is_in else 0.0
-            total += offset
-            squares += offset * offset
-            count += is_in
-            cut += value < low
+        count, total, squares, cut = _sums_within(values, low, high, shift)
         if count == before or clip == CLIPS:
             break
         before = count
-        first = cut - below
-        if first + (count - 1) // 2 >= 0 and first + count // 2 < len(middle) and low <= middle[0]:
-            one, other = middle[first + (count - 1) // 2], middle[first + count // 2]
-        else:
-            kept = np.sort(values[(values >= low) & (values <= high)])
-            one, other = kept[(count - 1) // 2], kept[count // 2]
+        one, other = _pair(values, middle, below, (low, high), (cut, count))
         centre = 0.5 * (np.float64(one) + np.float64(other))
         width = CLIP_SIGMA * np.sqrt(max(squares / count - (total / count) ** 2, 0.0))
         lower, upper = centre - width, centre + width
         low, high = max(low, lower), min(high, upper)
-    kept = values[(values >= lower) & (values <= upper)]
-    return _median(kept), len(kept)
+    count, _, _, cut = _sums_within(values, lower, upper, shift)
+    if count == 0:
+        return np.float32(np.nan), 0
+    one, other = _pair(values, middle, below, (lower, upper), (cut, count))
+    return one if count % 2 else (one + other) / np.float32(2), count
 
 
 @njit(cache=True, nogil=True)
