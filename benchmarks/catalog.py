@@ -38,14 +38,18 @@ DETECTORS = ("NRCB1", "NRCB2", "NRCB3", "NRCB4", "NRCBLONG")
 OURS, STARS = "ours", "ours_stars"
 """Our catalogues with the known PSF and with that of the stars."""
 NAMES = (
-    *("completeness_10_pct", "completeness_5_pct", "purity_5_pct", "purity_single_pct", "purity_single_unflagged_pct"),
-    *("single_flag_right_pct", "single_flagged_pct", "shredded_pct", "star_pieces", "star_mag_bias"),
+    *("completeness_10_pct", "completeness_5_pct", "purity_5_pct", "purity_5_unflagged_pct", "sharp_flag_right_pct"),
+    *("purity_single_pct", "purity_single_unflagged_pct", "single_flag_right_pct", "single_flagged_pct"),
+    *("shredded_pct", "star_pieces", "star_mag_bias"),
     *("galaxy_mag_bias", "galaxy_mag_bias_uncorrected", "colour_bias_known_psf", "colour_bias_star_psf"),
     *("pull_aperture", "pull_kron", "pull_total", "pull_uneven", "position_ratio", "depth_error_pct"),
     *("injection_completeness_error_pct", "injection_flux_error_mag", "sources_per_cpu_s", "peak_mb_8k"),
 )
 """Of the figures, the same for every program."""
-FLAGGED = ("purity_single_unflagged_pct", "single_flag_right_pct", "single_flagged_pct")
+FLAGGED = (
+    *("purity_5_unflagged_pct", "sharp_flag_right_pct", "purity_single_unflagged_pct"),
+    *("single_flag_right_pct", "single_flagged_pct"),
+)
 """Figures of flags, which only our catalogue has."""
 
 

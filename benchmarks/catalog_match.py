@@ -142,6 +142,7 @@ def _rows(survey: Survey, table: Table, detection: str, is_true: NDArray[np.bool
     rows["exposures"] = np.min(counts, axis=0)
     rows["flags"] = np.asarray(table["flags"]) if "flags" in table.colnames else np.zeros(len(table), np.int64)
     rows["single_flag"] = (rows["flags"] & CatalogFlag.SINGLE_EXPOSURE.value) > 0
+    rows["sharp_flag"] = (rows["flags"] & CatalogFlag.SHARP.value) > 0
     return rows[inner > 0]
 
 

@@ -153,7 +153,10 @@ def _score_rows(rows: Table, figures: Figures) -> None:
     single, flagged = np.asarray(rows["exposures"]) == 1, np.asarray(rows["single_flag"], bool)
     figures.put("purity_5_pct", *percentage(is_true[sure & ~single]))
     figures.put("purity_single_pct", *percentage(is_true[sure & single]))
-    figures.put("purity_single_unflagged_pct", *percentage(is_true[sure & single & ~flagged]))
+    sharp = np.asarray(rows["sharp_flag"], bool)
+    figures.put("purity_5_unflagged_pct", *percentage(is_true[sure & ~single & ~sharp]))
+    figures.put("sharp_flag_right_pct", *percentage(~is_true[sharp]))
+    figures.put("purity_single_unflagged_pct", *percentage(is_true[sure & single & ~flagged & ~sharp]))
     figures.put("single_flag_right_pct", *percentage(single[flagged]))
     figures.put("single_flagged_pct", *percentage(flagged[single & sure & ~is_true]))
 

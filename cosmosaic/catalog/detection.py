@@ -3,7 +3,6 @@
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from astropy.stats import gaussian_fwhm_to_sigma
@@ -14,10 +13,10 @@ from photutils.background import Background2D, MedianBackground
 from photutils.segmentation import SegmentationImage
 from scipy import ndimage
 
-from cosmosaic.catalog.apertures import find_peaks
 from cosmosaic.catalog.deblending import deblend
 from cosmosaic.catalog.image import MosaicImage, pixel_scale_arcsec
 from cosmosaic.catalog.medians import clipped_medians, scatter
+from cosmosaic.catalog.pieces import Separated, Significant, both_passes, without_noise, without_pieces, without_wings
 from cosmosaic.catalog.psf import Psf
 from cosmosaic.catalog.smoothing import gaussian
 from cosmosaic.survey import CatalogSettings
@@ -37,10 +36,6 @@ WIDE_SMOOTHING = 4.0
 """Second smoothing scale of the source mask, in units of the first: it finds the extended wings."""
 
 
-WING_FACTOR = 1.5
-"""Pieces within the PSF of a brighter source, fainter than this many times its wings there, are taken for its wings."""
-WING_SIGMA = 100.0
-"""Peak above which a source's wings are searched for pieces."""
 COLD_LEAST_ARCSEC2 = 0.3
 """Smallest area of a source of the cold pass."""
 COLD_SMOOTHING_ARCSEC = 0.3
@@ -49,14 +44,8 @@ COLD_SIGMA = 8.0
 """Threshold of the cold pass: bright extended sources."""
 COLD_PIECE_PIXELS = 9
 """Fewest pixels of a piece of a source of the cold pass."""
-COLD_RIM_ARCSEC = 0.15
-"""Peaks this close to a source of the cold pass belong to it."""
-FAINT_COLD_SIGMA = 4.0
+FAINT_COLD_SIGMA = 2.5
 """Threshold at which extended light holds the pieces that noise makes of it together."""
-PROMINENT_SIGMA = 5.0
-"""Pieces this far above the light around them are sources of their own."""
-PROMINENCE_ARCSEC = 0.3
-"""Radius of the ring on which the light around a piece is taken."""
 COLD_CONTRAST = 0.05
 """Deblending contrast of the cold pass, at which arms and clumps of galaxies stay with them."""
 
@@ -136,14 +125,6 @@ class PreparedBands(Mapping[str, BandImage]):
 
     def __len__(self) -> int:
         return len(self._images)
-
-
-class Separated(NamedTuple):
-    """Separated sources, with labels from 1 to their number."""
-
-    data: NDArray[np.int32]
-    separated: NDArray[np.int32]
-    """Labels of those that were separated from a neighbour."""
 
 
 @dataclass(frozen=True)
@@ -257,11 +238,11 @@ def detect(bands: Mapping[str, BandImage], psfs: Mapping[str, Psf], settings: Ca
     hot = find_segments(significance, significance, threshold, least, least, contrast, blocked)
     if hot is None:
         return Detection(significance, stack, variance, valid, holes, None, frozenset(), empty, wcs)
-    merged, deblended = _merged(cold, hot, significance, 2 * int(COLD_RIM_ARCSEC / scale) + 1)
-    whole = _without_pieces(
-        merged, _cold_segments(wide, significance, FAINT_COLD_SIGMA, blocked, scale), significance, variance, scale
-    )
-    kept = _without_wings(whole, significance, psfs.values())
+    significant = Significant(significance, variance, scale)
+    merged, deblended = both_passes(cold, hot, significant)
+    extended = _cold_segments(wide, significance, FAINT_COLD_SIGMA, blocked, scale)
+    whole = without_pieces(without_noise(merged, significant), extended, significant)
+    kept = without_wings(whole, significance, psfs.values())
     segments = SegmentationImage(kept)
     labels = segments.labels.copy()
     segments.relabel_consecutive()
@@ -336,100 +317,6 @@ def _cold_segments(
 ) -> Separated | None:
     least = int(COLD_LEAST_ARCSEC2 / scale_arcsec**2)
     return find_segments(wide, significance, threshold, least, COLD_PIECE_PIXELS, COLD_CONTRAST, blocked)
-
-
-def _merged(
-    cold: Separated | None, hot: Separated, significance: NDArray[np.float32], rim: int
-) -> tuple[NDArray[np.int32], set[int]]:
-    """Put hot segments whose peak is not within a rim of a cold one beside the cold ones; return those deblended."""
-    if cold is None:
-        return hot.data, set(hot.separated.tolist())
-    labels = np.arange(1, hot.data.max() + 1)
-    peaks = find_peaks(significance, hot.data, labels)
-    outside = labels[ndimage.maximum_filter(cold.data, rim)[peaks.row, peaks.column] == 0]
-    first = int(cold.data.max())
-    added = np.zeros(len(labels) + 1, np.int32)
-    added[outside] = outside + first
-    merged = np.where(cold.data > 0, cold.data, added[hot.data])
-    deblended = set(cold.separated.tolist())
-    return merged, deblended | {int(label) + first for label in np.intersect1d(hot.separated, outside)}
-
-
-def _without_pieces(
-    segments: NDArray[np.int32],
-    extended: Separated | None,
-    significance: NDArray[np.float32],
-    variance: NDArray[np.float32],
-    scale_arcsec: float,
-) -> NDArray[np.int32]:
-    """Give the pieces of extended light that hardly rise above it to the brightest source in it."""
-    if extended is None:
-        return segments
-    labels = _labels_of(segments)
-    peaks = find_peaks(significance, segments, labels)
-    within = extended.data[peaks.row, peaks.column]
-    angles = np.linspace(0.0, 2.0 * np.pi, 16, endpoint=False)
-    radius = PROMINENCE_ARCSEC / scale_arcsec
-    rows, columns = (
-        np.clip(np.rint(place[:, None] + radius * circle).astype(int), 0, length - 1)
-        for place, circle, length in zip(
-            (peaks.row, peaks.column), (np.sin(angles), np.cos(angles)), segments.shape, strict=True
-        )
-    )
-    rise = peaks.value - np.median(significance[rows, columns], axis=1)
-    is_piece = (within > 0) & (rise < PROMINENT_SIGMA * np.sqrt(variance[peaks.row, peaks.column]))
-    order = np.argsort(peaks.value)
-    brightest = np.zeros(int(extended.data.max()) + 1, np.int32)
-    brightest[within[order]] = labels[order]
-    table = np.zeros(int(labels.max(initial=0)) + 1, np.int32)
-    table[labels] = np.where(is_piece, brightest[within], labels)
-    return table[segments]
-
-
-def _labels_of(segments: NDArray[np.int32]) -> NDArray[np.int64]:
-    is_used = np.bincount(segments.ravel()) > 0
-    is_used[0] = False
-    return np.flatnonzero(is_used)
-
-
-def _without_wings(
-    segments: NDArray[np.int32], significance: NDArray[np.float32], psfs: Iterable[Psf]
-) -> NDArray[np.int32]:
-    """Give the pieces that the wings of a brighter source explain to that source."""
-    labels = _labels_of(segments)
-    found = find_peaks(significance, segments, labels)
-    peaks, places = found.value, np.stack([found.row, found.column], axis=1)
-    wings = _wings(psfs)
-    owner = labels.copy()
-    for bright in np.argsort(peaks)[::-1]:
-        if peaks[bright] < WING_SIGMA:
-            break
-        if owner[bright] != labels[bright]:
-            continue
-        distance = np.hypot(*(places - places[bright]).T).astype(int)
-        last = len(wings) - 1
-        # Beyond the PSF's image wings fall with the third power of the distance, as diffraction at an edge does.
-        beyond = np.minimum(last / np.maximum(distance, 1), 1.0) ** 3
-        level = WING_FACTOR * peaks[bright] * wings[np.minimum(distance, last)] * beyond
-        explained = peaks < np.minimum(level, 0.5 * peaks[bright])
-        owner[explained & (owner == labels)] = labels[bright]
-    table = np.zeros(labels.max() + 1, np.int32)
-    table[labels] = owner
-    return table[segments]
-
-
-def _wings(psfs: Iterable[Psf]) -> NDArray[np.float64]:
-    """Return the brightest that any PSF is at each distance in pixels or farther, relative to its smoothed peak."""
-    envelopes = []
-    for psf in psfs:
-        width = psf.fwhm_arcsec / psf.scale_arcsec * gaussian_fwhm_to_sigma
-        smoothed = ndimage.gaussian_filter(psf.image, width)
-        middle = psf.image.shape[0] // 2
-        ring = np.hypot(*np.indices(smoothed.shape) - middle).astype(int)
-        brightest = ndimage.maximum(smoothed, ring, np.arange(middle + 1))
-        envelopes.append(np.maximum.accumulate(brightest[::-1])[::-1] / brightest[0])
-    shortest = min(map(len, envelopes))
-    return np.max([envelope[:shortest] for envelope in envelopes], axis=0)
 
 
 def measure_background(

@@ -37,6 +37,8 @@ class CatalogFlag(IntFlag):
     """A saturated pixel of some exposure lies in the segment: the flux may be too low, or rest on fewer exposures."""
     NEAR_BRIGHT = 8192
     """In some filter brighter stars add, by the PSF, more than a tenth of its flux and more than its error."""
+    SHARP = 16384
+    """Sharper than a point source in every filter that shows it: a cosmic ray or a bad pixel."""
 
 
 def decode_flags(flags: ArrayLike) -> list[tuple[str, ...]]:

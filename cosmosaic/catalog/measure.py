@@ -15,7 +15,7 @@ from stdatamodels.jwst.datamodels.dqflags import pixel
 
 from cosmosaic.catalog.bright import starlight
 from cosmosaic.catalog.columns import Columns, aperture_suffixes, as_table, column_specs
-from cosmosaic.catalog.detection import Detection, PreparedBands, detect, detection_filters, prepare
+from cosmosaic.catalog.detection import BandImage, Detection, PreparedBands, detect, detection_filters, prepare
 from cosmosaic.catalog.files import write_catalog
 from cosmosaic.catalog.flags import CatalogFlag
 from cosmosaic.catalog.image import MosaicImage, MosaicSet, open_mosaics, pixel_scale_arcsec, read_mosaic
@@ -25,6 +25,7 @@ from cosmosaic.catalog.psf import Psf, model_psf, read_psf, star_psf, write_psf
 from cosmosaic.catalog.rejected import rejected_labels
 from cosmosaic.catalog.sections import Section, sections_of
 from cosmosaic.catalog.segments import SegmentMap
+from cosmosaic.catalog.sharp import are_sharp
 from cosmosaic.steps.result import Made
 from cosmosaic.survey import CatalogSettings
 
@@ -93,7 +94,7 @@ def measure_window(images: Mapping[str, MosaicImage], psfs: Mapping[str, Psf], s
     for name in images:
         band = bands[name]
         measured[name] = measure_band(band, sources, psfs[name], psfs[target], settings)
-        marks[name] = _marks(band.image, sources)
+        marks[name] = _marks(band, sources, psfs[name])
         del band  # before the next is read
     meta["noise_power"] = {name: round(sums.noise.power, 4) for name, sums in measured.items()}
     common, by_band = total_columns(measured, sources, settings, pixel_scale_arcsec(wcs))
@@ -223,12 +224,16 @@ class _Marks:
     rejected: NDArray[np.integer]
     saturated: NDArray[np.integer]
     """Labels."""
+    sharp: NDArray[np.bool_]
+    """Sharper than a point source, shape ``(n,)``."""
 
 
-def _marks(image: MosaicImage, sources: Sources) -> _Marks:
+def _marks(band: BandImage, sources: Sources, psf: Psf) -> _Marks:
+    image = band.image
+    sharp = are_sharp(band.residual, image.err, sources.segments, sources.labels, psf)
     typical = np.median(image.wht[image.valid]) if image.valid.any() else 0.0
     thin = image.wht[sources.pixels] < SHALLOW_FRACTION * typical
-    return _Marks(thin, _rejected(image, sources.segments), _saturated(image, sources.segments))
+    return _Marks(thin, _rejected(image, sources.segments), _saturated(image, sources.segments), sharp)
 
 
 def _flags_of_outlines(detection: Detection, outlines: SegmentationImage) -> NDArray[np.int32]:
@@ -262,6 +267,7 @@ def _flags(
         CatalogFlag.NOT_POSITIVE: ~np.any([columns["flux"] > 0 for columns in by_band.values()], axis=0),
         CatalogFlag.KRON_UNDEFINED: sources.kron_undefined,
         CatalogFlag.SINGLE_EXPOSURE: is_seen_once(covered, detected, exposures),
+        CatalogFlag.SHARP: shown_only(covered & detected, np.array([one.sharp for one in marks.values()])),
         CatalogFlag.NOT_COVERED: ~covered.all(axis=0),
         CatalogFlag.PSF_FROM_STARS: np.full(count, any(psf.origin == "stars" for psf in psfs.values())),
         CatalogFlag.REJECTED: np.isin(labels, np.concatenate([one.rejected for one in marks.values()])),
@@ -289,6 +295,11 @@ def is_seen_once(
     witness = covered & detected
     witness = np.where(witness.any(axis=0), witness, covered)
     return np.asarray(witness.any(axis=0) & np.all(~witness | (exposures == 1), axis=0))
+
+
+def shown_only(shown: NDArray[np.bool_], sharp: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Find sources that are sharp in all filters that show them, shape ``(filters, sources)`` each."""
+    return np.asarray(shown.any(axis=0) & np.all(~shown | sharp, axis=0))
 
 
 def _near_bright(

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from cosmosaic.catalog.image import Part
 
-OWN_PIXELS = 2000
+OWN_PIXELS = 1500
 """Side of a section's own part, roughly: windows are divided evenly."""
 MARGIN_PIXELS = 400
 """Least width of the margin: sources of this extent are measured whole."""

@@ -221,7 +221,7 @@ class MeasureSources(OfCatalogs, Step[MeasuredSources]):
     """Detect the sources of a window in the sum of its filters and measure them in each."""
 
     title = "Catalogue"
-    version = 10
+    version = 11
     function = "cosmosaic.catalog.measure:measure_sources"
     per = "survey"
     written = 0.3

@@ -39,6 +39,7 @@ FLAG_MEANINGS = {
     CatalogFlag.REJECTED: "outlier rejection removed a third of an exposure or more from the core",
     CatalogFlag.SATURATED: "a pixel is saturated in some exposure",
     CatalogFlag.NEAR_BRIGHT: "brighter stars add more than a tenth of its flux, and than its error, in some filter",
+    CatalogFlag.SHARP: "sharper than a point source in every filter that shows it: a cosmic ray or a bad pixel",
 }
 
 

@@ -129,7 +129,7 @@ class MeasureNegative(Injecting, Step[MeasuredNegative]):
     """Make the catalogue of the negative of a window's mosaics, where all sources are false."""
 
     title = "Negative"
-    version = 5
+    version = 6
     function = "cosmosaic.injection.recovery:measure_negative"
     per = "mosaic"
     written = 0.3

@@ -8,6 +8,8 @@ from photutils.background import Background2D, MedianBackground
 from support.scenes import NJY_PER_COUNT, Scene, detect_in, drizzled_noise, measure, mosaic_image
 
 from cosmosaic.catalog.detection import Detection, fill_holes, measure_background, prepare, small_holes, smooth
+from cosmosaic.catalog.pieces import without_wings
+from cosmosaic.catalog.psf import Psf
 
 BOX_ARCSEC = 6.0
 
@@ -205,6 +207,49 @@ def test_a_clumpy_galaxy_is_one_source_and_its_faint_neighbour_another() -> None
     detection = detect_in(sky, threshold_sigma=5.0)
     assert count(detection) == 2
     assert detection.segments.data[200, 200] != detection.segments.data[320, 200]
+
+
+def test_a_star_in_front_of_a_bright_galaxy_is_a_source_of_its_own() -> None:
+    sky = Scene()
+    sky.add(galsim.Exponential(half_light_radius=0.5), 20000.0, 200.0, 200.0)
+    sky.add_star(150.0, 230.0, 225.0)
+    sky.add_white_noise()
+    segments = detect_in(sky, threshold_sigma=5.0).segments
+    assert segments.n_labels == 2
+    assert segments.data[225, 230] not in (0, segments.data[200, 200])
+
+
+@pytest.mark.parametrize("distance", [60, 140])
+def test_what_a_star_has_on_its_spikes_is_its_own_and_what_is_between_them_is_not(distance: int) -> None:
+    """Within the image of the PSF, 100 pixels, and beyond."""
+    y, x = np.indices((201, 201)) - 100
+    away = np.maximum(np.hypot(y, x), 1.0)
+    psf = np.exp(-(x**2 + y**2) / 8.0) + 1e-6
+    psf += 20.0 / away**2 * (np.minimum(abs(x), abs(y)) < 0.03 * away)
+    diagonal = round(distance / np.sqrt(2.0))
+    significance, segments = np.zeros((401, 401), np.float32), np.zeros((401, 401), np.int32)
+    places = [(200, 200), (200, 200 + distance), (200 + diagonal, 200 + diagonal)]
+    for label, (row, column) in enumerate(places, 1):
+        segments[row - 1 : row + 2, column - 1 : column + 2] = label
+        significance[row, column] = 1e5 if label == 1 else 1e5 * psf[100, 100 + 60] / psf.max() * (60 / distance) ** 2
+    kept = without_wings(segments, significance, [Psf(psf, 0.03, "file")])
+    assert [kept[place] for place in places] == [1, 1, 3]
+
+
+def test_noise_makes_no_pieces_of_a_small_faint_disc_and_a_close_pair_stays_two() -> None:
+    rows = []
+    for seed in range(8):
+        sky = Scene(shape=(300, 300), psf=galsim.Gaussian(fwhm=0.06))
+        sky.add(galsim.Exponential(half_light_radius=0.5), 300.0, 150.0, 150.0)
+        sky.add_star(40.0, 60.0, 60.0)
+        sky.add_star(40.0, 68.0, 60.0)
+        sky.sci = sky.sci + drizzled_noise(sky.shape, 0.031, sky.sigma, seed)
+        found = detect_in(sky, threshold_sigma=4.0).segments.data
+        rows.append([len(np.setdiff1d(found[where], [0])) for where in (np.s_[120:181, 120:181], np.s_[50:71, 50:79])])
+    disc, pair = np.mean(rows, axis=0)
+    # 2.2 without the rule.
+    assert disc < 1.3
+    assert pair > 1.7
 
 
 def test_noise_does_not_break_a_faint_disc_and_a_star_in_it_stays() -> None:
