@@ -111,11 +111,14 @@ def our_tables(catalog: Table) -> Found:
     kinds = {"flux": "total", "kron_flux": "kron", f"aper_flux_{suffixes[APERTURE_ARCSEC]}": "aperture"}
     table = Table({name: numbers(catalog[name]) for name in ("ra", "dec", "ra_err", "half_light_radius", "axis_ratio")})
     table["flags"], bands = np.asarray(catalog["flags"]), catalog.meta["bands"]
+    common = numbers(catalog["total_factor_err"]) / numbers(catalog["total_factor"])
     for band in bands:
         for column, kind in kinds.items():
             head, mark, tail = column.partition("flux")
             table[f"{band}_{kind}"] = numbers(catalog[f"{band.lower()}_{column}"])
             table[f"{band}_{kind}_err"] = numbers(catalog[f"{band.lower()}_{head}{mark}_err{tail}"])
+        # That of a total flux has the error of the factor besides, which is the same in all filters.
+        table[f"{band}_total_err"] = np.hypot(table[f"{band}_total_err"], common * table[f"{band}_total"])
     return {ALL: with_snr(table, bands)}
 
 
