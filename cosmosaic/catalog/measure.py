@@ -230,7 +230,7 @@ class _Marks:
 
 def _marks(band: BandImage, sources: Sources, psf: Psf) -> _Marks:
     image = band.image
-    sharp = are_sharp(band.residual, image.err, sources.segments, sources.labels, psf)
+    sharp = are_sharp(band.residual, image.err, image.valid, sources.segments, sources.labels, psf)
     typical = np.median(image.wht[image.valid]) if image.valid.any() else 0.0
     thin = image.wht[sources.pixels] < SHALLOW_FRACTION * typical
     return _Marks(thin, _rejected(image, sources.segments), _saturated(image, sources.segments), sharp)

@@ -8,6 +8,7 @@ import numpy as np
 from astropy.stats import gaussian_fwhm_to_sigma
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.spatial import KDTree
 
 from cosmosaic.catalog.apertures import find_peaks
 from cosmosaic.catalog.psf import Psf
@@ -113,7 +114,8 @@ def both_passes(cold: Separated | None, hot: Separated, significant: Significant
     on_top = upper[hot.data]
     np.copyto(merged, on_top, where=on_top > 0)
     separated = peaks.labels[(outside & np.isin(peaks.labels, hot.separated)) | inside]
-    return merged, set(cold.separated.tolist()) | {int(label) + first for label in separated}
+    hosts = np.unique(within[inside])
+    return merged, set(cold.separated.tolist()) | set(hosts.tolist()) | {int(label) + first for label in separated}
 
 
 def without_noise(segments: NDArray[np.int32], significant: Significant) -> NDArray[np.int32]:
@@ -163,18 +165,37 @@ def _saddles(segments: NDArray[np.int32], image: NDArray[np.float32]) -> tuple[l
 def without_pieces(
     segments: NDArray[np.int32], extended: Separated | None, significant: Significant
 ) -> NDArray[np.int32]:
-    """Give the pieces of extended light that hardly rise above it to the brightest source in it."""
+    """Give the pieces of extended light that hardly rise above it to the source in it that is brightest there.
+
+    That is the one with the largest peak over the squared distance.
+    """
     if extended is None:
         return segments
     peaks = _peaks_of(segments, significant)
     within = extended.data[peaks.row, peaks.column]
     is_piece = (within > 0) & (peaks.value - peaks.around < PROMINENT_SIGMA * peaks.noise)
+    # The brightest in each stays, though it may hardly rise.
     order = np.argsort(peaks.value)
-    brightest = np.zeros(int(extended.data.max()) + 1, np.int32)
-    brightest[within[order]] = peaks.labels[order]
+    brightest = np.zeros(int(extended.data.max()) + 1, np.int64)
+    brightest[within[order]] = order
+    is_piece &= brightest[within] != np.arange(len(order))
+    places = np.stack([peaks.row, peaks.column], axis=1)
+    owner, whole = np.arange(len(order)), _grouped(within, ~is_piece & (within > 0))
+    for patch, pieces in _grouped(within, is_piece).items():
+        others = whole[patch]
+        for piece in pieces:
+            near = np.sum((places[others] - places[piece]) ** 2, axis=1)
+            owner[piece] = others[np.argmax(peaks.value[others] / near)]
     table = np.zeros(int(peaks.labels.max(initial=0)) + 1, np.int32)
-    table[peaks.labels] = np.where(is_piece, brightest[within], peaks.labels)
+    table[peaks.labels] = peaks.labels[owner]
     return table[segments]
+
+
+def _grouped(patch: NDArray[np.integer], chosen: NDArray[np.bool_]) -> dict[int, NDArray[np.int64]]:
+    """Return the places in the arrays of those that are chosen, by patch."""
+    order = np.flatnonzero(chosen)[np.argsort(patch[chosen], kind="stable")]
+    names, first = np.unique(patch[order], return_index=True)
+    return dict(zip(names.tolist(), np.split(order, first[1:]), strict=True)) if len(names) else {}
 
 
 def without_wings(
@@ -184,16 +205,18 @@ def without_wings(
     labels = np.unique(segments[segments > 0])
     found = find_peaks(significance, segments, labels)
     peaks, places = found.value, np.stack([found.row, found.column], axis=1)
-    wings = _Wings.of(psfs)
+    wings, tree = _Wings.of(psfs), KDTree(places)
     owner = labels.copy()
     for bright in np.argsort(peaks)[::-1]:
         if peaks[bright] < WING_SIGMA:
             break
         if owner[bright] != labels[bright]:
             continue
-        level = WING_FACTOR * peaks[bright] * wings.at(*(places - places[bright]).T)
-        explained = peaks < np.minimum(level, 0.5 * peaks[bright])
-        owner[explained & (owner == labels)] = labels[bright]
+        reach = wings.reach(peaks.min() / (WING_FACTOR * peaks[bright]))
+        near = np.array(tree.query_ball_point(places[bright], reach))
+        level = WING_FACTOR * peaks[bright] * wings.at(*(places[near] - places[bright]).T)
+        explained = near[peaks[near] < np.minimum(level, 0.5 * peaks[bright])]
+        owner[explained[owner[explained] == labels[explained]]] = labels[bright]
     table = np.zeros(labels.max() + 1, np.int32)
     table[labels] = owner
     return table[segments]
@@ -206,36 +229,55 @@ class _Wings:
     near: NDArray[np.float64]
     """Around each place of the PSFs' images, shape ``(n, n)``."""
     farther: NDArray[np.float64]
-    """At each distance in pixels or farther."""
+    """Of these, the brightest at each distance in pixels or farther."""
+    least: NDArray[np.float64]
+    """At each distance, whatever the place."""
 
     @classmethod
     def of(cls, psfs: Iterable[Psf]) -> "_Wings":
         """Put the PSFs of all filters together."""
-        images, envelopes = [], []
+        images, floors = [], []
         for psf in psfs:
             width = psf.fwhm_arcsec / psf.scale_arcsec * gaussian_fwhm_to_sigma
             smoothed = ndimage.gaussian_filter(psf.image, width)
-            middle = psf.image.shape[0] // 2
-            ring = np.hypot(*np.indices(smoothed.shape) - middle).astype(int)
-            brightest = ndimage.maximum(smoothed, ring, np.arange(middle + 1))
-            envelopes.append(np.maximum.accumulate(brightest[::-1])[::-1] / brightest[0])
+            smoothed /= smoothed[tuple(length // 2 for length in smoothed.shape)]
+            # The wings of a computed PSF, which stars do not replace, do not have the mosaic's orientation.
+            share = WING_SHARE if psf.origin in ("file", "detector") else 1.0
+            floors.append(share * _brightest_from(smoothed))
             images.append(ndimage.maximum_filter(smoothed, 2 * round(WING_PLACE_ARCSEC / psf.scale_arcsec) + 1))
-            images[-1] /= brightest[0]
-        shortest = min(map(len, envelopes))
+        reach = min(map(len, floors))
         middles = (image.shape[0] // 2 for image in images)
-        cut = [
-            image[tuple([slice(middle - shortest + 1, middle + shortest)] * 2)]
-            for image, middle in zip(images, middles, strict=True)
-        ]
-        return cls(np.max(cut, axis=0), np.max([envelope[:shortest] for envelope in envelopes], axis=0))
+        near = np.max(
+            [
+                image[tuple([slice(middle - reach + 1, middle + reach)] * 2)]
+                for image, middle in zip(images, middles, strict=True)
+            ],
+            axis=0,
+        )
+        return cls(near, _brightest_from(near), np.max([floor[:reach] for floor in floors], axis=0))
 
     def at(self, row: NDArray[np.integer], column: NDArray[np.integer]) -> NDArray[np.float64]:
         """Brightness at some places relative to a star, given in pixels from it."""
-        last = len(self.farther) - 1
+        last = len(self.least) - 1
         distance = np.hypot(row, column)
         # Beyond the PSF's image spikes fall with the square of the distance, and what is between them with its third
         # power, as diffraction at an edge does.
         inward = np.minimum(last / np.maximum(distance, 1.0), 1.0)
-        envelope = self.farther[np.minimum(distance, last).astype(int)]
         here = self.near[tuple(np.rint(place * inward).astype(int) + last for place in (row, column))]
-        return np.maximum(here * inward**2, WING_SHARE * envelope * inward**3)
+        return np.maximum(here * inward**2, self.least[np.minimum(distance, last).astype(int)] * inward**3)
+
+    def reach(self, brightness: float) -> float:
+        """Distance in pixels beyond which no place is as bright."""
+        last = len(self.farther) - 1
+        most = float(self.farther[last])
+        if most > brightness:
+            return last * float(np.sqrt(most / brightness)) + 1.0
+        return float(np.count_nonzero(self.farther > brightness)) + 1.0
+
+
+def _brightest_from(image: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the brightest pixel at each distance from the middle in pixels, or farther."""
+    middle = image.shape[0] // 2
+    ring = np.hypot(*np.indices(image.shape) - middle).astype(int)
+    brightest = ndimage.maximum(image, ring, np.arange(middle + 1))
+    return np.maximum.accumulate(brightest[::-1])[::-1]

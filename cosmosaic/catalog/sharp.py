@@ -16,6 +16,7 @@ HALF_WIDTH = 2
 def are_sharp(
     residual: NDArray[np.float32],
     err: NDArray[np.float32],
+    valid: NDArray[np.bool_],
     segments: NDArray[np.integer],
     labels: NDArray[np.integer],
     psf: Psf,
@@ -26,6 +27,8 @@ def are_sharp(
     ----------
     residual, err
         Surface brightness without background and its standard error, shape ``(ny, nx)``.
+    valid
+        True where there are data, same shape.
     segments
         Labels of the sources, 0 on the sky, same shape.
     labels
@@ -36,10 +39,10 @@ def are_sharp(
     Returns
     -------
     sharp
-        Shape ``(n,)``; False where the light around the peak is not above its noise, or ends at the image's border.
+        Shape ``(n,)``; False where the light around the peak is not above its noise, or reaches pixels without data.
     """
     middle = len(psf.image) // 2
-    box = np.s_[middle - HALF_WIDTH : middle + HALF_WIDTH + 1]
+    box = np.s_[max(middle - HALF_WIDTH, 0) : middle + HALF_WIDTH + 1]
     most = psf.image[middle, middle] / psf.image[box, box].sum()
     peaks = find_peaks(residual, segments.astype(np.int32, copy=False), labels)
     steps = np.arange(-HALF_WIDTH, HALF_WIDTH + 1)
@@ -47,6 +50,7 @@ def are_sharp(
     height, width = residual.shape
     inside = ((rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)).all(axis=(1, 2))
     rows, columns = np.clip(rows, 0, height - 1), np.clip(columns, 0, width - 1)
+    inside &= valid[rows, columns].all(axis=(1, 2))
     light, variance = residual[rows, columns].sum(axis=(1, 2)), (err[rows, columns] ** 2).sum(axis=(1, 2))
     with np.errstate(divide="ignore", invalid="ignore"):
         share = peaks.value / light

@@ -11,7 +11,7 @@ from cosmosaic.catalog.sharp import are_sharp
 
 HALF = 31.0 / 30.0 / 2.0
 """Half a pixel of the detector in pixels of the mosaic."""
-UNDERSAMPLED = galsim.Convolve(galsim.Gaussian(fwhm=0.035), galsim.Pixel(0.031), galsim.Pixel(0.03))
+UNDERSAMPLED = galsim.Convolve(galsim.Gaussian(fwhm=0.035), galsim.Pixel(0.031))
 """Like F115W: light of detector pixels of 31 mas, drizzled."""
 
 
@@ -24,11 +24,14 @@ def drizzled_pixel(shape: tuple[int, int], x: float, y: float) -> NDArray[np.flo
     return np.outer(*parts) / (2.0 * HALF) ** 2
 
 
-def sharp(sky: Scene, x: float, y: float) -> bool:
+def sharp(sky: Scene, x: float, y: float, ends: int | None = None) -> bool:
+    """Whether a source is sharp; there are no data from a column on."""
     segments = np.zeros(sky.shape, np.int32)
     segments[int(y) - 4 : int(y) + 5, int(x) - 4 : int(x) + 5] = 1
-    planes = (plane.astype(np.float32) for plane in (sky.sci, sky.err))
-    return bool(are_sharp(*planes, segments, np.array([1]), psf_of(sky))[0])
+    valid = np.ones(sky.shape, bool)
+    valid[:, ends or sky.shape[1] :] = False
+    planes = (np.where(valid, plane, 0).astype(np.float32) for plane in (sky.sci, sky.err))
+    return bool(are_sharp(*planes, valid, segments, np.array([1]), psf_of(sky))[0])
 
 
 @pytest.mark.parametrize("psf", [UNDERSAMPLED, galsim.Gaussian(fwhm=0.06), galsim.Gaussian(fwhm=0.14)])
@@ -48,6 +51,17 @@ def test_stars_and_galaxies_are_not_sharp_and_drizzled_pixels_are(psf: galsim.GS
     assert not any(stars)
     # On the corner of four pixels a hit is as wide as an undersampled star.
     assert np.mean(hits) >= (0.5 if flux > 20 else 0.1) if psf is UNDERSAMPLED else np.mean(hits) > 0.9
+
+
+def test_stars_beside_a_gap_are_not_sharp() -> None:
+    flagged = []
+    for seed in range(20):
+        sky = Scene(shape=(100, 100), psf=UNDERSAMPLED, seed=seed)
+        x, y = 50.0 + np.random.default_rng(seed).uniform(-0.5, 0.5, 2)
+        sky.add_star(1000.0, x, y)
+        sky.add_white_noise()
+        flagged.append(sharp(sky, x, y, ends=round(x) + 1))
+    assert not any(flagged)
 
 
 def test_a_hit_of_one_filter_is_flagged_and_a_star_that_was_hit_is_not() -> None:
