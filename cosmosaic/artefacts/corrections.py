@@ -1,6 +1,7 @@
 """Corrections of calibrated exposures before their sky is measured: 1/f stripes and wisps."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ from cosmosaic.artefacts.flicker import flicker_pattern
 from cosmosaic.artefacts.solution import WispSolution
 from cosmosaic.artefacts.wisps import (
     FEWEST_EXPOSURES,
+    Flags,
     Floats,
     WispFit,
     block_means,
+    block_medians,
     build_template,
     fit_template,
     read_wisp,
@@ -61,9 +64,12 @@ def measure_wisps(
     ValueError
         The template does not fit the exposures; the file is named.
     """
-    blocks = {name: _blocks_of(path) for name, path in exposures.items()}
-    shape = _template(template, list(blocks.values()))
-    fits_of = {name: NO_WISP if shape is None else fit_template(block, shape) for name, block in blocks.items()}
+    medians = {name: _blocks_of(path, block_medians) for name, path in exposures.items()}
+    shape = _read_template(template, next(iter(medians.values())).shape) if template else _built(exposures, medians)
+    fits_of = dict.fromkeys(exposures, NO_WISP)
+    if shape is not None:
+        blocks = _masked_blocks(exposures, medians, shape)
+        fits_of = {name: fit_template(block, shape) for name, block in blocks.items()}
     wisps = {} if shape is None else _write_wisps(shape, fits_of, folder)
     own = shape if template is None else None
     rows = [(name, *fit, fit.is_significant, solution.exposures[name]) for name, fit in fits_of.items()]
@@ -96,19 +102,26 @@ def subtract_wisp(exposure: Path, wisp: Path | None, folder: Path) -> Made:
         return Made(cal=save_model(model, folder / exposure.name))
 
 
-def _blocks_of(path: Path) -> Floats:
+def _blocks_of(path: Path, average: Callable[[Floats, Flags], Floats]) -> Floats:
     with datamodels.open(path) as model:
-        return block_means(model.data, is_usable(model.data, model.err, model.dq))
+        return average(model.data, is_usable(model.data, model.err, model.dq))
 
 
-def _template(given: Path | None, blocks: list[Floats]) -> Floats | None:
-    if given:
-        return _read_template(given, blocks[0].shape)
-    if len(blocks) < FEWEST_EXPOSURES:
+def _masked_blocks(exposures: Mapping[str, Path], medians: Mapping[str, Floats], shape: Floats) -> dict[str, Floats]:
+    """Means outside of sources, which can be found once the wisp is known: before, it would pass for one."""
+    known = {name: fit_template(block, shape).amplitude * shape for name, block in medians.items()}
+    return {name: _blocks_of(path, partial(block_means, wisp=known[name])) for name, path in exposures.items()}
+
+
+def _built(exposures: Mapping[str, Path], medians: Mapping[str, Floats]) -> Floats | None:
+    """Build a template; None if there is no wisp, or if the exposures are too few."""
+    if len(exposures) < FEWEST_EXPOSURES:
         return None
+    template = build_template(list(medians.values()))
+    if template.any():
+        template = build_template(list(_masked_blocks(exposures, medians, template).values()))
     # As it will be read again later, so that exposures corrected with it do not change.
-    template = build_template(blocks).astype(np.float32).astype(float)
-    return template if template.any() else None
+    return template.astype(np.float32).astype(float) if template.any() else None
 
 
 def _read_template(path: Path, shape: tuple[int, ...]) -> Floats:

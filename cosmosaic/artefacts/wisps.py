@@ -21,6 +21,8 @@ Flags = NDArray[np.bool_]
 
 BLOCK = 8
 """Templates are built and fitted on means of blocks this many pixels wide."""
+FEWEST_PIXELS = BLOCK**2 // 3
+"""Of a block that counts."""
 SMOOTHING_BLOCKS = 3.0
 FEWEST_EXPOSURES = 3
 SIGNIFICANT_SIGMA = 3.0
@@ -38,19 +40,38 @@ class WispFit(NamedTuple):
         return self.amplitude > SIGNIFICANT_SIGMA * self.error
 
 
-def block_means(image: Floats, usable: Flags) -> Floats:
+def block_medians(image: Floats, usable: Flags) -> Floats:
+    """Median of an exposure's pixels in blocks, shape ``(ny // 8, nx // 8)``; NaN where few are usable.
+
+    Sources are not masked: a bright wisp would be as well.
+    """
+    rows, columns = (size // BLOCK for size in image.shape)
+    data = np.where(usable, image, np.nan)[: rows * BLOCK, : columns * BLOCK]
+    pixels = data.reshape(rows, BLOCK, columns, BLOCK).swapaxes(1, 2).reshape(rows, columns, BLOCK**2)
+    return _nanmedian(np.moveaxis(pixels, -1, 0), FEWEST_PIXELS)
+
+
+def block_means(image: Floats, usable: Flags, wisp: Floats) -> Floats:
     """Mean of an exposure's source-free pixels in blocks, shape ``(ny // 8, nx // 8)``; NaN where there are few.
 
-    Compact sources are found above a smooth background, so that wisps are not masked as sources.
+    Parameters
+    ----------
+    image
+        Shape ``(ny, nx)``.
+    usable
+        Pixels with good data, same shape.
+    wisp
+        The wisp, shape of the blocks. Sources are found without it, above a smooth background: a bright wisp would be
+        masked.
     """
-    data = np.where(usable, image, np.nan)
+    data = np.where(usable, image - wisp_image(wisp, image.shape), np.nan)
     background = smooth_background(data, source_mask(data, COMPACT_TIERS[:1]), 64)
     masked = source_mask(data - background, COMPACT_TIERS) | ~usable
     noise = scatter_about_zero(np.where(masked, np.nan, data - background))
     masked |= ~(np.abs(data - background) < 5 * noise)
     number = block_reduce(~masked, BLOCK)
     total = block_reduce(np.where(masked, 0.0, image), BLOCK)
-    return np.where(number >= BLOCK**2 // 3, total / np.maximum(number, 1), np.nan)
+    return np.where(number >= FEWEST_PIXELS, total / np.maximum(number, 1), np.nan)
 
 
 def build_template(blocks: Sequence[Floats]) -> Floats:
@@ -59,12 +80,13 @@ def build_template(blocks: Sequence[Floats]) -> Floats:
     Parameters
     ----------
     blocks
-        `block_means` of each exposure; at least three, dithered by more than the sources' sizes.
+        `block_medians` or `block_means` of each exposure; at least three, dithered by more than the sources' sizes.
 
     Returns
     -------
     ndarray
-        Surface brightness of the mean wisp, 0 outside of it; shape of the blocks.
+        Surface brightness of the mean wisp, 0 outside of it, negative where the correction of stripes took light of the
+        wisp from whole rows; shape of the blocks.
 
     Raises
     ------
@@ -85,8 +107,15 @@ def build_template(blocks: Sequence[Floats]) -> Floats:
     template = smooth - centre
     # Only its significant part is a wisp: elsewhere the template contains noise and the faint light of many sources.
     wisp = ndimage.binary_opening(template > SIGNIFICANT_SIGMA * sigma, iterations=2)
-    wisp = ndimage.binary_dilation(wisp, iterations=int(3 * SMOOTHING_BLOCKS)) & (template > 0)
-    return np.where(wisp, template, 0.0)
+    around = ndimage.binary_dilation(wisp, iterations=int(3 * SMOOTHING_BLOCKS))
+    wisp = around & (template > 0)
+    return np.where(wisp, template, np.where(around.any(axis=1), _rest_of_rows(template, wisp), 0.0)[:, None])
+
+
+def _rest_of_rows(template: Floats, wisp: Flags) -> Floats:
+    """Median of each row outside of the wisp, where that is negative; 0 where the wisp fills most of a row."""
+    outside = np.where(wisp, np.nan, template).T
+    return np.minimum(np.nan_to_num(_nanmedian(outside, len(outside) // 4)), 0.0)
 
 
 def fit_template(block: Floats, template: Floats) -> WispFit:
@@ -134,10 +163,10 @@ def read_wisp(path: Path) -> Floats:
         return stored["wisp"]
 
 
-def _nanmedian(values: Floats) -> Floats:
-    """Median along the first axis, NaN where fewer than two values are known."""
+def _nanmedian(values: Floats, fewest: int = 2) -> Floats:
+    """Median along the first axis, NaN where fewer values are known."""
     number = np.isfinite(values).sum(axis=0)
     ordered = np.sort(values, axis=0)
     low, high = (np.maximum(number - 1, 0) // 2, number // 2)
     pick = lambda index: np.take_along_axis(ordered, np.minimum(index, len(values) - 1)[None], axis=0)[0]  # noqa: E731
-    return np.where(number >= 2, 0.5 * (pick(low) + pick(high)), np.nan)
+    return np.where(number >= fewest, 0.5 * (pick(low) + pick(high)), np.nan)
