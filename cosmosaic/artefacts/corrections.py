@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +14,30 @@ from jwst import datamodels
 from cosmosaic.artefacts.flicker import flicker_pattern
 from cosmosaic.artefacts.solution import WispSolution
 from cosmosaic.artefacts.wisps import (
+    BLOCK,
     FEWEST_EXPOSURES,
     Flags,
     Floats,
+    Pair,
     WispFit,
     block_means,
     block_medians,
     build_template,
     fit_template,
+    moves_with_sky,
     read_wisp,
     wisp_image,
     write_wisp,
 )
 from cosmosaic.dq import is_usable
+from cosmosaic.geometry.sphere import unit_vectors
 from cosmosaic.provenance import save_model
+from cosmosaic.statistics import gaussian_mode
 from cosmosaic.steps.result import Made
 
 NO_WISP = WispFit(0.0, np.inf)
+CORNER_BLOCKS = 64.0
+"""Distance of the blocks that tell how an exposure lies on the sky."""
 
 
 def remove_flicker(model: Any) -> None:
@@ -119,9 +127,40 @@ def _built(exposures: Mapping[str, Path], medians: Mapping[str, Floats]) -> Floa
         return None
     template = build_template(list(medians.values()))
     if template.any():
-        template = build_template(list(_masked_blocks(exposures, medians, template).values()))
+        moving = _moving(exposures, medians, template)
+        template = build_template(list(medians.values()), moving)
+        template = build_template(list(_masked_blocks(exposures, medians, template).values()), moving)
     # As it will be read again later, so that exposures corrected with it do not change.
     return template.astype(np.float32).astype(float) if template.any() else None
+
+
+def _moving(exposures: Mapping[str, Path], medians: Mapping[str, Floats], template: Floats) -> Flags:
+    """Blocks whose light moves with the sky."""
+    levelled, strengths = [], []
+    for block in _masked_blocks(exposures, medians, template).values():
+        levelled.append(block - gaussian_mode(block[np.isfinite(block)])[0])
+        strengths.append(fit_template(block, template).amplitude)
+    corners = [_corners(path) for path in exposures.values()]
+    return moves_with_sky(
+        Pair(levelled[a], levelled[b], strengths[a] / strengths[b], *_place_in(corners[a], corners[b]))
+        for a, b in pairwise(range(len(levelled)))
+    )
+
+
+def _corners(path: Path) -> Floats:
+    """Directions of a block, one `CORNER_BLOCKS` above it and one to its right, as unit vectors; shape ``(3, 3)``."""
+    row, column = CORNER_BLOCKS * np.array([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+    with datamodels.open(path) as model:
+        sky = model.meta.wcs(*((place + 0.5) * BLOCK - 0.5 for place in (column, row)), with_bounding_box=False)
+    return unit_vectors(np.transpose(sky))
+
+
+def _place_in(first: Floats, second: Floats) -> tuple[Floats, Floats]:
+    """Matrix and shift of a `Pair` from the corners of its exposures, on the plane that touches the first."""
+    east = np.cross([0.0, 0.0, 1.0], first[0])
+    plane = np.stack([east / np.linalg.norm(east), np.cross(first[0], east) / np.linalg.norm(east)])
+    own, other = ((plane @ (corners[1:] - corners[0]).T) / CORNER_BLOCKS for corners in (first, second))
+    return np.linalg.solve(other, own), np.linalg.solve(other, plane @ (first[0] - second[0]))
 
 
 def _read_template(path: Path, shape: tuple[int, ...]) -> Floats:
