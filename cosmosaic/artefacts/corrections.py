@@ -36,6 +36,8 @@ from cosmosaic.statistics import gaussian_mode
 from cosmosaic.steps.result import Made
 
 NO_WISP = WispFit(0.0, np.inf)
+LEAST_STRENGTH = 0.1
+"""Of a wisp, by which it is compared with that of another exposure."""
 CORNER_BLOCKS = 64.0
 """Distance of the blocks that tell how an exposure lies on the sky."""
 
@@ -139,7 +141,7 @@ def _moving(exposures: Mapping[str, Path], medians: Mapping[str, Floats], templa
     levelled, strengths = [], []
     for block in _masked_blocks(exposures, medians, template).values():
         levelled.append(block - gaussian_mode(block[np.isfinite(block)])[0])
-        strengths.append(fit_template(block, template).amplitude)
+        strengths.append(max(fit_template(block, template).amplitude, LEAST_STRENGTH))
     corners = [_corners(path) for path in exposures.values()]
     return moves_with_sky(
         Pair(levelled[a], levelled[b], strengths[a] / strengths[b], *_place_in(corners[a], corners[b]))
