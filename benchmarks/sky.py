@@ -26,8 +26,10 @@ import numpy as np
 from jwst import datamodels
 from scipy import ndimage
 from sky_fields import (
+    PIXEL_RMS_MJY_SR,
     ExposureTruth,
     Field,
+    bright_wisps_field,
     crowded_field,
     deep_field,
     galaxy_field,
@@ -40,6 +42,7 @@ from sky_fields import (
 
 from cosmosaic.artefacts.corrections import measure_wisps, remove_flicker, subtract_wisp
 from cosmosaic.artefacts.solution import WispSolution
+from cosmosaic.artefacts.wisps import BLOCK, block_means
 from cosmosaic.calibrate.stages import clean_flicker_noise
 from cosmosaic.catalog.measure import make_psf, measure_sources
 from cosmosaic.cells.binning import bin_exposure, bin_exposures, cell_positions, usable_pixels
@@ -511,6 +514,34 @@ def second_pass(sample: Sample, folder: Path, pool: Executor) -> dict[str, dict[
     return figures
 
 
+def wisps_left(field: Field, folder: Path, pool: Executor) -> dict[str, dict[str, float]]:
+    """Rms of what is left in blocks of exposures with wisps, and of what was taken, in per cent of a pixel's rms.
+
+    With ``none`` the wisps stay, ``control`` are the detectors without them.
+    """
+    truth = make_field(field, folder / field.name, pool)
+    paths = [frame.path for frame in truth]
+    kept = _made_once(without_flicker, paths, folder / f"{field.name}-flicker", pool)
+    cleaned = _made_once(without_wisps, kept, folder / f"{field.name}-corrected", pool)
+    found: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for frame, before, after in zip(truth, kept, cleaned, strict=True):
+        has_wisps = frame.name.rsplit("_", 1)[1].upper() in WISP_DETECTORS
+        for name, path in (("none", before), ("wisps", after)) if has_wisps else (("control", before),):
+            left, usable = _what_is_left(frame, path)
+            with datamodels.open(before) as first, datamodels.open(path) as last:
+                taken = float(np.std(first.data - last.data))
+            blocks = block_means(left, usable, np.zeros([size // BLOCK for size in left.shape]))
+            found[name].append((float(np.nanstd(blocks)), taken))
+    figures = {
+        name: dict(
+            zip(("left_pct", "taken_pct"), (100 * np.mean(each, axis=0) / PIXEL_RMS_MJY_SR).tolist(), strict=True)
+        )
+        for name, each in found.items()
+    }
+    print(field.name, figures, flush=True)
+    return figures
+
+
 FIELDS = {
     "sparse": sparse_field,
     "crowded": crowded_field,
@@ -527,8 +558,10 @@ PARTS = {
     "null": ("sparse",),
     "second": ("crowded",),
     "ranking": (),
+    "wisps": (),
 }
-"""Fields that each part measures on; the last one draws its own."""
+"""Fields that each part measures on; the last two make their own."""
+WISP_FIELDS = (crowded_field, bright_wisps_field, nebula_field, galaxy_field)
 
 
 def main() -> None:
@@ -573,6 +606,8 @@ def _run(arguments: argparse.Namespace, folder: Path, report: "Report", pool: Ex
         report.add("verdict", {"null_draws": arguments.draws})
     if "second" in arguments.parts:
         report.add("second_pass", second_pass(samples["crowded"], folder, pool))
+    if "wisps" in arguments.parts:
+        report.add("wisps", {field.name: wisps_left(field, folder, pool) for field in (make() for make in WISP_FIELDS)})
     if "ranking" in arguments.parts:
         report.add("verdict", {"ranked_first": ranked_first(folder, arguments.surveys, pool)})
         report.add("verdict", {"surveys": arguments.surveys})
@@ -589,6 +624,7 @@ class Report:
             "methods": {},
             "flicker": {},
             "second_pass": {},
+            "wisps": {},
             "verdict": {},
         } | known
 

@@ -251,6 +251,14 @@ def crowded_field(seed: int = 2) -> Field:
     return Field("crowded", settings, galaxy_magnitude=19.0)
 
 
+def bright_wisps_field() -> Field:
+    """The crowded field with wisps five times as bright: twice a pixel's rms."""
+    field = crowded_field()
+    return replace(
+        field, name="bright-wisps", settings=field.settings.model_copy(update={"wisp_mjy_sr": 2.0 * PIXEL_RMS_MJY_SR})
+    )
+
+
 def nebula_field(seed: int = 5) -> Field:
     """A nebula everywhere: three dithers of four detectors without empty sky."""
     settings = _settings(

@@ -12,8 +12,9 @@ from prefect.logging import disable_run_logger
 from cosmosaic.artefacts.steps import subtract_wisps
 from cosmosaic.exposures.band import Band
 from cosmosaic.exposures.files import Cal
+from cosmosaic.geometry.wcs import grid_wcs
 from cosmosaic.processes import workers
-from cosmosaic.records import Association
+from cosmosaic.records import Association, MosaicGrid
 from cosmosaic.storage import store
 from cosmosaic.survey import Survey
 from tasks.runtime.caching import Given, Work
@@ -81,10 +82,15 @@ def cals(tmp_path_factory):
 
 
 def write(image, seed, path):
+    """Write an exposure with noise, 60 pixels from the one before."""
     noise = RMS * np.random.default_rng(seed).standard_normal(image.shape)
     model = datamodels.ImageModel((image + noise).astype(np.float32))
     model.err = np.full(image.shape, RMS, dtype=np.float32)
     model.dq = np.zeros(image.shape, dtype=np.uint32)
+    grid = MosaicGrid(
+        tangent_ra=80.0, tangent_dec=-69.0, rotation=0.0, pixel_scale_mas=31.0, crpix=(60 * seed, 0), shape=image.shape
+    )
+    model.meta.wcs = grid_wcs(grid)
     model.save(str(path))
     return str(path)
 
