@@ -40,13 +40,13 @@ class ExposureSummary(Record):
 
 def write_summary(summary: ExposureSummary, samples: NDArray[np.float64], path: Path) -> Path:
     """Write a summary with the places of the exposure's pixels, from `cosmosaic.geometry.pixelmap.sampled_map`."""
-    np.savez(path, facts=np.array(summary.model_dump_json()), samples=samples)
+    np.savez(path, facts=np.bytes_(summary.model_dump_json()), samples=samples)
     return path
 
 
 def read_summaries(paths: Iterable[Path]) -> list[ExposureSummary]:
     """Read summaries, sorted by the exposures' names."""
-    summaries = [ExposureSummary.model_validate_json(str(_part(path, "facts"))) for path in paths]
+    summaries = [ExposureSummary.model_validate_json(_part(path, "facts").item()) for path in paths]
     return sorted(summaries, key=lambda summary: summary.name)
 
 
