@@ -168,6 +168,7 @@ def primary_header(place: Place) -> fits.Header:
             "ENGQLPTG": "CALCULATED_TR_202105",
             "CAL_VER": "1.16.0",
             "CRDS_CTX": "jwst_1293.pmap",
+            "S_CLNFNS": "COMPLETE",
             "FILENAME": f"{name}_cal.fits",
         }
     )

@@ -76,6 +76,8 @@ class Exposure(Record):
     """Integrations, groups, rows and columns of a raw exposure."""
     calibration_version: str = ""
     crds_context: str = ""
+    flicker_removed: bool = False
+    """Whether its 1/f noise was subtracted before it came here (S_CLNFNS)."""
     warnings: tuple[str, ...] = ()
 
     @property

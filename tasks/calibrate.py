@@ -4,7 +4,7 @@ import random
 from collections.abc import Iterator
 
 from cosmosaic.artefacts.steps import flag_persistence, mask_regions
-from cosmosaic.calibrate.steps import calibrate, number_to_verify, verify
+from cosmosaic.calibrate.steps import calibrate, clean_calibrated, number_to_verify, verify
 from cosmosaic.drizzle.steps import InspectExposure
 from cosmosaic.exposures.associations import make_associations
 from cosmosaic.exposures.band import Band
@@ -23,7 +23,7 @@ def calibrated_bands(found: FoundExposures, run: Run) -> Iterator[Band]:
     """
     exposures = {exposure.name: exposure for exposure in found.exposures}
     associations = make_associations(found.exposures, run.survey.name)
-    cals = {name: Cal(exposure.object) for name, exposure in exposures.items() if exposure.level == "cal"}
+    cals = {name: clean_calibrated(exposure, run) for name, exposure in exposures.items() if exposure.level == "cal"}
     waiting = [exposures[name] for each in associations for name in each.members if name not in cals]
     cals |= _calibrated(tuple(waiting), run) if waiting else {}
     flagged = flag_persistence(exposures, cals, run)

@@ -9,7 +9,7 @@ from cosmosaic.astrometry.steps import (
     SolveAlignment,
     SolveNetwork,
 )
-from cosmosaic.calibrate.steps import CalibrateRamp, CalibrateRate, VerifyRamp
+from cosmosaic.calibrate.steps import CalibrateRamp, CalibrateRate, CleanCalibrated, VerifyRamp
 from cosmosaic.catalog.steps import (
     DrizzlePsf,
     MakePsf,
@@ -44,6 +44,7 @@ simulate_truth = step_task(SimulateTruth, COMPUTING)
 simulate_exposure = step_task(SimulateExposure, COMPUTING)
 calibrate_ramp = step_task(CalibrateRamp, COMPUTING)
 calibrate_rate = step_task(CalibrateRate, COMPUTING)
+clean_calibrated = step_task(CleanCalibrated, COMPUTING)
 verify_ramp = step_task(VerifyRamp, COMPUTING)
 list_bright = step_task(ListBright, COMPUTING)
 flag_persistence = step_task(FlagPersistence, COMPUTING)

@@ -1,6 +1,8 @@
 """Corrections of calibrated exposures before their sky is measured: 1/f stripes and wisps."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +14,32 @@ from jwst import datamodels
 from cosmosaic.artefacts.flicker import flicker_pattern
 from cosmosaic.artefacts.solution import WispSolution
 from cosmosaic.artefacts.wisps import (
+    BLOCK,
     FEWEST_EXPOSURES,
+    Flags,
     Floats,
+    Pair,
     WispFit,
     block_means,
+    block_medians,
     build_template,
     fit_template,
+    moves_with_sky,
     read_wisp,
     wisp_image,
     write_wisp,
 )
 from cosmosaic.dq import is_usable
+from cosmosaic.geometry.sphere import unit_vectors
 from cosmosaic.provenance import save_model
+from cosmosaic.statistics import gaussian_mode
 from cosmosaic.steps.result import Made
 
 NO_WISP = WispFit(0.0, np.inf)
+LEAST_STRENGTH = 0.1
+"""Of a wisp, by which it is compared with that of another exposure."""
+CORNER_BLOCKS = 64.0
+"""Distance of the blocks that tell how an exposure lies on the sky."""
 
 
 def remove_flicker(model: Any) -> None:
@@ -61,9 +74,12 @@ def measure_wisps(
     ValueError
         The template does not fit the exposures; the file is named.
     """
-    blocks = {name: _blocks_of(path) for name, path in exposures.items()}
-    shape = _template(template, list(blocks.values()))
-    fits_of = {name: NO_WISP if shape is None else fit_template(block, shape) for name, block in blocks.items()}
+    medians = {name: _blocks_of(path, block_medians) for name, path in exposures.items()}
+    shape = _read_template(template, next(iter(medians.values())).shape) if template else _built(exposures, medians)
+    fits_of = dict.fromkeys(exposures, NO_WISP)
+    if shape is not None:
+        blocks = _masked_blocks(exposures, medians, shape)
+        fits_of = {name: fit_template(block, shape) for name, block in blocks.items()}
     wisps = {} if shape is None else _write_wisps(shape, fits_of, folder)
     own = shape if template is None else None
     rows = [(name, *fit, fit.is_significant, solution.exposures[name]) for name, fit in fits_of.items()]
@@ -96,19 +112,57 @@ def subtract_wisp(exposure: Path, wisp: Path | None, folder: Path) -> Made:
         return Made(cal=save_model(model, folder / exposure.name))
 
 
-def _blocks_of(path: Path) -> Floats:
+def _blocks_of(path: Path, average: Callable[[Floats, Flags], Floats]) -> Floats:
     with datamodels.open(path) as model:
-        return block_means(model.data, is_usable(model.data, model.err, model.dq))
+        return average(model.data, is_usable(model.data, model.err, model.dq))
 
 
-def _template(given: Path | None, blocks: list[Floats]) -> Floats | None:
-    if given:
-        return _read_template(given, blocks[0].shape)
-    if len(blocks) < FEWEST_EXPOSURES:
+def _masked_blocks(exposures: Mapping[str, Path], medians: Mapping[str, Floats], shape: Floats) -> dict[str, Floats]:
+    """Means outside of sources, which can be found once the wisp is known: before, it would pass for one."""
+    known = {name: fit_template(block, shape).amplitude * shape for name, block in medians.items()}
+    return {name: _blocks_of(path, partial(block_means, wisp=known[name])) for name, path in exposures.items()}
+
+
+def _built(exposures: Mapping[str, Path], medians: Mapping[str, Floats]) -> Floats | None:
+    """Build a template; None if there is no wisp, or if the exposures are too few."""
+    if len(exposures) < FEWEST_EXPOSURES:
         return None
+    template = build_template(list(medians.values()))
+    if template.any():
+        moving = _moving(exposures, medians, template)
+        template = build_template(list(medians.values()), moving)
+        template = build_template(list(_masked_blocks(exposures, medians, template).values()), moving)
     # As it will be read again later, so that exposures corrected with it do not change.
-    template = build_template(blocks).astype(np.float32).astype(float)
-    return template if template.any() else None
+    return template.astype(np.float32).astype(float) if template.any() else None
+
+
+def _moving(exposures: Mapping[str, Path], medians: Mapping[str, Floats], template: Floats) -> Flags:
+    """Blocks whose light moves with the sky."""
+    levelled, strengths = [], []
+    for block in _masked_blocks(exposures, medians, template).values():
+        levelled.append(block - gaussian_mode(block[np.isfinite(block)])[0])
+        strengths.append(max(fit_template(block, template).amplitude, LEAST_STRENGTH))
+    corners = [_corners(path) for path in exposures.values()]
+    return moves_with_sky(
+        Pair(levelled[a], levelled[b], strengths[a] / strengths[b], *_place_in(corners[a], corners[b]))
+        for a, b in pairwise(range(len(levelled)))
+    )
+
+
+def _corners(path: Path) -> Floats:
+    """Directions of a block, one `CORNER_BLOCKS` above it and one to its right, as unit vectors; shape ``(3, 3)``."""
+    row, column = CORNER_BLOCKS * np.array([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+    with datamodels.open(path) as model:
+        sky = model.meta.wcs(*((place + 0.5) * BLOCK - 0.5 for place in (column, row)), with_bounding_box=False)
+    return unit_vectors(np.transpose(sky))
+
+
+def _place_in(first: Floats, second: Floats) -> tuple[Floats, Floats]:
+    """Matrix and shift of a `Pair` from the corners of its exposures, on the plane that touches the first."""
+    east = np.cross([0.0, 0.0, 1.0], first[0])
+    plane = np.stack([east / np.linalg.norm(east), np.cross(first[0], east) / np.linalg.norm(east)])
+    own, other = ((plane @ (corners[1:] - corners[0]).T) / CORNER_BLOCKS for corners in (first, second))
+    return np.linalg.solve(other, own), np.linalg.solve(other, plane @ (first[0] - second[0]))
 
 
 def _read_template(path: Path, shape: tuple[int, ...]) -> Floats:

@@ -46,7 +46,7 @@ class MeasureWisps(Step[MeasuredWisps]):
     """Find the wisp of each exposure of one detector."""
 
     title = "Wisps"
-    version = 3
+    version = 4
     function = "cosmosaic.artefacts.corrections:measure_wisps"
     per = "filter"
 

@@ -84,6 +84,25 @@ def calibrate_rate(rate: Path, flicker_noise: FlickerCorrection, folder: Path) -
         return _calibrate(model, flicker_noise, folder / f"{exposure_name(rate.name)}_cal.fits")
 
 
+def clean_calibrated(exposure: Path, flicker_noise: FlickerCorrection, folder: Path) -> Made:
+    """Subtract the 1/f noise of an exposure that was calibrated elsewhere.
+
+    The flat field has scaled its stripes by some per cent, which is less than is left of them.
+
+    Parameters
+    ----------
+    exposure
+        The ``_cal`` file.
+    flicker_noise
+        Correction of 1/f noise.
+    folder
+        Gets the corrected file, under the same name.
+    """
+    with datamodels.open(str(exposure)) as model:
+        cleaned = _without_flicker_noise(model, flicker_noise, apply_flat_field=False)
+        return Made(cal=save_model(cleaned, folder / exposure.name))
+
+
 def count_rate(ramp: Path, gain_map: Path | None, settings: ExposureSettings, detector: str) -> Any:
     """Make the count rate of one ramp (Stage 1), as a data model in DN/s; parameters as for `calibrate_ramp`."""
     localise_cache(workers.shared_folder())
@@ -111,7 +130,7 @@ def _calibrate(rate: Any, flicker_noise: FlickerCorrection, path: Path) -> Made:
         # The mosaic is made from the cal exposures; resampling single exposures costs more than all the rest.
         "resample": {"skip": True},
     }
-    cleaned = _without_flicker_noise(rate, flicker_noise)
+    cleaned = _without_flicker_noise(rate, flicker_noise, apply_flat_field=True)
     facts |= _errors_of_one_group(cleaned)
     (model,) = Image2Pipeline.call(cleaned, steps=steps, save_results=False)
     return Made(cal=save_model(model, path), facts=facts)
@@ -160,13 +179,13 @@ def _stage1_parameters(settings: ExposureSettings, gain_map: Path | None) -> dic
     }
 
 
-def _without_flicker_noise(rate: Any, correction: FlickerCorrection) -> Any:
-    if correction == "none" or rate.meta.cal_step.clean_flicker_noise == "COMPLETE":
-        return rate
+def _without_flicker_noise(image: Any, correction: FlickerCorrection, *, apply_flat_field: bool) -> Any:
+    if correction == "none" or image.meta.cal_step.clean_flicker_noise == "COMPLETE":
+        return image
     if correction == "fast":
-        remove_flicker(rate)
-        return rate
-    return clean_flicker_noise(rate, apply_flat_field=True)
+        remove_flicker(image)
+        return image
+    return clean_flicker_noise(image, apply_flat_field=apply_flat_field)
 
 
 def clean_flicker_noise(rate: Any, *, apply_flat_field: bool) -> Any:

@@ -114,6 +114,24 @@ class CalibrateRate(Step[CalibratedRate]):
         return super().row(facts) | {ENGINE_COLUMN: _engine(facts)}
 
 
+@dataclass(frozen=True, kw_only=True)
+class CleanCalibrated(Step[CalibratedRate]):
+    """Subtract the 1/f noise of an exposure that was supplied calibrated."""
+
+    title = "Clean calibrated"
+    version = 1
+    function = "cosmosaic.calibrate.stages:clean_calibrated"
+    per = "exposure"
+
+    exposure: Cal
+    flicker_noise: FlickerCorrection
+
+    @classmethod
+    def is_asked_for(cls, survey: Any) -> bool:
+        """Return False: an exposure is counted as a ramp until its level is known."""
+        return False
+
+
 def _engine(facts: Mapping[str, float]) -> str | None:
     if "fused" not in facts:
         return None
@@ -186,6 +204,14 @@ class Calibrated(NamedTuple):
     """None unless it is to be published."""
     step: CalibrateRamp | None = None
     """None for exposures that enter as count rates."""
+
+
+def clean_calibrated(exposure: Exposure, job: Job) -> Cal:
+    """Submit the step that subtracts 1/f noise from an exposure supplied calibrated, if it has any to subtract."""
+    supplied, flicker_noise = Cal(exposure.object), job.survey.exposures.flicker_noise
+    if flicker_noise == "none" or exposure.flicker_removed:
+        return supplied
+    return job.submit(CleanCalibrated(exposure=supplied, flicker_noise=flicker_noise), exposure.name).cal
 
 
 def calibrate(exposure: Exposure, references: tuple[Reference, ...], job: Job) -> Calibrated:

@@ -99,6 +99,7 @@ def describe(listed: ListedObject) -> Exposure:
         footprint=outline.corners,
         calibration_version=text_of(primary, "CAL_VER"),
         crds_context=text_of(primary, "CRDS_CTX"),
+        flicker_removed=text_of(primary, "S_CLNFNS").upper() == "COMPLETE",
         warnings=(*warnings, *outline.warnings),
         **facts,
     )

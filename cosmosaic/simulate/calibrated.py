@@ -108,7 +108,7 @@ def simulate_calibrated(
 
     model = _image_model(data, poisson * unit**2, read * unit**2, dq)
     set_metadata(model, exposure, settings)
-    _describe_calibration(model, exposure, conversion)
+    _describe_calibration(model, exposure, settings, conversion)
     model.area = pixel_area_map(exposure)
     load_wcs(model, {"distortion": _distortion_reference(exposure), "filteroffset": None})
     update_fits_wcsinfo(model, max_pix_error=0.01, degree=None, max_inv_pix_error=0.01, inv_degree=None, npoints=12)
@@ -197,7 +197,9 @@ def _image_model(
     return ImageModel(dq=dq, **{name: plane.astype(np.float32) for name, plane in planes.items()})
 
 
-def _describe_calibration(model: ImageModel, exposure: PlannedExposure, conversion: float) -> None:
+def _describe_calibration(
+    model: ImageModel, exposure: PlannedExposure, settings: SimulationSettings, conversion: float
+) -> None:
     area = nominal_pixel_area_arcsec2(exposure.detector)
     model.meta.bunit_data = model.meta.bunit_err = "MJy/sr"
     model.meta.photometry.conversion_megajanskys = conversion
@@ -208,6 +210,7 @@ def _describe_calibration(model: ImageModel, exposure: PlannedExposure, conversi
     model.meta.ref_file.crds.context_used = CRDS_CONTEXT
     for step in _STEPS:
         setattr(model.meta.cal_step, step, "COMPLETE")
+    model.meta.cal_step.clean_flicker_noise = "SKIPPED" if settings.flicker_noise else "COMPLETE"
 
 
 def _distortion_reference(exposure: PlannedExposure) -> DistortionModel:

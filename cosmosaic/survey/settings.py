@@ -222,9 +222,9 @@ class ExposureSettings(Settings):
     """Number of exposures, drawn at random in each run, that both engines calibrate and whose planes are compared; by
     default, one if fused was tested with another version of the jwst package than the one installed, else none."""
     flicker_noise: FlickerCorrection = "fast"
-    """Correction of 1/f noise in the count rate: fast: means of rows and columns outside sources; jwst: the package's
-    clean_flicker_noise step, which removes light from extended galaxies; none. Exposures supplied as cal, or already
-    corrected, are left unchanged."""
+    """Correction of 1/f noise in the count rate, or in exposures supplied as cal: fast: means of rows and columns
+    outside sources; jwst: the package's clean_flicker_noise step, which removes light from extended galaxies; none.
+    Exposures whose header says that it was done (S_CLNFNS) are left unchanged."""
     jump_rejection_sigma: float = Field(default=4.0, gt=0, le=100)
     """Threshold of the jump step, which finds cosmic rays, in sigma."""
     expand_large_events: bool = False

@@ -21,7 +21,7 @@ from rich.table import Table
 
 from cosmosaic.artefacts.steps import FlagPersistence, MaskRegions
 from cosmosaic.astrometry.solution import JUDGED
-from cosmosaic.calibrate.steps import CalibrateRamp, CalibrateRate
+from cosmosaic.calibrate.steps import CalibrateRamp, CalibrateRate, CleanCalibrated
 from cosmosaic.exposures.origin import calibration_columns
 from cosmosaic.exposures.search import FoundExposures
 from cosmosaic.lineage import StepLineage, write_lineage
@@ -58,7 +58,7 @@ WARNED_FACTS = {
 """Warnings for facts of steps."""
 MOST_LOGGED = 30
 """Warnings of steps that are told: ten thousand exposures may lack the same keyword."""
-EARLY_STEPS = (CalibrateRamp, CalibrateRate, FlagPersistence, MaskRegions)
+EARLY_STEPS = (CalibrateRamp, CalibrateRate, CleanCalibrated, FlagPersistence, MaskRegions)
 
 
 _LISTENERS: list[Callable[[Ledger], None]] = []
