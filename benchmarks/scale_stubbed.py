@@ -25,7 +25,6 @@ from cosmosaic.artefacts.steps import MeasureWisps
 from cosmosaic.calibrate.references import ResolvedReferences
 from cosmosaic.calibrate.steps import STAGE1_KINDS, STAGE2_KINDS
 from cosmosaic.catalog.steps import NumberSources
-from cosmosaic.drizzle.steps import DrizzleExposure
 from cosmosaic.exposures.search import FoundExposures
 from cosmosaic.geometry.grid import pixel_to_sky
 from cosmosaic.nircam import DETECTOR_PIXELS, is_long_wavelength_detector
@@ -53,12 +52,11 @@ DETECTORS = tuple(f"NRC{module}{number}" for module in "AB" for number in ("1", 
 TILES, TILE_PIXELS = (4, 5), (21_504, 19_456)
 """Named tiles, columns and rows, and their sides: they contain the field."""
 RAMP = (1, 6, DETECTOR_PIXELS, DETECTOR_PIXELS)
-BYTES = {"_cells.npz": 1_100_000, "_sums.packed": 8_000_000}
+BYTES = {"_cells.npz": 1_100_000, "_sums.packed": 34_000_000}
 OTHER_BYTES = 1_000_000
 EXPOSURES = "exposures.json"
 
 NAMES: dict[type[Step], Callable[[Any], dict[str, list[str]]]] = {
-    DrizzleExposure: lambda step: {"sums": [tile.tile for tile in step.tiles]},
     MakeReference: lambda step: {"references": list(step.sums)},
     FlagExposure: lambda step: {"patches": [tile.tile for tile in step.tiles]},
     MeasureSky: lambda step: {"exposures": list(step.cells)},

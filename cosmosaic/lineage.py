@@ -56,14 +56,12 @@ class Lineage:
 
 def write_lineage(products: str, run_id: str, survey: str, started: datetime, steps: Iterable[StepLineage]) -> str:
     """Write the events of a run, one by one: all together have hundreds of megabytes; return the file's URI."""
-    from openlineage.client.serde import Serde
-
     # A file is used by several steps, which follow each other closely.
-    dataset = lru_cache(KEPT_DATASETS)(_dataset)
+    dataset, common = lru_cache(KEPT_DATASETS)(_dataset), _common(run_id, survey, started)
     uri = store.join(products, FOLDER, f"{started:%Y%m%d%H%M%S%f}_{run_id}{SUFFIX}")
     with tempfile.NamedTemporaryFile("w", prefix="cosmosaic-lineage-", encoding="utf-8") as file:
         for step in steps:
-            file.write(f"{Serde.to_json(_event(step, run_id, survey, dataset))}\n")
+            file.write(f"{json.dumps(_event(step, common, run_id, dataset), sort_keys=True)}\n")
         file.flush()
         store.publish(Path(file.name), uri)
     return uri
@@ -76,31 +74,48 @@ def read_lineages(products: str) -> Iterator[Lineage]:
         yield _lineage(store.read_bytes(listed.uri).decode().splitlines())
 
 
-def _event(step: StepLineage, run_id: str, survey: str, dataset: Callable[[type, str, str], Any]) -> Any:
+def _common(run_id: str, survey: str, started: datetime) -> dict[str, Any]:
+    """Return what the events of a run share, checked by OpenLineage's classes once."""
     # Imported here: a run needs it once, at its end.
-    from openlineage.client.event_v2 import InputDataset, Job, OutputDataset, Run, RunEvent, RunState
+    from openlineage.client.event_v2 import Job, Run, RunEvent, RunState
     from openlineage.client.facet_v2 import parent_run
+    from openlineage.client.serde import Serde
+
+    parent = parent_run.ParentRunFacet(parent_run.Run(run_id), parent_run.Job(NAMESPACE, survey), producer=PRODUCER)
+    event = RunEvent(
+        eventTime=started.isoformat(),
+        eventType=RunState.COMPLETE,
+        producer=PRODUCER,
+        run=Run(run_id, facets={"parent": parent}),
+        job=Job(NAMESPACE, survey),
+    )
+    return Serde.to_dict(event)
+
+
+def _event(
+    step: StepLineage, common: dict[str, Any], run_id: str, dataset: Callable[[type, str, str], dict[str, Any]]
+) -> dict[str, Any]:
+    from openlineage.client.event_v2 import InputDataset, OutputDataset
 
     used = {one.uri: one.sha256 for one in step.inputs} | {one.path: one.sha256 for one in step.references}
     made = {one.uri: one.sha256 for one in step.outputs}
-    parent = parent_run.ParentRunFacet(parent_run.Run(run_id), parent_run.Job(NAMESPACE, survey), producer=PRODUCER)
-    return RunEvent(
-        eventTime=step.ended.isoformat(),
-        eventType=RunState.COMPLETE,
-        producer=PRODUCER,
-        run=Run(str(uuid5(NAMESPACE_URL, f"{run_id} {step.function} {step.key}")), facets={"parent": parent}),
-        job=Job(NAMESPACE, step.function),
-        inputs=[dataset(InputDataset, uri, sha256) for uri, sha256 in used.items()],
-        outputs=[dataset(OutputDataset, uri, sha256) for uri, sha256 in made.items()],
-    )
+    own_id = str(uuid5(NAMESPACE_URL, f"{run_id} {step.function} {step.key}"))
+    return common | {
+        "eventTime": step.ended.isoformat(),
+        "run": common["run"] | {"runId": own_id},
+        "job": common["job"] | {"name": step.function},
+        "inputs": [dataset(InputDataset, uri, sha256) for uri, sha256 in used.items()],
+        "outputs": [dataset(OutputDataset, uri, sha256) for uri, sha256 in made.items()],
+    }
 
 
-def _dataset(kind: type, uri: str, sha256: str) -> Any:
+def _dataset(kind: type, uri: str, sha256: str) -> dict[str, Any]:
     from openlineage.client.facet_v2 import dataset_version_dataset
+    from openlineage.client.serde import Serde
 
     version = dataset_version_dataset.DatasetVersionDatasetFacet(sha256, producer=PRODUCER)
     namespace, name = _named(uri)
-    return kind(namespace, name, facets={"version": version})
+    return Serde.to_dict(kind(namespace, name, facets={"version": version}))
 
 
 def _named(uri: str) -> tuple[str, str]:

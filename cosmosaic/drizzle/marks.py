@@ -72,10 +72,10 @@ def marked_part(box: Box, marks: Marks) -> Placed:
 
 
 class MarksFile:
-    """The marks in a file of sums, whose rows are read as needed."""
+    """The marks of one tile in a file of sums, whose rows are read as needed."""
 
-    def __init__(self, path: Path) -> None:
-        self._plane = open_planes(path)[-1]
+    def __init__(self, path: Path, tile: str) -> None:
+        self._plane = open_planes(path, tile)[-1]
         self.box = self._plane.box
 
     def read(self, strip: Box, patch: Patch | None = None) -> Marks:

@@ -42,15 +42,17 @@ class Placed(NamedTuple):
     box: Box
     numbers: Numbers
     """Of any type, shape ``(height, width)``."""
+    part: str = ""
+    """Name of the part of the file that it belongs to."""
 
 
 def write_planes(planes: Iterable[Placed], path: Path) -> Path:
     """Write planes."""
     described = []
     with path.open("wb") as file:
-        for box, numbers in planes:
+        for box, numbers, part in planes:
             lengths = [file.write(_packed(numbers[strip.within(box)])) for strip in strips(box)]
-            described.append({"box": box, "type": numbers.dtype.str, "lengths": lengths})
+            described.append({"box": box, "type": numbers.dtype.str, "lengths": lengths, "part": part})
         text = json.dumps(described).encode()
         file.write(text + len(text).to_bytes(LENGTH_BYTES, "little"))
     return path
@@ -78,14 +80,15 @@ class PackedPlane:
         return found
 
 
-def open_planes(path: Path) -> list[PackedPlane]:
-    """Open a file of `write_planes`; nothing is unpacked yet."""
+def open_planes(path: Path, part: str = "") -> list[PackedPlane]:
+    """Open the planes of one part of a file of `write_planes`; nothing is unpacked yet."""
     with path.open("rb") as file:
         end = file.seek(-LENGTH_BYTES, 2)
         file.seek(end - int.from_bytes(file.read(), "little"))
         described = json.loads(file.read()[:-LENGTH_BYTES])
     starts = accumulate((sum(plane["lengths"]) for plane in described), initial=0)
-    return [PackedPlane(path, start, plane) for start, plane in zip(starts, described, strict=False)]
+    placed = zip(starts, described, strict=False)
+    return [PackedPlane(path, start, plane) for start, plane in placed if plane["part"] == part]
 
 
 def _packed(numbers: Numbers) -> bytes:

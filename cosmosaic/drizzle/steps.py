@@ -9,31 +9,21 @@ from cosmosaic.geometry.windows import Plan
 from cosmosaic.records import MosaicGrid
 from cosmosaic.sky.steps import BandSky, ExposureSkyFile
 from cosmosaic.steps.declaration import Job, Outputs, Step
-from cosmosaic.steps.files import File, Many
+from cosmosaic.steps.files import File
 from cosmosaic.survey import DrizzleSettings, Survey, WeightType
 
 
 class Sums(File, suffix="_sums.packed"):
-    """Weighted sums of one exposure in one tile, and flags of its pixels."""
+    """Weighted sums of one exposure in each of its tiles, and flags of its pixels."""
 
 
-class PlaceMap(File, suffix="_map.npy"):
-    """Positions of the pixels of an exposure on the survey's lattice."""
-
-
-class Summary(File, suffix="_summary.json"):
-    """Facts about an exposure that its mosaic needs in addition to the sums."""
-
-
-class Inspection(File, suffix="_inspection.json"):
-    """Facts about the planes of an exposure."""
+class Summary(File, suffix="_summary.npz"):
+    """Facts about an exposure that its mosaic needs in addition to the sums, and the places of its pixels."""
 
 
 @dataclass(frozen=True)
 class InspectedExposure(Outputs):
     """An exposure that can be combined."""
-
-    inspection: Inspection
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +31,7 @@ class InspectExposure(Step[InspectedExposure]):
     """Read the planes of an exposure, so that unusable exposures are left out before others depend on them."""
 
     title = "Inspect"
-    version = 2
+    version = 3
     function = "cosmosaic.drizzle.units:inspect_exposure"
     per = "exposure"
 
@@ -53,9 +43,7 @@ class InspectExposure(Step[InspectedExposure]):
 class DrizzledExposure(Outputs):
     """One exposure on the survey's lattice."""
 
-    sums: Many[Sums]
-    """By the tile's name."""
-    places: PlaceMap
+    sums: Sums
     summary: Summary
 
 
@@ -64,7 +52,7 @@ class DrizzleExposure(Step[DrizzledExposure]):
     """Drizzle one exposure into the tiles it reaches, without its sky."""
 
     title = "Drizzle"
-    version = 8
+    version = 9
     function = "cosmosaic.drizzle.units:drizzle_exposure"
     per = "exposure"
 

@@ -2,8 +2,10 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from stcal.resample.utils import compute_mean_pixel_area
 
 from cosmosaic.drizzle.exposure import ExposurePlanes, keywords
@@ -36,10 +38,21 @@ class ExposureSummary(Record):
         return self.measurement_time or self.exposure_time
 
 
+def write_summary(summary: ExposureSummary, samples: NDArray[np.float64], path: Path) -> Path:
+    """Write a summary with the places of the exposure's pixels, from `cosmosaic.geometry.pixelmap.sampled_map`."""
+    np.savez(path, facts=np.bytes_(summary.model_dump_json()), samples=samples)
+    return path
+
+
 def read_summaries(paths: Iterable[Path]) -> list[ExposureSummary]:
     """Read summaries, sorted by the exposures' names."""
-    summaries = [ExposureSummary.model_validate_json(path.read_text()) for path in paths]
+    summaries = [ExposureSummary.model_validate_json(_part(path, "facts").item()) for path in paths]
     return sorted(summaries, key=lambda summary: summary.name)
+
+
+def read_samples(path: Path) -> NDArray[np.float64]:
+    """Read the places of an exposure's pixels from its summary."""
+    return _part(path, "samples")
 
 
 def summarise(exposure: ExposurePlanes, weights: np.ndarray) -> ExposureSummary:
@@ -58,3 +71,9 @@ def summarise(exposure: ExposurePlanes, weights: np.ndarray) -> ExposureSummary:
         weights=tuple(weights.tolist()),
         keywords=keywords(exposure.header) | keywords(exposure.sci_header),
     )
+
+
+def _part(path: Path, name: str) -> NDArray[Any]:
+    with np.load(path) as parts:
+        part: NDArray[Any] = parts[name]
+    return part

@@ -14,7 +14,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from cosmosaic.drizzle.kernel import PLANES, POISSON, SCIENCE, WEIGHT, Drop, Light, drizzle_square
-from cosmosaic.drizzle.packed import Placed, open_planes, write_planes
+from cosmosaic.drizzle.packed import Placed, open_planes
 from cosmosaic.geometry.pixelmap import PixelMap
 from cosmosaic.geometry.windows import Box
 from cosmosaic.survey import DrizzleSettings
@@ -191,17 +191,18 @@ def lit_part(lit: NDArray[np.bool_], box: Box) -> Box:
     return Box(box.x + left, box.y + bottom, right - left, top - bottom)
 
 
-def write_sums(sums: Sums, marks: Placed, path: Path) -> Path:
-    """Write sums, packed plane by plane, and the marks of `cosmosaic.drizzle.marks` as the last plane."""
-    planes = np.moveaxis(sums.planes.astype("<f4", copy=False), 2, 0)
-    return write_planes([*(Placed(sums.box, plane) for plane in planes), marks], path)
+def planes_of_tile(tile: str, sums: Sums, marks: Placed) -> Iterator[Placed]:
+    """Yield the planes of a file of sums for one tile; the marks of `cosmosaic.drizzle.marks` are the last."""
+    for plane in np.moveaxis(sums.planes.astype("<f4", copy=False), 2, 0):
+        yield Placed(sums.box, plane, tile)
+    yield marks._replace(part=tile)
 
 
 class SumsFile:
-    """Sums in a file, whose rows are read as needed."""
+    """Sums of one tile in a file, whose rows are read as needed."""
 
-    def __init__(self, path: Path) -> None:
-        *self._planes, _ = open_planes(path)
+    def __init__(self, path: Path, tile: str) -> None:
+        *self._planes, _ = open_planes(path, tile)
         self.box = self._planes[0].box
 
     def rows(self, bottom: int, top: int) -> FloatImage:

@@ -3,8 +3,7 @@
 An exposure is drizzled once and cut into tiles, so that the result does not depend on the tiles.
 """
 
-import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +11,16 @@ import numpy as np
 from cosmosaic.dq import UNUSABLE
 from cosmosaic.drizzle.exposure import ExposureError, ExposurePlanes, light_of, read_exposure, sky_variance
 from cosmosaic.drizzle.marks import drizzle_marks, flagged_pixels, marked_part
-from cosmosaic.drizzle.summary import summarise
-from cosmosaic.drizzle.sums import cropped, drizzle_light, exposure_box, output_reach, weight_samples, write_sums
+from cosmosaic.drizzle.packed import Placed, write_planes
+from cosmosaic.drizzle.summary import summarise, write_summary
+from cosmosaic.drizzle.sums import (
+    cropped,
+    drizzle_light,
+    exposure_box,
+    output_reach,
+    planes_of_tile,
+    weight_samples,
+)
 from cosmosaic.exposures.patterns import read_exposure_sky
 from cosmosaic.geometry.pixelmap import PixelMap, sampled_map, whole_map
 from cosmosaic.geometry.windows import Box, box_of, lattice
@@ -54,10 +61,7 @@ def inspect_exposure(exposure: Path, weight_type: WeightType, folder: Path) -> M
         )
     if weight_type == "ivm-sky":
         sky_variance(read)
-    facts = {"usable_pixels": usable, "implausible_pixels": read.implausible}
-    path = folder / f"{read.name}_inspection.json"
-    path.write_text(json.dumps(facts))
-    return Made(inspection=path, facts={name: float(value) for name, value in facts.items()})
+    return Made(facts={"usable_pixels": float(usable), "implausible_pixels": float(read.implausible)})
 
 
 def drizzle_exposure(
@@ -83,8 +87,7 @@ def drizzle_exposure(
     settings
         Kernel, pixel fraction, weights and kind of errors.
     folder
-        Gets ``<exposure>_<tile>_sums.packed`` for each tile, ``<exposure>_map.npy`` with the positions of its pixels,
-        and ``<exposure>_summary.json``.
+        Gets ``<exposure>_sums.packed`` with the sums in each tile, and ``<exposure>_summary.npz``.
 
     Raises
     ------
@@ -97,19 +100,21 @@ def drizzle_exposure(
     _check_reach(read, reach, tiles)
     light = light_of(read, settings.weight_type)
     flagged = flagged_pixels(read.dq)
-    made, weights = {}, []
-    for tile in tiles:
-        window = box_of(tile).padded(REFERENCE_MARGIN).intersection(reach)
-        marks = marked_part(window, drizzle_marks(flagged, mapped, window, settings))
-        sums = cropped(drizzle_light(light, mapped, window, settings))
-        weights.append(weight_samples(sums, box_of(tile)))
-        made[tile.tile] = write_sums(sums, marks, folder / f"{read.name}_{tile.tile}_sums.packed")
-        del sums
-    places = folder / f"{read.name}_map.npy"
-    np.save(places, samples)
-    summary = folder / f"{read.name}_summary.json"
-    summary.write_text(summarise(read, np.concatenate(weights)).model_dump_json())
-    return Made(sums=made, places=places, summary=summary)
+    weights = []
+
+    def drizzled() -> Iterator[Placed]:
+        # One tile after the other: its sums are written, and their memory is freed, before the next are made.
+        for tile in tiles:
+            window = box_of(tile).padded(REFERENCE_MARGIN).intersection(reach)
+            marks = marked_part(window, drizzle_marks(flagged, mapped, window, settings))
+            sums = cropped(drizzle_light(light, mapped, window, settings))
+            weights.append(weight_samples(sums, box_of(tile)))
+            yield from planes_of_tile(tile.tile, sums, marks)
+            del sums
+
+    made = write_planes(drizzled(), folder / f"{read.name}_sums.packed")
+    summary = summarise(read, np.concatenate(weights))
+    return Made(sums=made, summary=write_summary(summary, samples, folder / f"{read.name}_summary.npz"))
 
 
 def read_flat_exposure(path: Path, sky: Path | None, trim_pixels: int) -> ExposurePlanes:

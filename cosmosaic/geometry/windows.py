@@ -14,8 +14,8 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from cosmosaic.geometry.grid import margin_pixels, overlaps, sky_to_pixel
-from cosmosaic.geometry.sphere import FloatArray, Footprint, GridError
+from cosmosaic.geometry.grid import margin_pixels, sky_to_pixel
+from cosmosaic.geometry.sphere import FloatArray, Footprint, GridError, touches
 from cosmosaic.records import Lattice, MosaicGrid
 from cosmosaic.survey import GridSettings
 
@@ -149,21 +149,23 @@ def touched_tiles(
     tiles: Sequence[MosaicGrid], footprints: Mapping[str, Footprint]
 ) -> dict[str, tuple[MosaicGrid, ...]]:
     """Return the tiles of one grid that exposures can contribute to, by the exposure's name, judged by footprints."""
-    if not tiles:
+    if not tiles or not footprints:
         return dict.fromkeys(footprints, ())
     edges = np.array([(box.x, box.y, box.x + box.width, box.y + box.height) for box in map(box_of, tiles)])
     # Pixels of the lattice are counted from the tangent point; windows near enough are compared corner by corner.
-    index, grid, near = shapely.STRtree(shapely.box(*edges.T)), lattice(tiles[0]), margin_pixels(tiles[0]) + 1.0
+    index, grid, margin = shapely.STRtree(shapely.box(*edges.T)), lattice(tiles[0]), margin_pixels(tiles[0])
+    # The corners of all at once, since a call takes longer than a corner.
+    corners = sky_to_pixel(grid, [corner for footprint in footprints.values() for corner in footprint])
+    polygons = np.split(corners, np.cumsum([len(footprint) for footprint in footprints.values()])[:-1])
 
-    def touched(footprint: Footprint) -> tuple[MosaicGrid, ...]:
-        corners = sky_to_pixel(grid, footprint)
-        if not np.isfinite(corners).all():
+    def touched(polygon: FloatArray) -> tuple[MosaicGrid, ...]:
+        if not np.isfinite(polygon).all():
             return ()
-        around = shapely.box(*(corners.min(axis=0) - near), *(corners.max(axis=0) + near))
+        around = shapely.box(*(polygon.min(axis=0) - margin - 1.0), *(polygon.max(axis=0) + margin + 1.0))
         found = (tiles[number] for number in sorted(index.query(around).tolist()))
-        return tuple(tile for tile in found if overlaps(tile, footprint))
+        return tuple(tile for tile in found if touches(polygon - grid.crpix + tile.crpix, tile.shape, margin))
 
-    return {name: touched(footprint) for name, footprint in footprints.items()}
+    return dict(zip(footprints, map(touched, polygons), strict=True))
 
 
 def tiles_around(tiles: Sequence[MosaicGrid], sky: FloatArray) -> tuple[NDArray[np.integer], NDArray[np.integer]]:

@@ -46,7 +46,7 @@ class TileInput(NamedTuple):
     """The files of one exposure in a tile."""
 
     sums: Path
-    """``<exposure>_<tile>_sums.packed``."""
+    """``<exposure>_sums.packed``."""
     patch: Path | None
     """``<exposure>_<tile>_patch.npy``: what replaces sums around outliers."""
 
@@ -131,8 +131,8 @@ def combine(
     seconds = {summary.name: summary.exposure_time for summary in summaries}
     groups = {summary.name: summary.group for summary in summaries}
     exposures = {group: number for number, group in enumerate(sorted(set(groups.values())), start=1)}
-    sources = {name: SumsFile(one.sums) for name, one in sorted(files.items())}
-    marks = {name: MarksFile(one.sums) for name, one in files.items()}
+    sources = {name: SumsFile(one.sums, tile.tile) for name, one in sorted(files.items())}
+    marks = {name: MarksFile(one.sums, tile.tile) for name, one in files.items()}
     boxes = [source.box for source in sources.values()] + [one.box for one in marks.values()]
     box = covering(boxes).intersection(box_of(tile))
     patches = {name: read_patch(one.patch).within(sources[name].box) for name, one in files.items() if one.patch}

@@ -167,7 +167,7 @@ class TiledEngine:
         names, patches = self.plan.exposures_of_tile[tile.tile], self.flagged.patches
         first = () if self.input_scale_arcsec else (min(self.drizzled),)
         step = CombineTile(
-            sums={name: self.drizzled[name].sums[tile.tile] for name in names},
+            sums={name: self.drizzled[name].sums for name in names},
             patches={name: one for name in names if name in patches and (one := patches[name].get(tile.tile))},
             summaries={name: self.drizzled[name].summary for name in dict.fromkeys((*first, *names))},
             tile=tile,

@@ -30,9 +30,9 @@ def combine_tile(
     Parameters
     ----------
     sums, patches
-        ``_sums.packed`` files of the tile, and ``_patch.npy`` files where outliers were flagged, by exposure.
+        ``_sums.packed`` files, and ``_patch.npy`` files where outliers were flagged in the tile, by exposure.
     summaries
-        ``_summary.json`` files of the exposures.
+        ``_summary.npz`` files of the exposures.
     tile
         The tile.
     settings
@@ -69,7 +69,7 @@ def assemble_mosaic(  # noqa: PLR0913
     tiles
         ``_mosaic.packed`` files of its tiles.
     summaries
-        ``_summary.json`` files of all its exposures.
+        ``_summary.npz`` files of all its exposures.
     first
         The ``_cal`` file of the first, whose metadata the mosaic inherits.
     verdict

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from cosmosaic.cells.files import Cells
-from cosmosaic.drizzle.steps import DrizzledExposure, PlaceMap, Summary, Sums
+from cosmosaic.drizzle.steps import DrizzledExposure, Summary, Sums
 from cosmosaic.exposures.band import Band, Exposures
 from cosmosaic.exposures.files import Cal
 from cosmosaic.geometry.windows import Plan
@@ -81,7 +81,7 @@ class FlagExposure(Step[FlaggedExposure]):
 
     exposure: Cal
     sky: ExposureSkyFile | None
-    places: PlaceMap
+    summary: Summary
     compared: tuple[ReferenceImage, ...]
     tiles: tuple[MosaicGrid, ...]
     treatment: SkyTreatment
@@ -178,7 +178,7 @@ def flag_outliers(
     references = {
         tile.tile: job.submit(
             MakeReference(
-                sums={name: drizzled[name].sums[tile.tile] for name in plan.exposures_of_tile[tile.tile]},
+                sums={name: drizzled[name].sums for name in plan.exposures_of_tile[tile.tile]},
                 summaries={name: drizzled[name].summary for name in plan.companions(tile)},
                 tile=tile,
                 fraction=survey.outliers.weight_threshold,
@@ -192,7 +192,7 @@ def flag_outliers(
             FlagExposure(
                 exposure=exposures[name],
                 sky=sky.of(name),
-                places=drizzled[name].places,
+                summary=drizzled[name].summary,
                 compared=tuple(references[tile.tile][name] for tile in plan.tiles_of_exposure[name]),
                 tiles=plan.tiles_of_exposure[name],
                 treatment=survey.sky.treatment,

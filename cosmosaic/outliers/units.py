@@ -15,7 +15,7 @@ from cosmosaic.dq import implausible, is_usable
 from cosmosaic.drizzle.exposure import ExposurePlanes, light_of, write_flagged
 from cosmosaic.drizzle.kernel import SCIENCE, WEIGHT
 from cosmosaic.drizzle.packed import strips
-from cosmosaic.drizzle.summary import read_summaries
+from cosmosaic.drizzle.summary import read_samples, read_summaries
 from cosmosaic.drizzle.sums import SumsFile, patches, read_strip, write_patch
 from cosmosaic.drizzle.units import REFERENCE_MARGIN, placed, read_flat_exposure
 from cosmosaic.exposures.patterns import read_exposure_sky
@@ -44,9 +44,9 @@ def make_reference(
     Parameters
     ----------
     sums
-        ``_sums.packed`` files of the tile by the exposures' names.
+        ``_sums.packed`` files of the exposures by their names.
     summaries
-        ``_summary.json`` files of all detectors of the exposure groups, also outside the tile: the weight threshold
+        ``_summary.npz`` files of all detectors of the exposure groups, also outside the tile: the weight threshold
         is that of the whole exposure group.
     tile
         The tile.
@@ -58,7 +58,7 @@ def make_reference(
     """
     known = read_summaries(summaries.values())
     groups = {summary.name: summary.group for summary in known}
-    sources = {name: SumsFile(path) for name, path in sorted(sums.items())}
+    sources = {name: SumsFile(path, tile.tile) for name, path in sorted(sums.items())}
     members: dict[str, list[SumsFile]] = {}
     for name, source in sources.items():
         members.setdefault(groups[name], []).append(source)
@@ -82,7 +82,7 @@ def make_reference(
 def flag_exposure(  # noqa: PLR0913
     exposure: Path,
     sky: Path | None,
-    places: Path,
+    summary: Path,
     compared: Sequence[Path],
     tiles: tuple[MosaicGrid, ...],
     treatment: SkyTreatment,
@@ -99,8 +99,8 @@ def flag_exposure(  # noqa: PLR0913
         The ``_cal`` file.
     sky
         Its ``_sky.json``, where its sky was measured.
-    places
-        Its ``_map.npy``.
+    summary
+        Its ``_summary.npz``, for the places of its pixels.
     compared
         Its ``_reference.packed`` files.
     tiles
@@ -115,7 +115,7 @@ def flag_exposure(  # noqa: PLR0913
         ``<exposure>_cleared.npz``.
     """
     read, level = read_flat_exposure(exposure, sky, treatment.trim_pixels), read_exposure_sky(sky).level
-    mapped, reach = placed(np.load(places), read.shape, drizzle)
+    mapped, reach = placed(read_samples(summary), read.shape, drizzle)
     blotted, depths = blot(_merged(compared, reach), mapped)
     flagged = flag_outliers(read.sci, read.err, blotted, depths, thresholds.snr, thresholds.scale)
     del blotted, depths

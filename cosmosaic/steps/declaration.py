@@ -38,7 +38,13 @@ class OutputField(NamedTuple):
 
 @dataclass(frozen=True)
 class Outputs:
-    """The outputs of a step: a field for each, of type ``Kind``, ``Kind | None`` or ``Many[Kind]``."""
+    """The outputs of a step: a field for each, of type ``Kind``, ``Kind | None`` or ``Many[Kind]``.
+
+    A step that only checks its inputs declares none.
+    """
+
+    node: Any = dataclasses.field(default=None, kw_only=True, repr=False, compare=False)
+    """The submitted step that makes them, as the `Job` represents it; None for those of a finished one."""
 
     @classmethod
     def fields(cls) -> dict[str, OutputField]:
@@ -48,34 +54,27 @@ class Outputs:
     @classmethod
     def promised(cls, node: Any) -> Self:
         """Return the outputs of a submitted step."""
-        return cls._made(
-            {name: Promise(node, name, None, not field.is_optional) for name, field in cls.fields().items()}
-        )
+        promises = {name: Promise(node, name, None, not field.is_optional) for name, field in cls.fields().items()}
+        return cls._made(promises, node)
 
     @classmethod
     def of(cls, result: StepResult) -> Self:
         """Return the outputs of a finished step."""
-        return cls._made(result.files)
+        return cls._made(result.files, None)
 
     @classmethod
-    def _made(cls, sources: Mapping[str, Any]) -> Self:
+    def _made(cls, sources: Mapping[str, Any], node: Any) -> Self:
         made: dict[str, File | Many | None] = {}
         for name, (kind, is_many, _) in cls.fields().items():
             source = sources[name]
             made[name] = None if source is None else Many(kind, source) if is_many else kind(source)
-        return cls(**made)
+        return cls(**made, node=node)
 
     @property
     def published(self) -> tuple[File | Many, ...]:
         """The outputs whose kinds are published."""
         values = (getattr(self, name) for name, field in self.fields().items() if field.kind.kind)
         return tuple(value for value in values if value is not None)
-
-    @property
-    def nodes(self) -> tuple[Any, ...]:
-        """The submitted steps that make the outputs."""
-        values = (getattr(self, field.name) for field in dataclasses.fields(self))
-        return tuple({id(promise.node): promise.node for value in values for promise in promises_of(value)}.values())
 
 
 def names_of(stem: str, *made: Outputs | None) -> dict[str, str]:
@@ -285,7 +284,7 @@ def _settled_file(file: File, look_up: Callable[[Promise], Any], leaves_out: boo
 
 @cache
 def _output_fields(cls: Any) -> dict[str, OutputField]:
-    return {name: _output_field(hint) for name, hint in get_type_hints(cls).items()}
+    return {name: _output_field(hint) for name, hint in get_type_hints(cls).items() if name != "node"}
 
 
 def _output_field(hint: Any) -> OutputField:

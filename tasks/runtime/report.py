@@ -282,7 +282,7 @@ def _rows(publication: Publication, run: Run) -> list[dict[str, Any]]:
         return []
     shared = dict(publication.columns)
     for outputs in publication.described_by:
-        shared |= outputs.nodes[0].row
+        shared |= outputs.node.row
     products = Published.of(results["products"]).products
     return [
         {

@@ -191,7 +191,7 @@ class Run:
 
     def results(self, submitted: Mapping[str, Outputs]) -> dict[str, StepResult]:
         """Wait for steps and return the results of the successful ones, by the same names."""
-        nodes: dict[str, Node] = {name: outputs.nodes[0] for name, outputs in submitted.items()}
+        nodes: dict[str, Node] = {name: outputs.node for name, outputs in submitted.items()}
         self._graph.wait(nodes.values())
         return {name: node.result for name, node in nodes.items() if node.result}
 

@@ -56,4 +56,7 @@ class Terminal:
         self.log.append(f"{datetime.now(UTC).isoformat(timespec='seconds')} {text}")
 
     def _print(self, text: str) -> None:
-        self._console.out(text, highlight=False)
+        if self._bar.disable:  # rich takes longer for a line than the run does for a finished step
+            print(text, file=self._console.file, flush=True)
+        else:
+            self._console.out(text, highlight=False)

@@ -149,7 +149,7 @@ def test_what_needs_a_failed_step_is_skipped_down_to_the_end(bench):
     run.submit(Work(parts=(good.part,)), "unharmed")
     run.graph.wait()
     late = run.submit(Work(parts=(bad.part,)), "late")
-    run.graph.wait(late.nodes)
+    run.graph.wait([late.node])
     assert {label: outcome.error for label, outcome in run.ended.items() if outcome.error} == {
         "bad": "broken", "needs": SKIPPED, "far": SKIPPED, "late": SKIPPED
     }  # fmt: skip

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from cosmosaic.drizzle.kernel import WEIGHT, Light
-from cosmosaic.drizzle.packed import Placed
+from cosmosaic.drizzle.marks import MarksFile
+from cosmosaic.drizzle.packed import Placed, write_planes
 from cosmosaic.drizzle.sums import (
     Patch,
     Sums,
@@ -15,10 +16,10 @@ from cosmosaic.drizzle.sums import (
     drizzle_light,
     exposure_box,
     patches,
+    planes_of_tile,
     read_patch,
     weight_samples,
     write_patch,
-    write_sums,
 )
 from cosmosaic.geometry.pixelmap import PixelMap
 from cosmosaic.geometry.windows import Box
@@ -73,14 +74,29 @@ def test_sums_are_read_row_by_row(light: Light, tmp_path: Path) -> None:
     mapped = turned(1.0)
     box = exposure_box(mapped, 2.0)
     sums = cropped(drizzle_light(light, mapped, box, DrizzleSettings()))
-    file = SumsFile(write_sums(sums, NO_MARKS, tmp_path / "a_e0n0_sums.packed"))
-    assert file.box == sums.box
-    np.testing.assert_array_equal(file.rows(10, 25), sums.planes[10:25])
+    other = Sums(Box(-7, 3, 4, 5), np.full((5, 4, 2), 2.0, np.float32))
+    tiles = {"e0n0": other, "e1n0": sums}
+    planes = (plane for tile, one in tiles.items() for plane in planes_of_tile(tile, one, NO_MARKS))
+    path = write_planes(planes, tmp_path / "a_sums.packed")
+    for tile, one in tiles.items():
+        file = SumsFile(path, tile)
+        assert file.box == one.box
+        np.testing.assert_array_equal(file.rows(1, 4), one.planes[1:4])
+
+
+def test_marks_are_those_of_their_tile(tmp_path: Path) -> None:
+    empty = Sums(Box(0, 0, 0, 0), np.zeros((0, 0, 2), np.float32))
+    marks = {tile: Placed(Box(3, 0, 2, 1), np.full((1, 2), ord(tile), np.uint8)) for tile in "ab"}
+    planes = (plane for tile, one in marks.items() for plane in planes_of_tile(tile, empty, one))
+    path = write_planes(planes, tmp_path / "a_sums.packed")
+    for tile, one in marks.items():
+        np.testing.assert_array_equal(MarksFile(path, tile).read(one.box), one.numbers)
 
 
 def test_nothing_is_kept_where_nothing_was_drizzled(tmp_path: Path) -> None:
     empty = cropped(Sums(Box(5, 6, 20, 30), np.zeros((30, 20, 5), np.float32)))
-    assert SumsFile(write_sums(empty, NO_MARKS, tmp_path / "a_e0n0_sums.packed")).box.pixels == 0
+    path = write_planes(planes_of_tile("e0n0", empty, NO_MARKS), tmp_path / "a_sums.packed")
+    assert SumsFile(path, "e0n0").box.pixels == 0
     assert weight_samples(empty, Box(0, 0, 99, 99)).size == 0
 
 

@@ -81,7 +81,7 @@ def _usable(cals: Mapping[str, Cal], job: WholeRun, produced: Produced) -> dict[
     for name, cal in cals.items():
         try:
             inspected = job.submit(InspectExposure(exposure=cal, weight_type=job.survey.drizzle.weight_type), name)
-            job.path_of(inspected.inspection)
+            result_of(inspected.node)
         except ValueError as error:
             produced.refused[f"{name}_cal.fits"] = str(error)
             continue
