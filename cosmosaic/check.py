@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cosmosaic.calibrate.references import NamedReferences, crds_environment, name_references
+from cosmosaic.calibrate.steps import is_to_clean
 from cosmosaic.exposures.associations import asked_exposures, read_association
 from cosmosaic.exposures.doubts import doubtful_settings
 from cosmosaic.exposures.exclusion import exclude
@@ -92,6 +93,7 @@ def look_ahead(survey: Survey) -> Needs:
     warnings += [f"{exposure.name}: {warning}" for exposure in inside for warning in exposure.warnings]
     products_gb = _products_gb(inside, windows)
     cache_gb = products_gb * (CACHE_FACTOR + ROUND_FACTOR * _rounds(inside, windows, survey.injection))
+    cache_gb += sum(one.object.size for one in inside if is_to_clean(one, survey.exposures)) / 1e9
     return Needs(found, windows, products_gb, cache_gb, _references(survey, inside), tuple(warnings))
 
 

@@ -208,10 +208,15 @@ class Calibrated(NamedTuple):
 
 def clean_calibrated(exposure: Exposure, job: Job) -> Cal:
     """Submit the step that subtracts 1/f noise from an exposure supplied calibrated, if it has any to subtract."""
-    supplied, flicker_noise = Cal(exposure.object), job.survey.exposures.flicker_noise
-    if flicker_noise == "none" or exposure.flicker_removed:
+    supplied, settings = Cal(exposure.object), job.survey.exposures
+    if not is_to_clean(exposure, settings):
         return supplied
-    return job.submit(CleanCalibrated(exposure=supplied, flicker_noise=flicker_noise), exposure.name).cal
+    return job.submit(CleanCalibrated(exposure=supplied, flicker_noise=settings.flicker_noise), exposure.name).cal
+
+
+def is_to_clean(exposure: Exposure, settings: ExposureSettings) -> bool:
+    """Return whether an exposure is supplied calibrated, but with its 1/f noise."""
+    return exposure.level == "cal" and settings.flicker_noise != "none" and not exposure.flicker_removed
 
 
 def calibrate(exposure: Exposure, references: tuple[Reference, ...], job: Job) -> Calibrated:
