@@ -4,15 +4,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
+
 from cosmosaic.cells.files import Cells, needed_for, needed_jointly
-from cosmosaic.cells.steps import BinnedBand
+from cosmosaic.cells.steps import BinnedBand, cells_around
 from cosmosaic.exposures.band import Band
+from cosmosaic.geometry.sphere import Footprint, footprint_centre, separations_deg
 from cosmosaic.geometry.windows import neighbouring, touched_tiles
 from cosmosaic.outliers.steps import FlaggedBand
 from cosmosaic.records import STATES, Lattice, MosaicGrid
 from cosmosaic.sky.steps import BandSky, SkyTable
 from cosmosaic.steps.declaration import Job, Outputs, Step, consulted, surviving
 from cosmosaic.steps.files import File
+
+NULL_EXPOSURES = 400
+"""Most exposures of the null test."""
 
 
 class VerdictTable(File, suffix="_verdict.ecsv", kind="verdict"):
@@ -145,13 +151,17 @@ def judge_sky(
     band: Band, binned: BinnedBand, flagged: FlaggedBand, sky: BandSky, tiles: tuple[MosaicGrid, ...], job: Job
 ) -> JudgedSky:
     """Submit the verdict on the exposures as they go into the mosaic, as a whole and tile by tile."""
-    cells = {"before": binned.cells, "after": flagged.cleared, "noise": flagged.cleared}
+    sample = null_sample({name: band.footprints[name] for name in flagged.cleared})
+    around = cells_around(binned.grid, [band.footprints[name] for name in sample])
     judged = {
         when: job.submit(
-            JudgeExposures(cells=each, grid=binned.grid, when=when, window_cells=binned.window_cells),
-            f"{band.name} {when}",
+            JudgeExposures(cells=cells, grid=binned.grid, when=when, window_cells=window), f"{band.name} {when}"
         ).judgement
-        for when, each in cells.items()
+        for when, cells, window in (
+            ("before", binned.cells, binned.window_cells),
+            ("after", flagged.cleared, binned.window_cells),
+            ("noise", {name: flagged.cleared[name] for name in sample}, around),
+        )
     }
     both = {when: judged[when] for when in ("before", "after")}
     reaching: dict[str, list[str]] = {tile.tile: [] for tile in tiles}
@@ -161,11 +171,22 @@ def judge_sky(
     parts = []
     for some in neighbouring(tiles):
         names = sorted({name for tile in some for name in reaching[tile.tile]})
-        before, after = ({name: cells[when][name] for name in names} for when in ("before", "after"))
+        before, after = ({name: cells[name] for name in names} for cells in (binned.cells, flagged.cleared))
         step = JudgeTiles(before=before, after=after, judgements=both, tiles=some)
         parts += [job.submit(step, f"{band.name} {some[0].tile}").table] if names else []
     gather = GatherVerdict(judgements=judged, parts=tuple(parts), levels=sky.table, stem=band.association.product_name)
     return job.submit(gather, band.name)
+
+
+def null_sample(footprints: Mapping[str, Footprint]) -> list[str]:
+    """Choose the exposures that the null test is made with: the first by name, and those nearest to it.
+
+    More would tell nothing more about the method, and exposures that are added far away change nothing.
+    """
+    names = sorted(footprints)
+    centres = np.array([footprint_centre(footprints[name]) for name in names])
+    nearest = np.argsort(separations_deg(centres[0], centres), kind="stable")[:NULL_EXPOSURES]
+    return [names[number] for number in sorted(nearest.tolist())]
 
 
 @dataclass(frozen=True)
