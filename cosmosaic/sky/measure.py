@@ -40,7 +40,8 @@ def measure_sky(
     Parameters
     ----------
     cells
-        ``_cells.npz`` files of all exposures by their names.
+        ``_cells.npz`` files by the exposures' names: of all, or of those that are not in the kept part of an earlier
+        solution and of those around them.
     masked
         ``_masked.npz`` files of the exposures that a mask of sources reaches.
     exposures
@@ -105,8 +106,8 @@ def write_sky(inputs: SkyInputs, measured: Measured, request: SkyRequest, stem: 
         asked=request.asked,
         method=measured.method,
         exposures=tuple(
-            known.get(name) or _solved(name, level, digests[name], texts.get(name, ""))
-            for name, level in levels.items()
+            known.get(name) or _solved(name, levels[name], digests[name], texts.get(name, ""))
+            for name in sorted({*levels, *known})
         ),
         missing=request.missing,
     )

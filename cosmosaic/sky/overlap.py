@@ -242,7 +242,7 @@ def common_window(
 
 
 def tied(levels: Mapping[str, Level], kept: SkySolution, survey: CellSurvey) -> dict[str, Level]:
-    """Shift the levels of a new solution to the zero of the kept levels.
+    """Shift the levels of a new solution to the zero of the kept levels, which may be of other exposures as well.
 
     A new exposure's level is shifted by the mean difference between kept and new levels of the exposures that it
     overlaps with, weighted by their common cells; of all kept exposures where it overlaps with none.
@@ -250,13 +250,13 @@ def tied(levels: Mapping[str, Level], kept: SkySolution, survey: CellSurvey) -> 
     Parameters
     ----------
     levels
-        Levels of all exposures, solved together.
+        Levels that were solved together.
     kept
         The part of the earlier solution that is kept.
     survey
         The exposures' cells.
     """
-    shifts = {one.name: one.level - levels[one.name].value for one in kept.exposures}
+    shifts = {one.name: one.level - levels[one.name].value for one in kept.exposures if one.name in levels}
     stay = {one.name: Level(one.level, np.nan if one.error is None else one.error) for one in kept.exposures}
     common: dict[str, dict[str, int]] = {name: {} for name in levels if name not in stay}
 

@@ -11,11 +11,17 @@ from collections.abc import Mapping
 import numpy as np
 from astropy import units
 from astropy.table import QTable
+from scipy.spatial import KDTree
 
+from cosmosaic.geometry.sphere import Footprint, unit_vectors
 from cosmosaic.records import Lattice, Record
 from cosmosaic.solved import Moves, Solved, moves_of, staying
 from cosmosaic.survey import SkyZero
 
+LOCAL_METHODS = ("overlap",)
+"""Methods by which an exposure's sky depends on its surroundings alone."""
+REACH = 4.0
+"""Distance of the exposures that count, in half diagonals of one: neighbours, and their neighbours."""
 SURFACE_BRIGHTNESS = units.MJy / units.sr
 USERS_LEVELS = "user"
 """The method whose levels are the user's own."""
@@ -147,6 +153,32 @@ def keeping(request: SkyRequest, earlier: SkySolution | None, cells: Mapping[str
     if not kept:
         return request
     return request.model_copy(update={"kept": earlier.model_copy(update={"exposures": kept})})
+
+
+def measured_exposures(request: SkyRequest, footprints: Mapping[str, Footprint]) -> tuple[str, ...]:
+    """Choose the exposures whose cells a solution needs: all, or those around the ones that are not kept.
+
+    A level follows from the exposures that it overlaps with, and from those that these overlap with; levels far away
+    stay, whatever is added.
+
+    Parameters
+    ----------
+    request
+        With the part of an earlier solution that is kept.
+    footprints
+        Corners of all exposures by name.
+    """
+    every, kept = tuple(footprints), {one.name for one in request.kept.exposures} if request.kept else set()
+    if request.method not in LOCAL_METHODS or not kept or kept.issuperset(every):
+        return every
+    corners = np.array([unit_vectors(footprint) for footprint in footprints.values()])
+    centres = corners.mean(axis=1)
+    reach = REACH * np.linalg.norm(corners - centres[:, None], axis=2).max()
+    new = [number for number, name in enumerate(every) if name not in kept]
+    near = sorted({number for around in KDTree(centres).query_ball_point(centres[new], reach) for number in around})
+    names = tuple(every[number] for number in near)
+    # A zero comes from neighbours; without any, from all.
+    return every if kept.isdisjoint(names) else names
 
 
 def moves(earlier: SkySolution, now: SkySolution) -> Moves:

@@ -6,10 +6,18 @@ from dataclasses import dataclass
 from typing import Self
 
 from cosmosaic.cells.files import Cells, needed_jointly
-from cosmosaic.cells.steps import BinnedBand, SourceMask
+from cosmosaic.cells.steps import BinnedBand, SourceMask, cells_around
 from cosmosaic.exposures.band import Band, Exposures
 from cosmosaic.exposures.files import Cal
-from cosmosaic.sky.solution import MaskedSkyRequest, SkyRequest, SkySolution, keeping, read_solution
+from cosmosaic.geometry.sphere import Footprint
+from cosmosaic.sky.solution import (
+    MaskedSkyRequest,
+    SkyRequest,
+    SkySolution,
+    keeping,
+    measured_exposures,
+    read_solution,
+)
 from cosmosaic.solved import published
 from cosmosaic.steps.declaration import Job, Outputs, Step, consulted
 from cosmosaic.steps.files import File, Many
@@ -42,7 +50,7 @@ class MeasureSky(Step[MeasuredSky]):
     """Measure the sky of each exposure that is not in an earlier solution."""
 
     title = "Sky"
-    version = 13
+    version = 14
     function = "cosmosaic.sky.measure:measure_sky"
     per = "filter"
 
@@ -56,6 +64,7 @@ class MeasureSky(Step[MeasuredSky]):
     earlier: SkySolution | None = consulted()  # noqa: RUF009
     window_cells: int = consulted()
     """Number of cells of the window that holds all exposures."""
+    footprints: Mapping[str, Footprint] = consulted()
 
     @property
     def needed_gb(self) -> float:
@@ -63,9 +72,18 @@ class MeasureSky(Step[MeasuredSky]):
         return needed_jointly(len(self.cells) + len(self.masked), self.window_cells)
 
     def prepared(self) -> Self:
-        """Keep the part of an earlier solution whose cells have the same checksums."""
+        """Keep the part of an earlier solution whose cells have the same checksums, and measure around the others."""
         digests = {name: cells.stored.sha256 for name, cells in {**self.cells, **self.masked}.items()}
-        return dataclasses.replace(self, request=keeping(self.request, self.earlier, digests), earlier=None)
+        request = keeping(self.request, self.earlier, digests)
+        measured = measured_exposures(request, {name: self.footprints[name] for name in self.cells})
+        return dataclasses.replace(
+            self,
+            request=request,
+            earlier=None,
+            cells={name: self.cells[name] for name in measured},
+            masked={name: cells for name, cells in self.masked.items() if name in measured},
+            window_cells=cells_around(request.grid, [self.footprints[name] for name in measured]),
+        )
 
     @classmethod
     def is_asked_for(cls, survey: Survey) -> bool:
@@ -133,6 +151,7 @@ def measure_sky(
             stem=stem,
             earlier=None if job.survey.resolve else earlier,
             window_cells=binned.window_cells,
+            footprints={name: band.footprints[name] for name in binned.cells},
         ),
         band.name,
     )

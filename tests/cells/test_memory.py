@@ -61,6 +61,7 @@ def sky(cells, window_cells=WINDOW_CELLS) -> MeasureSky:
         stem="small_f150w_sky",
         earlier=None,
         window_cells=window_cells,
+        footprints={},
     )
 
 
