@@ -12,7 +12,7 @@ from astropy.table import QTable
 from jwst import datamodels
 
 from cosmosaic.artefacts.flicker import flicker_pattern
-from cosmosaic.artefacts.solution import WispSolution
+from cosmosaic.artefacts.solution import TEMPLATE, WispSolution
 from cosmosaic.artefacts.wisps import (
     BLOCK,
     FEWEST_EXPOSURES,
@@ -84,7 +84,7 @@ def measure_wisps(
     own = shape if template is None else None
     rows = [(name, *fit, fit.is_significant, solution.exposures[name]) for name, fit in fits_of.items()]
     table = QTable(rows=rows, names=("exposure", "amplitude", "error", "subtracted", "sha256"))
-    table.meta |= {"kept": solution.kept, "missing": list(solution.missing)}
+    table.meta |= {"kept": solution.kept, "missing": list(solution.missing), "template": TEMPLATE}
     table.write(folder / f"{stem}.ecsv", format="ascii.ecsv", overwrite=True)
     return Made(
         table=folder / f"{stem}.ecsv",

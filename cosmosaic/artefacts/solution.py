@@ -6,6 +6,9 @@ from astropy.table import QTable
 
 from cosmosaic.records import Record
 
+TEMPLATE = 2
+"""How templates are made, in their tables: those that were made in an earlier way are not kept."""
+
 
 class WispSolution(Record):
     """The exposures and template of one detector's wisps."""
@@ -32,9 +35,11 @@ def read_wisps(text: str) -> WispSolution:
     Raises
     ------
     ValueError, KeyError
-        It is not such a table.
+        It is not such a table, or its template was made in an earlier way.
     """
     table = QTable.read(text.splitlines(), format="ascii.ecsv")
+    if table.meta.get("template") != TEMPLATE:
+        raise ValueError("wisps were found in an earlier way")
     digests = zip(table["exposure"], table["sha256"], strict=True)
     return WispSolution(
         exposures={str(name): str(digest) for name, digest in digests},

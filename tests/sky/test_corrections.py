@@ -227,6 +227,8 @@ def test_an_exposure_that_is_added_leaves_the_wisps_of_the_others_as_they_were(w
     text = (second / "wisp.ecsv").read_text()
     assert Table.read(second / "wisp.ecsv")["amplitude"][3] == pytest.approx(strengths[3], rel=0.3)
     assert read_wisps(text) == found(paths, kept=True)
+    with pytest.raises(ValueError, match="earlier way"):
+        read_wisps(text.replace("template: 2", "template: 1"))
 
 
 def test_a_published_template_stays_unless_the_exposures_are_those_that_made_it():
