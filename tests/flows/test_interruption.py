@@ -90,7 +90,9 @@ def test_an_interrupted_run_says_what_is_kept_and_is_taken_up_by_the_same_comman
     terminal = cosmosaic(small, *arguments)
     terminal.wait_for("3 exposures")
     terminal.wait_for(shown)
-    while not (small.cache / "inspect_exposure").exists():
+    limit = time.monotonic() + PATIENCE_S
+    while not (small.cache / "share_aberration").exists():
+        assert time.monotonic() < limit
         time.sleep(0.1)
     assert last_row(small)["state"] == "Running"
     started = descendants(terminal)
