@@ -36,6 +36,8 @@ from cosmosaic.statistics import gaussian_mode
 from cosmosaic.steps.result import Made
 
 NO_WISP = WispFit(0.0, np.inf)
+MOST_EXPOSURES, TOGETHER = 100, 10
+"""Exposures that make a template, taken in groups of so many, one after the other: more would not improve it."""
 LEAST_STRENGTH = 0.1
 """Of a wisp, by which it is compared with that of another exposure."""
 CORNER_BLOCKS = 64.0
@@ -119,7 +121,7 @@ def _blocks_of(path: Path, average: Callable[[Floats, Flags], Floats]) -> Floats
 
 def _masked_blocks(exposures: Mapping[str, Path], medians: Mapping[str, Floats], shape: Floats) -> dict[str, Floats]:
     """Means outside of sources, which can be found once the wisp is known: before, it would pass for one."""
-    known = {name: fit_template(block, shape).amplitude * shape for name, block in medians.items()}
+    known = {name: max(fit_template(medians[name], shape).amplitude, 0.0) * shape for name in exposures}
     return {name: _blocks_of(path, partial(block_means, wisp=known[name])) for name, path in exposures.items()}
 
 
@@ -127,19 +129,25 @@ def _built(exposures: Mapping[str, Path], medians: Mapping[str, Floats]) -> Floa
     """Build a template; None if there is no wisp, or if the exposures are too few."""
     if len(exposures) < FEWEST_EXPOSURES:
         return None
-    template = build_template(list(medians.values()))
+    every = -(-len(exposures) // MOST_EXPOSURES)
+    used = {name: path for n, (name, path) in enumerate(exposures.items()) if n // TOGETHER % every == 0}
+    light = [medians[name] for name in used]
+    template = build_template(light)
     if template.any():
-        moving = _moving(exposures, medians, template)
-        template = build_template(list(medians.values()), moving)
-        template = build_template(list(_masked_blocks(exposures, medians, template).values()), moving)
+        blocks = _masked_blocks(used, medians, template)
+        moving = _moving(used, blocks, template)
+        fixed = build_template(light, moving)
+        if not np.array_equal(fixed, template):
+            blocks = _masked_blocks(used, medians, fixed)
+        template = build_template(list(blocks.values()), moving)
     # As it will be read again later, so that exposures corrected with it do not change.
     return template.astype(np.float32).astype(float) if template.any() else None
 
 
-def _moving(exposures: Mapping[str, Path], medians: Mapping[str, Floats], template: Floats) -> Flags:
+def _moving(exposures: Mapping[str, Path], blocks: Mapping[str, Floats], template: Floats) -> Flags:
     """Blocks whose light moves with the sky."""
     levelled, strengths = [], []
-    for block in _masked_blocks(exposures, medians, template).values():
+    for block in blocks.values():
         levelled.append(block - gaussian_mode(block[np.isfinite(block)])[0])
         strengths.append(max(fit_template(block, template).amplitude, LEAST_STRENGTH))
     corners = [_corners(path) for path in exposures.values()]

@@ -6,7 +6,7 @@ from astropy.table import QTable
 
 from cosmosaic.records import Record
 
-TEMPLATE = 2
+TEMPLATE = 3
 """How templates are made, in their tables: those that were made in an earlier way are not kept."""
 
 

@@ -46,7 +46,7 @@ class MeasureWisps(Step[MeasuredWisps]):
     """Find the wisp of each exposure of one detector."""
 
     title = "Wisps"
-    version = 4
+    version = 5
     function = "cosmosaic.artefacts.corrections:measure_wisps"
     per = "filter"
 
@@ -54,6 +54,11 @@ class MeasureWisps(Step[MeasuredWisps]):
     template: WispTemplate | None
     solution: WispSolution
     stem: str
+
+    @property
+    def needed_gb(self) -> float:
+        """Memory for the blocks of all exposures, four times."""
+        return 0.7 + 0.0022 * len(self.exposures)
 
     @classmethod
     def is_asked_for(cls, survey: Survey) -> bool:
@@ -133,20 +138,23 @@ def subtract_wisps(band: Band, job: Job) -> tuple[Exposures, tuple[MeasuredWisps
         return band.cals, ()
     cleaned: dict[str, Cal] = dict(band.cals)
     measured = []
-    for detector in sorted(WISP_DETECTORS):
-        # However few they are: exposures without a significant wisp do not change once there are enough for a template.
-        exposures = {name: cal for name, cal in band.cals.items() if band.exposures[name].detector == detector}
-        if not exposures:
-            continue
-        wisps = _measured(band, detector, exposures, job)
+    parts: dict[tuple[str, str], dict[str, Cal]] = {}
+    for name, cal in band.cals.items():
+        exposure = band.exposures[name]
+        if exposure.detector in WISP_DETECTORS:
+            parts.setdefault((exposure.detector, exposure.subarray), {})[name] = cal
+    # However few they are: exposures without a significant wisp do not change once there are enough for a template.
+    for (detector, subarray), exposures in sorted(parts.items()):
+        part = detector if sum(one == detector for one, _ in parts) == 1 else f"{detector}_{subarray}"
+        wisps = _measured(band, detector, part, exposures, job)
         measured.append(wisps)
         for name, cal in exposures.items():
             cleaned[name] = job.submit(SubtractWisp(exposure=cal, wisp=wisps.wisps.get(name)), name).cal
     return cleaned, tuple(measured)
 
 
-def _measured(band: Band, detector: str, exposures: Exposures, job: Job) -> MeasuredWisps:
-    stem = band.stem(f"{detector.lower()}_wisp")
+def _measured(band: Band, detector: str, part: str, exposures: Exposures, job: Job) -> MeasuredWisps:
+    stem = band.stem(f"{part.lower()}_wisp")
     digests = {name: cal.stored.sha256 for name, cal in exposures.items()}
     users = job.survey.sky.wisp_templates.get(f"{detector}_{band.name}")
     own = None if users or job.survey.resolve else _published_template(stem, digests, job)
@@ -156,7 +164,7 @@ def _measured(band: Band, detector: str, exposures: Exposures, job: Job) -> Meas
         solution=WispSolution(exposures=digests, kept=own is not None, missing=band.missing),
         stem=stem,
     )
-    return job.submit(step, f"{band.name} {detector}")
+    return job.submit(step, f"{band.name} {part.replace('_', ' ')}")
 
 
 def _published_template(stem: str, exposures: Mapping[str, str], job: Job) -> WispTemplate | None:

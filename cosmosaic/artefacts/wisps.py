@@ -136,7 +136,13 @@ def _without(moving: Flags | None, wisp: Floats) -> Floats:
 def _rest_of_rows(template: Floats, wisp: Flags) -> Floats:
     """Median of each row outside of the wisp, where that is negative; 0 where the wisp fills most of a row."""
     outside = np.where(wisp, np.nan, template).T
-    return np.minimum(np.nan_to_num(_nanmedian(outside, len(outside) // 4)), 0.0)
+    median, free = _nanmedian(outside, len(outside) // 4), ~wisp.any(axis=1)
+    if not free.any():
+        return np.zeros(len(median))
+    row = np.arange(len(median))
+    # The sky's own gradient stays: what is missing is missing against the rows above and below the wisp.
+    level = np.interp(row, row[free], ndimage.median_filter(median[free], 9, mode="nearest"))
+    return np.minimum(np.nan_to_num(median - level), 0.0)
 
 
 def fit_template(block: Floats, template: Floats) -> WispFit:
@@ -189,27 +195,32 @@ def moves_with_sky(pairs: Iterable[Pair]) -> Flags:
         Blocks in which exposures differ less in the frame of the sky than in that of the detector, or whose exposures
         all point to the same place, so that nothing distinguishes the two.
     """
-    told, untold, apart, on_detector, on_sky = np.zeros((5, 1, 1))
+    told, untold, apart, excess = np.zeros((4, 1, 1))
     for first, second, ratio, matrix, shift in pairs:
-        there = ndimage.affine_transform(second, matrix, shift, order=1, cval=np.nan)
+        # To whole blocks: between them a mean would have less noise than the blocks themselves.
+        there = ndimage.affine_transform(second, matrix, shift, order=0, cval=np.nan)
         both = np.isfinite(first) & np.isfinite(second)
         place = np.indices(first.shape)
         moved = np.hypot(*(np.tensordot(matrix, place, axes=1) + shift[:, None, None] - place))
         tells = both & np.isfinite(there) & (moved > LEAST_DITHER_BLOCKS)
         # With the noise of two exposures of equal strength.
         unlike = (first - ratio * second) * np.sqrt(2 / (1 + ratio**2))
-        told, untold, apart, on_detector, on_sky = (
-            total + ndimage.gaussian_filter(np.where(counted, value, 0.0).astype(float), NEIGHBOURHOOD_BLOCKS)
-            for total, counted, value in (
-                (told, tells, 1.0),
-                (untold, both & (moved <= LEAST_DITHER_BLOCKS), 1.0),
-                (apart, both & ~np.isfinite(there) & (moved > LEAST_DITHER_BLOCKS), 1.0),
-                (on_detector, tells, unlike**2),
-                (on_sky, tells, (first - there) ** 2),
+        tell, near, far, on_detector, on_sky = (
+            ndimage.gaussian_filter(np.where(counted, value, 0.0).astype(float), NEIGHBOURHOOD_BLOCKS)
+            for counted, value in (
+                (tells, 1.0),
+                (both & (moved <= LEAST_DITHER_BLOCKS), 1.0),
+                (both & ~np.isfinite(there) & (moved > LEAST_DITHER_BLOCKS), 1.0),
+                (tells, unlike**2),
+                (tells, (first - there) ** 2),
             )
         )
+        # The logarithm, so that no bright galaxy of one field outweighs all other pairs.
+        with np.errstate(divide="ignore", invalid="ignore"):
+            excess = excess + np.nan_to_num(tell * np.log(on_detector / on_sky), posinf=0.0, neginf=0.0)
+        told, untold, apart = told + tell, untold + near, apart + far
     of_one_place = (untold > FEWEST_TOLD) & (apart < FEWEST_EXPOSURES - 1 - FEWEST_TOLD)
-    return np.where(told > FEWEST_TOLD, on_detector > LEAST_EXCESS * on_sky, of_one_place)
+    return np.where(told > FEWEST_TOLD, excess > told * np.log(LEAST_EXCESS), of_one_place)
 
 
 def wisp_image(wisp: Floats, shape: tuple[int, int]) -> Floats:

@@ -97,10 +97,19 @@ def clean_calibrated(exposure: Path, flicker_noise: FlickerCorrection, folder: P
         Correction of 1/f noise.
     folder
         Gets the corrected file, under the same name.
+
+    Raises
+    ------
+    UnusableExposureError
+        The file lacks a plane, or no pixel has a value and an error.
     """
-    with datamodels.open(str(exposure)) as model:
-        cleaned = _without_flicker_noise(model, flicker_noise, apply_flat_field=False)
-        return Made(cal=save_model(cleaned, folder / exposure.name))
+    try:
+        with datamodels.open(str(exposure)) as model:
+            _require_usable_pixels(model, exposure)
+            cleaned = _without_flicker_noise(model, flicker_noise, apply_flat_field=False)
+            return Made(cal=save_model(cleaned, folder / exposure.name))
+    except (KeyError, AttributeError) as error:
+        raise UnusableExposureError(f"{exposure.name}: no calibrated exposure of jwst ({error!r}); {REMEDY}") from error
 
 
 def count_rate(ramp: Path, gain_map: Path | None, settings: ExposureSettings, detector: str) -> Any:
@@ -146,7 +155,7 @@ def _errors_of_one_group(rate: Any) -> dict[str, float | None]:
 
 def _require_usable_pixels(model: Any, path: Path) -> None:
     if not is_usable(model.data, model.err, model.dq).any():
-        raise UnusableExposureError(f"{path.name}: no pixel has a count rate and an error; {REMEDY}")
+        raise UnusableExposureError(f"{path.name}: no pixel has a value and an error; {REMEDY}")
 
 
 def _facts_of_stage1(rate: Any) -> dict[str, float | None]:

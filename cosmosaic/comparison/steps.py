@@ -70,7 +70,7 @@ class ChooseSky(MeasureSky):
     """Measure the sky by the method that the verdict ranks first."""
 
     title = "Sky"
-    version = 4
+    version = 5
     function = "cosmosaic.comparison.comparison:choose_sky"
 
     @classmethod

@@ -64,7 +64,7 @@ class SimulateExposure(Step[Simulated]):
     """Observe the scene with one detector."""
 
     title = "Simulate"
-    version = 3
+    version = 4
     function = "cosmosaic.simulate.survey:make_exposure"
     per = "exposure"
 

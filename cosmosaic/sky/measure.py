@@ -110,11 +110,11 @@ def write_sky(inputs: SkyInputs, measured: Measured, request: SkyRequest, stem: 
             for name in sorted({*levels, *known})
         ),
         missing=request.missing,
+        zero=request.kept.zero if request.kept else sky.zero,
     )
     table = solution_table(solution, METHODS[measured.method].source)
-    table.meta["zero"] = sky.zero
-    if NO_EMPTY_SKY in sky.zero:
-        log.warning(f"{stem}: {sky.zero}")
+    if NO_EMPTY_SKY in solution.zero:
+        log.warning(f"{stem}: {solution.zero}")
     if measured.scores:
         table.meta["chosen_for"] = {"score": "rms distance from the levels of the held-out blocks, % of a pixel's rms"}
         table.meta["chosen_for"] |= dict(measured.scores)

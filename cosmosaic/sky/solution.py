@@ -48,6 +48,8 @@ class SkySolution(Record):
     exposures: tuple[SolvedExposure, ...]
     missing: tuple[str, ...] = ()
     """Exposures of the survey that were missing because of a failure."""
+    zero: str = ""
+    """Zero point, if the method searches for empty sky; with kept levels, theirs."""
 
 
 class SkyRequest(Record):
@@ -101,7 +103,7 @@ def solution_table(solution: SkySolution, source: str) -> QTable:
         }
     )
     table.meta |= {"asked": solution.asked, "method": solution.method, "source": source}
-    table.meta["missing"] = list(solution.missing)
+    table.meta |= {"missing": list(solution.missing), "zero": solution.zero}
     return table
 
 
@@ -121,6 +123,7 @@ def read_solution(text: str) -> SkySolution:
         asked=table.meta["asked"],
         method=table.meta["method"],
         missing=tuple(table.meta["missing"]),
+        zero=table.meta["zero"],
         exposures=tuple(
             SolvedExposure(
                 name=str(row["exposure"]),
@@ -171,11 +174,13 @@ def measured_exposures(request: SkyRequest, footprints: Mapping[str, Footprint])
     every, kept = tuple(footprints), {one.name for one in request.kept.exposures} if request.kept else set()
     if request.method not in LOCAL_METHODS or not kept or kept.issuperset(every):
         return every
-    corners = np.array([unit_vectors(footprint) for footprint in footprints.values()])
-    centres = corners.mean(axis=1)
-    reach = REACH * np.linalg.norm(corners - centres[:, None], axis=2).max()
+    corners = [unit_vectors(footprint) for footprint in footprints.values()]
+    centres = np.array([vectors.mean(axis=0) for vectors in corners])
+    half = max(np.linalg.norm(each - centre, axis=1).max() for each, centre in zip(corners, centres, strict=True))
     new = [number for number, name in enumerate(every) if name not in kept]
-    near = sorted({number for around in KDTree(centres).query_ball_point(centres[new], reach) for number in around})
+    near = sorted(
+        {number for around in KDTree(centres).query_ball_point(centres[new], REACH * half) for number in around}
+    )
     names = tuple(every[number] for number in near)
     # A zero comes from neighbours; without any, from all.
     return every if kept.isdisjoint(names) else names

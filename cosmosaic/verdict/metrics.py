@@ -72,7 +72,8 @@ MEANINGS = {
     "scatter": "rms of the means of empty square apertures; the side is in cells of 8 by 8 pixels",
     "growth / sqrt N": "scatter of the largest apertures over that expected from the smallest by sqrt(N): 1 is white"
     " noise",
-    "pure noise": "the same exposures with only the noise of their pixels, measured and judged in the same way",
+    "pure noise": "the same exposures, or 400 neighbours of them, with only the noise of their pixels, measured and"
+    " judged in the same way",
 }
 """Meaning of each metric."""
 

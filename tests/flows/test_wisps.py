@@ -98,7 +98,7 @@ def write(image, seed, path):
 def cleaned(cals, run):
     """Clean exposures as the flow does, and publish what it would; return the result of the step of each."""
     association = Association(product_name="small_f150w", band=BAND, filter=BAND, pupil="CLEAR", members=tuple(cals))
-    frames = {name: SimpleNamespace(detector=DETECTOR, band=BAND) for name in cals}
+    frames = {name: SimpleNamespace(detector=DETECTOR, subarray="FULL", band=BAND) for name in cals}
     band = Band(association, frames, {name: Cal(stored) for name, stored in cals.items()})
     exposures, measured = subtract_wisps(band, run)
     run.publish(measured)

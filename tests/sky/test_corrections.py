@@ -8,7 +8,8 @@ from astropy.table import Table
 from jwst import datamodels
 
 from cosmosaic.artefacts.corrections import measure_wisps, remove_flicker, subtract_wisp
-from cosmosaic.artefacts.solution import WispSolution, read_wisps
+from cosmosaic.artefacts.solution import TEMPLATE, WispSolution, read_wisps
+from cosmosaic.artefacts.wisps import Pair, build_template, moves_with_sky
 from cosmosaic.geometry.wcs import grid_wcs
 from cosmosaic.records import MosaicGrid
 from cosmosaic.source_light import EXPOSURE_TIERS, source_mask
@@ -187,6 +188,45 @@ def test_the_rows_from_which_the_correction_of_stripes_took_a_wisp_get_its_light
         assert after < 0.4 * before
 
 
+def pairs(blocks, places):
+    """Pairs of exposures of places on the sky, in blocks (row, column)."""
+    return [
+        Pair(first, second, 1.0, np.eye(2), np.subtract(to, origin, dtype=float))
+        for first, second, origin, to in zip(blocks, blocks[1:], places, places[1:], strict=False)
+    ]
+
+
+@pytest.mark.parametrize("step", [(7, 5), (7.5, 5.4), (4.3, 3.3), (20.5, 13.4)])
+def test_noise_and_a_faint_wisp_do_not_move_with_the_sky(step):
+    draw, places = np.random.default_rng(7), [np.multiply(n, step) for n in range(4)]
+    noise = draw.standard_normal((4, 128, 128))
+    assert moves_with_sky(pairs(noise, places)).mean() < 0.1
+    y, x = np.indices((128, 128))
+    wisp = 3.0 * np.exp(-(((y - 60) / 25) ** 2) - ((x - 64) / 40) ** 2)
+    assert moves_with_sky(pairs(noise + wisp, places))[wisp > 0.5].mean() < 0.1
+
+
+def test_a_galaxy_in_one_field_of_many_leaves_the_wisp():
+    draw, (y, x) = np.random.default_rng(8), np.indices((128, 128))
+    wisp = 8.0 * np.exp(-(((y - 60) / 25) ** 2) - ((x - 64) / 40) ** 2)
+    blocks, places = [], []
+    for field in range(12):
+        for dither in range(3):
+            down, along = 7.5 * dither, 5.4 * dither
+            galaxy = 60.0 * (field == 5) * np.exp(-np.hypot(y - 60 - down, x - 64 - along) / 12)
+            blocks.append(wisp + galaxy + draw.standard_normal(y.shape))
+            places.append((1000.0 * field + down, along))
+    assert moves_with_sky(pairs(blocks, places))[wisp > 0.5].mean() < 0.2
+
+
+def test_a_gradient_of_the_sky_stays_in_the_rows_of_a_wisp():
+    draw, (y, x) = np.random.default_rng(9), np.indices((128, 128))
+    wisp = 8.0 * np.exp(-(((y - 40) / 10) ** 2) - ((x - 64) / 30) ** 2)
+    template = build_template([wisp + (y - 63.5) / 63.5 + draw.standard_normal(y.shape) for _ in range(8)])
+    assert template.max() > 6.0
+    assert template[:, :10].min() > -0.3
+
+
 def test_a_galaxy_wider_than_the_dithers_is_no_wisp(tmp_path):
     y, x = np.indices((SIDE, SIDE))
     paths = []
@@ -228,7 +268,7 @@ def test_an_exposure_that_is_added_leaves_the_wisps_of_the_others_as_they_were(w
     assert Table.read(second / "wisp.ecsv")["amplitude"][3] == pytest.approx(strengths[3], rel=0.3)
     assert read_wisps(text) == found(paths, kept=True)
     with pytest.raises(ValueError, match="earlier way"):
-        read_wisps(text.replace("template: 2", "template: 1"))
+        read_wisps(text.replace(f"template: {TEMPLATE}", "template: 1"))
 
 
 def test_a_published_template_stays_unless_the_exposures_are_those_that_made_it():
