@@ -95,10 +95,11 @@ def write(image, seed, path):
     return str(path)
 
 
-def cleaned(cals, run):
+def cleaned(cals, run, subarrays=None):
     """Clean exposures as the flow does, and publish what it would; return the result of the step of each."""
     association = Association(product_name="small_f150w", band=BAND, filter=BAND, pupil="CLEAR", members=tuple(cals))
-    frames = {name: SimpleNamespace(detector=DETECTOR, subarray="FULL", band=BAND) for name in cals}
+    subarrays = subarrays or dict.fromkeys(cals, "FULL")
+    frames = {name: SimpleNamespace(detector=DETECTOR, subarray=subarrays[name], band=BAND) for name in cals}
     band = Band(association, frames, {name: Cal(stored) for name, stored in cals.items()})
     exposures, measured = subtract_wisps(band, run)
     run.publish(measured)
@@ -131,6 +132,19 @@ def test_exposures_that_have_no_wisp_stay_when_there_are_enough_for_a_template(p
     first = {name: cals[name] for name in list(cals)[:-1]}
     before, after = (cleaned(some, RunInPlace(tmp_path, tmp_path / "cache", plan)) for some in (first, cals))
     assert {name: after[name].key for name in before} == {name: result.key for name, result in before.items()}
+
+
+def test_subarrays_have_wisps_of_their_own(cals, plan, tmp_path):
+    image = np.full((SIDE // 2, SIDE // 2), 0.3)
+    small = {
+        name: store.checksum(write(image, number, tmp_path / f"{name}_cal.fits"), str(tmp_path))
+        for number, name in enumerate(("u_nrcb4", "v_nrcb4", "w_nrcb4"))
+    }
+    subarrays = dict.fromkeys(cals, "FULL") | dict.fromkeys(small, "SUB320")
+    cleaned(cals | small, RunInPlace(tmp_path, tmp_path / "cache", plan), subarrays)
+    for part, names in (("full", list(cals)), ("sub320", list(small))):
+        table = Table.read(tmp_path / "products" / f"small_f150w_nrcb4_{part}_wisp.ecsv")
+        assert list(table["exposure"]) == names
 
 
 def test_the_added_exposure_is_cleaned_with_the_template_that_stays(grown, cals):
