@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from astropy.nddata import block_reduce
 from jwst import datamodels
 from scipy import ndimage
 from sky_fields import (
@@ -42,7 +43,7 @@ from sky_fields import (
 
 from cosmosaic.artefacts.corrections import measure_wisps, remove_flicker, subtract_wisp
 from cosmosaic.artefacts.solution import WispSolution
-from cosmosaic.artefacts.wisps import BLOCK, block_means
+from cosmosaic.artefacts.wisps import BLOCK
 from cosmosaic.calibrate.stages import clean_flicker_noise
 from cosmosaic.catalog.measure import make_psf, measure_sources
 from cosmosaic.cells.binning import bin_exposure, bin_exposures, cell_positions, usable_pixels
@@ -529,8 +530,8 @@ def wisps_left(field: Field, folder: Path, pool: Executor) -> dict[str, dict[str
         for name, path in (("none", before), ("wisps", after)) if has_wisps else (("control", before),):
             left, usable = _what_is_left(frame, path)
             with datamodels.open(before) as first, datamodels.open(path) as last:
-                taken = float(np.std(first.data - last.data))
-            blocks = block_means(left, usable, np.zeros([size // BLOCK for size in left.shape]))
+                taken = float(np.nanstd(first.data - last.data))
+            blocks = block_reduce(np.where(usable, left, np.nan), BLOCK, np.nanmean)
             found[name].append((float(np.nanstd(blocks)), taken))
     figures = {
         name: dict(
