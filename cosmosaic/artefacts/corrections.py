@@ -37,7 +37,7 @@ from cosmosaic.steps.result import Made
 
 NO_WISP = WispFit(0.0, np.inf)
 MOST_EXPOSURES, TOGETHER = 100, 10
-"""Exposures that make a template, taken in groups of so many, one after the other: more would not improve it."""
+"""Most exposures that make a template, and how many of them are neighbours in time: more would not improve it."""
 LEAST_STRENGTH = 0.1
 """Of a wisp, by which it is compared with that of another exposure."""
 CORNER_BLOCKS = 64.0
