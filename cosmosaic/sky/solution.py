@@ -11,7 +11,6 @@ from collections.abc import Mapping
 import numpy as np
 from astropy import units
 from astropy.table import QTable
-from scipy.spatial import KDTree
 
 from cosmosaic.geometry.sphere import Footprint, unit_vectors
 from cosmosaic.records import Lattice, Record
@@ -174,6 +173,8 @@ def measured_exposures(request: SkyRequest, footprints: Mapping[str, Footprint])
     every, kept = tuple(footprints), {one.name for one in request.kept.exposures} if request.kept else set()
     if request.method not in LOCAL_METHODS or not kept or kept.issuperset(every):
         return every
+    from scipy.spatial import KDTree  # not at the top, which the flow's own process imports
+
     corners = [unit_vectors(footprint) for footprint in footprints.values()]
     centres = np.array([vectors.mean(axis=0) for vectors in corners])
     half = max(np.linalg.norm(each - centre, axis=1).max() for each, centre in zip(corners, centres, strict=True))
