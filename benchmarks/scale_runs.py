@@ -41,6 +41,8 @@ SKY, RMS = 0.3, 0.05
 SOURCES = 12
 """Sources in an exposure."""
 TILE_PIXELS = 512
+NAMED_PIXELS = 2048
+"""Side of a named tile."""
 SAMPLES_S = 0.5
 PLANES = ("SCI", "ERR", "VAR_POISSON", "VAR_RNOISE", "VAR_FLAT")
 
@@ -90,10 +92,25 @@ def make_exposures(number: int, folder: Path) -> Path:
     return folder
 
 
-def add_exposure(number: int, folder: Path) -> None:
-    """Write one exposure more, in the middle of the field."""
-    first = places(number)[0]
-    write_exposure(replace(first, number=40_000, x=first.x + SIDE / 5, y=first.y + SIDE / 5), folder)
+def add_exposure(number: int, folder: Path, which: int = 0) -> None:
+    """Write one exposure more, at one of the places in the middle of the field."""
+    place = places(number)[which * len(DITHERS)]
+    write_exposure(replace(place, number=40_000 + which, x=place.x + SIDE / 5, y=place.y + SIDE / 5), folder)
+
+
+def name_tiles(number: int, folder: Path) -> dict[str, Any]:
+    """Write the table of square tiles that a survey's exposures reach; return the settings of its grid."""
+    ratio, sides = DETECTOR_MAS / MOSAIC_MAS / NAMED_PIXELS, set()
+    for place in places(number):
+        columns, rows = ([int(np.floor(edge * ratio)) for edge in (low, low + SIDE)] for low in (place.x, place.y))
+        sides |= {(column, row) for column in columns for row in rows}
+    table = ["name,crpix_x,crpix_y,nx,ny"]
+    for column, row in sorted(sides):
+        corner = f"{-column * NAMED_PIXELS - 0.5},{-row * NAMED_PIXELS - 0.5}"
+        table.append(f"x{column}y{row},{corner},{NAMED_PIXELS},{NAMED_PIXELS}")
+    path = folder / "tiles.csv"
+    path.write_text("\n".join([*table, ""]))
+    return {"grid": {"tangent_ra": CENTRE[0], "tangent_dec": CENTRE[1], "tiles": str(path)}}
 
 
 def write_exposure(place: Place, folder: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from astropy.io import fits
+from astropy.nddata import block_reduce
 from astropy.table import QTable
 from jwst import datamodels
 
@@ -31,11 +32,14 @@ from cosmosaic.artefacts.wisps import (
 )
 from cosmosaic.dq import is_usable
 from cosmosaic.geometry.sphere import unit_vectors
+from cosmosaic.nircam import DETECTOR_PIXELS
 from cosmosaic.provenance import save_model
 from cosmosaic.statistics import gaussian_mode
 from cosmosaic.steps.result import Made
 
 NO_WISP = WispFit(0.0, np.inf)
+FULL_FRAME = (DETECTOR_PIXELS, DETECTOR_PIXELS)
+"""Rows and columns of a detector."""
 MOST_EXPOSURES, TOGETHER = 100, 10
 """Most exposures that make a template, and how many of them are neighbours in time: more would not improve it."""
 LEAST_STRENGTH = 0.1
@@ -61,7 +65,8 @@ def measure_wisps(
     exposures
         ``_cal`` files by the exposures' names.
     template
-        File whose first image is a full frame or has the exposures' shape: the user's, or that of an earlier run.
+        File whose first image has the pixels of the exposures, blocks of 8 by 8 of them, or those of a full frame: the
+        user's, or that of an earlier run.
         By default it is built from the exposures, if there are three or more.
     solution
         The exposures, and whether the template is from an earlier run.
@@ -77,7 +82,7 @@ def measure_wisps(
         The template does not fit the exposures; the file is named.
     """
     medians = {name: _blocks_of(path, block_medians) for name, path in exposures.items()}
-    shape = _read_template(template, next(iter(medians.values())).shape) if template else _built(exposures, medians)
+    shape = _read_template(template, next(iter(exposures.values()))) if template else _built(exposures, medians)
     fits_of = dict.fromkeys(exposures, NO_WISP)
     if shape is not None:
         blocks = _masked_blocks(exposures, medians, shape)
@@ -173,17 +178,27 @@ def _place_in(first: Floats, second: Floats) -> tuple[Floats, Floats]:
     return np.linalg.solve(other, own), np.linalg.solve(other, plane @ (first[0] - second[0]))
 
 
-def _read_template(path: Path, shape: tuple[int, ...]) -> Floats:
+def _read_template(path: Path, exposure: Path) -> Floats:
+    """Read a template in blocks; of a full frame, the part that the exposures have. It is zero where it is unknown."""
     with fits.open(path) as hdus:
         image = next(np.asarray(hdu.data, dtype=float) for hdu in hdus if hdu.is_image and hdu.data is not None)
-    if image.shape == shape:
-        return image
-    factor = image.shape[0] // shape[0]
-    if factor < 1 or image.shape != (shape[0] * factor, shape[1] * factor):
+    with datamodels.open(exposure) as model:
+        shape, starts = model.data.shape, (model.meta.subarray.ystart, model.meta.subarray.xstart)
+    blocks = tuple(size // BLOCK for size in shape)
+    if image.shape == blocks:
+        return np.nan_to_num(image, nan=0.0)
+    if image.shape == FULL_FRAME and shape != FULL_FRAME:
+        if None in starts:
+            raise ValueError(f"{exposure}: SUBSTRT1 and SUBSTRT2 are missing, which tell its part of {path}")
+        image = image[tuple(slice(start - 1, start - 1 + size) for start, size in zip(starts, shape, strict=True))]
+    if image.shape != shape:
         raise ValueError(
-            f"{path}: template of shape {image.shape} does not fit exposures of {shape} blocks of 8 pixels"
+            f"{path}: the template of shape {image.shape} fits neither exposures of {shape} pixels nor {blocks} blocks"
+            f" of {BLOCK} of them, nor is it a full frame; {exposure.name} is one of the exposures"
         )
-    return image.reshape(shape[0], factor, shape[1], factor).mean(axis=(1, 3))
+    cut = image[: blocks[0] * BLOCK, : blocks[1] * BLOCK]
+    known = block_reduce(np.isfinite(cut), BLOCK)
+    return block_reduce(np.nan_to_num(cut, nan=0.0), BLOCK) / np.maximum(known, 1)
 
 
 def _write_wisps(template: Floats, fits_of: Mapping[str, WispFit], folder: Path) -> dict[str, Path]:

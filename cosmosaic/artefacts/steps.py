@@ -46,7 +46,7 @@ class MeasureWisps(Step[MeasuredWisps]):
     """Find the wisp of each exposure of one detector."""
 
     title = "Wisps"
-    version = 5
+    version = 6
     function = "cosmosaic.artefacts.corrections:measure_wisps"
     per = "filter"
 

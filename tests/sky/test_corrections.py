@@ -296,6 +296,34 @@ def test_a_template_of_the_user_is_fitted_with_its_error(with_wisps, tmp_path):
     assert not (tmp_path / "one_wisp.fits").exists()
 
 
+def test_of_a_full_frame_template_a_subarray_uses_its_own_part_and_nothing_where_it_is_unknown(with_wisps, tmp_path):
+    paths, wisp, strengths = with_wisps
+    whole = np.full((2048, 2048), np.nan, np.float32)
+    whole[1024 : 1024 + SIDE, 512 : 512 + SIDE] = np.where(wisp > 0.001 * RMS, wisp, np.nan)
+    template, part = tmp_path / "whole.fits", tmp_path / paths[0].name
+    fits.ImageHDU(whole).writeto(template)
+    with datamodels.ImageModel(paths[0]) as model:
+        model.meta.subarray.xstart, model.meta.subarray.ystart = 513, 1025
+        model.save(str(part))
+    made = measure_wisps(named([part]), template, found(paths), "wisp", tmp_path)
+    assert Table.read(tmp_path / "wisp.ecsv")["amplitude"][0] == pytest.approx(strengths[0], rel=0.1)
+    target = tmp_path / "out"
+    target.mkdir()
+    clean([part], made, target)
+    with fits.open(target / part.name) as hdus:
+        assert np.isfinite(hdus["SCI"].data).all()
+
+
+def test_a_full_frame_template_needs_the_place_of_a_subarray(with_wisps, tmp_path):
+    template, part = tmp_path / "whole.fits", tmp_path / with_wisps[0][0].name
+    fits.ImageHDU(np.ones((2048, 2048), np.float32)).writeto(template)
+    with datamodels.ImageModel(with_wisps[0][0]) as model:
+        model.meta.subarray.xstart = None
+        model.save(str(part))
+    with pytest.raises(ValueError, match=rf"{part.name}.*SUBSTRT"):
+        measure_wisps(named([part]), template, found([part]), "wisp", tmp_path)
+
+
 def test_without_a_wisp_nothing_is_subtracted(tmp_path):
     paths = [
         write(scene(20 + n, shift), tmp_path / f"exposure{n}_nrcb3_cal.fits", shift) for n, shift in enumerate(DITHERS)
