@@ -17,8 +17,9 @@ from astropy.wcs import WCS
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from cosmosaic.catalog.psf import RADIUS_ARCSEC, Psf, read_profile, write_psf
-from cosmosaic.drizzle.exposure import light_of, read_exposure
+from cosmosaic.catalog.detector_psf import DetectorPsf, read_detector_psf
+from cosmosaic.catalog.psf import RADIUS_ARCSEC, Psf, write_psf
+from cosmosaic.drizzle.exposure import ExposurePlanes, light_of, read_exposure
 from cosmosaic.drizzle.kernel import SCIENCE, WEIGHT, Light
 from cosmosaic.drizzle.sums import drizzle_light
 from cosmosaic.geometry.pixelmap import PixelMap, sampled_map, whole_map
@@ -53,7 +54,7 @@ class DrizzledPsf:
 
 def make_drizzled_psf(  # noqa: PLR0913
     mosaic: Path,
-    model: Path,
+    models: Mapping[str, Path],
     crfs: Mapping[str, Path],
     window: MosaicGrid,
     settings: DrizzleSettings,
@@ -67,9 +68,8 @@ def make_drizzled_psf(  # noqa: PLR0913
     ----------
     mosaic
         ``_i2d`` file.
-    model
-        The PSF of the detector with its pixel, sampled more finely or not, in the format of
-        `cosmosaic.catalog.psf.read_psf`; its axes are those of the detector's images.
+    models
+        The PSF of each detector (`cosmosaic.catalog.detector_psf.read_detector_psf`).
     crfs
         ``_crf`` files of the mosaic by exposure.
     window, settings
@@ -89,7 +89,9 @@ def make_drizzled_psf(  # noqa: PLR0913
         wcs = WCS(header)
     scale = window.pixel_scale_mas / 1000.0
     places, reach = places_of(covered), int(np.ceil(RADIUS_ARCSEC / scale))
-    psfs = drizzle_psfs(crfs.values(), read_profile(model), places, window, settings, reach)
+    on_detectors = {path: read_detector_psf(path) for path in set(models.values())}
+    known = {detector: on_detectors[path] for detector, path in models.items()}
+    psfs = drizzle_psfs(crfs.values(), known, places, window, settings, reach)
     if not psfs:
         raise ValueError(f"{mosaic.name}: no pixel has light, so that it has no PSF")
     mean = Psf(np.mean([one.image for one in psfs], axis=0), scale, "detector")
@@ -140,7 +142,7 @@ def places_of(covered: NDArray[np.bool_]) -> list[tuple[int, int]]:
 
 def drizzle_psfs(
     crfs: Iterable[Path],
-    profile: galsim.GSObject,
+    models: Mapping[str, DetectorPsf],
     places: Sequence[tuple[int, int]],
     window: MosaicGrid,
     settings: DrizzleSettings,
@@ -152,8 +154,8 @@ def drizzle_psfs(
     ----------
     crfs
         ``_crf`` files of the mosaic: the exposures in the state in which they are combined.
-    profile
-        The light of a star of flux 1 in a detector's pixel at every offset, arcsec along the detector's axes.
+    models
+        The PSF of each detector.
     places
         0-based pixels (x, y) of the window.
     window
@@ -175,8 +177,9 @@ def drizzle_psfs(
         exposure = read_exposure(crf)
         mapped = whole_map(sampled_map(exposure.wcs, lattice(window), exposure.shape), exposure.shape)
         weight = light_of(exposure, settings.weight_type).weight
+        psf = models[exposure.detector].in_part(*_corner(exposure))
         for number, box in enumerate(boxes):
-            added = _drizzled_star(weight, mapped, box, profile, settings, window.pixel_scale_mas / 1000.0)
+            added = _drizzled_star(weight, mapped, box, psf, settings, window.pixel_scale_mas / 1000.0)
             if added is not None:
                 sums[number] += added
                 counts[number] += added[reach, reach, WEIGHT] > 0
@@ -186,6 +189,11 @@ def drizzle_psfs(
         DrizzledPsf(*places[number], image=image, exposures=int(counts[number]))
         for number, image in zip(known.tolist(), images, strict=True)
     ]
+
+
+def _corner(exposure: ExposurePlanes) -> tuple[int, int]:
+    """Return the 0-based pixel (x, y) of a full frame that is the first of an exposure."""
+    return int(exposure.header.get("SUBSTRT1", 1)) - 1, int(exposure.header.get("SUBSTRT2", 1)) - 1
 
 
 def _complete(sums: Floats) -> Floats:
@@ -200,7 +208,7 @@ def _drizzled_star(
     weight: NDArray[np.float32],
     mapped: PixelMap,
     box: Box,
-    profile: galsim.GSObject,
+    psf: DetectorPsf,
     settings: DrizzleSettings,
     scale_arcsec: float,
 ) -> Floats | None:
@@ -217,9 +225,10 @@ def _drizzled_star(
     if min(weight[part].shape) < 2 or not weight[part].any():
         return None
     height, width = weight[part].shape
-    image = galsim.ImageF(width, height, wcs=galsim.JacobianWCS(side_x * scale_arcsec, 0.0, 0.0, side_y * scale_arcsec))
+    sides = (1.0, 1.0) if psf.unit == "pixel" else (side_x * scale_arcsec, side_y * scale_arcsec)
+    image = galsim.ImageF(width, height, wcs=galsim.JacobianWCS(sides[0], 0.0, 0.0, sides[1]))
     middle = galsim.PositionD(x - columns.start + 1.0, y - rows.start + 1.0)
-    profile.drawImage(image, center=middle, method="no_pixel")
+    psf.at(x, y).drawImage(image, center=middle, method="no_pixel")
     star = image.array / np.float32(abs(np.linalg.det(jacobian)))
     light = Light(star, star, star, star, np.ascontiguousarray(weight[part]))
     near = PixelMap(np.ascontiguousarray(mapped.x[part]), np.ascontiguousarray(mapped.y[part]))

@@ -38,6 +38,9 @@ CONCENTRATION = (0.1, 0.3)
 """Radii in arcsec whose flux ratio separates stars from galaxies and cosmic rays."""
 CONCENTRATION_TOLERANCE = 0.12
 OVERSAMPLING = 2
+FEWEST_PIXELS = 5
+LEAST_SUM, LARGEST_SUM = 0.5, 1.05
+"""Sides and sums of images that are PSFs of flux 1."""
 KERNEL_ARCSEC = 1.5
 """Half width of a matching kernel."""
 REGULARIZATION = 1e-4
@@ -93,7 +96,7 @@ def read_psf(path: Path, scale_arcsec: float) -> Psf:
     Parameters
     ----------
     path
-        FITS file; its first image has odd sides, one PSF in the middle, and the keyword PIXSCALE or PIXELSCL (arcsec).
+        FITS file; its first image has one PSF in the middle, and the keyword PIXSCALE or PIXELSCL (arcsec).
         Its orientation is the mosaic's.
     scale_arcsec
         Pixel scale of the mosaic.
@@ -103,38 +106,45 @@ def read_psf(path: Path, scale_arcsec: float) -> Psf:
     ValueError
         There is no such image, or no pixel scale.
     """
-    image, scale, header = _read_image(path)
-    image = _middle_of(image, min(image.shape) // 2)
+    image, scale, header = read_image(path)
+    is_centred = all(side % 2 for side in image.shape)
+    if is_centred:
+        image = _middle_of(image, min(image.shape) // 2)
+    if not is_centred or abs(scale / scale_arcsec - 1.0) > 1e-3:
+        image = _drawn(interpolated(image, scale).withFlux(image.sum()), scale_arcsec)
     origin: Origin = header.get("PSFFROM", "file")
-    if abs(scale / scale_arcsec - 1.0) > 1e-3:
-        image = _drawn(_interpolated(image, scale).withFlux(image.sum()), scale_arcsec)
     return Psf(image, scale_arcsec, origin, int(header.get("NSTARS", 0)))
 
 
-def read_profile(path: Path) -> galsim.GSObject:
-    """Read the PSF of a detector, in the format of `read_psf`, as a profile in arcsec along the image's axes.
+def read_image(path: Path, names: Sequence[str] = ()) -> tuple[NDArray[np.float64], float, fits.Header]:
+    """Read the image of a PSF, its pixel scale in arcsec, and its header.
+
+    Parameters
+    ----------
+    path
+        FITS file.
+    names
+        Extensions, the first that is there is used; without any, the file's first image.
 
     Raises
     ------
     ValueError
-        There is no such image, or no pixel scale.
+        There is no image of a PSF with a sum of 1, or no pixel scale.
     """
-    image, scale, _ = _read_image(path)
-    return _interpolated(image, scale).withFlux(image.sum())
-
-
-def _read_image(path: Path) -> tuple[NDArray[np.float64], float, fits.Header]:
-    """Read the image of a PSF, its pixel scale in arcsec, and its header."""
     with fits.open(path) as hdus:
-        found = next((hdu for hdu in hdus if hdu.is_image and hdu.data is not None and hdu.data.ndim == 2), None)
-        if found is None:
-            raise ValueError(f"{path}: no two-dimensional image; catalog.psfs takes FITS images of a PSF")
+        named = [hdus[name] for name in names if name in hdus]
+        found = next((hdu for hdu in (*named, *hdus) if hdu.is_image and hdu.data is not None), None)
+        if found is None or found.data.ndim != 2:
+            raise ValueError(f"{path}: no two-dimensional image; give a FITS image of a PSF")
         image, header = np.asarray(found.data, np.float64), found.header
     scale = header.get("PIXSCALE") or header.get("PIXELSCL")
     if not scale:
         raise ValueError(f"{path}: no pixel scale; give PIXSCALE in arcsec in the header")
-    if not np.isfinite(image).all() or not 0.5 < image.sum() < 1.05 or min(image.shape) % 2 == 0:
-        raise ValueError(f"{path}: {image.shape} pixels with a sum of {image.sum():.3g}; give odd sides and a sum of 1")
+    if min(image.shape) < FEWEST_PIXELS or not np.isfinite(image).all() or not LEAST_SUM < image.sum() < LARGEST_SUM:
+        raise ValueError(
+            f"{path}: {image.shape} pixels with a sum of {image.sum():.3g}; give {FEWEST_PIXELS} a side or more, all "
+            f"finite, and a sum of 1"
+        )
     return image, float(scale), header
 
 
@@ -172,7 +182,7 @@ def model_psf(band: str, scale_arcsec: float, pixfrac: float, angle_deg: float =
     """
     native = detector_pixel_arcsec(band) or scale_arcsec
     optics = effective_psf(band, native)
-    parts = [_interpolated(optics.image, optics.scale_arcsec), galsim.Pixel(max(native * pixfrac, 1e-3))]
+    parts = [interpolated(optics.image, optics.scale_arcsec), galsim.Pixel(max(native * pixfrac, 1e-3))]
     turned = galsim.Convolve(*parts).rotate(angle_deg * galsim.degrees)
     return Psf(_drawn(galsim.Convolve(turned, galsim.Pixel(scale_arcsec)), scale_arcsec), scale_arcsec, "model")
 
@@ -299,7 +309,7 @@ def _middle_of(image: NDArray[np.float64], reach: int) -> NDArray[np.float64]:
     return image[row - reach : row + reach + 1, column - reach : column + reach + 1]
 
 
-def _interpolated(image: NDArray[np.floating], scale: float) -> galsim.GSObject:
+def interpolated(image: NDArray[np.floating], scale: float) -> galsim.GSObject:
     return galsim.InterpolatedImage(
         galsim.ImageD(np.ascontiguousarray(image, np.float64), scale=scale),
         x_interpolant="quintic",

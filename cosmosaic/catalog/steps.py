@@ -146,14 +146,15 @@ class DrizzlePsf(Step[MadePsf]):
     """Make the PSF of a mosaic of the user's PSF of the detectors, drizzled through the exposures of the mosaic."""
 
     title = "PSF (drizzled)"
-    version = 1
+    version = 2
     function = "cosmosaic.catalog.drizzled:make_drizzled_psf"
     per = "mosaic"
     written = 0.3
     columns: ClassVar = {"psf_fwhm": "psf_fwhm_arcsec", "psf_stars": "psf_stars"}
 
     mosaic: Mosaic
-    model: PsfImage
+    models: Mapping[str, PsfImage]
+    """By detector."""
     crfs: Mapping[str, Crf]
     window: MosaicGrid
     settings: DrizzleSettings
@@ -406,12 +407,16 @@ def submit_psf(
 ) -> MadePsf:
     """Submit the PSF of one mosaic."""
     survey, band = job.survey, given.band.name
-    uri, on_detector = survey.catalog.psfs.get(band), survey.catalog.detector_psfs.get(band)
-    if on_detector and not uri:
+    uri, members = survey.catalog.psfs.get(band), given.members(window)
+    on_detectors = {
+        detector: survey.catalog.detector_psf(detector, band)
+        for detector in sorted({given.band.exposures[name].detector for name in members})
+    }
+    if all(on_detectors.values()) and not uri:
         drizzled = DrizzlePsf(
             mosaic=mosaic.mosaic,
-            model=PsfImage(store.checksum(on_detector, job.checksums)),
-            crfs={name: crfs[name] for name in given.members(window)},
+            models={name: PsfImage(store.checksum(each, job.checksums)) for name, each in on_detectors.items() if each},
+            crfs={name: crfs[name] for name in members},
             window=window,
             settings=survey.drizzle,
             band=band,

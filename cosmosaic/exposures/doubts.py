@@ -1,6 +1,6 @@
-"""Warnings, before the work, of valid settings that give useless mosaics."""
+"""Warnings, before the work, of valid settings that give useless mosaics, or not what they seem to ask for."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -19,7 +19,9 @@ POINT_ARCSEC = 0.01
 
 
 def doubtful_settings(survey: Survey, exposures: Sequence[Exposure]) -> tuple[str, ...]:
-    """Warn of settings that will leave holes in mosaics, or of pixels too large for stars and apertures.
+    """Warn of settings that will leave holes in mosaics, of pixels too large for stars and apertures, and of PSFs.
+
+    PSFs of some detectors of a filter are not used, since its mosaics are made of exposures of all of them.
 
     Parameters
     ----------
@@ -36,6 +38,7 @@ def doubtful_settings(survey: Survey, exposures: Sequence[Exposure]) -> tuple[st
         pixel = survey.grid.pixel_scale_mas * factor / 1000.0
         told += _holes(survey.drizzle, [one for one in exposures if one.band == band], detector, pixel, band)
         told += _large_pixels(survey, detector, pixel, band)
+        told += _missing_psfs(survey, {one.detector for one in exposures if one.band == band}, band)
     return tuple(told)
 
 
@@ -67,6 +70,16 @@ def _holes(
     return [
         f"{band}: {setting} with pixels of {1000 * pixel:g} mas leaves about {100 * empty:.0f} % of the mosaic empty "
         f"at its depth of {depth}; raise drizzle.pixfrac, or grid.pixel_scale_mas towards {1000 * detector:.0f}"
+    ]
+
+
+def _missing_psfs(survey: Survey, detectors: Collection[str], band: str) -> list[str]:
+    missing = sorted(name for name in detectors if survey.catalog.detector_psf(name, band) is None)
+    if band in survey.catalog.psfs or not missing or len(missing) == len(detectors):
+        return []
+    return [
+        f"catalog.detector_psfs: none is of {', '.join(f'{name}_{band}' for name in missing)}, so that no mosaic of "
+        f"{band} with their exposures uses those of other detectors; give {missing[0]}_{band}, or {band} for all"
     ]
 
 

@@ -23,6 +23,8 @@ def unused_settings(survey: Survey, exposures: Iterable[Exposure]) -> tuple[str,
         *_unused("references.gain_maps", survey.references.gain_maps, detectors),
         *_unused("sky.wisp_templates", survey.sky.wisp_templates, pairs),
         *_unused("sky.source_masks", survey.sky.source_masks, bands),
+        *_unused("catalog.psfs", survey.catalog.psfs, bands),
+        *_unused("catalog.detector_psfs", survey.catalog.detector_psfs, pairs | bands),
     )
 
 

@@ -47,6 +47,21 @@ def _as_detector(value: Any) -> Any:
     return value
 
 
+def _as_detector_filter(value: Any) -> Any:
+    """Return the astronomers' name of a filter, also behind a detector's name, of which STPSF's are known as well.
+
+    Raises
+    ------
+    ValueError
+        NIRCam has no such detector or filter.
+    """
+    if not isinstance(value, str) or "_" not in value:
+        return _as_filter(value)
+    detector, _, name = value.upper().partition("_")
+    detector = {"NRCA5": "NRCALONG", "NRCB5": "NRCBLONG"}.get(detector, detector)
+    return f"{_as_detector(detector)}_{_as_filter(name)}"
+
+
 def _as_image_name(name: str) -> str:
     """Check the name of another telescope's filter.
 
@@ -85,6 +100,10 @@ FlickerCorrection = Literal["none", "jwst", "fast"]
 CalibrationEngine = Literal["fused", "jwst"]
 ImageName = Annotated[str, AfterValidator(_as_image_name), Field(pattern=r"^[A-Z][A-Z0-9_]*$", max_length=20)]
 """F814W: the name of a filter of another telescope, which begins the names of its columns."""
+DetectorPsfName = Annotated[
+    str, BeforeValidator(_as_detector_filter), Field(pattern=rf"^({DETECTOR_PATTERN}_)?F\d{{3}}[WMN]2?$")
+]
+"""F150W, or NRCA1_F150W."""
 WispTemplate = Annotated[str, BeforeValidator(_named_as_astronomers_do), Field(pattern=r"^NRC[AB][34]_F\d{3}[WMN]2?$")]
 
 
@@ -473,12 +492,13 @@ class CatalogSettings(Settings):
     aperture_diameters_arcsec: tuple[float, ...] = Field(default=(0.2, 0.3, 0.5, 0.7, 1.0), min_length=1)
     """Diameters in arcsec of the circular apertures."""
     psfs: dict[FilterName, str] = Field(default_factory=dict)
-    """PSFs of the mosaics by filter (URL of a FITS image with odd sides and the keyword PIXSCALE in arcsec, oriented as
-    the mosaics); by default, they are made from the stars of the field or, if these are too few, computed."""
-    detector_psfs: dict[FilterName, str] = Field(default_factory=dict)
-    """PSFs of the detectors by filter, as STPSF computes them: URL of a FITS image with odd sides and the keyword
-    PIXSCALE or PIXELSCL in arcsec, the detector's pixel included, along the detector's axes. They are drizzled through
-    the exposures of each mosaic. `psfs` has precedence."""
+    """PSFs of the mosaics by filter (URL of a FITS image with the keyword PIXSCALE in arcsec, oriented as the mosaics);
+    by default, they are made from the stars of the field or, if these are too few, computed."""
+    detector_psfs: dict[DetectorPsfName, str] = Field(default_factory=dict)
+    """PSFs of the detectors by filter (F150W) or by detector and filter (NRCA1_F150W, which has precedence): URL of a
+    file of STPSF, calc_psf or psf_grid, or of a FITS image with the keyword PIXSCALE in arcsec, the detector's pixel
+    included, along the detector's axes. They are drizzled through the exposures of each mosaic. `psfs` has
+    precedence."""
     images: dict[ImageName, OtherImage] = Field(default_factory=dict)
     """Images of other telescopes by the names of their filters, e.g. F814W, which are measured as further filters.
     Sources are detected in the survey's own filters."""
@@ -492,6 +512,10 @@ class CatalogSettings(Settings):
     def of_measurement(self) -> "CatalogSettings":
         """The settings that decide what is measured; with another map, nothing is measured again."""
         return self.model_copy(update={"extinction_map": None})
+
+    def detector_psf(self, detector: str, band: str) -> str | None:
+        """Return the file of a detector's PSF in a filter, if there is one."""
+        return self.detector_psfs.get(f"{detector}_{band}") or self.detector_psfs.get(band)
 
     def wavelength_um(self, band: str) -> float:
         """Return the wavelength in micrometres of a filter of the survey or of another image."""

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import galsim
 import numpy as np
 import pytest
 from astropy.io import fits
@@ -10,6 +9,7 @@ from astropy.table import Table
 from support.here import Here
 
 from cosmosaic.catalog.apertures import circles, sum_apertures
+from cosmosaic.catalog.detector_psf import DetectorPsf
 from cosmosaic.catalog.drizzled import drizzle_psfs, make_drizzled_psf, places_of
 from cosmosaic.catalog.image import MosaicImage, read_mosaic
 from cosmosaic.catalog.psf import Psf, model_psf, read_psf
@@ -77,9 +77,10 @@ def made(stars: Table, tmp_path_factory: pytest.TempPathFactory) -> tuple[Mosaic
     return read_mosaic(mosaic), list(crfs.values()), window
 
 
-def detector_profile() -> galsim.GSObject:
+def detector_psf() -> dict[str, DetectorPsf]:
     psf = effective_psf(BAND, DRAWN_SHORT_PIXEL_ARCSEC)
-    return galsim.InterpolatedImage(galsim.ImageD(psf.image, scale=psf.scale_arcsec), x_interpolant="quintic", flux=1.0)
+    image = np.asarray(psf.image, float) / np.sum(psf.image)
+    return {"NRCB1": DetectorPsf(image[None, None], np.zeros(1), np.zeros(1), psf.scale_arcsec, "arcsec")}
 
 
 def test_light_within_circles_is_that_of_the_stars(
@@ -101,7 +102,7 @@ def test_light_within_circles_is_that_of_the_stars(
     x, y = x[clear], y[clear]
     assert len(x) >= 8
     places = [(round(float(a)), round(float(b))) for a, b in zip(x, y, strict=True)]
-    psfs = drizzle_psfs(crfs, detector_profile(), places, window, DRIZZLE, REACH)
+    psfs = drizzle_psfs(crfs, detector_psf(), places, window, DRIZZLE, REACH)
     assert [(one.x, one.y, one.exposures) for one in psfs] == [(*place, 3) for place in places]
     sky = float(np.median(image.sci[image.valid]))
     measured = [
@@ -118,7 +119,7 @@ def test_light_within_circles_is_that_of_the_stars(
 def test_the_image_is_turned_as_the_exposures_are(made: tuple[MosaicImage, list[Path], MosaicGrid]) -> None:
     image, crfs, window = made
     rows, columns = image.sci.shape
-    (psf,) = drizzle_psfs(crfs, detector_profile(), [(columns // 2, rows // 2)], window, DRIZZLE, REACH)
+    (psf,) = drizzle_psfs(crfs, detector_psf(), [(columns // 2, rows // 2)], window, DRIZZLE, REACH)
     angles = np.arange(0.0, 60.0, 1.0)
     likeness = []
     for angle in angles:
@@ -142,7 +143,7 @@ def test_the_product_has_the_psf_of_each_place(
     fits.PrimaryHDU(optics.image, fits.Header({"PIXELSCL": optics.scale_arcsec})).writeto(model)
     (mosaic,) = crfs[0].parents[2].rglob("*_i2d.fits")
     files = {crf.name: crf for crf in crfs}
-    psf = make_drizzled_psf(mosaic, model, files, window, DRIZZLE, BAND, "x", tmp_path).files["psf"]
+    psf = make_drizzled_psf(mosaic, {"NRCB1": model}, files, window, DRIZZLE, BAND, "x", tmp_path).files["psf"]
     read = read_psf(psf, image.pixel_scale_arcsec)
     assert read.origin == "detector"
     with fits.open(psf) as hdus:
@@ -158,6 +159,25 @@ def test_the_product_has_the_psf_of_each_place(
     expected = model_psf(BAND, image.pixel_scale_arcsec, DRIZZLE.pixfrac)
     assert places["fwhm"][deepest] == pytest.approx(expected.fwhm_arcsec, rel=0.1)
     assert read.within(RADII[1:]) == pytest.approx(expected.within(RADII[1:]), rel=0.03)
+
+
+def test_the_psf_is_that_of_the_place_on_the_detector(made: tuple[MosaicImage, list[Path], MosaicGrid]) -> None:
+    """A grid in the detector's pixels: the same over the subarray, another one far from it."""
+    _, crfs, window = made
+    (psf,) = detector_psf().values()
+    pixel, header = DRAWN_SHORT_PIXEL_ARCSEC, fits.getheader(crfs[0])
+    corner = [header[name] - 1.0 for name in ("SUBSTRT1", "SUBSTRT2")]
+    images = np.stack([np.concatenate([psf.images, psf.images], axis=1)[0]] * 2)
+    images[0] = images[:, 0] = np.roll(images[0, 0], 40, axis=0)
+    ends = [np.array([place - 500.0, place]) for place in corner]
+    grid = DetectorPsf(images, ends[1], ends[0], psf.scale / pixel, "pixel")
+    rows, columns = window.shape
+    both = [
+        drizzle_psfs(crfs, {"NRCB1": each}, [(columns // 2, rows // 2)], window, DRIZZLE, REACH)[0].image
+        for each in (psf, grid)
+    ]
+    # The nominal pixel is that of the detector within its distortion.
+    assert both[1] == pytest.approx(both[0], abs=0.03 * both[0].max())
 
 
 def test_places_lie_where_there_is_light() -> None:

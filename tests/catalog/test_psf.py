@@ -46,10 +46,24 @@ def test_a_finer_image_is_brought_onto_the_mosaics_pixels(tmp_path: Path) -> Non
     assert psf.within(RADII) == pytest.approx(fine.within(RADII), abs=0.01)
 
 
+def test_an_image_with_even_sides_has_its_psf_in_the_middle(tmp_path: Path) -> None:
+    profile = galsim.Convolve(galsim.Moffat(beta=3.0, fwhm=0.15), galsim.Pixel(SCALE))
+    even = profile.drawImage(nx=300, ny=300, scale=SCALE / 2, method="no_pixel", dtype=float).array
+    fits.PrimaryHDU(even, fits.Header({"PIXSCALE": SCALE / 2})).writeto(tmp_path / "even.fits")
+    psf, expected = read_psf(tmp_path / "even.fits", SCALE), moffat(0.15)
+    middle = len(psf.image) // 2
+    near = slice(middle - 10, middle + 11)
+    own = len(expected.image) // 2
+    about = slice(own - 10, own + 11)
+    assert psf.image[near, near] / psf.image.max() == pytest.approx(
+        expected.image[about, about] / expected.image.max(), abs=0.02
+    )
+
+
 @pytest.mark.parametrize(
     ("image", "keyword", "word"),
     [
-        (np.ones((4, 4)) / 16, 0.03, "odd sides"),
+        (np.ones((3, 3)) / 9, 0.03, "5 a side"),
         (np.ones((5, 5)), 0.03, "sum of"),
         (np.ones((5, 5)) / 25, 0, "pixel scale"),
     ],

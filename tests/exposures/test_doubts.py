@@ -1,5 +1,7 @@
 """Settings that leave holes in mosaics, or make pixels too large, are told before the work."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from drizzle.resample import Drizzle
@@ -54,6 +56,17 @@ def test_the_share_is_what_drizzling_leaves_empty(pixfrac: float, ratio: float, 
             driz.add_image(np.ones((SIDE, SIDE), np.float32), exptime=1.0, pixmap=pixmap, pixfrac=pixfrac)
         found.append(np.mean(driz.out_wht[20:-20, 20:-20] == 0))
     assert np.mean(found) == pytest.approx(empty_fraction(pixfrac, ratio, 1.0, depth), abs=0.06)
+
+
+def test_psfs_of_some_detectors_alone_are_told(tmp_path: Path) -> None:
+    put(tmp_path, 1, DETECTOR="NRCB3", FILTER="F150W")
+    put(tmp_path, 2, DETECTOR="NRCB4", FILTER="F150W")
+    both = find_exposures(str(tmp_path)).exposures
+    (warning,) = told(both, catalog={"detector_psfs": {"NRCB3_F150W": "p.fits"}})
+    assert "none is of NRCB4_F150W" in warning
+    assert told(both, catalog={"detector_psfs": {"F150W": "p.fits"}}) == ()
+    assert told(both, catalog={"detector_psfs": {"NRCB3_F150W": "p.fits", "NRCB4_F150W": "q.fits"}}) == ()
+    assert told(both, catalog={"detector_psfs": {"NRCB3_F150W": "p.fits"}, "psfs": {"F150W": "p.fits"}}) == ()
 
 
 def test_large_pixels_and_small_apertures_are_told(exposures: tuple[Exposure, ...]) -> None:
