@@ -4,13 +4,14 @@
 
 ``real``: the flow on tiny calibrated exposures in two filters, from its start to its end, with its embedded server and
 two child processes; then again, when all is cached, less what a run of 16 exposures takes that are cached
-(``cached_s``); then with one exposure more (``added``). ``exponents`` are those of each cost between the two largest
-surveys. ``solver``: levels with their errors of synthetic exposures of one filter, four dithers of each place;
-``planes``: one search for their planes; ``plan``: which exposures reach which tiles. ``stubbed``: the flow on
-full-frame ramps of COSMOS-Web's field, in four filters, with steps that make only records of files: what is left is the
-cost of starting and recording them. ``dask``: wall seconds of one survey on this machine's runner and on clusters of 2
-and 4 workers that lose one and get one, and whether their products are equal. Each size runs in a process of its own;
-CPU seconds include the compilation or loading of kernels. ``peak_mb`` is the memory of the whole process.
+(``cached_s``); then with one exposure more, where one mosaic is made of the whole survey (``added_whole``), and where
+its tiles are named (``added``). ``exponents`` are those of each cost between the two largest surveys. ``solver``:
+levels with their errors of synthetic exposures of one filter, four dithers of each place; ``planes``: one search for
+their planes; ``plan``: which exposures reach which tiles. ``stubbed``: the flow on full-frame ramps of COSMOS-Web's
+field, in four filters, with steps that make only records of files: what is left is the cost of starting and recording
+them. ``dask``: wall seconds of one survey on this machine's runner and on clusters of 2 and 4 workers that lose one and
+get one, and whether their products are equal. Each size runs in a process of its own; CPU seconds include the
+compilation or loading of kernels. ``peak_mb`` is the memory of the whole process.
 """
 
 import argparse
@@ -27,7 +28,7 @@ from typing import Any
 
 import numpy as np
 from scale_dask import measure_dask
-from scale_runs import add_exposure, make_exposures, run
+from scale_runs import add_exposure, make_exposures, name_tiles, run
 from scale_stubbed import run_stubbed
 from scipy.sparse import coo_array, csc_array
 from scipy.spatial import KDTree
@@ -183,7 +184,8 @@ def measure(name: str, sizes: Sequence[int]) -> dict[str, Any]:
 
 def measure_runs(sizes: Sequence[int]) -> dict[str, Any]:
     """Run the flow on surveys of several sizes, again when all is cached, and once more with one more exposure."""
-    real, again, added = {}, {}, {}
+    real, again = {}, {}
+    added: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory(prefix="scale-") as work:
         for size in (EMPTY, *sizes):
             folder, raw = Path(work) / str(size), make_exposures(size, Path(work) / f"raw{size}")
@@ -193,16 +195,27 @@ def measure_runs(sizes: Sequence[int]) -> dict[str, Any]:
                 raise RuntimeError(f"{again[str(size)]['executed']} steps of {size} exposures were executed again")
             print(f"{size} exposures: {real[str(size)]}, cached {again[str(size)]}", flush=True)
             if size == sizes[-1]:
-                add_exposure(size, raw)
-                added = run(raw, folder)
+                added = measure_added(size, raw, folder)
             shutil.rmtree(folder)
     cached = {str(size): round(again[str(size)]["wall_s"] - again[str(EMPTY)]["wall_s"], 1) for size in sizes}
     return {
         "real": {str(size): real[str(size)] for size in sizes},
         "exponents": exponents(real, sizes),
         "cached_s": cached,
-        "added": {"s": added["wall_s"], "steps": added["executed"]},
+        **added,
     }
+
+
+def measure_added(size: int, raw: Path, folder: Path) -> dict[str, dict[str, Any]]:
+    """Add one exposure to a finished survey, whose mosaic is one, and once more when its tiles are named."""
+    costs = {}
+    for which, (name, settings) in enumerate((("added_whole", {}), ("added", name_tiles(size, folder)))):
+        if settings:
+            run(raw, folder, settings)
+        add_exposure(size, raw, which)
+        costs[name] = run(raw, folder, settings)
+        print(f"{name}: {costs[name]}", flush=True)
+    return {name: {"s": cost["wall_s"], "steps": cost["executed"]} for name, cost in costs.items()}
 
 
 def measure_stubbed(sizes: Sequence[int]) -> dict[str, Any]:

@@ -26,7 +26,6 @@ from cosmosaic.preview.steps import DrawMosaic, draw_colours
 from cosmosaic.records import MosaicGrid, Windows
 from cosmosaic.sky.steps import BandSky, measure_sky
 from cosmosaic.steps.declaration import Outputs, names_of
-from cosmosaic.steps.files import File
 from cosmosaic.survey import Survey
 from cosmosaic.verdict.steps import JudgedSky, judge_sky, write_page
 from tasks.calibrate import calibrated_bands
@@ -104,10 +103,11 @@ def publish_band(combined: CombinedBand, run: Run) -> dict[str, str]:
         run.publish(given.label(window), shown, given.columns(window), (*shown, verdict))
         if window == whole:
             links, described = names_of(given.stem(window), *shown[:-1]) | links, (*shown, verdict)
-    of_band: tuple[Outputs | None, ...] = (verdict, sky.measured, *combined.aligned.products)
+    of_band: tuple[Outputs | None, ...] = (verdict, sky.measured, *combined.aligned.products, association)
     run.publish(f"{band.name} sky", of_band, given.columns(whole), described)
-    exposures: tuple[Outputs | File, ...] = (*band.cals.values(), *combined.flagged.crfs.values(), association)
-    run.publish(f"{band.name} exposures", exposures, given.columns(whole), described)
+    for visit, names in band.visits.items():
+        exposures = [files[name] for files in (band.cals, combined.flagged.crfs) for name in names]
+        run.publish(f"{band.name} visit {visit}", exposures, given.columns(whole), described)
     return links
 
 

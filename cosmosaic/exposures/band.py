@@ -42,6 +42,15 @@ class Band:
         """Footprint of each exposure."""
         return {name: self.exposures[name].footprint for name in self.members}
 
+    @cached_property
+    def visits(self) -> dict[str, list[str]]:
+        """Names of each visit's exposures by its identifier, as in VISIT_ID."""
+        visits: dict[str, list[str]] = {}
+        for name in self.members:
+            exposure = self.exposures[name]
+            visits.setdefault(f"{exposure.program}{exposure.observation}{exposure.visit}", []).append(name)
+        return visits
+
     def stem(self, part: str) -> str:
         """Name of a product of the whole filter, without extension."""
         return f"{self.association.product_name}_{part}"

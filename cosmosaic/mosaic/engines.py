@@ -10,8 +10,7 @@ from cosmosaic.drizzle.steps import DrizzledExposure, drizzle
 from cosmosaic.exposures.band import Band, Exposures
 from cosmosaic.exposures.members import Member, digest_of
 from cosmosaic.exposures.steps import ListedMembers, ListMembers
-from cosmosaic.geometry.grid import overlaps
-from cosmosaic.geometry.windows import Plan, box_of, make_plan
+from cosmosaic.geometry.windows import Plan, box_of, make_plan, touched_tiles
 from cosmosaic.mosaic.memory import side_of_tiles
 from cosmosaic.mosaic.steps import AssembledMosaic, AssembleMosaic, CombinedTile, CombineTile, DrizzleWithJwst
 from cosmosaic.nircam import detector_pixel_arcsec
@@ -37,7 +36,6 @@ class BandInput:
     """The lattice of the cells that the verdict judges."""
     astrometry: AstrometryTable | None = None
     """The verdict on the astrometry of the survey, if there is one."""
-    _members: dict[MosaicGrid, tuple[str, ...]] = field(default_factory=dict, init=False, compare=False)
 
     @property
     def mosaics(self) -> tuple[MosaicGrid, ...]:
@@ -55,11 +53,17 @@ class BandInput:
         return tuple(tile for tile in self.windows.tiles if self.members(tile))
 
     def members(self, window: MosaicGrid) -> tuple[str, ...]:
-        """Names of the exposures that reach a window."""
-        if window not in self._members:
-            footprints = self.band.footprints
-            self._members[window] = tuple(name for name in self.band.members if overlaps(window, footprints[name]))
-        return self._members[window]
+        """Names of the exposures that reach the whole or one of the tiles."""
+        return tuple(self._reaching[window])
+
+    @cached_property
+    def _reaching(self) -> dict[MosaicGrid, list[str]]:
+        windows = (self.windows.whole, *self.windows.tiles)
+        reaching: dict[MosaicGrid, list[str]] = {window: [] for window in windows}
+        for name, touched in touched_tiles(windows, self.band.footprints).items():
+            for window in touched:
+                reaching[window].append(name)
+        return reaching
 
     @property
     def tiles_to_judge(self) -> tuple[MosaicGrid, ...]:

@@ -16,6 +16,8 @@ from tasks.runtime.run import Run
 
 pytestmark = [pytest.mark.slow, pytest.mark.server]
 
+VISIT = "01727001001"
+
 OF_THE_BAND = {
     f"Association: {BAND}",
     f"Members: {BAND}",
@@ -42,7 +44,7 @@ OF_THE_BAND = {
     f"Composite: {BAND}",
     f"Publish: {BAND}",
     f"Publish: {BAND} sky",
-    f"Publish: {BAND} exposures",
+    f"Publish: {BAND} visit {VISIT}",
     "Publish: colour picture",
 }
 
@@ -253,7 +255,7 @@ def test_a_new_version_of_one_step_runs_it_and_equal_bytes_go_no_further(settled
 OUTPUTS = [
     (f"Publish: {BAND}", "_i2d.fits"),
     ("Publish: catalogue full", "_cat.ecsv"),
-    (f"Publish: {BAND} exposures", "_cal.fits"),
+    (f"Publish: {BAND} visit {VISIT}", "_cal.fits"),
     (f"Mosaic: {BAND}", "_i2d.fits"),
     (f"Sky: {BAND}", "_sky.ecsv"),
 ]
