@@ -32,14 +32,12 @@ from cosmosaic.artefacts.wisps import (
 )
 from cosmosaic.dq import is_usable
 from cosmosaic.geometry.sphere import unit_vectors
-from cosmosaic.nircam import DETECTOR_PIXELS
+from cosmosaic.nircam import FULL_FRAME
 from cosmosaic.provenance import save_model
 from cosmosaic.statistics import gaussian_mode
 from cosmosaic.steps.result import Made
 
 NO_WISP = WispFit(0.0, np.inf)
-FULL_FRAME = (DETECTOR_PIXELS, DETECTOR_PIXELS)
-"""Rows and columns of a detector."""
 MOST_EXPOSURES, TOGETHER = 100, 10
 """Most exposures that make a template, and how many of them are neighbours in time: more would not improve it."""
 LEAST_STRENGTH = 0.1
@@ -83,6 +81,8 @@ def measure_wisps(
     """
     medians = {name: _blocks_of(path, block_medians) for name, path in exposures.items()}
     shape = _read_template(template, next(iter(exposures.values()))) if template else _built(exposures, medians)
+    if template and shape is not None and not solution.kept:
+        shape -= np.nanmedian(shape)  # a pedestal would end where the template does
     fits_of = dict.fromkeys(exposures, NO_WISP)
     if shape is not None:
         blocks = _masked_blocks(exposures, medians, shape)
@@ -126,7 +126,8 @@ def _blocks_of(path: Path, average: Callable[[Floats, Flags], Floats]) -> Floats
 
 def _masked_blocks(exposures: Mapping[str, Path], medians: Mapping[str, Floats], shape: Floats) -> dict[str, Floats]:
     """Means outside of sources, which can be found once the wisp is known: before, it would pass for one."""
-    known = {name: max(fit_template(medians[name], shape).amplitude, 0.0) * shape for name in exposures}
+    shown = np.nan_to_num(shape, nan=0.0)
+    known = {name: max(fit_template(medians[name], shape).amplitude, 0.0) * shown for name in exposures}
     return {name: _blocks_of(path, partial(block_means, wisp=known[name])) for name, path in exposures.items()}
 
 
@@ -179,32 +180,40 @@ def _place_in(first: Floats, second: Floats) -> tuple[Floats, Floats]:
 
 
 def _read_template(path: Path, exposure: Path) -> Floats:
-    """Read a template in blocks; of a full frame, the part that the exposures have. It is zero where it is unknown."""
+    """Read a template in blocks; NaN where it is unknown.
+
+    The file has the exposure's pixels, its blocks, or the pixels of a full frame, of which it uses its own part; those
+    of full frames may be binned by 2 or 4.
+    """
     with fits.open(path) as hdus:
         image = next(np.asarray(hdu.data, dtype=float) for hdu in hdus if hdu.is_image and hdu.data is not None)
     with datamodels.open(exposure) as model:
         shape, starts = model.data.shape, (model.meta.subarray.ystart, model.meta.subarray.xstart)
     blocks = tuple(size // BLOCK for size in shape)
-    if image.shape == blocks:
-        return np.nan_to_num(image, nan=0.0)
     if image.shape == FULL_FRAME and shape != FULL_FRAME:
         if None in starts:
             raise ValueError(f"{exposure}: SUBSTRT1 and SUBSTRT2 are missing, which tell its part of {path}")
         image = image[tuple(slice(start - 1, start - 1 + size) for start, size in zip(starts, shape, strict=True))]
-    if image.shape != shape:
+    binned = [1, BLOCK, *((2, 4) if shape == FULL_FRAME else ())]
+    if image.shape not in [tuple(size // factor for size in shape) for factor in binned]:
         raise ValueError(
             f"{path}: the template of shape {image.shape} fits neither exposures of {shape} pixels nor {blocks} blocks"
             f" of {BLOCK} of them, nor is it a full frame; {exposure.name} is one of the exposures"
         )
-    cut = image[: blocks[0] * BLOCK, : blocks[1] * BLOCK]
-    known = block_reduce(np.isfinite(cut), BLOCK)
-    return block_reduce(np.nan_to_num(cut, nan=0.0), BLOCK) / np.maximum(known, 1)
+    factor = image.shape[0] // blocks[0]
+    cut = image[: blocks[0] * factor, : blocks[1] * factor]
+    known = block_reduce(np.isfinite(cut), factor)
+    if not known.any():
+        raise ValueError(f"{path}: no pixel of the template is known in the part of {exposure.name}")
+    total = block_reduce(np.where(np.isfinite(cut), cut, 0.0), factor)
+    return np.where(known > 0, total / np.maximum(known, 1), np.nan)
 
 
 def _write_wisps(template: Floats, fits_of: Mapping[str, WispFit], folder: Path) -> dict[str, Path]:
     # Wisps and not their strengths: an exposure's correction depends on nothing else, not even the template's header.
+    known = np.nan_to_num(template, nan=0.0)
     return {
-        name: write_wisp(fit.amplitude * template, folder / f"{name}_wisp.npz")
+        name: write_wisp(fit.amplitude * known, folder / f"{name}_wisp.npz")
         for name, fit in fits_of.items()
         if fit.is_significant
     }

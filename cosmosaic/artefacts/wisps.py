@@ -153,13 +153,17 @@ def fit_template(block: Floats, template: Floats) -> WispFit:
     block
         `block_means` of the exposure.
     template
-        Same shape.
+        Same shape, in any unit; NaN where it is unknown.
     """
-    used = np.isfinite(block)
+    used = np.isfinite(block) & np.isfinite(template)
     if not (template[used] > 0).any():
         return WispFit(0.0, np.inf)
+    template = template - np.median(template[used])
+    brightest = used & (template > 0.5 * template[used].max())
+    if not brightest.any():
+        return WispFit(0.0, np.inf)
     level, sigma = gaussian_mode(block[used])
-    amplitude, error = 1.0, np.inf
+    amplitude, error = float(np.median((block[brightest] - level) / template[brightest])), np.inf
     for _ in range(5):
         residual = block - level - amplitude * template
         near = used & (np.abs(residual) < 3 * sigma)

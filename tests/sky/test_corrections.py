@@ -9,7 +9,7 @@ from jwst import datamodels
 
 from cosmosaic.artefacts.corrections import measure_wisps, remove_flicker, subtract_wisp
 from cosmosaic.artefacts.solution import TEMPLATE, WispSolution, read_wisps
-from cosmosaic.artefacts.wisps import Pair, build_template, moves_with_sky
+from cosmosaic.artefacts.wisps import BLOCK, Pair, build_template, moves_with_sky
 from cosmosaic.geometry.wcs import grid_wcs
 from cosmosaic.records import MosaicGrid
 from cosmosaic.source_light import EXPOSURE_TIERS, source_mask
@@ -294,6 +294,45 @@ def test_a_template_of_the_user_is_fitted_with_its_error(with_wisps, tmp_path):
     pulls = (np.array(table["amplitude"]) - strengths[:2]) / np.array(table["error"])
     assert np.abs(pulls).max() < 5
     assert not (tmp_path / "one_wisp.fits").exists()
+
+
+@pytest.mark.parametrize("unit", [1e-3, 1.0, 1e4])
+def test_a_template_may_be_in_any_unit_with_a_pedestal_and_be_unknown_somewhere(with_wisps, tmp_path, unit):
+    paths, wisp, strengths = with_wisps
+    image = unit * (wisp + 2.0)
+    image[:, SIDE - 96 :] = np.nan
+    image[3, 5] = np.inf
+    template = tmp_path / "mine.fits"
+    fits.ImageHDU(image).writeto(template)
+    made = measure_wisps(named(paths[1:2]), template, found(paths), "wisp", tmp_path)
+    table = Table.read(tmp_path / "wisp.ecsv")
+    assert unit * table["amplitude"][0] == pytest.approx(strengths[1], rel=0.15)
+    target = tmp_path / "out"
+    target.mkdir()
+    clean(paths[1:2], made, target)
+    known = slice(None), slice(None, SIDE - 96 - BLOCK)
+    with fits.open(target / paths[1].name) as hdus, fits.open(paths[1]) as raw:
+        taken = raw["SCI"].data - hdus["SCI"].data
+    assert taken[known] - np.median(taken[known]) == pytest.approx(strengths[1] * wisp[known], abs=0.15 * wisp.max())
+    np.testing.assert_array_equal(taken[:, SIDE - 96 + BLOCK :], 0.0)
+
+
+def test_a_binned_template_of_a_full_frame_is_that_of_its_blocks(tmp_path):
+    exposure = datamodels.ImageModel((2048, 2048))
+    exposure.err, exposure.dq = np.full((2048, 2048), RMS), np.zeros((2048, 2048), np.uint32)
+    draw = np.random.default_rng(2)
+    y, x = np.indices((256, 256)) / 256
+    blocks = 3 * RMS * np.exp(-(((y - 0.4) / 0.1) ** 2) - ((x - 0.5) / 0.25) ** 2)
+    exposure.data = SKY + RMS * draw.standard_normal((2048, 2048)) + np.kron(blocks, np.ones((8, 8)))
+    path = tmp_path / "a_nrcb4_cal.fits"
+    exposure.save(str(path))
+    amplitudes = []
+    for side in (1, 2, 4, 8):
+        fits.ImageHDU(np.kron(blocks, np.ones((side, side)))).writeto(tmp_path / f"{side}.fits")
+        measure_wisps(named([path]), tmp_path / f"{side}.fits", found([path]), "wisp", tmp_path)
+        amplitudes.append(Table.read(tmp_path / "wisp.ecsv")["amplitude"][0])
+    assert amplitudes == pytest.approx([amplitudes[0]] * 4)
+    assert amplitudes[0] == pytest.approx(1.0, abs=0.05)
 
 
 def test_of_a_full_frame_template_a_subarray_uses_its_own_part_and_nothing_where_it_is_unknown(with_wisps, tmp_path):
