@@ -86,6 +86,11 @@ NARROWEST_STAR_PIXELS = 1.3
 """A star is at least about as wide as a pixel, whatever the diffraction."""
 
 
+def detector_name(name: str) -> str:
+    """Return the header's name of a detector, of which STPSF calls the long-wavelength ones NRCA5 and NRCB5."""
+    return re.sub(r"^(NRC[AB])5$", r"\1LONG", name.upper())
+
+
 def band_name(text: str) -> str:
     """Return the name that astronomers give a filter, or two that light passes one after the other.
 

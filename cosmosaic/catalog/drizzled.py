@@ -4,6 +4,7 @@ Orientation, dithers, pixel fraction, weights, bad and rejected pixels are thus 
 idea is that of grizli's ``DrizzlePSF``.
 """
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -24,9 +25,12 @@ from cosmosaic.drizzle.kernel import SCIENCE, WEIGHT, Light
 from cosmosaic.drizzle.sums import drizzle_light
 from cosmosaic.geometry.pixelmap import PixelMap, sampled_map, whole_map
 from cosmosaic.geometry.windows import Box, box_of, lattice
+from cosmosaic.nircam import detector_name
 from cosmosaic.records import MosaicGrid
 from cosmosaic.steps.result import Made
 from cosmosaic.survey import DrizzleSettings
+
+log = logging.getLogger(__name__)
 
 PLACES_A_SIDE = 3
 """Places are spread over the covered part of a mosaic in so many rows and columns."""
@@ -89,8 +93,11 @@ def make_drizzled_psf(  # noqa: PLR0913
         wcs = WCS(header)
     scale = window.pixel_scale_mas / 1000.0
     places, reach = places_of(covered), int(np.ceil(RADIUS_ARCSEC / scale))
-    on_detectors = {path: read_detector_psf(path) for path in set(models.values())}
-    known = {detector: on_detectors[path] for detector, path in models.items()}
+    read = {path: read_detector_psf(path, band) for path in set(models.values())}
+    known = {detector: read[path] for detector, path in models.items()}
+    for detector, path in sorted(models.items()):
+        if detector_name(known[detector].detector) not in ("", detector):
+            log.warning("%s: the PSF of %s is used for %s", path.name, known[detector].detector, detector)
     psfs = drizzle_psfs(crfs.values(), known, places, window, settings, reach)
     if not psfs:
         raise ValueError(f"{mosaic.name}: no pixel has light, so that it has no PSF")
@@ -192,7 +199,7 @@ def drizzle_psfs(
 
 
 def _corner(exposure: ExposurePlanes) -> tuple[int, int]:
-    """Return the 0-based pixel (x, y) of a full frame that is the first of an exposure."""
+    """Return the 0-based pixel (x, y) of a full frame that is the first of an exposure; without keywords, (0, 0)."""
     return int(exposure.header.get("SUBSTRT1", 1)) - 1, int(exposure.header.get("SUBSTRT2", 1)) - 1
 
 

@@ -41,6 +41,8 @@ OVERSAMPLING = 2
 FEWEST_PIXELS = 5
 LEAST_SUM, LARGEST_SUM = 0.5, 1.05
 """Sides and sums of images that are PSFs of flux 1."""
+WITHOUT_PIXEL = ("OVERDIST", "OVERSAMP")
+"""Extensions in which STPSF leaves out the detector's pixel, the first preferred: it has the distortion."""
 KERNEL_ARCSEC = 1.5
 """Half width of a matching kernel."""
 REGULARIZATION = 1e-4
@@ -107,6 +109,11 @@ def read_psf(path: Path, scale_arcsec: float) -> Psf:
         There is no such image, or no pixel scale.
     """
     image, scale, header = read_image(path)
+    if header.get("EXTNAME") in WITHOUT_PIXEL:
+        raise ValueError(
+            f"{path}: {header['EXTNAME']} of STPSF is no PSF of a mosaic, since the detector's pixel is left out; give "
+            f"the file as catalog.detector_psfs"
+        )
     is_centred = all(side % 2 for side in image.shape)
     if is_centred:
         image = _middle_of(image, min(image.shape) // 2)
@@ -133,8 +140,9 @@ def read_image(path: Path, names: Sequence[str] = ()) -> tuple[NDArray[np.float6
     """
     with fits.open(path) as hdus:
         named = [hdus[name] for name in names if name in hdus]
-        found = next((hdu for hdu in (*named, *hdus) if hdu.is_image and hdu.data is not None), None)
-        if found is None or found.data.ndim != 2:
+        images = [hdu for hdu in (*named, *hdus) if hdu.is_image and hdu.data is not None]
+        found = next((hdu for hdu in images if hdu.data.ndim == 2), None)
+        if found is None:
             raise ValueError(f"{path}: no two-dimensional image; give a FITS image of a PSF")
         image, header = np.asarray(found.data, np.float64), found.header
     scale = header.get("PIXSCALE") or header.get("PIXELSCL")

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from cosmosaic.nircam import DETECTOR_PATTERN, FILTERS, band_name, wavelength_um
+from cosmosaic.nircam import DETECTOR_PATTERN, FILTERS, band_name, detector_name, wavelength_um
 
 
 def _named_as_astronomers_do(value: Any) -> Any:
@@ -58,8 +58,7 @@ def _as_detector_filter(value: Any) -> Any:
     if not isinstance(value, str) or "_" not in value:
         return _as_filter(value)
     detector, _, name = value.upper().partition("_")
-    detector = {"NRCA5": "NRCALONG", "NRCB5": "NRCBLONG"}.get(detector, detector)
-    return f"{_as_detector(detector)}_{_as_filter(name)}"
+    return f"{_as_detector(detector_name(detector))}_{_as_filter(name)}"
 
 
 def _as_image_name(name: str) -> str:

@@ -1,6 +1,7 @@
 """The PSF of a mosaic that is drizzled through its exposures is that of its stars."""
 
 from pathlib import Path
+from shutil import copy
 
 import numpy as np
 import pytest
@@ -161,23 +162,41 @@ def test_the_product_has_the_psf_of_each_place(
     assert read.within(RADII[1:]) == pytest.approx(expected.within(RADII[1:]), rel=0.03)
 
 
-def test_the_psf_is_that_of_the_place_on_the_detector(made: tuple[MosaicImage, list[Path], MosaicGrid]) -> None:
-    """A grid in the detector's pixels: the same over the subarray, another one far from it."""
+def test_the_psf_is_that_of_the_place_on_the_detector(
+    made: tuple[MosaicImage, list[Path], MosaicGrid], tmp_path: Path
+) -> None:
+    """A grid in the detector's pixels: the same over the subarray, another one elsewhere, on its other sides too."""
     _, crfs, window = made
     (psf,) = detector_psf().values()
-    pixel, header = DRAWN_SHORT_PIXEL_ARCSEC, fits.getheader(crfs[0])
-    corner = [header[name] - 1.0 for name in ("SUBSTRT1", "SUBSTRT2")]
-    images = np.stack([np.concatenate([psf.images, psf.images], axis=1)[0]] * 2)
-    images[0] = images[:, 0] = np.roll(images[0, 0], 40, axis=0)
-    ends = [np.array([place - 500.0, place]) for place in corner]
-    grid = DetectorPsf(images, ends[1], ends[0], psf.scale / pixel, "pixel")
-    rows, columns = window.shape
+    column, row = 512, 1024
+    moved = [Path(copy(crf, tmp_path)) for crf in crfs]
+    for path in moved:
+        with fits.open(path, mode="update") as hdus:
+            hdus[0].header.update({"SUBSTRT1": column + 1, "SUBSTRT2": row + 1})
+    other = np.roll(psf.images[0, 0], 40, axis=0)
+    images = np.array([[psf.images[0, 0] if {j, i} <= {1, 2} else other for i in range(4)] for j in range(4)])
+    rows, columns = (np.array([start - 1.0, start, start + 320.0, start + 321.0]) for start in (row, column))
+    grid = DetectorPsf(images, rows, columns, psf.scale / DRAWN_SHORT_PIXEL_ARCSEC, "pixel")
+    height, width = window.shape
     both = [
-        drizzle_psfs(crfs, {"NRCB1": each}, [(columns // 2, rows // 2)], window, DRIZZLE, REACH)[0].image
-        for each in (psf, grid)
+        drizzle_psfs(files, {"NRCB1": each}, [(width // 2, height // 2)], window, DRIZZLE, REACH)[0].image
+        for files, each in ((crfs, psf), (moved, grid))
     ]
     # The nominal pixel is that of the detector within its distortion.
     assert both[1] == pytest.approx(both[0], abs=0.03 * both[0].max())
+
+
+def test_a_psf_of_another_detector_is_told(
+    made: tuple[MosaicImage, list[Path], MosaicGrid], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    _, crfs, window = made
+    optics = effective_psf(BAND, DRAWN_SHORT_PIXEL_ARCSEC)
+    header = fits.Header({"PIXELSCL": optics.scale_arcsec, "DETECTOR": "NRCA5"})
+    fits.PrimaryHDU(optics.image, header).writeto(tmp_path / "long.fits")
+    (mosaic,) = crfs[0].parents[2].rglob("*_i2d.fits")
+    models = {"NRCB1": tmp_path / "long.fits"}
+    make_drizzled_psf(mosaic, models, {crfs[0].name: crfs[0]}, window, DRIZZLE, BAND, "x", tmp_path)
+    assert "long.fits: the PSF of NRCA5 is used for NRCB1" in caplog.text
 
 
 def test_places_lie_where_there_is_light() -> None:

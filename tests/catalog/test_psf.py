@@ -75,6 +75,13 @@ def test_an_unusable_psf_is_refused_by_name(tmp_path: Path, image: np.ndarray, k
         read_psf(path, SCALE)
 
 
+def test_what_leaves_the_detectors_pixel_out_is_no_psf_of_a_mosaic(tmp_path: Path) -> None:
+    header = fits.Header({"PIXELSCL": 0.01, "EXTNAME": "OVERSAMP"})
+    fits.PrimaryHDU(np.ones((60, 60)) / 3600, header).writeto(tmp_path / "stpsf.fits")
+    with pytest.raises(ValueError, match=r"stpsf\.fits: OVERSAMP.*detector_psfs"):
+        read_psf(tmp_path / "stpsf.fits", SCALE)
+
+
 @pytest.mark.parametrize("band", ["F115W", "F444W"])
 def test_the_model_is_as_wide_as_diffraction(band: str) -> None:
     psf = model_psf(band, SCALE, 1.0)
