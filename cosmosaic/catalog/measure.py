@@ -18,13 +18,13 @@ from cosmosaic.catalog.columns import Columns, aperture_suffixes, as_table, colu
 from cosmosaic.catalog.detection import BandImage, Detection, PreparedBands, detect, detection_filters, prepare
 from cosmosaic.catalog.files import write_catalog
 from cosmosaic.catalog.flags import CatalogFlag
-from cosmosaic.catalog.image import MosaicImage, MosaicSet, open_mosaics, pixel_scale_arcsec, read_mosaic
+from cosmosaic.catalog.image import MosaicImage, MosaicSet, open_mosaics, pixel_scale_arcsec
 from cosmosaic.catalog.noise import DEPTH_DIAMETER_ARCSEC
 from cosmosaic.catalog.photometry import BandSums, Sources, find_shapes, measure_band, total_columns
-from cosmosaic.catalog.psf import Psf, model_psf, read_psf, star_psf, write_psf
+from cosmosaic.catalog.psf import Psf, StarCandidates, find_candidates, model_psf, read_psf, star_psf, write_psf
 from cosmosaic.catalog.rejected import rejected_labels
 from cosmosaic.catalog.sections import Section, sections_of
-from cosmosaic.catalog.segments import SegmentMap
+from cosmosaic.catalog.segments import DiskPlane
 from cosmosaic.catalog.sharp import are_sharp
 from cosmosaic.steps.result import Made
 from cosmosaic.survey import CatalogSettings
@@ -118,7 +118,7 @@ class WindowCatalog:
 
     table: Table
     """As that of `Catalog`."""
-    segments: SegmentMap
+    segments: DiskPlane
     wcs: WCS
 
 
@@ -144,7 +144,7 @@ def measure_mosaics(
     ValueError
         The settings name filters that there are not, or no mosaic has data.
     """
-    segments, tables = SegmentMap(mosaics.shape, folder), list[Table]()
+    segments, tables = DiskPlane(mosaics.shape, np.int32, folder), list[Table]()
     sections = list(sections_of(mosaics.shape, round(settings.background_box_arcsec / mosaics.scale_arcsec)))
     for section in sections:
         measured = measure_window(mosaics.read(section.padded), psfs, settings)
@@ -168,7 +168,7 @@ def _joined(columns: Sequence[Column]) -> NDArray:
     return np.concatenate([np.asarray(column) for column in filled])
 
 
-def _added(measured: Catalog, section: Section, segments: SegmentMap, first: int) -> Table:
+def _added(measured: Catalog, section: Section, segments: DiskPlane, first: int) -> Table:
     """Put a section's own sources into the window's segmentation map, and return their rows."""
     table, origin = measured.table, [axis.start for axis in section.padded]
     table["x"], table["y"] = table["x"] + origin[1], table["y"] + origin[0]
@@ -351,15 +351,28 @@ def make_psf(
     stem: str,
     folder: Path,
 ) -> Made:
-    """Write the PSF of a mosaic (``_i2d``): the user's, or of the stars of the field, or computed."""
-    image = read_mosaic(mosaic)
+    """Write the PSF of a mosaic (``_i2d``): the user's, or of the stars of the field, or computed.
+
+    Stars are searched section by section, so that memory does not grow with the mosaic.
+    """
+    mosaics = open_mosaics({band: mosaic})
     if model is not None:
-        psf = read_psf(model, image.pixel_scale_arcsec)
+        psf = read_psf(model, mosaics.scale_arcsec)
     else:
-        computed = model_psf(band, image.pixel_scale_arcsec, pixfrac)
-        psf = star_psf(image, prepare(image, background_box_arcsec).background, computed) or computed
+        computed = model_psf(band, mosaics.scale_arcsec, pixfrac)
+        sections = sections_of(mosaics.shape, round(background_box_arcsec / mosaics.scale_arcsec))
+        candidates = [_candidates(mosaics, band, section, background_box_arcsec, computed) for section in sections]
+        psf = star_psf(candidates, computed) or computed
     path = write_psf(psf, band, folder / f"{stem}_psf.fits")
     return Made(psf=path, facts={"psf_fwhm": psf.fwhm_arcsec, "psf_stars": float(psf.stars)})
+
+
+def _candidates(
+    mosaics: MosaicSet, band: str, section: Section, background_box_arcsec: float, computed: Psf
+) -> StarCandidates:
+    image = mosaics.read_band(band, section.padded)
+    background = prepare(image, background_box_arcsec).background
+    return find_candidates(image, background, computed, section.own_in_padded)
 
 
 def measure_sources(

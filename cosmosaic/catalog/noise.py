@@ -1,24 +1,17 @@
 """The noise of apertures: the scatter of empty ones, as a function of their size and the local depth."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import NamedTuple
 
-import astropy.units as u
 import numpy as np
-from astropy.io import fits
-from astropy.stats import biweight_scale, mad_std
+from astropy.stats import biweight_scale
 from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from cosmosaic.catalog.apertures import circles, sum_apertures
-from cosmosaic.catalog.detection import BandImage, prepare
-from cosmosaic.catalog.image import read_mosaic
-from cosmosaic.mosaic.noise import noise_correlation
-from cosmosaic.provenance import complete_wcs
-from cosmosaic.records import Record
-from cosmosaic.steps.result import Made
+from cosmosaic.catalog.image import Part
 
 DEPTH_DIAMETER_ARCSEC = 0.3
 """Diameter of the apertures that depths refer to."""
@@ -91,18 +84,31 @@ class Places(NamedTuple):
     """Pixels (x, y), shape ``(n, 2)``."""
     distance: NDArray[np.float64]
     """Of the pixel at each place from the nearest blocked one and the image's border, in pixels; up to `FARTHEST`."""
+    share: float = 1.0
+    """Of the apertures that are wanted, if these places are of a part of a window."""
 
     def clear(self, radius: float) -> NDArray[np.float64]:
         """Return the places farther than this from blocked pixels."""
         return self.places[self.distance > radius + CLEARANCE]
 
 
-def distance_from(blocked: NDArray[np.bool_]) -> Places:
-    """Draw random places, and measure their distance from blocked pixels and from the image's border."""
-    rows, columns = blocked.shape
-    drawn = _drawn() * (columns - 1, rows - 1)
+def distance_from(blocked: NDArray[np.bool_], part: Part | None = None, share: float = 1.0) -> Places:
+    """Draw random places, and measure their distance from blocked pixels and from the image's border.
+
+    Parameters
+    ----------
+    blocked
+        Pixels in which no aperture may lie, shape ``(ny, nx)``.
+    part
+        Rows and columns in which places are drawn; by default, all.
+    share
+        Of the places of a window that are drawn here.
+    """
+    rows, columns = part or (slice(0, blocked.shape[0]), slice(0, blocked.shape[1]))
+    low, high = (np.array([getattr(columns, end), getattr(rows, end)]) for end in ("start", "stop"))
+    drawn = low + _drawn()[: round(DRAWS * share)] * (high - low - 1)
     nearest = np.rint(drawn).astype(np.int64)
-    return Places(drawn, _distances(blocked, nearest[:, 1], nearest[:, 0], FARTHEST))
+    return Places(drawn, _distances(blocked, nearest[:, 1], nearest[:, 0], FARTHEST), share)
 
 
 @njit(cache=True, nogil=True)
@@ -167,7 +173,7 @@ def _empty_apertures(
 ) -> tuple[EmptyApertures, EmptyApertures]:
     """Sum the same apertures in two images."""
     area = np.pi * radius**2
-    clear = places.clear(radius)[: int(min(EMPTY_APERTURES, EMPTY_PIXELS / area))]
+    clear = places.clear(radius)[: int(places.share * min(EMPTY_APERTURES, EMPTY_PIXELS / area))]
     sums = sum_apertures(one, other, np.ones(one.shape, bool), circles(clear[:, 0], clear[:, 1], radius))
     rows, columns = np.rint(clear[:, ::-1]).astype(int).T
     error = sky_error[rows, columns].astype(np.float64)
@@ -178,6 +184,12 @@ def _empty_apertures(
 def _drawn() -> NDArray[np.float64]:
     """Random places of an image whose sides are 1, shape ``(DRAWS, 2)``."""
     return np.random.default_rng(0).random((DRAWS, 2))
+
+
+def joined(parts: Sequence[EmptyApertures]) -> EmptyApertures:
+    """Put the apertures of one size of several parts of a window together."""
+    flux, error = (np.concatenate([getattr(one, name) for one in parts]) for name in ("flux", "sky_error"))
+    return EmptyApertures(flux, error, parts[0].area)
 
 
 def measure_noise(data: NDArray[np.float32], sky_error: NDArray[np.float32], places: Places) -> ApertureNoise:
@@ -201,10 +213,11 @@ def measure_noise_of_both(
 ) -> tuple[ApertureNoise, ApertureNoise]:
     """Measure the noise of two images of the same filter, in the same apertures; see `measure_noise`."""
     apertures = [_empty_apertures(one, other, sky_error, places, radius) for radius in RADII_PIXELS]
-    return _noise_of([pair[0] for pair in apertures]), _noise_of([pair[1] for pair in apertures])
+    return noise_of([pair[0] for pair in apertures]), noise_of([pair[1] for pair in apertures])
 
 
-def _noise_of(measured: list[EmptyApertures]) -> ApertureNoise:
+def noise_of(measured: Sequence[EmptyApertures]) -> ApertureNoise:
+    """Return the noise that empty apertures of increasing sizes tell."""
     measured = [apertures for apertures in measured if len(apertures.flux) >= FEWEST_APERTURES]
     if not measured:
         return INDEPENDENT
@@ -231,65 +244,3 @@ def _slope(apertures: EmptyApertures) -> float | None:
 def _scatter(values: NDArray[np.float64]) -> float:
     """Robust standard deviation; as certain as the median absolute deviation of twice as many values."""
     return float(biweight_scale(values))
-
-
-class MosaicStatistics(Record):
-    """Sky, noise and depth of one mosaic."""
-
-    sky_median: float
-    """Median of the source-free pixels in MJy/sr."""
-    sky_rms: float
-    """Robust scatter of the source-free pixels in MJy/sr."""
-    noise_factor: float | None
-    """Robust scatter of source-free pixels over ERR; below 1 because drizzled pixels are correlated."""
-    aperture_error_ratio: float | None
-    """Scatter of empty apertures of 0.3 arcsec diameter over their propagated error; 1 where errors are right."""
-    depth_5sigma_ab: float | None
-    """Median over the sky of the AB magnitude of five times the scatter of empty apertures of 0.3 arcsec diameter, not
-    corrected to total flux."""
-    coverage_arcmin2: float
-    """Area with data in square arcminutes."""
-
-
-def depth_map(band: BandImage, noise: ApertureNoise) -> NDArray[np.float32]:
-    """Return the AB magnitude of five times the scatter of empty apertures at each pixel; NaN without data.
-
-    The apertures have `DEPTH_DIAMETER_ARCSEC`; their fluxes are not corrected to total.
-    """
-    area = np.pi * band.image.pixels(DEPTH_DIAMETER_ARCSEC / 2) ** 2
-    scatter = band.sky_error * np.sqrt(area) * noise.factors(area, band.sky_error) * band.image.to_njy
-    positive = np.where(scatter > 0, scatter, np.nan)
-    return (5.0 * positive * u.nJy).to_value(u.ABmag).astype(np.float32)
-
-
-def mosaic_statistics(band: BandImage, noise: ApertureNoise, depth: NDArray[np.float32]) -> MosaicStatistics:
-    """Summarise sky, noise and depth of a mosaic, given its map of depths."""
-    image, clear = band.image, band.image.valid & ~band.source_mask
-    sky = image.sci[clear if clear.any() else image.valid]
-    is_measured, area = noise is not INDEPENDENT, np.pi * image.pixels(DEPTH_DIAMETER_ARCSEC / 2) ** 2
-    return MosaicStatistics(
-        sky_median=float(np.median(sky)),
-        sky_rms=float(mad_std(sky)),
-        noise_factor=noise_correlation(band.residual, image.err, ~clear) if clear.any() else None,
-        aperture_error_ratio=float(noise.factors(area, noise.typical)) if is_measured else None,
-        depth_5sigma_ab=float(np.nanmedian(depth[image.valid])) if is_measured else None,
-        coverage_arcmin2=float(image.valid.sum()) * image.pixel_scale_arcsec**2 / 3600.0,
-    )
-
-
-def measure_depth(mosaic: Path, background_box_arcsec: float, band: str, stem: str, folder: Path) -> Made:
-    """Write the map of depths of a mosaic (``_i2d``), and return its sky, noise and median depth."""
-    prepared = prepare(read_mosaic(mosaic), background_box_arcsec)
-    places = distance_from(prepared.source_mask | ~prepared.image.valid)
-    noise = measure_noise(prepared.residual, prepared.sky_error, places)
-    depth = depth_map(prepared, noise)
-    header = prepared.image.wcs.to_header()
-    complete_wcs(header)
-    header["BUNIT"] = "mag(AB)"
-    header["BAND"] = (band, "filter")
-    header["NSIGMA"] = (5, "depth in units of the scatter of empty apertures")
-    header["APERTURE"] = (DEPTH_DIAMETER_ARCSEC, "[arcsec] diameter of the apertures")
-    header["NOISEPOW"] = (round(noise.power, 4), "scatter of apertures: area^NOISEPOW")
-    path = folder / f"{stem}_depth.fits"
-    fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU(depth, header=header, name="DEPTH")]).writeto(path, overwrite=True)
-    return Made(depth=path, facts=mosaic_statistics(prepared, noise, depth).model_dump())

@@ -13,12 +13,12 @@ from astropy.nddata import NDData
 from astropy.table import Table
 from astropy.utils.exceptions import AstropyUserWarning
 from numpy.typing import ArrayLike, NDArray
-from photutils.psf import EPSFBuilder, extract_stars
+from photutils.psf import EPSFBuilder, EPSFStar, EPSFStars, extract_stars
 from photutils.psf_matching import make_wiener_kernel
 from scipy import ndimage, signal
 
 from cosmosaic.catalog.apertures import Ellipses, circles, sum_apertures
-from cosmosaic.catalog.image import MosaicImage
+from cosmosaic.catalog.image import MosaicImage, Part
 from cosmosaic.nircam import detector_pixel_arcsec
 from cosmosaic.simulate.psf import effective_psf
 
@@ -195,7 +195,67 @@ def model_psf(band: str, scale_arcsec: float, pixfrac: float, angle_deg: float =
     return Psf(_drawn(galsim.Convolve(turned, galsim.Pixel(scale_arcsec)), scale_arcsec), scale_arcsec, "model")
 
 
-def star_psf(image: MosaicImage, background: NDArray[np.float32], model: Psf) -> Psf | None:
+@dataclass(frozen=True)
+class StarCandidates:
+    """Bright, isolated peaks of a mosaic or a part of it, as concentrated as stars."""
+
+    brightness: NDArray[np.float64]
+    """Of the peaks, shape ``(n,)``."""
+    ratio: NDArray[np.float64]
+    """Of the light within the two radii of `CONCENTRATION`."""
+    cutouts: list[EPSFStar]
+
+
+def find_candidates(image: MosaicImage, background: NDArray[np.float32], model: Psf, own: Part) -> StarCandidates:
+    """Find bright, isolated, unsaturated peaks that are about as concentrated as stars.
+
+    Parameters
+    ----------
+    image, background
+        The mosaic, or a part of it, and its background in MJy/sr.
+    model
+        Computed PSF on the same pixels.
+    own
+        Rows and columns in which peaks are searched.
+    """
+    scale, residual = image.pixel_scale_arcsec, np.where(image.valid, image.sci - background, np.float32(0))
+    reach = int(np.ceil(CORE_ARCSEC / scale))
+    smoothed = ndimage.gaussian_filter(residual, 1.0)
+    typical = np.median(image.err[image.valid]) if image.valid.any() else np.inf
+    peaks = np.zeros(image.valid.shape, bool)
+    peaks[own] = ((smoothed == ndimage.maximum_filter(smoothed, 5)) & (smoothed > STAR_SNR * typical))[own]
+    rows, columns = np.nonzero(peaks)
+    inside = (np.minimum(rows, columns) > reach + 3) & (rows < image.valid.shape[0] - reach - 4)
+    inside &= columns < image.valid.shape[1] - reach - 4
+    rows, columns = rows[inside], columns[inside]
+    alone = np.array(
+        [_is_alone(smoothed, image.valid, row, column, reach) for row, column in zip(rows, columns, strict=True)], bool
+    )
+    rows, columns = rows[alone], columns[alone]
+    places = _centroids(residual.astype(np.float64), rows, columns)
+    inner, outer = (
+        sum_apertures(residual, image.err, image.valid, circles(places[:, 0], places[:, 1], radius / scale)).flux
+        for radius in CONCENTRATION
+    )
+    likely = np.abs(inner / outer / np.divide(*model.within(CONCENTRATION)) - 1.0) < CONCENTRATION_TOLERANCE
+    cutouts = _cutouts(residual, places[likely], reach + 2)
+    return StarCandidates(smoothed[rows, columns][likely], (inner / outer)[likely], cutouts)
+
+
+def _cutouts(residual: NDArray[np.float32], places: NDArray[np.float64], reach: int) -> list[EPSFStar]:
+    if not len(places):
+        return []
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=AstropyUserWarning)
+        found = extract_stars(NDData(residual), Table(places, names=("x", "y")), size=2 * reach + 1)
+    # Copies: cutouts would keep the whole image.
+    return [
+        EPSFStar(np.array(star.data, np.float64), cutout_center=star.cutout_center, origin=star.origin)
+        for star in found.all_stars
+    ]
+
+
+def star_psf(candidates: Sequence[StarCandidates], model: Psf) -> Psf | None:
     """Make the PSF of a mosaic from the stars of the field.
 
     An effective PSF (Anderson & King 2000, PASP 112, 1360) of the isolated, unsaturated stars to `CORE_ARCSEC`; beyond,
@@ -203,8 +263,8 @@ def star_psf(image: MosaicImage, background: NDArray[np.float32], model: Psf) ->
 
     Parameters
     ----------
-    image, background
-        The mosaic and its background in MJy/sr.
+    candidates
+        Of all parts of the mosaic.
     model
         Computed PSF on the same pixels.
 
@@ -213,50 +273,23 @@ def star_psf(image: MosaicImage, background: NDArray[np.float32], model: Psf) ->
     psf
         None if there are fewer than `FEWEST_STARS`.
     """
-    stars = find_stars(image, background, model)
-    if len(stars) < FEWEST_STARS:
+    brightness, ratio = (np.concatenate([getattr(one, name) for one in candidates]) for name in ("brightness", "ratio"))
+    if len(ratio) < FEWEST_STARS:
         return None
-    reach = int(np.ceil(CORE_ARCSEC / image.pixel_scale_arcsec)) + 2
-    data = NDData(np.where(image.valid, image.sci - background, 0.0).astype(np.float64))
+    # Real PSFs differ from the model, so the concentration is taken from the stars themselves.
+    likely = np.abs(ratio / np.median(ratio) - 1.0) < CONCENTRATION_TOLERANCE / 3
+    cutouts = [cutout for one in candidates for cutout in one.cutouts]
+    brightest = [number for number in np.argsort(brightness)[::-1].tolist() if likely[number]][:MOST_STARS]
+    if len(brightest) < FEWEST_STARS:
+        return None
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=AstropyUserWarning)
-        cutouts = extract_stars(data, Table(stars, names=("x", "y")), size=2 * reach + 1)
         builder = EPSFBuilder(oversampling=OVERSAMPLING, maxiters=6, progress_bar=False)
-        effective, _ = builder(cutouts)
+        effective, _ = builder(EPSFStars([cutouts[number] for number in brightest]))
+    reach = cutouts[0].shape[0] // 2
     offsets = np.arange(-reach, reach + 1, dtype=np.float64)
     core = effective.evaluate(*np.meshgrid(offsets, offsets), flux=1.0, x_0=0.0, y_0=0.0)
-    return _joined(core, model, len(stars))
-
-
-def find_stars(image: MosaicImage, background: NDArray[np.float32], model: Psf) -> NDArray[np.float64]:
-    """Find bright, isolated, unsaturated stars; return their places (x, y), the brightest first."""
-    scale, residual = image.pixel_scale_arcsec, np.where(image.valid, image.sci - background, 0.0)
-    reach = int(np.ceil(CORE_ARCSEC / scale))
-    smoothed = ndimage.gaussian_filter(residual, 1.0)
-    typical = np.median(image.err[image.valid])
-    peaks = (smoothed == ndimage.maximum_filter(smoothed, 5)) & (smoothed > STAR_SNR * typical)
-    rows, columns = np.nonzero(peaks)
-    bright = np.argsort(smoothed[rows, columns])[::-1]
-    rows, columns = rows[bright], columns[bright]
-    inside = (np.minimum(rows, columns) > reach + 3) & (rows < image.valid.shape[0] - reach - 4)
-    inside &= columns < image.valid.shape[1] - reach - 4
-    rows, columns = rows[inside], columns[inside]
-    alone = [_is_alone(smoothed, image.valid, row, column, reach) for row, column in zip(rows, columns, strict=True)]
-    rows, columns = rows[alone], columns[alone]
-    places = _centroids(residual, rows, columns)
-    fluxes = [
-        sum_apertures(
-            residual.astype(np.float32), image.err, image.valid, circles(places[:, 0], places[:, 1], radius / scale)
-        ).flux
-        for radius in CONCENTRATION
-    ]
-    expected = np.divide(*model.within(CONCENTRATION))
-    likely = np.abs(fluxes[0] / fluxes[1] / expected - 1.0) < CONCENTRATION_TOLERANCE
-    if np.count_nonzero(likely) >= FEWEST_STARS:
-        # Real PSFs differ from the model, so the concentration is taken from the stars themselves.
-        expected = np.median(fluxes[0][likely] / fluxes[1][likely])
-        likely &= np.abs(fluxes[0] / fluxes[1] / expected - 1.0) < CONCENTRATION_TOLERANCE / 3
-    return places[likely][:MOST_STARS]
+    return _joined(core, model, len(brightest))
 
 
 def _is_alone(smoothed: NDArray, valid: NDArray[np.bool_], row: int, column: int, reach: int) -> bool:

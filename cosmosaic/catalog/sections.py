@@ -24,6 +24,15 @@ class Section:
     padded: Part
     """With the margin, clipped to the window."""
 
+    @property
+    def own_in_padded(self) -> Part:
+        """The own part, counted from the padded one's corner."""
+        rows, columns = (
+            slice(own.start - padded.start, own.stop - padded.start)
+            for own, padded in zip(self.own, self.padded, strict=True)
+        )
+        return rows, columns
+
     def holds(self, rows: NDArray[np.float64], columns: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Find which places, in pixels of the window, are in the own part."""
         inside = [

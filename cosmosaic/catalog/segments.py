@@ -1,4 +1,4 @@
-"""The segmentation map of a window, which may be larger than memory."""
+"""Planes of a window, the segmentation map among them, which may be larger than memory."""
 
 import tempfile
 from pathlib import Path
@@ -21,28 +21,30 @@ class Segments(Protocol):
         """Return some rows."""
 
 
-class SegmentMap:
-    """A segmentation map in a temporary file: only the parts in use are in memory.
+class DiskPlane:
+    """A plane of a window in a temporary file, zero at first: only the parts in use are in memory.
 
     Parameters
     ----------
     shape
         Rows and columns of the window.
+    dtype
+        Of its values.
     folder
-        Has room for four bytes per pixel while the map exists.
+        Has room for the plane while it exists.
     """
 
-    def __init__(self, shape: tuple[int, int], folder: Path) -> None:
-        self.shape = shape
-        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - open as long as the map exists
-        self._file.truncate(4 * shape[0] * shape[1])
+    def __init__(self, shape: tuple[int, int], dtype: type[np.generic], folder: Path) -> None:
+        self.shape, self._dtype = shape, np.dtype(dtype)
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - open as long as the plane exists
+        self._file.truncate(self._dtype.itemsize * shape[0] * shape[1])
 
-    def __getitem__(self, part: Part | slice) -> NDArray[np.int32]:
+    def __getitem__(self, part: Part | slice) -> NDArray:
         return np.array(self._mapped("r")[part])
 
-    def __setitem__(self, part: Part, numbers: NDArray[np.int32]) -> None:
-        self._mapped("r+")[part] = numbers
+    def __setitem__(self, part: Part, values: NDArray) -> None:
+        self._mapped("r+")[part] = values
 
     def _mapped(self, mode: Literal["r", "r+"]) -> np.memmap:
         # Pages of a file count as memory of the process as long as they are mapped.
-        return np.memmap(self._file, np.int32, mode, shape=self.shape)
+        return np.memmap(self._file, self._dtype, mode, shape=self.shape)

@@ -98,8 +98,8 @@ class MeasureDepth(OfCatalogs, Step[MeasuredDepth]):
     """Measure sky, noise and depth of a mosaic."""
 
     title = "Depth"
-    version = 2
-    function = "cosmosaic.catalog.noise:measure_depth"
+    version = 3
+    function = "cosmosaic.catalog.depth:measure_depth"
     per = "mosaic"
     written = 0.3
     columns: ClassVar = {
@@ -127,7 +127,7 @@ class MakePsf(OfCatalogs, Step[MadePsf]):
     """Make the PSF of a mosaic: the user's, or of the stars of the field, or computed."""
 
     title = "PSF"
-    version = 3
+    version = 4
     function = "cosmosaic.catalog.measure:make_psf"
     per = "mosaic"
     written = 0.3

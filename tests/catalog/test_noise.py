@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from support.scenes import NJY_PER_COUNT, PIXEL_AREA_SR, Scene, drizzled_noise, tangent_wcs
 
+from cosmosaic.catalog import sections
 from cosmosaic.catalog.apertures import circles, sum_apertures
+from cosmosaic.catalog.depth import measure_depth
 from cosmosaic.catalog.detection import prepare
 from cosmosaic.catalog.image import MosaicImage
-from cosmosaic.catalog.noise import INDEPENDENT, distance_from, empty_apertures, measure_depth, measure_noise
+from cosmosaic.catalog.noise import INDEPENDENT, distance_from, empty_apertures, measure_noise
 from cosmosaic.mosaic.noise import noise_correlation
 
 SIGMA = 0.01
@@ -121,3 +123,32 @@ def test_depth_is_five_times_the_scatter_at_each_place(tmp_path: Path) -> None:
     assert made.facts["aperture_error_ratio"] == pytest.approx(0.96, abs=0.06)
     assert made.facts["coverage_arcmin2"] == pytest.approx(0.25**2, rel=1e-3)
     assert made.facts["sky_rms"] == pytest.approx(1.5 * SIGMA, rel=0.25)
+
+
+def test_the_depth_of_sections_is_that_of_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sky = Scene(shape=(900, 1000), sigma=SIGMA)
+    sky.wht[:, 300:] = 1.0
+    sky.err[:, 300:] *= 2.0
+    for place in range(60, 900, 120):
+        sky.add_star(30000.0, place, place)
+    sky.add_white_noise()
+    mosaic = sky.write(tmp_path / "a_i2d.fits")
+    one = measure_depth(mosaic, 3.0, "F150W", "one", tmp_path)
+    monkeypatch.setattr(sections, "OWN_PIXELS", 300)
+    monkeypatch.setattr(sections, "MARGIN_PIXELS", 100)
+    parts = measure_depth(mosaic, 3.0, "F150W", "parts", tmp_path)
+    depths = [fits.getdata(made.files["depth"], "DEPTH") for made in (one, parts)]
+    # Each knows the scatter of some 6000 apertures to 1 %.
+    assert np.abs(depths[1] - depths[0]).max() < 0.05
+    assert parts.facts["coverage_arcmin2"] == one.facts["coverage_arcmin2"]
+    for name in ("sky_rms", "noise_factor", "aperture_error_ratio"):
+        assert parts.facts[name] == pytest.approx(one.facts[name], rel=0.02)
+    assert parts.facts["sky_median"] == pytest.approx(one.facts["sky_median"], abs=0.02 * SIGMA)
+    assert parts.facts["depth_5sigma_ab"] == pytest.approx(one.facts["depth_5sigma_ab"], abs=0.02)
+
+
+def test_an_empty_mosaic_has_no_depth(tmp_path: Path) -> None:
+    sky = Scene(shape=(100, 100), sigma=SIGMA)
+    sky.wht[:] = 0.0
+    with pytest.raises(ValueError, match=r"a_i2d\.fits: no pixel"):
+        measure_depth(sky.write(tmp_path / "a_i2d.fits"), 3.0, "F150W", "a", tmp_path)

@@ -8,9 +8,22 @@ import pytest
 from astropy.io import fits
 from support.scenes import SCALE, Scene, mosaic_image
 
-from cosmosaic.catalog.psf import Psf, convolved, matching_kernel, model_psf, read_psf, star_psf, write_psf
+from cosmosaic.catalog import sections
+from cosmosaic.catalog.measure import make_psf
+from cosmosaic.catalog.psf import (
+    Psf,
+    convolved,
+    find_candidates,
+    interpolated,
+    matching_kernel,
+    model_psf,
+    read_psf,
+    star_psf,
+    write_psf,
+)
 
 RADII = (0.1, 0.15, 0.25, 0.5)
+WHOLE = (slice(None), slice(None))
 
 
 def moffat(fwhm: float, beta: float = 3.0, scale: float = SCALE) -> Psf:
@@ -99,7 +112,7 @@ def test_stars_of_the_field_tell_the_psf_that_the_model_does_not_know() -> None:
             sky.add_star(30000.0, 90 + 120 * i + sky.random.random(), 90 + 140 * j + sky.random.random())
     sky.add_white_noise()
     image = mosaic_image(sky)
-    psf = star_psf(image, np.zeros_like(image.sci), model)
+    psf = star_psf([find_candidates(image, np.zeros_like(image.sci), model, WHOLE)], model)
     assert psf is not None
     assert (psf.origin, psf.stars) == ("stars", 30)
     ratios = psf.within(RADII) / psf.within(0.8)
@@ -116,7 +129,8 @@ def test_galaxies_and_too_few_stars_make_no_psf() -> None:
         sky.add_star(30000.0, 150 + 120 * i, 160)
     sky.add_white_noise()
     image = mosaic_image(sky)
-    assert star_psf(image, np.zeros_like(image.sci), moffat(0.15)) is None
+    model = moffat(0.15)
+    assert star_psf([find_candidates(image, np.zeros_like(image.sci), model, WHOLE)], model) is None
 
 
 def test_a_matched_star_has_the_others_psf() -> None:
@@ -140,3 +154,20 @@ def test_psfs_of_different_and_small_images_are_matched(tmp_path: Path) -> None:
     assert kernel.shape == (61, 61)
     assert np.unravel_index(kernel.argmax(), kernel.shape) == (30, 30)
     assert cut.within(5.0) == pytest.approx(cut.within(cut.reach_arcsec))
+
+
+def test_the_stars_of_sections_are_those_of_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sky = Scene(shape=(900, 1000), psf=interpolated(model_psf("F150W", SCALE, 1.0).image, SCALE))
+    # Some of them where sections meet.
+    for x in range(75, 1000, 125):
+        for y in range(75, 900, 125):
+            sky.add_star(30000.0, x + sky.random.random(), y + sky.random.random())
+    sky.add_white_noise()
+    mosaic = sky.write(tmp_path / "a_i2d.fits")
+    one = make_psf(mosaic, None, 3.0, 1.0, "F150W", "one", tmp_path)
+    monkeypatch.setattr(sections, "OWN_PIXELS", 300)
+    monkeypatch.setattr(sections, "MARGIN_PIXELS", 100)
+    parts = make_psf(mosaic, None, 3.0, 1.0, "F150W", "parts", tmp_path)
+    assert one.facts["psf_stars"] == parts.facts["psf_stars"] == 56
+    images = [read_psf(made.files["psf"], SCALE).image for made in (one, parts)]
+    assert images[1] == pytest.approx(images[0], abs=2e-4)

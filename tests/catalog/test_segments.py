@@ -11,7 +11,7 @@ from cosmosaic.catalog import sections
 from cosmosaic.catalog.image import MosaicImage, MosaicSet, Part
 from cosmosaic.catalog.measure import measure_sources
 from cosmosaic.catalog.psf import write_psf
-from cosmosaic.catalog.segments import SegmentMap
+from cosmosaic.catalog.segments import DiskPlane
 from cosmosaic.survey import CatalogSettings
 
 BANDS = ("F150W", "F277W", "F444W")
@@ -43,7 +43,7 @@ def test_no_two_filters_are_in_memory_together(monkeypatch: pytest.MonkeyPatch, 
 
 def test_a_map_keeps_what_was_written_to_its_parts(tmp_path: Path) -> None:
     numbers = np.random.default_rng(1).integers(0, 9, (70, 50)).astype(np.int32)
-    stored = SegmentMap(numbers.shape, tmp_path)
+    stored = DiskPlane(numbers.shape, np.int32, tmp_path)
     assert not stored[:].any()
     for part in ((slice(0, 40), slice(0, 50)), (slice(40, 70), slice(10, 50)), (slice(40, 70), slice(0, 10))):
         stored[part] = numbers[part]
