@@ -90,7 +90,7 @@ def describe(listed: ListedObject) -> Exposure:
         outline = outline_of(headers, stream, level)
     warnings = [*_guiding_warnings(primary), *_extension_warnings(headers, level), *pointing_warnings]
     return Exposure(
-        object=StoredObject(uri=listed.uri, sha256="", size=listed.size),
+        object=StoredObject(uri=listed.uri, sha256="", size=listed.size, version=listed.version),
         level=level,
         filter=_matched("FILTER", text_of(primary, "FILTER"), FILTER_PATTERN, "an imaging filter"),
         pupil=_pupil(primary),

@@ -16,7 +16,7 @@ from cosmosaic.geometry.grid import footprint_centre, median_direction, separati
 from cosmosaic.records import Exposure, RefusedFile
 from cosmosaic.storage.checksums import OBJECTS
 from cosmosaic.storage.memo import gathered
-from cosmosaic.storage.store import checksum, list_objects
+from cosmosaic.storage.store import checksum, checksum_of, list_objects
 
 FITS_NAMES = "*.[fF][iI][tT]*"
 """Files that are FITS by name, including those refused for their name (compressed, in capitals)."""
@@ -194,7 +194,7 @@ def _nothing_left(prefix: str, refused: Sequence[RefusedFile]) -> str:
 
 
 def _with_checksum(exposure: Exposure, memo: str) -> Exposure:
-    return exposure.model_copy(update={"object": checksum(exposure.object.uri, memo)})
+    return exposure.model_copy(update={"object": checksum_of(exposure.object, memo)})
 
 
 def _with_version_warnings(exposures: Iterable[Exposure]) -> list[Exposure]:

@@ -1,5 +1,6 @@
 """Checksums of objects: recorded with a version, kept beside them on S3, or found by reading once and remembered."""
 
+import dataclasses
 import re
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -37,6 +38,33 @@ def checksum(uri: str, memo: str = "") -> StoredObject:
         raise FileNotFoundError(f"{uri} does not exist")
     sha256 = listed.sha256 or _remembered(listed, memo)
     return StoredObject(uri=listed.uri, sha256=sha256, size=listed.size, version=listed.version)
+
+
+def checksum_of(described: StoredObject, memo: str) -> StoredObject:
+    """Return an object with its sha256; if it is remembered for the object's version, nothing is asked of the store.
+
+    Parameters
+    ----------
+    described
+        The object with its version, as the store listed it.
+    memo
+        As for `checksum`.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such object any more.
+    """
+    if not (memo and described.version):
+        return checksum(described.uri, memo)
+    known, identity = memo_of(memo, OBJECTS), [described.size, described.version]
+    digest = known.recall(described.uri, identity)
+    if _is_sha256(digest):
+        return dataclasses.replace(described, sha256=str(digest))
+    stored = checksum(described.uri, memo)
+    if known.recall(stored.uri, [stored.size, stored.version]) != stored.sha256:
+        known.keep(stored.uri, [stored.size, stored.version], stored.sha256)  # it is kept beside the object
+    return stored
 
 
 def is_intact(stored: StoredObject) -> bool:

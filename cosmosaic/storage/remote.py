@@ -334,7 +334,8 @@ class _Sent:
 
     def watch(self, filesystem: AbstractFileSystem) -> None:
         filesystem.connect()
-        filesystem.s3.meta.events.register("before-send.s3", self._count)
+        # Once, though several threads may come here at the same time.
+        filesystem.s3.meta.events.register("before-send.s3", self._count, unique_id=_COUNTED)
         setattr(filesystem, _COUNTED, True)
 
     def _count(self, **_: Any) -> None:

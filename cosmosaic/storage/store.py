@@ -5,7 +5,7 @@ name when it is whole. Its sha256 is recorded with its version, and on S3 kept b
 only for the bytes it was recorded for; an object that has none is read once and remembered in the cache.
 """
 
-from cosmosaic.storage.checksums import all_intact, check_unaltered, checksum, is_intact
+from cosmosaic.storage.checksums import all_intact, check_unaltered, checksum, checksum_of, is_intact
 from cosmosaic.storage.names import (
     LONGEST_NAME,
     AlteredObjectError,
@@ -40,6 +40,7 @@ __all__ = [
     "check_access",
     "check_unaltered",
     "checksum",
+    "checksum_of",
     "clean",
     "copy",
     "fetch",

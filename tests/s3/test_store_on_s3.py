@@ -211,6 +211,15 @@ def test_a_thousand_exposures_are_listed_and_described(bucket, tmp_path):
         list(pool.map(lambda path: store.publish(path, f"{bucket}/raw/{path.name}"), paths))
     found = find_exposures(f"{bucket}/raw", memo=f"{bucket}/cache/checksums")
     assert (len(found.exposures), found.refused) == (1000, ())
+    checksums._HASHED.clear()  # another process
+    storage_memo._MEMOS.clear()
+    before = store.requests_sent()
+    assert find_exposures(f"{bucket}/raw", memo=f"{bucket}/cache/checksums") == found
+    assert store.requests_sent() - before < 20
+    put(tmp_path, 7, FILTER="F150W")
+    store.publish(paths[6], f"{bucket}/raw/{paths[6].name}")
+    now = find_exposures(f"{bucket}/raw", memo=f"{bucket}/cache/checksums").exposures
+    assert [one.object for one in now if one.band == "F150W"] == [store.checksum(f"{bucket}/raw/{paths[6].name}")]
 
 
 def test_an_object_is_fetched_once_by_all_who_want_it_at_once(network, bucket, file, tmp_path):
