@@ -81,7 +81,7 @@ def measure_wisps(
     """
     medians = {name: _blocks_of(path, block_medians) for name, path in exposures.items()}
     shape = _read_template(template, next(iter(exposures.values()))) if template else _built(exposures, medians)
-    if template and shape is not None and not solution.kept:
+    if template and shape is not None and not solution.kept and np.isfinite(shape).any():
         shape -= np.nanmedian(shape)  # a pedestal would end where the template does
     fits_of = dict.fromkeys(exposures, NO_WISP)
     if shape is not None:
@@ -187,6 +187,8 @@ def _read_template(path: Path, exposure: Path) -> Floats:
     """
     with fits.open(path) as hdus:
         image = next(np.asarray(hdu.data, dtype=float) for hdu in hdus if hdu.is_image and hdu.data is not None)
+    if not np.isfinite(image).any():
+        raise ValueError(f"{path}: no pixel of the template is known")
     with datamodels.open(exposure) as model:
         shape, starts = model.data.shape, (model.meta.subarray.ystart, model.meta.subarray.xstart)
     blocks = tuple(size // BLOCK for size in shape)
@@ -203,8 +205,6 @@ def _read_template(path: Path, exposure: Path) -> Floats:
     factor = image.shape[0] // blocks[0]
     cut = image[: blocks[0] * factor, : blocks[1] * factor]
     known = block_reduce(np.isfinite(cut), factor)
-    if not known.any():
-        raise ValueError(f"{path}: no pixel of the template is known in the part of {exposure.name}")
     total = block_reduce(np.where(np.isfinite(cut), cut, 0.0), factor)
     return np.where(known > 0, total / np.maximum(known, 1), np.nan)
 

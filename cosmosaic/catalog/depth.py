@@ -1,5 +1,6 @@
 """The depth of a mosaic: the noise of empty apertures at each place, and its sky."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,7 +34,7 @@ DEPTH_SIGMA = 5.0
 
 
 class MosaicStatistics(Record):
-    """Sky, noise and depth of one mosaic; of large ones, of at least a million pixels spread evenly."""
+    """Sky, noise and depth of one mosaic; if it is large, of some of its pixels, spread evenly."""
 
     sky_median: float
     """Median of the source-free pixels in MJy/sr."""
@@ -89,8 +90,11 @@ def measure_depth(mosaic: Path, background_box_arcsec: float, band: str, stem: s
     """
     mosaics = open_mosaics({band: mosaic})
     errors = DiskPlane(mosaics.shape, np.float32, folder)
-    sections = sections_of(mosaics.shape, round(background_box_arcsec / mosaics.scale_arcsec))
-    looks = [_look(mosaics, band, section, background_box_arcsec, errors) for section in sections]
+    sections = list(sections_of(mosaics.shape, round(background_box_arcsec / mosaics.scale_arcsec)))
+    looks = [
+        _look(mosaics, band, section, share, background_box_arcsec, errors)
+        for section, share in zip(sections, covered_shares(mosaic, sections), strict=True)
+    ]
     if not any(look.covered for look in looks):
         raise ValueError(f"{mosaic}: no pixel has finite SCI, positive ERR and positive WHT; the mosaic is empty")
     noise = noise_of([joined([look.apertures[size] for look in looks]) for size in range(len(RADII_PIXELS))])
@@ -104,6 +108,14 @@ def measure_depth(mosaic: Path, background_box_arcsec: float, band: str, stem: s
     path, to_njy = folder / f"{stem}_depth.fits", mosaics.read_band(band, (slice(0, 1), slice(0, 1))).to_njy
     median = _write_map(path, header, errors, noise, mosaics.scale_arcsec, to_njy)
     return Made(depth=path, facts=_statistics(looks, noise, median, mosaics.scale_arcsec).model_dump())
+
+
+def covered_shares(mosaic: Path, sections: Sequence[Section]) -> NDArray[np.float64]:
+    """Return the fraction of a mosaic's covered area that each section's own part has; 0 if nothing is covered."""
+    with fits.open(mosaic) as hdus:
+        weight = hdus["WHT"].section
+        covered = np.array([np.count_nonzero(weight[one.own[0]][:, one.own[1]] > 0) for one in sections])
+    return covered / max(covered.sum(), 1)
 
 
 def depths(
@@ -132,14 +144,12 @@ def _area(scale_arcsec: float) -> float:
     return float(np.pi * (DEPTH_DIAMETER_ARCSEC / 2.0 / scale_arcsec) ** 2)
 
 
-def _look(mosaics: MosaicSet, band: str, section: Section, box_arcsec: float, errors: DiskPlane) -> _Look:
-    """Measure a section of a mosaic, and keep the sky's error."""
+def _look(mosaics: MosaicSet, band: str, section: Section, share: float, box_arcsec: float, errors: DiskPlane) -> _Look:
+    """Measure a section of a mosaic, with a share of the empty apertures, and keep the sky's error."""
     prepared = prepare(mosaics.read_band(band, section.padded), box_arcsec)
     image = prepared.image
     own = section.own_in_padded
     errors[section.own] = prepared.sky_error[own]
-    pixels = (own[0].stop - own[0].start) * (own[1].stop - own[1].start)
-    share = pixels / (mosaics.shape[0] * mosaics.shape[1])
     places = distance_from(prepared.source_mask | ~image.valid, own, share)
     apertures = [empty_apertures(prepared.residual, prepared.sky_error, places, radius) for radius in RADII_PIXELS]
     step = -(-mosaics.shape[0] * mosaics.shape[1] // LARGEST_SAMPLE_PIXELS)

@@ -91,7 +91,7 @@ def read_detector_psf(path: Path, band: str) -> DetectorPsf:
     image, scale, header = read_image(path, (*WITHOUT_PIXEL, "DET_DIST"))
     if header.get("EXTNAME") in WITHOUT_PIXEL:
         if "DET_SAMP" not in header:
-            raise ValueError(f"{path}: no DET_SAMP in {header['EXTNAME']}, which tells the detector's pixel in its own")
+            raise ValueError(f"{path}: no DET_SAMP in {header['EXTNAME']}, the side of the detector's pixel in its own")
         image = _averaged(image, float(header["DET_SAMP"]))
     return DetectorPsf(image[None, None], np.zeros(1), np.zeros(1), scale, "arcsec", detector)
 

@@ -98,7 +98,7 @@ class MeasureDepth(OfCatalogs, Step[MeasuredDepth]):
     """Measure sky, noise and depth of a mosaic."""
 
     title = "Depth"
-    version = 3
+    version = 4
     function = "cosmosaic.catalog.depth:measure_depth"
     per = "mosaic"
     written = 0.3

@@ -12,7 +12,7 @@ from support.scenes import NJY_PER_COUNT, PIXEL_AREA_SR, Scene, drizzled_noise, 
 
 from cosmosaic.catalog import sections
 from cosmosaic.catalog.apertures import circles, sum_apertures
-from cosmosaic.catalog.depth import measure_depth
+from cosmosaic.catalog.depth import covered_shares, measure_depth
 from cosmosaic.catalog.detection import prepare
 from cosmosaic.catalog.image import MosaicImage
 from cosmosaic.catalog.noise import INDEPENDENT, distance_from, empty_apertures, measure_noise
@@ -152,3 +152,13 @@ def test_an_empty_mosaic_has_no_depth(tmp_path: Path) -> None:
     sky.wht[:] = 0.0
     with pytest.raises(ValueError, match=r"a_i2d\.fits: no pixel"):
         measure_depth(sky.write(tmp_path / "a_i2d.fits"), 3.0, "F150W", "a", tmp_path)
+
+
+def test_the_apertures_are_those_of_sections_with_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sky = Scene(shape=(600, 800), sigma=SIGMA)
+    sky.wht[:, 200:] = 0.0
+    monkeypatch.setattr(sections, "OWN_PIXELS", 200)
+    parts = list(sections.sections_of((600, 800), 200))
+    shares = covered_shares(sky.write(tmp_path / "a_i2d.fits"), parts)
+    assert shares.sum() == pytest.approx(1.0)
+    assert [share > 0 for share in shares] == [part.own[1].start < 200 for part in parts]

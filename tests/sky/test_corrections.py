@@ -353,6 +353,24 @@ def test_of_a_full_frame_template_a_subarray_uses_its_own_part_and_nothing_where
         assert np.isfinite(hdus["SCI"].data).all()
 
 
+def test_a_subarray_of_which_the_template_knows_nothing_has_no_wisp(with_wisps, tmp_path):
+    whole, part = np.full((2048, 2048), np.nan, np.float32), tmp_path / with_wisps[0][0].name
+    whole[1600:, 1600:] = 1.0 + np.linspace(0, 1, 448)
+    fits.ImageHDU(whole).writeto(tmp_path / "whole.fits")
+    with datamodels.ImageModel(with_wisps[0][0]) as model:
+        model.meta.subarray.xstart, model.meta.subarray.ystart = 1, 1
+        model.save(str(part))
+    made = measure_wisps(named([part]), tmp_path / "whole.fits", found([part]), "wisp", tmp_path)
+    assert made.files["wisps"] == {}
+    assert made.facts["wisps_significant"] == 0
+
+
+def test_a_template_without_a_known_pixel_is_refused_by_name(with_wisps, tmp_path):
+    fits.ImageHDU(np.full((2048, 2048), np.nan, np.float32)).writeto(tmp_path / "unknown.fits")
+    with pytest.raises(ValueError, match=r"unknown\.fits: no pixel"):
+        measure_wisps(named(with_wisps[0][:1]), tmp_path / "unknown.fits", found(with_wisps[0]), "wisp", tmp_path)
+
+
 def test_a_full_frame_template_needs_the_place_of_a_subarray(with_wisps, tmp_path):
     template, part = tmp_path / "whole.fits", tmp_path / with_wisps[0][0].name
     fits.ImageHDU(np.ones((2048, 2048), np.float32)).writeto(template)
