@@ -29,6 +29,7 @@ from cosmosaic.calibrate.references import SIMULATED_CONTEXT
 from cosmosaic.catalog.image import open_mosaics, read_mosaic
 from cosmosaic.catalog.measure import measure_mosaics
 from cosmosaic.catalog.psf import read_psf
+from cosmosaic.injection.recovery import MEASURED
 from cosmosaic.nircam import is_long_wavelength
 from cosmosaic.processes.memory import peak_memory_mb
 from cosmosaic.survey import CatalogSettings, FilterPair, SimulationSettings
@@ -109,7 +110,7 @@ def our_tables(catalog: Table) -> Found:
     """Take the columns that are compared out of a catalogue."""
     suffixes = {diameter: name for name, diameter in catalog.meta["aperture_diameters_arcsec"].items()}
     kinds = {"flux": "total", "kron_flux": "kron", f"aper_flux_{suffixes[APERTURE_ARCSEC]}": "aperture"}
-    table = Table({name: numbers(catalog[name]) for name in ("ra", "dec", "ra_err", "half_light_radius", "axis_ratio")})
+    table = Table({name: numbers(catalog[name]) for name in ("ra", "dec", "ra_err", *MEASURED)})
     table["flags"], bands = np.asarray(catalog["flags"]), catalog.meta["bands"]
     common = numbers(catalog["total_factor_err"]) / numbers(catalog["total_factor"])
     for band in bands:

@@ -10,7 +10,7 @@ from astropy.table import Column, Table
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
-from cosmosaic.catalog.columns import ColumnSpec, as_table
+from cosmosaic.catalog.columns import ColumnSpec, as_table, source_specs
 from cosmosaic.catalog.files import arrow_table, read_catalog
 from cosmosaic.catalog.flags import CatalogFlag
 from cosmosaic.catalog.image import MosaicImage, MosaicSet, Part, open_mosaics
@@ -31,6 +31,8 @@ SPOILT = sum(
     (CatalogFlag.EDGE, CatalogFlag.BLENDED, CatalogFlag.NO_DATA, CatalogFlag.TRUNCATED, CatalogFlag.KRON_UNDEFINED)
 )
 """Flags of rows whose fluxes do not count for bias and pulls."""
+MEASURED = ("half_light_radius", "axis_ratio", "concentration", "kron_radius", "total_factor")
+"""Columns of the catalogue that tell the shape of an injected source as it was measured, ``measured_<name>``."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,9 @@ def matched_specs(bands: tuple[str, ...]) -> dict[str, ColumnSpec]:
         "offset": ColumnSpec("arcsec", "f8", "pos.angDistance", "distance of the row from the injected position"),
         "flags": ColumnSpec(None, "i4", "meta.code.qual", "flags of the row; 0 where not found"),
     }
+    catalog = source_specs()
+    for name in MEASURED:
+        specs[f"measured_{name}"] = replace(catalog[name], description=f"of the row: {catalog[name].description}")
     for band in bands:
         specs |= {
             f"{band.lower()}_{name}": ColumnSpec(unit, "f8", ucd, f"{band}: {text}")
@@ -167,6 +172,8 @@ def matched_columns(sources: Table, catalog: Table, known: Table, bands: list[st
         "offset": np.where(found, distance, np.nan),
         "flags": np.where(found, np.asarray(catalog["flags"])[row], 0) if len(catalog) else np.zeros(len(row), int),
     }
+    for name in MEASURED if len(catalog) else ():
+        columns[f"measured_{name}"] = np.where(found, numbers(catalog[name])[row], np.nan)
     for band in bands:
         columns |= _band_columns(sources, catalog, band, found, row)
     return columns

@@ -153,7 +153,7 @@ class MatchInjected(Injecting, Step[MatchedSources]):
     """Find the injected sources in the catalogues that were made after their injection."""
 
     title = "Match injected"
-    version = 2
+    version = 3
     function = "cosmosaic.injection.recovery:match_injected"
     per = "survey"
 

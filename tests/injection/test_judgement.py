@@ -10,7 +10,7 @@ from PIL import Image
 from cosmosaic.catalog.columns import as_table
 from cosmosaic.catalog.flags import CatalogFlag
 from cosmosaic.injection.judgement import FEWEST, Sample, completeness_table, judge, judge_catalog, purity_table
-from cosmosaic.injection.recovery import matched_specs
+from cosmosaic.injection.recovery import MEASURED, matched_specs
 from cosmosaic.records import STATES
 
 BAND = "F444W"
@@ -33,6 +33,7 @@ def sources(count: int = 600, **changes: object) -> dict[str, np.ndarray]:
         "f444w_flux_err": np.full(count, 10.0), "f444w_aper_flux": aperture,
         "f444w_aper_flux_err": np.full(count, 10.0),
     }  # fmt: skip
+    columns |= {f"measured_{name}": np.full(count, np.nan) for name in MEASURED}
     return columns | changes
 
 

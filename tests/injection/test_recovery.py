@@ -10,7 +10,7 @@ from support.scenes import Scene, psf_of
 from cosmosaic.catalog.flags import CatalogFlag
 from cosmosaic.catalog.measure import measure_sources
 from cosmosaic.catalog.psf import write_psf
-from cosmosaic.injection.recovery import match_injected, matched_columns, measure_negative
+from cosmosaic.injection.recovery import MEASURED, match_injected, matched_columns, measure_negative
 from cosmosaic.survey import CatalogSettings
 
 BAND = "F444W"
@@ -35,6 +35,7 @@ def catalog(**flux_by_offset: float) -> Table:
     flux, prefix = np.array(list(flux_by_offset.values()), float), BAND.lower()
     columns = {"ra": np.full(len(flux), RA), "dec": DEC + places / 3600, "flags": np.arange(len(flux)) + 1}
     columns |= {f"{prefix}_flux": flux, f"{prefix}_flux_err": flux / 10}
+    columns |= {name: np.full(len(flux), 0.2) for name in MEASURED}
     columns |= {f"{prefix}_aper_flux_{suffix}": flux + size for suffix, size in SUFFIXES.items()}
     columns |= {f"{prefix}_aper_flux_err_{suffix}": flux / 20 for suffix in SUFFIXES}
     return Table(columns, meta={"aperture_diameters_arcsec": SUFFIXES})
@@ -48,6 +49,7 @@ def test_a_row_near_the_position_is_the_source_and_gives_its_fluxes():
     assert found["f444w_flux"][0] == 95.0
     assert found["f444w_aper_flux"][0] == pytest.approx(95.3)
     assert np.isnan(found["f444w_flux"][1])
+    assert found["measured_half_light_radius"].tolist() == pytest.approx([0.2, np.nan], nan_ok=True)
 
 
 @pytest.mark.parametrize(("own", "is_found"), [(50.0, True), (500.0, False)])
