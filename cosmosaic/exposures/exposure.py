@@ -21,7 +21,7 @@ from cosmosaic.exposures.headers import (
 from cosmosaic.exposures.keywords import KeywordError, detector_of, group_of, start_of, times_of
 from cosmosaic.nircam import BLOCKING_FILTERS
 from cosmosaic.records import Exposure, StoredObject
-from cosmosaic.storage.store import LONGEST_NAME, ListedObject, checksum, is_plain_name, open_object, stat
+from cosmosaic.storage.store import LONGEST_NAME, ListedObject, checksum, is_plain_name, opened, stat
 
 LEVELS = ("uncal", "rate", "cal")
 """Levels at which an exposure may enter, lowest first."""
@@ -80,7 +80,7 @@ def describe_exposure(uri: str) -> Exposure:
 def describe(listed: ListedObject) -> Exposure:
     """Describe an exposure without its checksum, so that refused files are not read completely."""
     suffix = _suffix(listed.name)
-    with open_object(listed.uri, listed.size) as stream:
+    with opened(listed) as stream:
         headers = read_header(stream)
         primary = headers.primary
         _check_instrument(primary)

@@ -10,12 +10,13 @@ from cosmosaic.exposures.exposure import describe
 from cosmosaic.exposures.headers import RefusalError
 from cosmosaic.records import Exposure, RefusedFile
 from cosmosaic.storage.memo import memo_of
-from cosmosaic.storage.store import ListedObject
+from cosmosaic.storage.store import AlteredObjectError, ListedObject
 
 LIBRARIES = ("asdf", "astropy", "gwcs")
 """Software that reads headers and WCS."""
 DESCRIPTIONS = "exposures"
 """Part of a memo in which descriptions are."""
+GONE = "was rewritten or removed after it had been listed; the next run will use the current file"
 
 
 def describe_once(listed: ListedObject, memo: str) -> Exposure | RefusedFile:
@@ -33,10 +34,12 @@ def describe_once(listed: ListedObject, memo: str) -> Exposure | RefusedFile:
         return _described(listed)
     remembered, identity = memo_of(memo, DESCRIPTIONS), [listed.size, listed.version, rules()]
     known = _recalled(remembered.recall(listed.uri, identity))
-    if known is None:
-        known = _described(listed)
-        remembered.keep(listed.uri, identity, {type(known).__name__: known.model_dump(mode="json")})
-    return known
+    if known is not None:
+        return known
+    described = _described(listed)
+    if not (isinstance(described, RefusedFile) and described.reason == GONE):
+        remembered.keep(listed.uri, identity, {type(described).__name__: described.model_dump(mode="json")})
+    return described
 
 
 def _described(listed: ListedObject) -> Exposure | RefusedFile:
@@ -44,6 +47,8 @@ def _described(listed: ListedObject) -> Exposure | RefusedFile:
         return describe(listed)
     except RefusalError as error:
         return RefusedFile(uri=listed.uri, reason=error.reason)
+    except (AlteredObjectError, FileNotFoundError):
+        return RefusedFile(uri=listed.uri, reason=GONE)
 
 
 def _recalled(value: Any) -> Exposure | RefusedFile | None:

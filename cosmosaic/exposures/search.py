@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cosmosaic.exposures.exposure import LEVELS
-from cosmosaic.exposures.remembered import DESCRIPTIONS, describe_once
+from cosmosaic.exposures.remembered import DESCRIPTIONS, GONE, describe_once
 from cosmosaic.geometry.grid import footprint_centre, median_direction, separations_deg
 from cosmosaic.records import Exposure, RefusedFile
 from cosmosaic.storage.checksums import OBJECTS
 from cosmosaic.storage.memo import gathered
-from cosmosaic.storage.store import checksum, checksum_of, list_objects
+from cosmosaic.storage.store import AlteredObjectError, checksum, checksum_of, list_objects
 
 FITS_NAMES = "*.[fF][iI][tT]*"
 """Files that are FITS by name, including those refused for their name (compressed, in capitals)."""
@@ -69,8 +69,13 @@ def find_exposures(prefix: str, filters: Sequence[str] = (), memo: str = "") -> 
     """
     found = choose_exposures(prefix, filters, memo)
     with gathered(memo, OBJECTS), ThreadPoolExecutor(READING_THREADS) as pool:
-        exposures = tuple(pool.map(lambda exposure: _with_checksum(exposure, memo), found.exposures))
-    return replace(found, exposures=exposures)
+        entries = list(pool.map(lambda exposure: _with_checksum(exposure, memo), found.exposures))
+    exposures = tuple(entry for entry in entries if isinstance(entry, Exposure))
+    gone = [entry for entry in entries if isinstance(entry, RefusedFile)]
+    if not exposures:
+        raise ValueError(_nothing_left(prefix, gone))
+    refused = sorted([*found.refused, *gone], key=lambda entry: entry.uri)
+    return replace(found, exposures=exposures, refused=tuple(refused))
 
 
 def choose_exposures(prefix: str, filters: Sequence[str] = (), memo: str = "") -> FoundExposures:
@@ -193,8 +198,11 @@ def _nothing_left(prefix: str, refused: Sequence[RefusedFile]) -> str:
     return f"none of the {len(refused)} files under {prefix} can take part: {reasons}{more}"
 
 
-def _with_checksum(exposure: Exposure, memo: str) -> Exposure:
-    return exposure.model_copy(update={"object": checksum_of(exposure.object, memo)})
+def _with_checksum(exposure: Exposure, memo: str) -> Exposure | RefusedFile:
+    try:
+        return exposure.model_copy(update={"object": checksum_of(exposure.object, memo)})
+    except (AlteredObjectError, FileNotFoundError):
+        return RefusedFile(uri=exposure.object.uri, reason=GONE)
 
 
 def _with_version_warnings(exposures: Iterable[Exposure]) -> list[Exposure]:

@@ -2,8 +2,9 @@
 
 import dataclasses
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, BinaryIO
 
 from cosmosaic.records import StoredObject
@@ -41,7 +42,7 @@ def checksum(uri: str, memo: str = "") -> StoredObject:
 
 
 def checksum_of(described: StoredObject, memo: str) -> StoredObject:
-    """Return an object with its sha256; if it is remembered for the object's version, nothing is asked of the store.
+    """Return an object with its sha256; if it is known for the object's version, nothing is asked of the store.
 
     Parameters
     ----------
@@ -54,17 +55,46 @@ def checksum_of(described: StoredObject, memo: str) -> StoredObject:
     ------
     FileNotFoundError
         There is no such object any more.
+    AlteredObjectError
+        It has another version.
     """
     if not (memo and described.version):
         return checksum(described.uri, memo)
-    known, identity = memo_of(memo, OBJECTS), [described.size, described.version]
-    digest = known.recall(described.uri, identity)
-    if _is_sha256(digest):
-        return dataclasses.replace(described, sha256=str(digest))
-    stored = checksum(described.uri, memo)
-    if known.recall(stored.uri, [stored.size, stored.version]) != stored.sha256:
-        known.keep(stored.uri, [stored.size, stored.version], stored.sha256)  # it is kept beside the object
-    return stored
+    listed = ListedObject(uri=described.uri, size=described.size, version=described.version)
+    known, identity = memo_of(memo, OBJECTS), [listed.size, listed.version]
+    remembered = known.recall(listed.uri, identity)
+    if _is_sha256(remembered):
+        return dataclasses.replace(described, sha256=str(remembered))
+    if listed not in _HASHED:
+        found = checksum(described.uri)
+        if (found.size, found.version) != (described.size, described.version):
+            raise AlteredObjectError(f"{listed.uri} was rewritten after it had been listed")
+        _HASHED[listed] = found.sha256
+    known.keep(listed.uri, identity, _HASHED[listed])
+    return dataclasses.replace(described, sha256=_HASHED[listed])
+
+
+@contextmanager
+def opened(listed: ListedObject) -> Iterator[BinaryIO]:
+    """Open an object to read parts of it, in the version that was listed.
+
+    If its store tells its checksum with the first answer, or a small object was fetched whole, the checksum is known
+    to this process from then on.
+
+    Raises
+    ------
+    AlteredObjectError
+        It has another version; raised when it is read.
+    """
+    if not is_remote(listed.uri):
+        with open_object(listed.uri) as stream:
+            yield stream
+        return
+    reader = remote.RangeReader(listed.uri, listed.size, listed.version)
+    with remote.open_stream(reader) as stream:
+        yield stream
+    if listed.version and reader.sha256:
+        _HASHED[listed] = reader.sha256
 
 
 def is_intact(stored: StoredObject) -> bool:
@@ -105,7 +135,7 @@ def all_intact(objects: Iterable[StoredObject]) -> bool:
 
 
 _HASHED: dict[ListedObject, str] = {}
-"""Checksums that this process found by reading."""
+"""Checksums that this process learnt."""
 
 
 def _remembered(listed: ListedObject, memo: str) -> str:
@@ -129,16 +159,19 @@ def _is_sha256(value: Any) -> bool:
 
 
 def _hash_object(listed: ListedObject) -> str:
-    with _opened(listed) as stream:
+    with _stream(listed) as stream:
         digest = local.hash_stream(stream)
+    if listed.uri.startswith("s3://"):
+        return digest  # each of its parts was asked for in this version
     now = stat(listed.uri)
     if now is None or (now.size, now.version) != (listed.size, listed.version):
         raise AlteredObjectError(f"{listed.uri} was rewritten while it was read")
     return digest
 
 
-def _opened(listed: ListedObject) -> BinaryIO:
+def _stream(listed: ListedObject) -> BinaryIO:
     """Open an object to be read from its beginning to its end."""
     if is_remote(listed.uri):
-        return remote.open_stream(listed.uri, listed.size, local.CHUNK_BYTES)
+        reader = remote.RangeReader(listed.uri, listed.size, listed.version, local.CHUNK_BYTES)
+        return remote.open_stream(reader)
     return open_object(listed.uri)

@@ -83,7 +83,7 @@ def open_object(uri: str, size: int | None = None) -> BinaryIO:
         if found is None:
             raise FileNotFoundError(f"{uri} does not exist")
         size = found.size
-    return remote.open_stream(uri, size)
+    return remote.open_stream(remote.RangeReader(uri, size))
 
 
 def read_bytes(uri: str) -> bytes:

@@ -7,8 +7,11 @@ pauses; others (403, 404) fail at once.
 """
 
 import errno
+import hashlib
 import io
 import os
+import random
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -19,6 +22,8 @@ from typing import Any, BinaryIO, NamedTuple, cast
 
 import fsspec
 from fsspec import AbstractFileSystem
+from fsspec.asyn import sync
+from s3fs.core import S3_RETRYABLE_ERRORS
 
 from cosmosaic.storage.names import AlteredObjectError
 from cosmosaic.storage.refusals import told
@@ -28,7 +33,11 @@ PUBLIC_BUCKETS = {"stpubdata": "https://s3.us-east-1.amazonaws.com"}
 
 SHA256_METADATA_KEY = "sha256"
 HEADER_BLOCK_BYTES = 1 << 16
+WHOLE_BYTES = 1 << 20
+"""Smaller objects are fetched whole: their headers and their checksum cost one request."""
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S, ATTEMPTS = 5, 30, 8
+PAUSE_S = 0.1
+"""Mean pause before a body that was cut is asked for again; it doubles each time."""
 CHECK_TIMEOUT_S, CHECK_ATTEMPTS = 3, 2
 LISTED_AT_ONCE = 1000
 LARGEST_UPLOAD_BYTES = 100 * 1024**2
@@ -125,11 +134,30 @@ def iterate(prefix: str) -> Iterator[RemoteObject]:
 
 
 class RangeReader(io.RawIOBase):
-    """Random access to an object of known size: each block that is touched is fetched with one request."""
+    """Random access to an object of known size: each block that is touched is fetched with one request.
 
-    def __init__(self, uri: str, size: int, block_bytes: int = HEADER_BLOCK_BYTES) -> None:
-        self._uri, self._size, self._block_bytes = uri, size, block_bytes
+    An object of less than `WHOLE_BYTES` is one block.
+
+    Parameters
+    ----------
+    uri, size
+        The object.
+    version
+        If it is given, no other version is read.
+    block_bytes
+        Size of the blocks.
+
+    Attributes
+    ----------
+    sha256 : str
+        The checksum, if the store keeps it beside the object or the object is one block, once a block was fetched.
+    """
+
+    def __init__(self, uri: str, size: int, version: str = "", block_bytes: int = HEADER_BLOCK_BYTES) -> None:
+        self._uri, self._size, self._version = uri, size, version
+        self._block_bytes = max(block_bytes, WHOLE_BYTES) if size < WHOLE_BYTES else block_bytes
         self._position, self._start, self._block = 0, 0, b""
+        self.sha256 = ""
 
     def readable(self) -> bool:
         """Tell that it can be read."""
@@ -162,18 +190,58 @@ class RangeReader(io.RawIOBase):
         return len(found)
 
     def _fetch_block(self) -> None:
-        filesystem, path = _locate(self._uri)
-        end = min(self._position + self._block_bytes, self._size)
-        with told(self._uri):
-            self._block = filesystem.cat_file(path, start=self._position, end=end)
-        self._start = self._position
-        if len(self._block) != end - self._position:
-            raise ConnectionError(f"{self._uri} is shorter than its store reported: it was rewritten")
+        start = 0 if self._size < WHOLE_BYTES else self._position
+        end = min(start + self._block_bytes, self._size)
+        self._block, self.sha256 = _get(self._uri, start, end, self._version)
+        self._start = start
+        if len(self._block) != end - start:
+            raise AlteredObjectError(f"{self._uri} is shorter than its store reported: it was rewritten")
+        if not self.sha256 and len(self._block) == self._size:
+            self.sha256 = hashlib.sha256(self._block).hexdigest()
 
 
-def open_stream(uri: str, size: int, block_bytes: int = HEADER_BLOCK_BYTES) -> BinaryIO:
+def open_stream(reader: RangeReader) -> BinaryIO:
     """Open an object for reading; seeking moves only the blocks that are read."""
-    return cast(BinaryIO, io.BufferedReader(RangeReader(uri, size, block_bytes)))
+    return cast(BinaryIO, io.BufferedReader(reader))
+
+
+def _get(uri: str, start: int, end: int, version: str) -> tuple[bytes, str]:
+    """Fetch some bytes of an object, and the checksum that is kept beside it, with one request."""
+    filesystem, path = _locate(uri)
+    if not _is_s3(filesystem):
+        with told(uri):
+            return filesystem.cat_file(path, start=start, end=end), ""
+    bucket, key, _ = filesystem.split_path(path)
+    request = {"Bucket": bucket, "Key": key, "Range": f"bytes={start}-{end - 1}"}
+    request |= {"IfMatch": f'"{version}"'} if version else {}
+    rewritten = AlteredObjectError(f"{uri} was rewritten after it had been listed")
+    try:
+        with told(uri):
+            content, answer = _get_s3(filesystem, request)
+    except OSError as error:
+        if version and _is_failed_precondition(error):
+            raise rewritten from error
+        raise
+    if version and answer["ETag"].strip('"') != version:  # a store may ignore the condition
+        raise rewritten
+    return content, answer.get("Metadata", {}).get(SHA256_METADATA_KEY, "")
+
+
+def _get_s3(filesystem: AbstractFileSystem, request: dict[str, Any]) -> tuple[bytes, dict[str, Any]]:
+    # Not s3fs's cat_file: it does not return the answer, which has version and metadata.
+    async def get() -> tuple[bytes, dict[str, Any]]:
+        answer = await filesystem._call_s3("get_object", **request)
+        try:
+            return await answer["Body"].read(), answer
+        finally:
+            answer["Body"].close()
+
+    for attempt in range(ATTEMPTS - 1):
+        try:
+            return sync(filesystem.loop, get)
+        except S3_RETRYABLE_ERRORS:  # the body was cut
+            time.sleep(random.uniform(0.5, 1.5) * PAUSE_S * 2.0**attempt)
+    return sync(filesystem.loop, get)
 
 
 def read(uri: str) -> bytes:

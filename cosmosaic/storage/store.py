@@ -5,7 +5,7 @@ name when it is whole. Its sha256 is recorded with its version, and on S3 kept b
 only for the bytes it was recorded for; an object that has none is read once and remembered in the cache.
 """
 
-from cosmosaic.storage.checksums import all_intact, check_unaltered, checksum, checksum_of, is_intact
+from cosmosaic.storage.checksums import all_intact, check_unaltered, checksum, checksum_of, is_intact, opened
 from cosmosaic.storage.names import (
     LONGEST_NAME,
     AlteredObjectError,
@@ -53,6 +53,7 @@ __all__ = [
     "list_older",
     "mirror",
     "open_object",
+    "opened",
     "publish",
     "publish_bytes",
     "publish_once",

@@ -11,19 +11,20 @@ from cosmosaic.exposures import exposure, remembered
 from cosmosaic.exposures.remembered import DESCRIPTIONS
 from cosmosaic.exposures.search import find_exposures
 from cosmosaic.storage.memo import _MEMOS
+from cosmosaic.storage.store import ListedObject
 
 
 @pytest.fixture(autouse=True)
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the objects whose headers are read."""
     names: list[str] = []
-    read = exposure.open_object
+    read = exposure.opened
 
-    def watched(uri: str, size: int | None = None) -> object:
-        names.append(uri.rsplit("/", 1)[-1])
-        return read(uri, size)
+    def watched(listed: ListedObject) -> object:
+        names.append(listed.name)
+        return read(listed)
 
-    monkeypatch.setattr(exposure, "open_object", watched)
+    monkeypatch.setattr(exposure, "opened", watched)
     return names
 
 
@@ -43,6 +44,20 @@ def test_what_was_described_is_not_read_again(raw: Path, tmp_path: Path, opened:
     assert find_exposures(str(raw), memo=memo) == first
     assert opened == []
     assert (len(first.exposures), len(first.refused)) == (2, 1)
+
+
+def test_an_exposure_that_was_away_for_a_moment_is_described_by_the_next_run(
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(listed: ListedObject) -> object:
+        raise FileNotFoundError(listed.uri)
+
+    memo = str(tmp_path / "memo")
+    with monkeypatch.context() as patch:
+        patch.setattr(exposure, "opened", gone)
+        with pytest.raises(ValueError, match=r"was rewritten or removed"):
+            find_exposures(str(raw), memo=memo)
+    assert len(find_exposures(str(raw), memo=memo).exposures) == 2
 
 
 def test_without_a_memo_all_is_read(raw: Path, opened: list[str]) -> None:

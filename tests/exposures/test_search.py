@@ -4,6 +4,7 @@ import gzip
 import io
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.exposure_files import DEC, RA, exposure_bytes, put, region
 
+from cosmosaic.exposures import remembered, search
 from cosmosaic.exposures.exposure import describe_exposure
 from cosmosaic.exposures.footprints import outside_arcsec
 from cosmosaic.exposures.headers import BLOCK_BYTES, MAX_HEADER_BLOCKS, RefusalError, read_header
@@ -51,6 +53,25 @@ def test_an_exposure_is_described_by_its_headers(tmp_path: Path) -> None:
     assert len(exposure.object.sha256) == 64
     assert len(exposure.footprint) == 4
     assert exposure.warnings == ()
+
+
+@pytest.mark.parametrize("change", [lambda path: put(path.parent, 2, FILTER="F150W"), Path.unlink])
+def test_an_exposure_that_changes_during_the_search_costs_itself_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], object]
+) -> None:
+    paths = [put(tmp_path / "raw", number) for number in (1, 2, 3)]
+
+    def choose_and_change(*arguments: object) -> search.FoundExposures:
+        found = choose(*arguments)
+        change(paths[1])
+        return found
+
+    choose = search.choose_exposures
+    monkeypatch.setattr(search, "choose_exposures", choose_and_change)
+    found = find_exposures(str(tmp_path / "raw"), memo=str(tmp_path / "memo"))
+    assert [Path(exposure.object.uri) for exposure in found.exposures] == [paths[0], paths[2]]
+    (refused,) = found.refused
+    assert (refused.uri, refused.reason.split(";")[0]) == (str(paths[1]), remembered.GONE.split(";")[0])
 
 
 def test_reading_the_header_does_not_read_the_data() -> None:

@@ -262,6 +262,62 @@ def test_checksum_of_a_raw_object_is_read_once_for_all_runs(network, bucket, fil
     assert store.checksum(f"{bucket}/raw/frame.fits", memo).sha256 == replaced
 
 
+def test_small_raw_exposures_are_described_and_hashed_with_one_request_each(network, bucket, tmp_path):
+    paths = [put(tmp_path, number) for number in range(1, 9)]
+    for path in paths:
+        s3fs.S3FileSystem().put_file(str(path), f"{bucket}/raw/{path.name}")
+    network.forget()
+    exposures = find_exposures(f"{bucket}/raw", memo=f"{bucket}/cache").exposures
+    expected = [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
+    assert [exposure.object.sha256 for exposure in exposures] == expected
+    raw = [method for method, path in network.seen if "_uncal.fits" in path]
+    assert raw == ["GET"] * len(paths)
+
+
+def test_the_checksum_that_is_kept_beside_a_large_exposure_comes_with_its_header(network, bucket, large_frame):
+    stored = store.publish(large_frame, f"{bucket}/raw/{large_frame.name}")
+    (listed,) = store.list_objects(f"{bucket}/raw")
+    with store.opened(listed) as stream:
+        read_header(stream)
+    network.forget()
+    described = StoredObject(uri=listed.uri, sha256="", size=listed.size, version=listed.version)
+    assert store.checksum_of(described, f"{bucket}/cache").sha256 == stored.sha256
+    assert not any(large_frame.name in path for _, path in network.seen)
+
+
+@pytest.mark.parametrize("size", [300_000, 3_000_000])
+def test_an_object_that_is_rewritten_after_it_was_listed_is_told(bucket, size):
+    uri = f"{bucket}/raw/frame.fits"
+    s3fs.S3FileSystem().pipe(uri, b"a" * size)
+    (listed,) = store.list_objects(f"{bucket}/raw")
+    s3fs.S3FileSystem().pipe(uri, b"b" * size)
+    described = StoredObject(uri=uri, sha256="", size=size, version=listed.version)
+    with pytest.raises(store.AlteredObjectError, match=r"frame\.fits was rewritten"):
+        store.checksum_of(described, f"{bucket}/cache")
+    with pytest.raises(store.AlteredObjectError, match=r"frame\.fits was rewritten"), store.opened(listed) as stream:
+        stream.read(100)
+
+
+def test_an_object_that_is_rewritten_while_it_is_read_is_told(bucket):
+    s3fs.S3FileSystem().pipe(f"{bucket}/frame.fits", b"a" * 3_000_000)
+    (listed,) = store.list_objects(bucket)
+    with store.opened(listed) as stream:
+        assert stream.read(10) == b"a" * 10
+        s3fs.S3FileSystem().pipe(listed.uri, b"b" * 3_000_000)
+        stream.seek(2_000_000)
+        with pytest.raises(store.AlteredObjectError):
+            stream.read(10)
+
+
+def test_headers_whose_body_is_cut_are_asked_for_again(network, bucket, tmp_path):
+    for number in range(1, 9):
+        path = put(tmp_path, number)
+        store.publish(path, f"{bucket}/raw/{path.name}")
+    network.fault_rate, network.seed, network.kinds = 0.5, 1, ("cut",)
+    assert len(find_exposures(f"{bucket}/raw", memo=f"{bucket}/cache").exposures) == 8
+    assert network.faults["cut"] > 3
+
+
 def test_a_mirror_fetches_what_changed_alone(network, bucket, file, tmp_path):
     for name in ("config/a", "references/b"):
         store.publish(file, f"{bucket}/crds/{name}")
