@@ -32,7 +32,7 @@ from catalog_score import (
     put_pulls,
     score,
 )
-from catalog_survey import FILTERS, NAME, Kind, Psfs, Survey, make_survey, simulation_settings
+from catalog_survey import NAME, Kind, Psfs, Survey, make_survey, simulation_settings
 
 DETECTORS = ("NRCB1", "NRCB2", "NRCB3", "NRCB4", "NRCBLONG")
 OURS, STARS = "ours", "ours_stars"
@@ -100,11 +100,8 @@ def keep(survey: Survey, truth: Table, found: Found, name: str, kept: Path) -> N
 
 
 def keep_injection(survey: Survey, kept: Path) -> None:
-    """Keep what became of injected sources, and the tables of completeness and bias."""
-    folder = survey.products("known") / "injection"
-    write(Table.read(folder / f"{NAME}_injected.ecsv"), kept / "injected.fits")
-    for band in FILTERS:
-        write(Table.read(folder / f"{NAME}_{band.lower()}_completeness.ecsv"), kept / f"completeness_{band}.fits")
+    """Keep what became of injected sources."""
+    write(Table.read(survey.products("known") / "injection" / f"{NAME}_injected.ecsv"), kept / "injected.fits")
 
 
 def keep_large(survey: Survey, arguments: argparse.Namespace) -> None:
@@ -146,11 +143,8 @@ def our_figures(even: Sequence[Path], uneven: Sequence[Path]) -> Figures:
     figures.put("colour_bias_known_psf", *colour_bias(tables))
     with_stars = [folder for folder in even if origins(folder) == {"stars"}]
     figures.put("colour_bias_star_psf", *(colour_bias(read(with_stars, STARS)) if with_stars else (None, 0)))
-    injections = {
-        number: {band: kept_table(folder / f"completeness_{band}.fits") for band in FILTERS}
-        for number, folder in enumerate(even)
-    }
-    injected = vstack([kept_table(folder / "injected.fits") for folder in even], metadata_conflicts="silent")
+    injections = {number: kept_table(folder / "injected.fits") for number, folder in enumerate(even)}
+    injected = vstack(list(injections.values()), metadata_conflicts="silent")
     for more in (corrected_galaxies(tables, injections), injection_errors(tables, injected)):
         figures.values |= more.values
         figures.counts |= more.counts

@@ -1,4 +1,4 @@
-"""Speed and memory of catalogues on mosaics of any size, made by repeating the middle of smaller ones."""
+"""Speed and memory of catalogues on mosaics of any size, made by repeating a part of smaller ones."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,12 +7,12 @@ import numpy as np
 from astropy.io import fits
 from catalog_programs import PROGRAMS, measured
 from numpy.typing import NDArray
+from scipy import ndimage
 
 PLANES = ("SCI", "ERR", "WHT", "NEXP", "DQ")
 """What the programs read."""
-COVERED = 0.995
-"""Fraction of the repeated square that all filters cover, at least."""
-STEP = 16
+HOLE_PIXELS = 8
+"""Holes up to twice as wide count as covered, such as cores of saturated stars."""
 
 
 def measure_large(mosaics: Mapping[str, Path], psfs: Mapping[str, Path], side: int, folder: Path) -> dict[str, dict]:
@@ -24,7 +24,7 @@ def measure_large(mosaics: Mapping[str, Path], psfs: Mapping[str, Path], side: i
         By program: ``sources_per_cpu_s`` on the smaller mosaics, ``peak_mb`` by side.
     """
     costs: dict[str, dict] = {name: {"peak_mb": {}} for name in PROGRAMS}
-    square = middle_square(mosaics)
+    square = covered_square(mosaics)
     for length in (side // 2, side):
         large = {band: repeat(path, square, length, folder / f"{band}_i2d.fits") for band, path in mosaics.items()}
         for name, cost in costs.items():
@@ -39,18 +39,15 @@ def measure_large(mosaics: Mapping[str, Path], psfs: Mapping[str, Path], side: i
     return costs
 
 
-def middle_square(mosaics: Mapping[str, Path]) -> tuple[slice, slice]:
-    """Find the largest square about the middle of what all filters cover that has hardly a gap."""
+def covered_square(mosaics: Mapping[str, Path]) -> tuple[slice, slice]:
+    """Find the largest square that all filters cover, but for small holes."""
     covered = np.all([np.nan_to_num(fits.getdata(path, "WHT")) > 0 for path in mosaics.values()], axis=0)
-    row, column = (int(np.median(places)) for places in np.nonzero(covered))
-
-    def about(half: int) -> tuple[slice, slice]:
-        return slice(row - half, row + half), slice(column - half, column + half)
-
-    half = STEP
-    while min(row, column) > half + STEP and covered[about(half + STEP)].mean() > COVERED:
-        half += STEP
-    return about(half)
+    covered = ndimage.binary_closing(np.pad(covered, HOLE_PIXELS), iterations=HOLE_PIXELS)
+    inside = ndimage.distance_transform_cdt(covered, "chessboard")
+    middle = np.unravel_index(np.argmax(inside), inside.shape)
+    half = int(inside[middle]) - 1
+    row, column = (int(place) - HOLE_PIXELS for place in middle)
+    return slice(row - half, row + half), slice(column - half, column + half)
 
 
 def repeat(path: Path, square: tuple[slice, slice], side: int, made: Path) -> Path:

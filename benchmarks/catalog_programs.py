@@ -118,6 +118,7 @@ def our_tables(catalog: Table) -> Found:
             head, mark, tail = column.partition("flux")
             table[f"{band}_{kind}"] = numbers(catalog[f"{band.lower()}_{column}"])
             table[f"{band}_{kind}_err"] = numbers(catalog[f"{band.lower()}_{head}{mark}_err{tail}"])
+        table[f"{band}_flux_err"] = table[f"{band}_total_err"].copy()
         # That of a total flux has the error of the factor besides, which is the same in all filters.
         table[f"{band}_total_err"] = np.hypot(table[f"{band}_total_err"], common * table[f"{band}_total"])
     return {ALL: with_snr(table, bands)}

@@ -7,7 +7,6 @@ under a single exposure of some filter count for ``purity_single_pct`` and the i
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from catalog_programs import ALL, numbers
 from catalog_survey import FILTERS
 from numpy.typing import NDArray
 
+from cosmosaic.injection.corrections import GalaxyCorrection, shapes_of
 from cosmosaic.injection.recovery import SPOILT
 
 BRIGHT_STAR_NJY = 57544.0
@@ -29,10 +29,8 @@ COMPARED_SNR = np.geomspace(3.0, 24.0, 7)
 FEWEST = 10
 """A figure that rests on fewer is null."""
 RADII_ARCSEC = (0.0, 0.15, 0.35, np.inf)
-"""Bounds of galaxies' half-light radii, those of the injection's table."""
+"""Bounds of galaxies' half-light radii."""
 INDICES = (1, 4)
-FEWEST_INJECTED = 3
-"""Injected galaxies that a correction rests on at least."""
 
 Mask = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -193,65 +191,35 @@ def colour_bias(tables: Tables) -> tuple[float | None, int]:
     return figures.values["colour"], figures.counts["colour"]
 
 
-def corrected_galaxies(tables: Tables, injections: dict[int, dict[str, Table]]) -> Figures:
+def corrected_galaxies(tables: Tables, injections: dict[int, Table]) -> Figures:
     """Bias of galaxies after the correction that the injections of the other seeds tell, as a user would apply it.
-
-    The bias of each galaxy is looked up by its measured magnitude and its measured half-light radius, less that of the
-    stars and along the major axis, in the injection's table of completeness.
 
     Parameters
     ----------
     tables
         Our catalogue.
     injections
-        Tables of completeness by seed and filter.
+        ``_injected`` tables by seed.
     """
-    radius, by_filter = intrinsic_radius(tables), {}
+    measured = Table({name: tables.values(name) for name in ("half_light_radius", "concentration")})
     for band in FILTERS:
-        magnitude = -2.5 * np.log10(
-            np.where(tables.values(f"{band}_total") > 0, tables.values(f"{band}_total"), np.nan)
-        )
-        magnitude, known = magnitude + 31.4, np.full(len(tables.truth), np.nan)
-        for seed in np.unique(tables.truth["seed"]):
-            others = [one[band] for other, one in injections.items() if other != seed]
-            here = np.asarray(tables.truth["seed"]) == seed
-            if others:
-                known[here] = looked_up(vstack(others, metadata_conflicts="silent"), magnitude[here], radius[here])
-        ratio = tables.ratio(band) * 10.0 ** (0.4 * known)
-        by_filter[band] = bias(ratio[tables.chosen(band, GALAXY_SNR, star=False)])
+        measured[f"{band.lower()}_flux"] = tables.values(f"{band}_total")
+        measured[f"{band.lower()}_flux_err"] = tables.values(f"{band}_flux_err")
+    shapes, magnitudes = shapes_of(measured, FILTERS), np.full(len(measured), np.nan)
+    for seed in np.unique(tables.truth["seed"]):
+        others = [one for other, one in injections.items() if other != seed]
+        here = np.asarray(tables.truth["seed"]) == seed
+        if others:
+            injected = vstack(others, metadata_conflicts="silent")
+            injected.meta["bands"] = list(FILTERS)
+            magnitudes[here] = GalaxyCorrection.fitted(injected).of(shapes[here])[0]
+    corrected = {}
+    for band in FILTERS:
+        ratio = tables.ratio(band) * 10.0 ** (-0.4 * magnitudes)
+        corrected[band] = bias(ratio[tables.chosen(band, GALAXY_SNR, star=False)])
     figures = Figures()
-    figures.put_worst("galaxy_mag_bias", by_filter)
+    figures.put_worst("galaxy_mag_bias", corrected)
     return figures
-
-
-def intrinsic_radius(tables: Tables) -> Floats:
-    """Half-light radii along the major axis without the PSF, by our catalogue."""
-    radius = tables.values("half_light_radius")
-    star = np.nanmedian(radius[tables.chosen(ALL, SURE_SNR)])
-    return np.sqrt(np.maximum(radius**2 - star**2, 0.0) / np.clip(tables.values("axis_ratio"), 0.1, 1.0))
-
-
-def looked_up(table: Table, magnitude: Floats, radius: Floats) -> Floats:
-    """Bias of galaxies by the nearest bin of magnitude that was measured, for their size; NaN if there is none."""
-    table = table[(np.asarray(table["sample"]) == "galaxies") & (np.asarray(table["measured"]) > 0)]
-    known = np.full(len(magnitude), np.nan)
-    for low, high in pairwise(RADII_ARCSEC):
-        own = table[np.isclose(numbers(table["radius_low"]), low)]
-        bins = np.unique(own["mag_low"])
-        parts = [own[own["mag_low"] == one] for one in bins]
-        kept = [(one, part) for one, part in zip(bins, parts, strict=True) if part["measured"].sum() >= FEWEST_INJECTED]
-        here = (radius >= low) & (radius < high) & np.isfinite(magnitude)
-        if not kept:
-            continue
-        middles = np.array([one for one, _ in kept]) + 0.5
-        biases = np.array([np.average(part["bias"], weights=part["measured"]) for _, part in kept])
-        wanted = magnitude[here]
-        for _ in range(2):
-            # The table is by true magnitude.
-            value = biases[np.argmin(np.abs(wanted[:, None] - middles), axis=1)]
-            wanted = magnitude[here] - value
-        known[here] = value
-    return known
 
 
 def injection_errors(tables: Tables, injected: Table) -> Figures:

@@ -41,6 +41,8 @@ UNEVEN_DITHERS = 8
 UNEVEN_SHIFT = 0.35
 """Largest offset of the uneven survey's dithers, in widths of the long-wavelength field."""
 WISPS_MJY_SR = 0.1
+INJECTED_PER_ARCMIN2 = 120.0
+"""Largest density of injected sources, a quarter of the survey's own: 600 take one round."""
 
 STARS, GALAXIES = 400.0, 120.0
 """Per square arcminute."""
@@ -148,7 +150,7 @@ def make_survey(folder: Path, simulation: SimulationSettings, processes: int, in
         psfs[band] = str(folder / f"{band.lower()}_psf.fits")
         write_psf(band, detector, Path(psfs[band]))
     known = {"detector_psfs": psfs}
-    inject = {"with_products": True, "sources": injected} if injected else {}
+    inject = {"with_products": True, "sources": injected, "per_arcmin2": INJECTED_PER_ARCMIN2} if injected else {}
     _run(survey, "known", processes, {"catalog": known, "injection": inject})
     if injected:
         _run(survey, "stars", processes, {})

@@ -9,7 +9,7 @@ import sys
 from prefect import flow
 from prefect.states import State
 
-from cosmosaic.catalog.steps import submit_catalogs, submit_images
+from cosmosaic.catalog.steps import number_catalogs, submit_catalogs, submit_images
 from cosmosaic.exposures.windows import named_tiles, on_grid_of_image
 from cosmosaic.injection.steps import inject as inject_sources
 from cosmosaic.injection.steps import require_errors
@@ -34,7 +34,9 @@ def inject(survey: Survey = Survey()) -> State:  # noqa: B008
         found = survey_exposures(run, tiles)
         # Steps of the survey's own run are looked up; what they make is not published.
         bands = {name: combined.measured for name, combined in combine_bands(found, tiles, run)}
-        injected = inject_sources(bands, submit_catalogs(bands, submit_images(bands, run), run), run.worker_gb, run)
+        catalogs = submit_catalogs(bands, submit_images(bands, run), run)
+        numbered = number_catalogs(catalogs, tuple(bands), run).windows if catalogs else {}
+        injected = inject_sources(bands, catalogs, numbered, run.worker_gb, run)
         publish_injection(injected, run)
         state = finish_run(run, found)
         tell_verdicts(injected, run)

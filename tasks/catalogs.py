@@ -17,7 +17,8 @@ def publish_catalogs(bands: Mapping[str, MeasuredBand], run: Run) -> None:
         return
     catalogs = number_catalogs(measured, tuple(bands), run)
     _publish(catalogs, run)
-    injected = inject_with_products(bands, measured, run) if run.survey.injection.with_products else None
+    wanted = run.survey.injection.with_products
+    injected = inject_with_products(bands, measured, catalogs.windows, run) if wanted else None
     run.publish("catalogue page", [write_catalog_page(bands, images, catalogs.windows, injected, run)])
 
 

@@ -25,7 +25,14 @@ from cosmosaic.census.steps import TakeCensus, WriteCatalogPage
 from cosmosaic.comparison.steps import ChooseSky, CompareMethods
 from cosmosaic.drizzle.steps import DrizzleExposure, InspectExposure
 from cosmosaic.exposures.steps import ListMembers, WriteAssociation
-from cosmosaic.injection.steps import DrawSources, InjectSources, JudgeCatalog, MatchInjected, MeasureNegative
+from cosmosaic.injection.steps import (
+    CorrectCatalog,
+    DrawSources,
+    InjectSources,
+    JudgeCatalog,
+    MatchInjected,
+    MeasureNegative,
+)
 from cosmosaic.mosaic.steps import AssembleMosaic, CombineTile, DrizzleWithJwst, ListDefects
 from cosmosaic.outliers.steps import FlagExposure, FlagWithJwst, KeepExposure, MakeReference
 from cosmosaic.preview.steps import DrawColours, DrawMosaic
@@ -89,6 +96,7 @@ draw_sources = step_task(DrawSources, COMPUTING)
 inject_sources = step_task(InjectSources, COMPUTING)
 measure_negative = step_task(MeasureNegative, COMPUTING)
 match_injected = step_task(MatchInjected, COMPUTING)
+correct_catalog = step_task(CorrectCatalog, COMPUTING)
 judge_catalog = step_task(JudgeCatalog, COMPUTING)
 take_census = step_task(TakeCensus, COMPUTING)
 write_catalog_page = step_task(WriteCatalogPage, COMPUTING)

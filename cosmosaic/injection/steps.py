@@ -5,7 +5,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from cosmosaic.catalog.steps import DepthMap, MeasuredBand, MeasuredCatalog, MeasuredSources, Psf, submit_catalog
+from cosmosaic.catalog.steps import (
+    CatalogParquet,
+    DepthMap,
+    MeasuredBand,
+    MeasuredCatalog,
+    MeasuredSources,
+    NumberedCatalog,
+    Psf,
+    submit_catalog,
+)
 from cosmosaic.exposures.files import Cal
 from cosmosaic.geometry.windows import lattice
 from cosmosaic.injection.placement import NoRoomError, Positions, place_sources, reaches
@@ -47,6 +56,14 @@ class InjectedTable(File, suffix="_injected.ecsv", kind="injected", folder=FOLDE
 
 
 class InjectedParquet(File, suffix="_injected.parquet", kind="injected", folder=FOLDER):
+    """The same as Parquet."""
+
+
+class CorrectionTable(File, suffix="_corrections.ecsv", kind="corrections", folder=FOLDER):
+    """Completeness and flux correction for each source of a window's catalogue."""
+
+
+class CorrectionParquet(File, suffix="_corrections.parquet", kind="corrections", folder=FOLDER):
     """The same as Parquet."""
 
 
@@ -167,6 +184,29 @@ class MatchInjected(Injecting, Step[MatchedSources]):
 
 
 @dataclass(frozen=True)
+class CorrectedCatalog(Outputs):
+    """Completeness and flux corrections."""
+
+    table: CorrectionTable
+    parquet: CorrectionParquet
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorrectCatalog(Injecting, Step[CorrectedCatalog]):
+    """Find completeness and flux correction for each source of a window by the injected sources."""
+
+    title = "Corrections"
+    version = 1
+    function = "cosmosaic.injection.corrections:correct_catalog"
+    per = "mosaic"
+
+    matched: InjectedTable
+    catalog: CatalogParquet
+    """With the survey's ids."""
+    stem: str
+
+
+@dataclass(frozen=True)
 class JudgedCatalog(Outputs):
     """The verdict on the catalogue in one filter."""
 
@@ -212,6 +252,8 @@ class Injected:
     matched: MatchedSources
     verdicts: Mapping[str, JudgedCatalog]
     """By filter."""
+    corrections: Mapping[str, CorrectedCatalog]
+    """By window."""
 
 
 @dataclass(frozen=True)
@@ -253,7 +295,11 @@ def require_errors(survey: Survey) -> None:
 
 
 def inject(
-    bands: Mapping[str, MeasuredBand], catalogs: Mapping[str, MeasuredSources], worker_gb: float, job: Job
+    bands: Mapping[str, MeasuredBand],
+    catalogs: Mapping[str, MeasuredSources],
+    numbered: Mapping[str, NumberedCatalog],
+    worker_gb: float,
+    job: Job,
 ) -> Injected:
     """Submit the injection into the exposures of all filters, and all steps from there to the verdict.
 
@@ -263,8 +309,8 @@ def inject(
     ----------
     bands
         Filters with their aligned exposures, sky, mosaics, depths and PSFs.
-    catalogs
-        The survey's own catalogue by window.
+    catalogs, numbered
+        The survey's own catalogue by window, and with the survey's ids.
     worker_gb
         Memory of one worker, which limits tiles.
     job
@@ -299,7 +345,11 @@ def inject(
             stem=f"{name}_{band.lower()}",
         )
         verdicts[band] = job.submit(judge, band)
-    return Injected(matched, verdicts)
+    corrections = {
+        tile: job.submit(CorrectCatalog(matched=matched.table, catalog=one.parquet, stem=f"{name}_{tile}"), tile)
+        for tile, one in numbered.items()
+    }
+    return Injected(matched, verdicts, corrections)
 
 
 def _places(

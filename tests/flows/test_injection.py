@@ -53,7 +53,7 @@ def test_the_survey_itself_is_neither_repeated_nor_changed(small, tested):
     once = {label for label in observed.executed if ", injection " not in label}
     assert once == {
         f"Verdict on catalogue: {BAND}", "Negative: full", "Match injected: 12 sources", "Publish: injected sources",
-        f"Publish: {BAND} injection",
+        f"Publish: {BAND} injection", "Corrections: full", "Publish: corrections full",
     }  # fmt: skip
     assert {label.split(":")[0] for label in observed.executed - once} == REPEATED
 
@@ -75,6 +75,14 @@ def test_what_became_of_each_source_is_told(small, tested):
     assert verdict.meta["state"] in STATES
     assert set(rows["filter"]) == {BAND}
     assert set(rows["injected_sources"]) == {len(table)}
+
+
+def test_the_corrections_have_the_rows_of_the_survey_s_catalogue(small, tested):
+    table = Table.read(small.products / "injection" / "small_full_corrections.ecsv")
+    catalog = Table.read(small.products / "small_full_cat.ecsv")
+    assert table["id"].tolist() == catalog["id"].tolist()
+    # Twelve injected sources tell nothing.
+    assert table["completeness"].mask.all()
 
 
 def test_the_same_injection_is_looked_up_also_as_a_part_of_the_survey(small, tested):

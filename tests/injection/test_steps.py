@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from cosmosaic.catalog.steps import measure_mosaics, submit_catalogs, submit_images
+from cosmosaic.catalog.steps import measure_mosaics, number_catalogs, submit_catalogs, submit_images
 from cosmosaic.drizzle.steps import DrizzleExposure
 from cosmosaic.exposures.band import Band
 from cosmosaic.exposures.files import Cal
@@ -80,7 +80,8 @@ def injected(windows: Windows, **settings: Any) -> Recorder:
     flagged = engine.flag_outliers()
     mosaics = {each.tile: engine.assemble(each, None) for each in given.mosaics}
     measured = {BAND: measure_mosaics(given, mosaics, flagged.crfs, job)}
-    inject(measured, submit_catalogs(measured, submit_images(measured, job), job), WORKER_GB, job)
+    catalogs = submit_catalogs(measured, submit_images(measured, job), job)
+    inject(measured, catalogs, number_catalogs(catalogs, (BAND,), job).windows, WORKER_GB, job)
     return job
 
 
@@ -122,7 +123,7 @@ def test_fewer_sources_than_wanted_are_told():
 
 def test_without_exposures_there_is_nothing_to_inject_into():
     with pytest.raises(ValueError, match="no exposure could be used"):
-        inject({}, {}, WORKER_GB, Recorder(Survey(name="field", raw="/raw")))
+        inject({}, {}, {}, WORKER_GB, Recorder(Survey(name="field", raw="/raw")))
 
 
 def test_mosaics_without_errors_are_refused():

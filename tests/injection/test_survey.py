@@ -8,6 +8,7 @@ from scipy.spatial import KDTree
 from support.injected_survey import SIMULATION, InjectedSurvey, inject_into_simulation
 
 from cosmosaic.geometry.sphere import sky_to_plane
+from cosmosaic.injection.corrections import FEWEST
 from cosmosaic.injection.recovery import SPOILT
 from cosmosaic.survey import InjectionSettings
 
@@ -100,3 +101,18 @@ def test_the_verdict_has_the_numbers_of_the_sources(survey):
     assert verdict["bias"]["state"] == "pass"
     table = survey.completeness["F444W"]
     assert np.sum(table["injected"]) == np.count_nonzero(np.isfinite(column(survey.injected, "f444w_snr")))
+
+
+def test_each_source_of_the_catalogue_has_its_completeness_and_its_correction(survey):
+    table, flux = survey.corrections, column(survey.catalog, "f444w_flux")
+    assert len(table) == len(survey.catalog)
+    assert np.allclose(table["ra"], survey.catalog["ra"], rtol=0, atol=1e-12)
+    assert len(set(table["id"])) == len(table)
+    ratio = flux / column(survey.catalog, "f444w_aper_flux_err_0p30")
+    small = column(survey.catalog, "half_light_radius") < 0.1
+    assert np.median(column(table, "completeness")[small & (ratio > 30)]) > 0.9
+    assert np.median(column(table, "completeness")[small & (ratio < 3)]) < 0.7
+    # Too few galaxies were injected for a correction: it is unknown, not zero.
+    galaxies = survey.injected[(survey.injected["kind"] == "galaxy") & survey.injected["found"]]
+    assert len(galaxies) < FEWEST
+    assert table["galaxy_correction"].mask.all()

@@ -7,7 +7,7 @@ from astropy.table import Table
 
 from cosmosaic.astrometry.steps import align_bands
 from cosmosaic.catalog.files import read_catalog
-from cosmosaic.catalog.steps import submit_catalogs, submit_images
+from cosmosaic.catalog.steps import number_catalogs, submit_catalogs, submit_images
 from cosmosaic.exposures.associations import make_associations
 from cosmosaic.exposures.band import Band
 from cosmosaic.exposures.files import Cal
@@ -33,6 +33,8 @@ class InjectedSurvey:
     verdicts: dict[str, Table]
     """By filter, as the tables of completeness."""
     completeness: dict[str, Table]
+    corrections: Table
+    """For each source of the catalogue."""
 
 
 SIMULATION = SimulationSettings(
@@ -71,7 +73,8 @@ def inject_into_simulation(
         for aligned in align_bands(bands, (), job)
     }
     catalogs = submit_catalogs(measured, submit_images(measured, job), job)
-    made = inject(measured, catalogs, job.worker_gb, job)
+    numbered = number_catalogs(catalogs, tuple(measured), job).windows
+    made = inject(measured, catalogs, numbered, job.worker_gb, job)
 
     def table(file) -> Table:
         return Table.read(job.path_of(file), format="ascii.ecsv")
@@ -82,4 +85,5 @@ def inject_into_simulation(
         injected=table(made.matched.table),
         verdicts={band: table(each.verdict) for band, each in made.verdicts.items()},
         completeness={band: table(each.completeness) for band, each in made.verdicts.items()},
+        corrections=table(made.corrections["full"].table),
     )
