@@ -10,7 +10,7 @@ from cosmosaic.exposures.exposure import describe
 from cosmosaic.exposures.headers import RefusalError
 from cosmosaic.records import Exposure, RefusedFile
 from cosmosaic.storage.memo import memo_of
-from cosmosaic.storage.store import AlteredObjectError, ListedObject
+from cosmosaic.storage.store import AlteredObjectError, ListedObject, stat
 
 LIBRARIES = ("asdf", "astropy", "gwcs")
 """Software that reads headers and WCS."""
@@ -44,11 +44,26 @@ def describe_once(listed: ListedObject, memo: str) -> Exposure | RefusedFile:
 
 def _described(listed: ListedObject) -> Exposure | RefusedFile:
     try:
-        return describe(listed)
+        return _described_now(listed)
     except RefusalError as error:
         return RefusedFile(uri=listed.uri, reason=error.reason)
-    except (AlteredObjectError, FileNotFoundError):
+    except AlteredObjectError:
         return RefusedFile(uri=listed.uri, reason=GONE)
+    except FileNotFoundError:
+        if stat(listed.uri) is not None:
+            raise
+        return RefusedFile(uri=listed.uri, reason=GONE)
+
+
+def _described_now(listed: ListedObject) -> Exposure:
+    try:
+        return describe(listed)
+    except AlteredObjectError:
+        # It was rewritten, or its store lists other versions than it answers with.
+        current = stat(listed.uri)
+        if current is None:
+            raise
+        return describe(current)
 
 
 def _recalled(value: Any) -> Exposure | RefusedFile | None:

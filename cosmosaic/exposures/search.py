@@ -73,7 +73,7 @@ def find_exposures(prefix: str, filters: Sequence[str] = (), memo: str = "") -> 
     exposures = tuple(entry for entry in entries if isinstance(entry, Exposure))
     gone = [entry for entry in entries if isinstance(entry, RefusedFile)]
     if not exposures:
-        raise ValueError(_nothing_left(prefix, gone))
+        raise ValueError(_nothing_left(prefix, [*found.refused, *gone]))
     refused = sorted([*found.refused, *gone], key=lambda entry: entry.uri)
     return replace(found, exposures=exposures, refused=tuple(refused))
 

@@ -26,6 +26,8 @@ Floats = NDArray[np.float64]
 
 FEWEST = 30
 """Fewer injected sources are too few for a model."""
+RANGE_PCT = (1.0, 99.0)
+"""Of the galaxies, between which the correction follows their shapes."""
 LEAST_SNR = 10.0
 """S/N, of all filters together, of the galaxies that tell the correction."""
 USUAL = np.array([0.15, 1.0, 50.0])
@@ -39,6 +41,7 @@ FREEDOM = 1.0
 EXTENDED_ARCSEC = 0.15
 """Half-light radius from which on a source of the same flux is harder to find."""
 AT_SNR = 5.0
+"""S/N, in the sum of the filters of the detection, that the model refers to."""
 MODEL = np.array([1.0, np.log(4.0), 1.0, 3.0])
 """Expected completeness: logit at `AT_SNR`, logarithm of its slope, loss by size, logit at the top."""
 MODEL_FREEDOM = np.array([3.0, 1.0, 2.0, 2.0])
@@ -52,7 +55,7 @@ class GalaxyCorrection:
     covariance: Floats
     low: Floats
     high: Floats
-    """Range of the shapes that it rests on, shape ``(3,)``; beyond it counts as its end."""
+    """Range of the shapes that it rests on, shape ``(3,)``; beyond, it is that of the range's end."""
 
     @classmethod
     def fitted(cls, injected: Table) -> "GalaxyCorrection | None":
@@ -77,7 +80,8 @@ class GalaxyCorrection:
         terms = least_squares(residuals, start, loss="soft_l1").x
         information = design.T @ design / float(mad_std(error - design @ terms)) ** 2
         covariance = np.linalg.inv(information + np.eye(len(terms)) / (TYPICAL_ERROR * FREEDOM) ** 2)
-        return cls(terms, np.asarray(covariance, np.float64), shapes.min(axis=0), shapes.max(axis=0))
+        low, high = np.percentile(shapes, RANGE_PCT, axis=0)
+        return cls(terms, np.asarray(covariance, np.float64), low, high)
 
     def of(self, shapes: Floats) -> tuple[Floats, Floats]:
         """Return the magnitudes to add and their errors; NaN for shapes that are not known."""
@@ -112,10 +116,13 @@ def magnitude_error(injected: Table, bands: Sequence[str]) -> Floats:
     """Return total minus true magnitude of injected sources, of the filters' mean flux weighted by its errors."""
     flux, true = np.zeros(len(injected)), np.zeros(len(injected))
     for band in (band.lower() for band in bands):
-        values, errors = (numbers(injected[f"{band}_{name}"]) for name in ("flux", "flux_err"))
-        weight = np.where(np.isfinite(values), 1.0 / errors**2, 0.0)
-        flux += weight * np.nan_to_num(values)
-        true += weight * numbers(injected[f"{band}_true_flux"])
+        names = ("flux", "flux_err", "true_flux")
+        values, errors, put_in = (numbers(injected[f"{band}_{name}"]) for name in names)
+        # A tile that a filter does not reach has no fluxes in it.
+        known = np.isfinite(values + put_in) & (errors > 0)
+        weight = np.divide(1.0, errors**2, out=np.zeros(len(injected)), where=known)
+        flux += weight * np.where(known, values, 0.0)
+        true += weight * np.where(known, put_in, 0.0)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(flux > 0, -2.5 * np.log10(flux / true), np.nan)
 
@@ -135,9 +142,9 @@ class CompletenessModel:
     """As `MODEL`."""
 
     @classmethod
-    def fitted(cls, injected: Table) -> "CompletenessModel | None":
-        """Fit all injected sources by their likelihood; None if they are too few."""
-        snr, radius = snr_of_star(injected), true_radius(injected)
+    def fitted(cls, injected: Table, bands: Sequence[str]) -> "CompletenessModel | None":
+        """Fit all injected sources by their likelihood, for a detection in some filters; None if they are too few."""
+        snr, radius = snr_of_star(injected, bands), true_radius(injected)
         found, known = np.asarray(injected["found"], bool), np.isfinite(snr) & (snr > 0)
         if np.count_nonzero(known) < FEWEST:
             return None
@@ -161,24 +168,22 @@ def _chance(parameters: Floats, snr: Floats, radius: Floats) -> Floats:
     return expit(top) * expit(at + np.exp(slope) * np.log(np.maximum(snr, 1e-3) / AT_SNR) - loss * spread)
 
 
-def snr_of_star(injected: Table) -> Floats:
-    """Return the S/N in the sum of the filters that a star of an injected source's fluxes has, by the depths."""
-    return _summed([numbers(injected[f"{band.lower()}_snr"]) for band in injected.meta["bands"]])
+def snr_of_star(injected: Table, bands: Sequence[str]) -> Floats:
+    """Return the S/N in the sum of some filters that a star of an injected source's fluxes has, by the depths."""
+    return _snr_of_sum([numbers(injected[f"{band.lower()}_snr"]) for band in bands])
 
 
-def _snr_of_row(catalog: Table, bands: Sequence[str]) -> Floats:
-    """The same of a row of a catalogue, by the errors of its apertures."""
+def snr_of_row(catalog: Table, bands: Sequence[str]) -> Floats:
+    """Return the S/N in the sum of some filters of rows of a catalogue, by the errors of their apertures."""
     diameters = catalog.meta["aperture_diameters_arcsec"]
     suffix = min(diameters, key=lambda name: abs(diameters[name] - DEPTH_DIAMETER_ARCSEC))
-    return _summed(
-        [
-            numbers(catalog[f"{band.lower()}_flux"]) / numbers(catalog[f"{band.lower()}_aper_flux_err_{suffix}"])
-            for band in bands
-        ]
-    )
+    errors = [numbers(catalog[f"{band.lower()}_aper_flux_err_{suffix}"]) for band in bands]
+    fluxes = [numbers(catalog[f"{band.lower()}_flux"]) for band in bands]
+    return _snr_of_sum([flux / error for flux, error in zip(fluxes, errors, strict=True)])
 
 
-def _summed(ratios: list[Floats]) -> Floats:
+def _snr_of_sum(ratios: list[Floats]) -> Floats:
+    """S/N in the sum of the filters that cover a source, each divided by its noise."""
     covered = np.isfinite(ratios).sum(axis=0)
     return np.where(covered > 0, np.nansum(ratios, axis=0) / np.sqrt(np.maximum(covered, 1)), np.nan)
 
@@ -188,12 +193,12 @@ def true_radius(injected: Table) -> Floats:
     return np.nan_to_num(numbers(injected["half_light_radius"]) * np.sqrt(numbers(injected["axis_ratio"])))
 
 
-def _radius_of_row(catalog: Table, injected: Table) -> Floats:
-    """The same of a row of a catalogue: what its radius is beyond that of injected stars."""
+def radius_of_row(catalog: Table, injected: Table) -> Floats:
+    """Return the half-light radius in arcsec of rows of a catalogue, roughly without the PSF: beyond that of stars."""
     is_star = np.asarray(injected["found"], bool) & (np.asarray(injected["kind"]) == "star")
     stars = numbers(injected["measured_half_light_radius"])[is_star]
     point = float(np.nanmedian(stars)) if np.isfinite(stars).any() else 0.0
-    return np.sqrt(np.maximum(np.nan_to_num(numbers(catalog["half_light_radius"])) ** 2 - point**2, 0.0))
+    return np.sqrt(np.maximum(numbers(catalog["half_light_radius"]) ** 2 - point**2, 0.0))
 
 
 def correct_catalog(matched: Path, catalog: Path, stem: str, folder: Path) -> Made:
@@ -215,10 +220,11 @@ def correct_catalog(matched: Path, catalog: Path, stem: str, folder: Path) -> Ma
     columns = {name: np.asarray(table[name]) for name in ("id", "ra", "dec")}
     unknown = np.full(len(table), np.nan)
     columns |= dict.fromkeys(("completeness", "galaxy_correction", "galaxy_correction_err"), unknown)
-    completeness, correction = CompletenessModel.fitted(injected), GalaxyCorrection.fitted(injected)
-    if bands and completeness is not None:
-        radius = _radius_of_row(table, injected)
-        columns["completeness"] = completeness.of(_snr_of_row(table, bands), radius)
+    detected = [band for band in bands if band in table.meta["detection_bands"]]
+    completeness = CompletenessModel.fitted(injected, detected) if detected else None
+    correction = GalaxyCorrection.fitted(injected)
+    if completeness is not None:
+        columns["completeness"] = completeness.of(snr_of_row(table, detected), radius_of_row(table, injected))
     if bands and correction is not None:
         magnitudes, errors = correction.of(shapes_of(table, bands))
         columns |= {"galaxy_correction": magnitudes, "galaxy_correction_err": errors}
@@ -238,7 +244,7 @@ def correction_specs() -> dict[str, ColumnSpec]:
         "ra": ColumnSpec("deg", "f8", "pos.eq.ra;meta.main", "right ascension, ICRS"),
         "dec": ColumnSpec("deg", "f8", "pos.eq.dec;meta.main", "declination, ICRS"),
         "completeness": ColumnSpec(
-            None, "f8", share, "fraction of injected sources of its S/N and size that are found, with blends"
+            None, "f8", share, "fraction of injected sources of this true S/N and size that are found, with blends"
         ),
         "galaxy_correction": ColumnSpec(
             "mag", "f8", error, "to be added to mag in every filter if the source is a galaxy"

@@ -84,7 +84,7 @@ def opened(listed: ListedObject) -> Iterator[BinaryIO]:
     Raises
     ------
     AlteredObjectError
-        It has another version; raised when it is read.
+        On S3: it has another version. Raised when it is read.
     """
     if not is_remote(listed.uri):
         with open_object(listed.uri) as stream:
@@ -94,7 +94,7 @@ def opened(listed: ListedObject) -> Iterator[BinaryIO]:
     with remote.open_stream(reader) as stream:
         yield stream
     if listed.version and reader.sha256:
-        _HASHED[listed] = reader.sha256
+        _HASHED[ListedObject(uri=listed.uri, size=listed.size, version=listed.version)] = reader.sha256
 
 
 def is_intact(stored: StoredObject) -> bool:
@@ -161,7 +161,7 @@ def _is_sha256(value: Any) -> bool:
 def _hash_object(listed: ListedObject) -> str:
     with _stream(listed) as stream:
         digest = local.hash_stream(stream)
-    if listed.uri.startswith("s3://"):
+    if listed.uri.startswith("s3://") and listed.version:
         return digest  # each of its parts was asked for in this version
     now = stat(listed.uri)
     if now is None or (now.size, now.version) != (listed.size, listed.version):

@@ -48,6 +48,11 @@ def told(uri: str) -> Iterator[None]:
         raise explained from error
 
 
+def code_of(error: BaseException) -> str:
+    """Return the code with which a store described an error; empty if it did not."""
+    return str(_answer(error).get("Code", ""))
+
+
 def _explained(error: Exception, uri: str) -> OSError | None:
     """Return an error with a remedy; None for errors that a retry may solve, or that are clear already."""
     answer = _answer(error)

@@ -6,11 +6,11 @@ buckets are read. Transient failures (time-outs, 5xx, throttling, truncated bodi
 pauses; others (403, 404) fail at once.
 """
 
-import errno
 import hashlib
 import io
 import os
 import random
+import re
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -26,7 +26,7 @@ from fsspec.asyn import sync
 from s3fs.core import S3_RETRYABLE_ERRORS
 
 from cosmosaic.storage.names import AlteredObjectError
-from cosmosaic.storage.refusals import told
+from cosmosaic.storage.refusals import code_of, told
 
 PUBLIC_BUCKETS = {"stpubdata": "https://s3.us-east-1.amazonaws.com"}
 """Public buckets and their addresses: read without keys, wherever the other data are."""
@@ -36,6 +36,8 @@ HEADER_BLOCK_BYTES = 1 << 16
 WHOLE_BYTES = 1 << 20
 """Smaller objects are fetched whole: their headers and their checksum cost one request."""
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S, ATTEMPTS = 5, 30, 8
+FAILED_PRECONDITION = {"PreconditionFailed", "412", "ConditionNotMet", "ConditionalRequestConflict"}
+"""Codes of a conditional request that failed, as stores answer it."""
 PAUSE_S = 0.1
 """Mean pause before a body that was cut is asked for again; it doubles each time."""
 CHECK_TIMEOUT_S, CHECK_ATTEMPTS = 3, 2
@@ -127,7 +129,7 @@ def iterate(prefix: str) -> Iterator[RemoteObject]:
         for entry in page.get("Contents", []):
             if not entry["Key"].endswith("/"):
                 modified = entry["LastModified"].timestamp()
-                yield RemoteObject(f"{bucket}/{entry['Key']}", entry["Size"], entry["ETag"].strip('"'), "", modified)
+                yield RemoteObject(f"{bucket}/{entry['Key']}", entry["Size"], _version(entry), "", modified)
         if not page.get("IsTruncated"):
             return
         request["ContinuationToken"] = page["NextContinuationToken"]
@@ -194,9 +196,11 @@ class RangeReader(io.RawIOBase):
         end = min(start + self._block_bytes, self._size)
         self._block, self.sha256 = _get(self._uri, start, end, self._version)
         self._start = start
-        if len(self._block) != end - start:
+        if len(self._block) < end - start:
             raise AlteredObjectError(f"{self._uri} is shorter than its store reported: it was rewritten")
-        if not self.sha256 and len(self._block) == self._size:
+        if len(self._block) > end - start:
+            raise ConnectionError(f"the store of {self._uri} answers a request for a range with more than the range")
+        if len(self._block) == self._size:
             self.sha256 = hashlib.sha256(self._block).hexdigest()
 
 
@@ -206,25 +210,36 @@ def open_stream(reader: RangeReader) -> BinaryIO:
 
 
 def _get(uri: str, start: int, end: int, version: str) -> tuple[bytes, str]:
-    """Fetch some bytes of an object, and the checksum that is kept beside it, with one request."""
+    """Fetch some bytes of a version of an object, and the checksum that is kept beside it, with one request."""
     filesystem, path = _locate(uri)
     if not _is_s3(filesystem):
         with told(uri):
             return filesystem.cat_file(path, start=start, end=end), ""
     bucket, key, _ = filesystem.split_path(path)
     request = {"Bucket": bucket, "Key": key, "Range": f"bytes={start}-{end - 1}"}
-    request |= {"IfMatch": f'"{version}"'} if version else {}
-    rewritten = AlteredObjectError(f"{uri} was rewritten after it had been listed")
+    content, answer = _get_version(filesystem, request, version, uri)
+    if version and _version(answer) != version:
+        # Some stores ignore the condition, some answer with other ETags than they list: HEAD decides, as for listings.
+        current = head(uri)
+        if current is None or current.version != version:
+            raise AlteredObjectError(f"{uri} was rewritten after it had been listed")
+        if not answer:
+            content, answer = _get_version(filesystem, request, "", uri)
+    return content, _kept_sha256(answer)
+
+
+def _get_version(
+    filesystem: AbstractFileSystem, request: dict[str, Any], version: str, uri: str
+) -> tuple[bytes, dict[str, Any]]:
+    """Return content and answer, both empty if the store has no such version; any version if it is empty."""
+    condition = {"IfMatch": f'"{version}"'} if version else {}
     try:
         with told(uri):
-            content, answer = _get_s3(filesystem, request)
+            return _get_s3(filesystem, {**request, **condition})
     except OSError as error:
         if version and _is_failed_precondition(error):
-            raise rewritten from error
+            return b"", {}
         raise
-    if version and answer["ETag"].strip('"') != version:  # a store may ignore the condition
-        raise rewritten
-    return content, answer.get("Metadata", {}).get(SHA256_METADATA_KEY, "")
 
 
 def _get_s3(filesystem: AbstractFileSystem, request: dict[str, Any]) -> tuple[bytes, dict[str, Any]]:
@@ -297,7 +312,7 @@ def _upload_at_once(filesystem: AbstractFileSystem, path: Path, remote_path: str
     answer = filesystem.call_s3(
         "put_object", Bucket=bucket, Key=key, Body=path.read_bytes(), Metadata=metadata, **condition
     )
-    return str(answer["ETag"].strip('"'))
+    return _version(answer)
 
 
 def copy(source: str, target: str, size: int, version: str) -> str | None:
@@ -336,7 +351,7 @@ def copy(source: str, target: str, size: int, version: str) -> str | None:
         if version and _is_failed_precondition(error):
             raise AlteredObjectError(f"{source} was rewritten after its sha256 had been recorded") from error
         raise
-    return str(answer["CopyObjectResult"]["ETag"].strip('"'))
+    return _version(answer["CopyObjectResult"])
 
 
 def remove(uri: str) -> None:
@@ -427,22 +442,32 @@ def _head_s3(filesystem: AbstractFileSystem, path: str) -> RemoteObject:
     if not key:
         raise FileNotFoundError(path)
     answer = filesystem.call_s3("head_object", Bucket=bucket, Key=key)
-    kept = answer.get("Metadata", {}).get(SHA256_METADATA_KEY, "")
-    return RemoteObject(f"{bucket}/{key}", answer["ContentLength"], answer["ETag"].strip('"'), kept)
+    return RemoteObject(f"{bucket}/{key}", answer["ContentLength"], _version(answer), _kept_sha256(answer))
+
+
+def _version(answer: dict[str, Any]) -> str:
+    """The ETag in an answer or in an entry of a listing, weak or not; empty if there is none."""
+    return str(answer.get("ETag", "")).removeprefix("W/").strip('"')
+
+
+def _kept_sha256(answer: dict[str, Any]) -> str:
+    """The checksum that is kept beside an object; empty if there is none, or one of another tool's making."""
+    kept = str(answer.get("Metadata", {}).get(SHA256_METADATA_KEY, "")).lower()
+    return kept if re.fullmatch("[0-9a-f]{64}", kept) else ""
 
 
 def _described(info: dict[str, Any]) -> RemoteObject:
     if info["type"] != "file":
         raise FileNotFoundError(info["name"])
     version = info.get("ETag") or info.get("etag") or info.get("created") or info.get("mtime") or ""
+    if isinstance(version, datetime):  # a listing may have seconds instead
+        version = version.timestamp()
     return RemoteObject(info["name"], info["size"], str(version), "")
 
 
 def _is_failed_precondition(error: OSError) -> bool:
-    """Return whether a conditional write failed: s3fs raises one of two errors, depending on the server's message."""
-    if isinstance(error, FileExistsError):
-        return True
-    return error.errno == errno.EINVAL and "precondition" in str(error).lower()
+    """Return whether a conditional request failed; s3fs raises several errors, by the server's text."""
+    return isinstance(error, FileExistsError) or code_of(error) in FAILED_PRECONDITION
 
 
 @lru_cache

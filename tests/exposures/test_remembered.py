@@ -11,7 +11,7 @@ from cosmosaic.exposures import exposure, remembered
 from cosmosaic.exposures.remembered import DESCRIPTIONS
 from cosmosaic.exposures.search import find_exposures
 from cosmosaic.storage.memo import _MEMOS
-from cosmosaic.storage.store import ListedObject
+from cosmosaic.storage.store import AlteredObjectError, ListedObject
 
 
 @pytest.fixture(autouse=True)
@@ -50,7 +50,7 @@ def test_an_exposure_that_was_away_for_a_moment_is_described_by_the_next_run(
     raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def gone(listed: ListedObject) -> object:
-        raise FileNotFoundError(listed.uri)
+        raise AlteredObjectError(listed.uri)
 
     memo = str(tmp_path / "memo")
     with monkeypatch.context() as patch:

@@ -63,7 +63,7 @@ def galaxies(radius: np.ndarray, concentration: np.ndarray, snr: float = 60.0, b
     for band in (band.lower() for band in bands):
         table[f"{band}_flux"], table[f"{band}_flux_err"] = 10.0 * snr / np.sqrt(len(bands)), 10.0
         table[f"{band}_aper_flux_err_0p20"], table[f"{band}_aper_flux_err_0p30"] = 99.0, 10.0
-    table.meta = {"aperture_diameters_arcsec": SUFFIXES, "bands": bands}
+    table.meta = {"aperture_diameters_arcsec": SUFFIXES, "bands": bands, "detection_bands": bands}
     return table
 
 
@@ -89,7 +89,7 @@ def test_beyond_the_injected_shapes_the_correction_stays_at_its_end():
     table = injected(800)
     correction = GalaxyCorrection.fitted(table)
     shapes = shapes_of(galaxies(np.array([0.8, 8.0]), np.array([0.4, 0.4])), BANDS)
-    largest = np.log(np.nanmax(table["measured_half_light_radius"][table["kind"] == "galaxy"]))
+    largest = np.log(np.nanpercentile(table["measured_half_light_radius"][table["kind"] == "galaxy"], 99.9))
     shapes[:, 0] = largest, largest + 3.0
     near, far = correction.of(shapes)[0]
     assert near == far
@@ -111,7 +111,7 @@ def test_stars_and_spoilt_fluxes_tell_nothing_of_galaxies():
 
 
 def test_completeness_follows_signal_to_noise_and_size():
-    model = CompletenessModel.fitted(injected(5000))
+    model = CompletenessModel.fitted(injected(5000), BANDS)
     for radius in (0.0, 0.15, 0.4):
         snr = np.array([1.5, 3.0, 4.0, 6.0, 10.0, 30.0, 100.0])
         found = model.of(snr, np.full(len(snr), radius))
@@ -121,7 +121,7 @@ def test_completeness_follows_signal_to_noise_and_size():
 
 
 def test_a_hundred_sources_give_completeness_within_a_tenth():
-    model = CompletenessModel.fitted(injected(100))
+    model = CompletenessModel.fitted(injected(100), BANDS)
     snr = np.array([2.0, 4.0, 8.0, 50.0])
     assert model.of(snr, np.zeros(4)) == pytest.approx(chance(snr, np.zeros(4)), abs=0.15)
 
@@ -146,6 +146,32 @@ def test_a_window_that_a_filter_does_not_cover_is_corrected_by_the_others(tmp_pa
     assert list(table["galaxy_correction"]) == pytest.approx(-missing(*SHAPES), abs=0.02)
 
 
+def test_galaxies_of_tiles_that_a_filter_does_not_reach_tell_the_correction_too():
+    table = injected(800)
+    for name in ("snr", "true_flux", "flux", "flux_err"):
+        table[f"f150w_{name}"] = np.nan
+    correction = GalaxyCorrection.fitted(table)
+    shapes = shapes_of(galaxies(*SHAPES, bands=["F444W"]), ["F444W"])
+    assert correction.of(shapes)[0] == pytest.approx(-missing(*SHAPES), abs=0.03)
+
+
+def test_only_filters_that_detect_count_for_completeness(tmp_path: Path):
+    table, catalog = injected(800), galaxies(*SHAPES)
+    catalog.meta["detection_bands"] = ["F444W"]
+    catalog["f444w_flux"] = 5.0
+    # Its fluxes tell a detection in this filter alone.
+    found = corrected(tmp_path, table, catalog)
+    assert np.all(found["completeness"] < 0.1)
+
+
+def test_one_odd_galaxy_does_not_widen_the_range_of_shapes():
+    table = injected(800)
+    shapes = shapes_of(galaxies(np.full(3, 0.3), np.array([0.003, 0.1, 0.3])), BANDS)
+    before = GalaxyCorrection.fitted(table).of(shapes)[0]
+    table["measured_concentration"][np.flatnonzero(table["found"] & (table["kind"] == "galaxy"))[-1]] = 0.001
+    assert GalaxyCorrection.fitted(table).of(shapes)[0] == pytest.approx(before, abs=0.015)
+
+
 def test_what_too_few_sources_tell_is_unknown(tmp_path: Path):
     table = corrected(tmp_path, injected(FEWEST - 1), galaxies(*SHAPES))
     assert all(table[name].mask.all() for name in ("completeness", "galaxy_correction", "galaxy_correction_err"))
@@ -154,3 +180,4 @@ def test_what_too_few_sources_tell_is_unknown(tmp_path: Path):
 def test_rows_without_a_shape_have_no_correction(tmp_path: Path):
     table = corrected(tmp_path, injected(800), galaxies(np.array([0.2, np.nan]), np.array([0.5, 0.5])))
     assert table["galaxy_correction"].mask.tolist() == [False, True]
+    assert table["completeness"].mask.tolist() == [False, True]

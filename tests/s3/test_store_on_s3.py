@@ -16,6 +16,7 @@ from support.bad_network import between
 from support.exposure_files import put
 from support.s3_server import forget_stores
 
+from cosmosaic.exposures import search
 from cosmosaic.exposures.headers import read_header
 from cosmosaic.exposures.search import find_exposures
 from cosmosaic.records import StoredObject
@@ -296,6 +297,31 @@ def test_an_object_that_is_rewritten_after_it_was_listed_is_told(bucket, size):
         store.checksum_of(described, f"{bucket}/cache")
     with pytest.raises(store.AlteredObjectError, match=r"frame\.fits was rewritten"), store.opened(listed) as stream:
         stream.read(100)
+
+
+@pytest.mark.parametrize("is_rewritten", [True, False])
+def test_an_exposure_of_another_version_than_was_listed_is_described_as_it_is_now(
+    bucket, tmp_path, monkeypatch, is_rewritten
+):
+    """It was rewritten, or its store lists other versions than it answers with, as some gateways do."""
+
+    def listed_before(prefix, pattern="*"):
+        listed = list(list_objects(prefix, pattern))
+        if is_rewritten:
+            put(tmp_path, 1, EFFEXPTM=77.5)
+            store.publish(path, uri)
+            return iter(listed)
+        return iter(one.model_copy(update={"version": f"W/{one.version}"}) for one in listed)
+
+    path, list_objects = put(tmp_path, 1), search.list_objects
+    uri = f"{bucket}/raw/{path.name}"
+    store.publish(path, uri)
+    monkeypatch.setattr(search, "list_objects", listed_before)
+    for _ in range(2):
+        (found,) = find_exposures(f"{bucket}/raw", memo=f"{bucket}/cache").exposures
+        assert found.exposure_time == (77.5 if is_rewritten else 311.4)
+        assert found.object.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+        assert store.is_intact(found.object)
 
 
 def test_an_object_that_is_rewritten_while_it_is_read_is_told(bucket):
