@@ -28,8 +28,6 @@ COMPARED_SNR = np.geomspace(3.0, 24.0, 7)
 """Bins of S/N in which the completeness of injected stars is compared with that of the survey's own."""
 FEWEST = 10
 """A figure that rests on fewer is null."""
-RADII_ARCSEC = (0.0, 0.15, 0.35, np.inf)
-"""Bounds of galaxies' half-light radii."""
 INDICES = (1, 4)
 
 Mask = NDArray[np.bool_]
@@ -201,25 +199,35 @@ def corrected_galaxies(tables: Tables, injections: dict[int, Table]) -> Figures:
     injections
         ``_injected`` tables by seed.
     """
-    measured = Table({name: tables.values(name) for name in ("half_light_radius", "concentration")})
-    for band in FILTERS:
-        measured[f"{band.lower()}_flux"] = tables.values(f"{band}_total")
-        measured[f"{band.lower()}_flux_err"] = tables.values(f"{band}_flux_err")
-    shapes, magnitudes = shapes_of(measured, FILTERS), np.full(len(measured), np.nan)
+    magnitudes = np.full(len(tables.truth), np.nan)
     for seed in np.unique(tables.truth["seed"]):
         others = [one for other, one in injections.items() if other != seed]
         here = np.asarray(tables.truth["seed"]) == seed
         if others:
-            injected = vstack(others, metadata_conflicts="silent")
-            injected.meta["bands"] = list(FILTERS)
-            magnitudes[here] = GalaxyCorrection.fitted(injected).of(shapes[here])[0]
-    corrected = {}
-    for band in FILTERS:
-        ratio = tables.ratio(band) * 10.0 ** (-0.4 * magnitudes)
-        corrected[band] = bias(ratio[tables.chosen(band, GALAXY_SNR, star=False)])
+            magnitudes[here] = corrections(tables, vstack(others, metadata_conflicts="silent"))[here]
     figures = Figures()
-    figures.put_worst("galaxy_mag_bias", corrected)
+    figures.put_worst("galaxy_mag_bias", _corrected_bias(tables, magnitudes))
     return figures
+
+
+def corrections(tables: Tables, injected: Table) -> Floats:
+    """Magnitudes to be added if the sources are galaxies, by tables of injected sources."""
+    measured = Table({name: tables.values(name) for name in ("half_light_radius", "concentration")})
+    for band in FILTERS:
+        measured[f"{band.lower()}_flux"] = tables.values(f"{band}_total")
+        measured[f"{band.lower()}_flux_err"] = tables.values(f"{band}_flux_err")
+    injected.meta["bands"] = list(FILTERS)
+    correction = GalaxyCorrection.fitted(injected)
+    shapes = shapes_of(measured, FILTERS)
+    return np.full(len(measured), np.nan) if correction is None else correction.of(shapes)[0]
+
+
+def _corrected_bias(tables: Tables, magnitudes: Floats) -> dict[str, tuple[float | None, int]]:
+    """Median magnitude error of galaxies, by filter, with these magnitudes added."""
+    return {
+        band: bias((tables.ratio(band) * 10.0 ** (-0.4 * magnitudes))[tables.chosen(band, GALAXY_SNR, star=False)])
+        for band in FILTERS
+    }
 
 
 def injection_errors(tables: Tables, injected: Table) -> Figures:
@@ -245,42 +253,28 @@ def injection_errors(tables: Tables, injected: Table) -> Figures:
     )
     off, count = cell_difference(cells, own_found.astype(float), their_cells, found.astype(float), np.mean)
     figures.put("injection_completeness_error_pct", None if off is None else 100.0 * abs(off), count)
-    figures.put_worst("injection_flux_error_mag", _flux_differences(tables, injected, alone, is_star))
+    galaxies = _corrected_bias(tables, corrections(tables, injected))
+    stars = _star_differences(tables, injected, alone & is_star)
+    differences = {
+        f"{band} {kind}": one[band] for kind, one in (("galaxies", galaxies), ("stars", stars)) for band in FILTERS
+    }
+    figures.put_worst("injection_flux_error_mag", differences)
     return figures
 
 
-def _flux_differences(
-    tables: Tables, injected: Table, alone: Mask, is_star: Mask
-) -> dict[str, tuple[float | None, int]]:
-    """Differences of the median magnitude error, by filter, for stars and for galaxies of equal index and size."""
+def _star_differences(tables: Tables, injected: Table, alone: Mask) -> dict[str, tuple[float | None, int]]:
+    """Median magnitude error of injected stars less that of the survey's own, by filter."""
     own_clean = (np.nan_to_num(tables.values("flags")).astype(int) & SPOILT) == 0
-    clean = alone & ((np.asarray(injected["flags"]) & SPOILT) == 0)
-    cells = _cells(numbers(tables.truth["sersic_n"]), numbers(tables.truth["half_light_radius"]), tables.of_kind(True))
-    their_cells = _cells(numbers(injected["sersic_n"]), numbers(injected["half_light_radius"]), is_star)
-    result = {}
+    clean, result = alone & ((np.asarray(injected["flags"]) & SPOILT) == 0), {}
     for band in FILTERS:
         prefix = band.lower()
-        with np.errstate(divide="ignore", invalid="ignore"):
-            error = -2.5 * np.log10(tables.ratio(band))
-            theirs = -2.5 * np.log10(numbers(injected[f"{prefix}_flux"]) / numbers(injected[f"{prefix}_true_flux"]))
-        kept = own_clean & tables.isolated & np.isfinite(error) & np.asarray(tables.truth[f"unsaturated_{band}"])
-        kept &= np.asarray(tables.truth[f"snr_{band}"]) > INJECTED_SNR
-        their_kept = clean & np.isfinite(theirs) & (numbers(injected[f"{prefix}_snr"]) > INJECTED_SNR)
-        for name, is_kind in (("stars", lambda cell: cell == 1), ("galaxies", lambda cell: cell > 1)):
-            result[f"{band} {name}"] = cell_difference(
-                np.where(kept & is_kind(cells), cells, 0), error,
-                np.where(their_kept & is_kind(their_cells), their_cells, 0), theirs, np.median,
-            )  # fmt: skip
+        theirs = numbers(injected[f"{prefix}_flux"]) / numbers(injected[f"{prefix}_true_flux"])
+        unsaturated = np.asarray(tables.truth[f"unsaturated_{band}"])
+        own, number = bias(tables.ratio(band)[tables.chosen(band, INJECTED_SNR) & own_clean & unsaturated])
+        put_in, fewer = bias(theirs[clean & (numbers(injected[f"{prefix}_snr"]) > INJECTED_SNR)])
+        known = own is not None and put_in is not None
+        result[band] = (put_in - own if known else None, min(number, fewer))
     return result
-
-
-def _cells(index: Floats, radius: Floats, is_star: Mask) -> NDArray[np.int64]:
-    """Numbers of cells of like sources: 1 for stars, then galaxies by index and size; 0 for other indices."""
-    size = np.digitize(np.nan_to_num(radius), RADII_ARCSEC)
-    cells = np.zeros(len(index), np.int64)
-    for number, one in enumerate(INDICES):
-        cells = np.where(np.isclose(np.nan_to_num(index), one), 2 + number * len(RADII_ARCSEC) + size, cells)
-    return np.where(is_star, 1, cells)
 
 
 def cell_difference(
