@@ -31,7 +31,7 @@ RANGE_PCT = (1.0, 99.0)
 LEAST_SNR = 10.0
 """S/N, of all filters together, of the galaxies that tell the correction."""
 USUAL = np.array([0.15, 1.0, 50.0])
-"""Half-light radius in arcsec, concentration and S/N at which the terms of the correction vanish."""
+"""Half-light radius in arcsec, concentration and S/N at which only the constant term is left."""
 UNITS = np.array([1.0, 0.5, np.log(10.0)])
 """Of their logarithms."""
 TYPICAL_ERROR = 0.05
