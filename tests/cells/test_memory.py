@@ -69,12 +69,19 @@ def verdict(cells, window_cells=WINDOW_CELLS) -> JudgeExposures:
     return JudgeExposures(cells=cells, grid=GRID, when="before", window_cells=window_cells)
 
 
+def taken_by_a_new_process(step, folder) -> float:
+    plan = workers.plan_workers(1, SHARE_GB, 300.0, None, {})
+    try:
+        return execute(step, str(folder), plan).peak_mb / 1000
+    finally:
+        workers.stop_workers()
+
+
 @pytest.mark.parametrize("step_of", [sky, verdict])
 def test_what_is_asked_for_is_a_little_more_than_what_is_taken(cells, step_of, tmp_path):
-    plan = workers.plan_workers(1, SHARE_GB, 300.0, None, {})
     step = step_of(cells)
-    taken_gb = execute(step, str(tmp_path), plan).peak_mb / 1000
-    workers.stop_workers()
+    # Pages of libraries that happen to be mapped count too: the smaller of two processes is the step's own.
+    taken_gb = min(taken_by_a_new_process(step, tmp_path / name) for name in ("once", "twice"))
     assert taken_gb < joint_gb(EXPOSURES, WINDOW_CELLS) < 1.3 * taken_gb
     assert step.needed_gb > taken_gb
 
