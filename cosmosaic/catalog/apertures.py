@@ -94,7 +94,7 @@ def _sum(data, variance, valid, segments, labels, apertures, sums):  # type: ign
 def _sum_one(data, variance, valid, segments, label, aperture, sums):  # type: ignore[no-untyped-def]
     x, y, major, minor, theta = aperture
     cos, sin = np.cos(theta), np.sin(theta)
-    points = int(min(max(np.ceil(SUBPIXELS_RADIUS / minor), FEWEST_SUBPIXELS), SUBPIXELS))
+    points = _points_in_pixels(minor)
     middle_x, middle_y = round(x), round(y)
     flux = noise = area = missing = neighbours = 0.0
     reach_y = np.hypot(major * sin, minor * cos) + 1.0
@@ -168,6 +168,75 @@ def _overlap(dx, dy, cos, sin, major, minor, points):  # type: ignore[no-untyped
             last = min(np.floor((root - slope) * per_curvature), points - 1.0)
             inside += int(last - first) + 1 if last >= first else 0
     return inside / points**2
+
+
+def sum_clear_circles(
+    one: NDArray[np.float32], other: NDArray[np.float32], places: NDArray[np.float64], radius: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Sum two images over circles all of whose pixels are usable: the sums of `sum_apertures`, in a third of its time.
+
+    Parameters
+    ----------
+    one, other
+        Shape ``(ny, nx)``.
+    places
+        Centres (x, y) in pixels, shape ``(n, 2)``, no nearer to the first and last pixels' centres than the radius.
+    radius
+        In pixels.
+    """
+    sums = np.zeros((2, len(places)))
+    _sum_clear(one, other, places, radius, sums)
+    return sums[0], sums[1]
+
+
+@njit(cache=True, nogil=True, fastmath={"reassoc", "nsz", "contract"})
+def _sum_clear(one, other, places, radius, sums):  # type: ignore[no-untyped-def]
+    points, widest = _points_in_pixels(radius), int(2.0 * radius) + 3
+    shares, changes = np.empty(widest), np.empty(widest + 1, np.int64)
+    for place in range(len(places)):
+        x, y = places[place, 0], places[place, 1]
+        left = int(np.ceil(x - radius - 0.5))
+        for row in range(int(np.ceil(y - radius - 0.5)), int(np.floor(y + radius + 0.5)) + 1):
+            begin, end = _points_held(x, row - y, radius, points, left, changes)
+            held = 0
+            for column in range(begin, end):
+                held += changes[column]
+                shares[column] = held
+            # Pixels beyond these may be NaN.
+            line, second = one[row, left + begin : left + end], other[row, left + begin : left + end]
+            total = total_second = 0.0
+            for column in range(end - begin):
+                total += shares[begin + column] * line[column]
+                total_second += shares[begin + column] * second[column]
+            sums[0, place] += total / points**2
+            sums[1, place] += total_second / points**2
+
+
+@njit(cache=True, nogil=True)
+def _points_held(x, dy, radius, points, left, changes):  # type: ignore[no-untyped-def]
+    """Write how many more points of a row's pixels, from a left one on, a circle holds than of the pixel before.
+
+    Returns the first of these pixels of which it holds any, and the end, counted from the left one.
+    """
+    changes[:] = 0
+    begin, end, middle = len(changes), 0, (x - left + 0.5) * points - 0.5
+    for step in range(points):
+        across = dy + (step + 0.5) / points - 0.5
+        square = radius * radius - across * across
+        half = np.sqrt(max(square, 0.0)) * points
+        first, last = int(np.ceil(middle - half)), int(np.floor(middle + half))
+        if square > 0.0 and first <= last:
+            begin, end = min(begin, first // points), max(end, last // points + 1)
+            for at, sign in ((first, 1), (last + 1, -1)):
+                changes[at // points] += sign * (points - at % points)
+                changes[at // points + 1] += sign * (at % points)
+    return begin, end
+
+
+@njit(cache=True, nogil=True)
+def _points_in_pixels(radius):  # type: ignore[no-untyped-def]
+    """Return the number of points along each axis of a pixel on the rim."""
+    return int(min(max(np.ceil(SUBPIXELS_RADIUS / radius), FEWEST_SUBPIXELS), SUBPIXELS))
 
 
 class Peaks(NamedTuple):

@@ -10,7 +10,7 @@ from astropy.stats import biweight_scale
 from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
-from cosmosaic.catalog.apertures import circles, sum_apertures
+from cosmosaic.catalog.apertures import sum_clear_circles
 from cosmosaic.catalog.image import Part
 
 DEPTH_DIAMETER_ARCSEC = 0.3
@@ -174,10 +174,10 @@ def _empty_apertures(
     """Sum the same apertures in two images."""
     area = np.pi * radius**2
     clear = places.clear(radius)[: int(places.share * min(EMPTY_APERTURES, EMPTY_PIXELS / area))]
-    sums = sum_apertures(one, other, np.ones(one.shape, bool), circles(clear[:, 0], clear[:, 1], radius))
+    fluxes = sum_clear_circles(one, other, clear, radius)
     rows, columns = np.rint(clear[:, ::-1]).astype(int).T
     error = sky_error[rows, columns].astype(np.float64)
-    return EmptyApertures(sums.flux, error, area), EmptyApertures(sums.variance, error, area)
+    return EmptyApertures(fluxes[0], error, area), EmptyApertures(fluxes[1], error, area)
 
 
 @cache

@@ -190,24 +190,22 @@ def _sky_errors(
 
 def _half_light_radius(sources: Sources, detection: Detection) -> NDArray[np.float64]:
     """Radius in pixels of the circle with half of the Kron aperture's light."""
-    zeros = np.zeros_like(detection.stack)
+    zeros, usable = np.zeros_like(detection.stack), detection.valid | detection.holes
 
-    def light(apertures: Ellipses) -> NDArray[np.float64]:
-        usable = detection.valid | detection.holes
-        return sum_apertures(detection.stack, zeros, usable, apertures, sources.segments, sources.labels).flux
+    def light(apertures: Ellipses, some: NDArray[np.integer]) -> NDArray[np.float64]:
+        return sum_apertures(detection.stack, zeros, usable, apertures, sources.segments, sources.labels[some]).flux
 
-    steps = GROWTH_STEPS[:, None] * sources.kron.semimajor
-    growth = np.array([light(circles(sources.x, sources.y, radius)) for radius in steps])
-    half = 0.5 * light(sources.kron)
-    radii = np.full(half.shape, np.nan)
-    for source, wanted in enumerate(half):
-        above = np.flatnonzero(growth[:, source] > wanted)
-        if wanted > 0 and len(above):
-            last = above[0]
-            first = max(last - 1, 0)
-            low, high = (growth[first, source], growth[last, source]) if last else (0.0, growth[0, source])
-            inner = steps[first, source] if last else 0.0
-            radii[source] = inner + (wanted - low) / (high - low) * (steps[last, source] - inner)
+    half = 0.5 * light(sources.kron, np.arange(len(sources.labels)))
+    radii, below, inner = np.full(half.shape, np.nan), np.zeros_like(half), np.zeros_like(half)
+    left = np.flatnonzero(half > 0)
+    for step in GROWTH_STEPS:
+        outer = step * sources.kron.semimajor[left]
+        within = light(circles(sources.x[left], sources.y[left], outer), left)
+        is_half = within > half[left]
+        share = (half[left] - below[left])[is_half] / (within - below[left])[is_half]
+        radii[left[is_half]] = inner[left][is_half] + share * (outer - inner[left])[is_half]
+        below[left], inner[left] = within, outer
+        left = left[~is_half]
     return radii
 
 

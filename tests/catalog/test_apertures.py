@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from photutils.aperture import CircularAperture, EllipticalAperture, aperture_photometry
 
-from cosmosaic.catalog.apertures import Ellipses, circles, sum_apertures
+from cosmosaic.catalog.apertures import Ellipses, circles, sum_apertures, sum_clear_circles
 
 RANDOM = np.random.default_rng(3)
 SHAPE = (80, 90)
@@ -33,6 +33,26 @@ def test_large_circles_are_as_right_as_small_ones_with_fewer_points_on_their_rim
     sums = sum_apertures(image, image, np.ones(image.shape, bool), circles(x, y, radius))
     exact = aperture_photometry(image, CircularAperture(np.stack([x, y], axis=1), radius))["aperture_sum"]
     assert sums.flux == pytest.approx(np.asarray(exact), rel=0.004)
+
+
+@pytest.mark.parametrize("radius", [0.6, 1.7, 3.5, 10.0, 28.0])
+def test_clear_circles_have_the_sums_of_all_circles_up_to_the_border(radius: float) -> None:
+    first, second = RANDOM.normal(1.0, 0.2, (2, 70, 60)).astype(np.float32)
+    least = radius + 0.01
+    places = RANDOM.uniform(least, [59 - least, 69 - least], (200, 2))
+    places[:2] = [[least, least], [59 - least, 69 - least]]
+    sums = sum_apertures(first, second, np.ones(first.shape, bool), circles(*places.T, radius))
+    clear = sum_clear_circles(first, second, places, radius)
+    assert clear[0] == pytest.approx(sums.flux, rel=1e-12)
+    assert clear[1] == pytest.approx(sums.variance, rel=1e-12)
+
+
+def test_clear_circles_do_not_see_what_is_beyond_them() -> None:
+    image = np.full((40, 40), np.nan, np.float32)
+    y, x = np.indices(image.shape)
+    image[np.hypot(x - 20.3, y - 19.8) < 10.0 + 0.8] = 1.0
+    ((flux,), _) = sum_clear_circles(image, image, np.array([[20.3, 19.8]]), 10.0)
+    assert flux == pytest.approx(np.pi * 100, rel=2e-3)
 
 
 def test_ellipses_sum_as_in_photutils() -> None:
