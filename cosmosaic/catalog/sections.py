@@ -2,14 +2,15 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cosmosaic.catalog.image import Part
 
-OWN_PIXELS = 1500
-"""Side of a section's own part, roughly: windows are divided evenly."""
+PADDED_PIXELS = 2400
+"""Largest side of a section with its margins, which memory grows with: 0.9 GB for four filters."""
 MARGIN_PIXELS = 400
 """Least width of the margin: sources of this extent are measured whole."""
 MULTIPLE = 8
@@ -52,18 +53,23 @@ def sections_of(shape: tuple[int, int], box: int) -> Iterator[Section]:
     box
         Side of the boxes in pixels.
     """
-    unit = int(np.lcm(max(box, 1), MULTIPLE)) if box < OWN_PIXELS else MULTIPLE
+    unit = int(np.lcm(max(box, 1), MULTIPLE)) if box < PADDED_PIXELS - 2 * MARGIN_PIXELS else MULTIPLE
     margin = -(-MARGIN_PIXELS // unit) * unit
-    rows, columns = (_divided(length, unit) for length in shape)
+    rows, columns = (_divided(length, unit, margin) for length in shape)
     for row in rows:
         for column in columns:
             yield Section((row, column), (_grown(row, margin, shape[0]), _grown(column, margin, shape[1])))
 
 
-def _divided(length: int, unit: int) -> list[slice]:
-    """Divide an axis into parts of about equal length: a narrow one costs as much as its wide margins."""
-    side = -(-length // (max(round(length / OWN_PIXELS), 1) * unit)) * unit
-    return [slice(start, min(start + side, length)) for start in range(0, length, side)]
+def _divided(length: int, unit: int, margin: int) -> list[slice]:
+    """Divide an axis into few parts of about equal length: a narrow one costs as much as its wide margins."""
+    for number in count(1):
+        side = -(-length // (number * unit)) * unit
+        parts = [slice(start, min(start + side, length)) for start in range(0, length, side)]
+        padded = (_grown(part, margin, length) for part in parts)
+        if side <= unit or all(part.stop - part.start <= PADDED_PIXELS for part in padded):
+            break
+    return parts
 
 
 def _grown(axis: slice, margin: int, length: int) -> slice:

@@ -134,7 +134,7 @@ def test_the_depth_of_sections_is_that_of_the_whole(tmp_path: Path, monkeypatch:
     sky.add_white_noise()
     mosaic = sky.write(tmp_path / "a_i2d.fits")
     one = measure_depth(mosaic, 3.0, "F150W", "one", tmp_path)
-    monkeypatch.setattr(sections, "OWN_PIXELS", 300)
+    monkeypatch.setattr(sections, "PADDED_PIXELS", 800)
     monkeypatch.setattr(sections, "MARGIN_PIXELS", 100)
     parts = measure_depth(mosaic, 3.0, "F150W", "parts", tmp_path)
     depths = [fits.getdata(made.files["depth"], "DEPTH") for made in (one, parts)]
@@ -157,7 +157,8 @@ def test_an_empty_mosaic_has_no_depth(tmp_path: Path) -> None:
 def test_the_apertures_are_those_of_sections_with_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sky = Scene(shape=(600, 800), sigma=SIGMA)
     sky.wht[:, 200:] = 0.0
-    monkeypatch.setattr(sections, "OWN_PIXELS", 200)
+    monkeypatch.setattr(sections, "PADDED_PIXELS", 620)
+    monkeypatch.setattr(sections, "MARGIN_PIXELS", 200)
     parts = list(sections.sections_of((600, 800), 200))
     shares = covered_shares(sky.write(tmp_path / "a_i2d.fits"), parts)
     assert shares.sum() == pytest.approx(1.0)

@@ -165,7 +165,7 @@ def test_the_stars_of_sections_are_those_of_the_whole(tmp_path: Path, monkeypatc
     sky.add_white_noise()
     mosaic = sky.write(tmp_path / "a_i2d.fits")
     one = make_psf(mosaic, None, 3.0, 1.0, "F150W", "one", tmp_path)
-    monkeypatch.setattr(sections, "OWN_PIXELS", 300)
+    monkeypatch.setattr(sections, "PADDED_PIXELS", 800)
     monkeypatch.setattr(sections, "MARGIN_PIXELS", 100)
     parts = make_psf(mosaic, None, 3.0, 1.0, "F150W", "parts", tmp_path)
     assert one.facts["psf_stars"] == parts.facts["psf_stars"] == 56

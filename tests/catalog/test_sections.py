@@ -27,11 +27,19 @@ def test_every_pixel_belongs_to_one_section_and_boxes_are_whole(shape: tuple[int
     assert (owners == 1).all()
 
 
-@pytest.mark.parametrize(("length", "parts"), [(1500, 1), (2048, 1), (4096, 3), (5200, 3), (9001, 6)])
+@pytest.mark.parametrize(("length", "parts"), [(1500, 1), (2400, 1), (4096, 3), (5200, 4), (8192, 6)])
 def test_windows_are_divided_evenly(length: int, parts: int) -> None:
-    widths = [section.own[1].stop - section.own[1].start for section in sections_of((300, length), 200)]
+    divided = list(sections_of((300, length), 200))
+    widths = [section.own[1].stop - section.own[1].start for section in divided]
     assert len(widths) == parts
     assert max(widths) - min(widths) < parts * 200
+    assert max(section.padded[1].stop - section.padded[1].start for section in divided) <= 2400
+
+
+def test_boxes_that_are_wide_are_sections_themselves() -> None:
+    assert [section.own[1] for section in sections_of((300, 4000), 1200)] == [
+        slice(0, 1200), slice(1200, 2400), slice(2400, 3600), slice(3600, 4000)
+    ]  # fmt: skip
 
 
 def test_sections_give_the_catalogue_of_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -45,7 +53,7 @@ def test_sections_give_the_catalogue_of_one(monkeypatch: pytest.MonkeyPatch, tmp
     psfs = {"F150W": write_psf(psf_of(sky), "F150W", tmp_path / "a_psf.fits")}
     settings = CatalogSettings(background_box_arcsec=1.2)
     whole = measure_sources(mosaics, psfs, settings, "whole", tmp_path).files
-    monkeypatch.setattr(sections, "OWN_PIXELS", 200)
+    monkeypatch.setattr(sections, "PADDED_PIXELS", 520)
     monkeypatch.setattr(sections, "MARGIN_PIXELS", 160)
     parts = measure_sources(mosaics, psfs, settings, "parts", tmp_path).files
     one, many = (read_catalog(files["catalog"]) for files in (whole, parts))

@@ -33,7 +33,7 @@ def test_no_two_filters_are_in_memory_together(monkeypatch: pytest.MonkeyPatch, 
         return image
 
     monkeypatch.setattr(MosaicSet, "read_band", watched)
-    monkeypatch.setattr(sections, "OWN_PIXELS", 150)
+    monkeypatch.setattr(sections, "PADDED_PIXELS", 240)
     monkeypatch.setattr(sections, "MARGIN_PIXELS", 80)
     made = measure_sources(mosaics, psfs, CatalogSettings(background_box_arcsec=1.2), "demo", tmp_path)
     assert made.facts["n_sources"] >= 4
