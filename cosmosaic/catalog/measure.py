@@ -26,6 +26,7 @@ from cosmosaic.catalog.rejected import rejected_labels
 from cosmosaic.catalog.sections import Section, sections_of
 from cosmosaic.catalog.segments import DiskPlane
 from cosmosaic.catalog.sharp import are_sharp
+from cosmosaic.processes.memory import return_freed_memory
 from cosmosaic.steps.result import Made
 from cosmosaic.survey import CatalogSettings
 
@@ -149,6 +150,9 @@ def measure_mosaics(
     for section in sections:
         measured = measure_window(mosaics.read(section.padded), psfs, settings)
         tables.append(_added(measured, section, segments, sum(map(len, tables))))
+        del measured
+        # What one section leaves between its planes adds up: a fifth of the memory after 36 of them.
+        return_freed_memory()
     if not any(map(len, tables)) and not any(_has_data(mosaics.read(section.own)) for section in sections):
         names = ", ".join(path.name for path in mosaics.paths.values())
         raise ValueError(f"{names}: no pixel has finite SCI, positive ERR and positive WHT; the mosaics are empty")
