@@ -173,7 +173,7 @@ def _overlap(dx, dy, cos, sin, major, minor, points):  # type: ignore[no-untyped
 def sum_clear_circles(
     one: NDArray[np.float32], other: NDArray[np.float32], places: NDArray[np.float64], radius: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Sum two images over circles all of whose pixels are usable: the sums of `sum_apertures`, in a third of its time.
+    """Sum two images over circles all of whose pixels are usable: the sums of `sum_apertures`, in half of its time.
 
     Parameters
     ----------
