@@ -1,6 +1,7 @@
 """Planes of a window, the segmentation map among them, which may be larger than memory."""
 
 import tempfile
+import weakref
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -37,6 +38,7 @@ class DiskPlane:
     def __init__(self, shape: tuple[int, int], dtype: type[np.generic], folder: Path) -> None:
         self.shape, self._dtype = shape, np.dtype(dtype)
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - open as long as the plane exists
+        weakref.finalize(self, self._file.close)
         self._file.truncate(self._dtype.itemsize * shape[0] * shape[1])
 
     def __getitem__(self, part: Part | slice) -> NDArray:

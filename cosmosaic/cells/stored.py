@@ -3,6 +3,7 @@
 import os
 import struct
 import tempfile
+import weakref
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -231,6 +232,7 @@ class _TemporaryArrays:
 
     def __init__(self, folder: Path | None) -> None:
         self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115, closed with the last reader
+        weakref.finalize(self, self._file.close)
         self._end = 0
 
     def put(self, array: NDArray[Any]) -> Reader:

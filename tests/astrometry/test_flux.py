@@ -134,6 +134,7 @@ def measure(
     return {one.detector: one for one in solution.scales}, made.files["factors"]
 
 
+@pytest.mark.slow
 def test_detectors_that_agree_are_not_moved(calibrated: list[Path], tmp_path: Path) -> None:
     scales, factors = measure(calibrated, tmp_path / "solved")
     assert set(scales) == {"NRCB1", "NRCB2"}
@@ -144,6 +145,7 @@ def test_detectors_that_agree_are_not_moved(calibrated: list[Path], tmp_path: Pa
     assert {read_factor(path.read_text()) for path in factors.values()} == {1.0}
 
 
+@pytest.mark.slow
 def test_a_wrong_detector_is_brought_onto_the_mean(wrong: list[Path], tmp_path: Path) -> None:
     scales, factors = measure(wrong, tmp_path / "before")
     step = scales["NRCB2"].correction - scales["NRCB1"].correction
@@ -156,6 +158,7 @@ def test_a_wrong_detector_is_brought_onto_the_mean(wrong: list[Path], tmp_path: 
     assert all(abs(one.offset) < 3 * one.error and one.correction == 0.0 for one in after.values())
 
 
+@pytest.mark.slow
 def test_saturated_stars_do_not_count(calibrated: list[Path], tmp_path: Path) -> None:
     """The brightest stars are cut off on one detector, and flagged: its flux scale is as before."""
     (folder := tmp_path / "saturated").mkdir()

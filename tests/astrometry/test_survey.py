@@ -88,6 +88,7 @@ def corrected(survey: Survey, folder: Path, names) -> dict[str, np.ndarray]:
     return found
 
 
+@pytest.mark.slow
 def test_exposures_come_onto_the_catalogue_at_their_epoch(survey: Survey, tmp_path: Path) -> None:
     before = {frame.name: error_mas(survey.cals[frame.name], frame) for frame in survey.frames}
     alignment, made = solve(survey, tmp_path / "solved", survey.request(), survey.catalogue)

@@ -45,6 +45,7 @@ def children(tmp_path_factory):
     return workers.plan_workers(1, None, 600.0, None, environment)
 
 
+@pytest.mark.slow
 @settings(
     max_examples=5,
     deadline=None,

@@ -1,5 +1,6 @@
 """A calibrated exposure is that of the jwst package's own pipelines, to the bit, and so is its header."""
 
+import pytest
 from support.calibrated_twice import different_cards
 
 from cosmosaic.calibrate.references import SIMULATED_CONTEXT
@@ -16,6 +17,7 @@ OURS = {
 """Keywords in which the files may differ."""
 
 
+@pytest.mark.slow
 def test_the_header_and_the_pixels_are_those_of_the_jwst_package(tmp_path):
     write_crds_cache(SETTINGS, tmp_path / "crds")
     environment = {"CRDS_PATH": str(tmp_path / "crds"), "CRDS_CONTEXT": SIMULATED_CONTEXT, "CRDS_READONLY_CACHE": "1"}

@@ -61,6 +61,7 @@ def short(exposures: tuple[Exposure, ...]) -> Exposure:
     return next(one for one in exposures if one.detector == "NRCB1")
 
 
+@pytest.mark.slow
 def test_every_good_reference_file_passes(files: dict[str, Path]) -> None:
     assert len(files) > 8
     for kind, path in files.items():

@@ -26,6 +26,7 @@ def children(tmp_path_factory):
     return workers.plan_workers(1, None, 600.0, None, environment)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reset_noise", [0.0, 20.0])
 def test_the_error_of_one_group_is_its_scatter(children, reset_noise):
     noise, error = workers.run(children, noise_and_error, 1, reset_noise, SKY).result

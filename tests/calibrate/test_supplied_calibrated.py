@@ -53,6 +53,7 @@ def rows(image: NDArray[np.float32], path: Path) -> NDArray[np.floating]:
     return np.nanmean(np.where(good, image, np.nan)[8:-8, 8:-8], axis=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flicker_noise", ["fast", "jwst"])
 def test_its_stripes_go(
     supplied: tuple[Path, NDArray[np.float32]], flicker_noise: Literal["fast", "jwst"], tmp_path: Path

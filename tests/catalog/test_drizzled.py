@@ -117,6 +117,7 @@ def test_light_within_circles_is_that_of_the_stars(
     assert drizzled == pytest.approx(np.mean(measured, axis=1), rel=0.01)
 
 
+@pytest.mark.slow
 def test_the_image_is_turned_as_the_exposures_are(made: tuple[MosaicImage, list[Path], MosaicGrid]) -> None:
     image, crfs, window = made
     rows, columns = image.sci.shape

@@ -42,6 +42,7 @@ def stars() -> tuple[NDArray, Table, Scene]:
     return fluxes, measure(sky), sky
 
 
+@pytest.mark.slow
 def test_every_star_is_found_once(stars: tuple[NDArray, Table, Scene]) -> None:
     _, table, _ = stars
     assert len(table) == len(GRID)
@@ -143,6 +144,7 @@ def test_bright_isolated_stars_have_no_flags(stars: tuple[NDArray, Table, Scene]
     assert not table["flags"].any()
 
 
+@pytest.mark.slow
 def test_errors_are_the_scatter_of_the_fluxes() -> None:
     sky = Scene(shape=(1000, 1000))
     places = [(30.3 + 38 * i, 30.1 + 38 * j) for i in range(25) for j in range(25)]

@@ -156,6 +156,7 @@ def test_psfs_of_different_and_small_images_are_matched(tmp_path: Path) -> None:
     assert cut.within(5.0) == pytest.approx(cut.within(cut.reach_arcsec))
 
 
+@pytest.mark.slow
 def test_the_stars_of_sections_are_those_of_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sky = Scene(shape=(900, 1000), psf=interpolated(model_psf("F150W", SCALE, 1.0).image, SCALE))
     # Some of them where sections meet.

@@ -1,5 +1,7 @@
 """A window larger than memory: one filter at a time, and the segmentation map on disk."""
 
+import gc
+import warnings
 import weakref
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from cosmosaic.survey import CatalogSettings
 BANDS = ("F150W", "F277W", "F444W")
 
 
+@pytest.mark.slow
 def test_no_two_filters_are_in_memory_together(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     sky = Scene(shape=(300, 260))
     for x, y in ((50, 50), (150, 50), (50, 150), (150, 250)):
@@ -49,3 +52,13 @@ def test_a_map_keeps_what_was_written_to_its_parts(tmp_path: Path) -> None:
         stored[part] = numbers[part]
     np.testing.assert_array_equal(stored[35:45], numbers[35:45])
     np.testing.assert_array_equal(stored[slice(20, 60), slice(5, 30)], numbers[20:60, 5:30])
+
+
+def test_the_file_of_a_map_is_closed_with_it(tmp_path: Path) -> None:
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        stored = DiskPlane((70, 50), np.int32, tmp_path)
+        assert not stored[:].any()
+        del stored
+        gc.collect()
+    assert [str(each.message) for each in told] == []

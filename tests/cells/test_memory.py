@@ -77,6 +77,7 @@ def taken_by_a_new_process(step, folder) -> float:
         workers.stop_workers()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step_of", [sky, verdict])
 def test_what_is_asked_for_is_a_little_more_than_what_is_taken(cells, step_of, tmp_path):
     step = step_of(cells)

@@ -1,5 +1,7 @@
 """Exposures that stay in their files: what is measured in them is the same, and few are held at a time."""
 
+import gc
+import warnings
 import weakref
 from pathlib import Path
 
@@ -147,6 +149,14 @@ def test_changed_exposures_are_kept_outside_of_memory_bit_for_bit(paths, tmp_pat
             np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
     # The temporary files have no name that could be left behind.
     assert not list(tmp_path.iterdir())
+
+
+def test_temporary_files_are_closed_with_their_last_reader(paths, tmp_path):
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        without_patterns(read_cells(list(paths.values()), GRID, tmp_path), {})
+        gc.collect()
+    assert [str(each.message) for each in told] == []
 
 
 def test_a_file_without_cells_is_an_error_that_names_it(paths, tmp_path):

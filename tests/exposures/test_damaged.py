@@ -40,6 +40,7 @@ def accepted(path: Path) -> bool:
     return True
 
 
+@pytest.mark.slow
 def test_damage_is_told_by_name_or_harmless(cal: Path, tmp_path: Path) -> None:
     path, taken = tmp_path / cal.name, []
     for seed in range(60):

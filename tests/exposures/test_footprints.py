@@ -136,6 +136,7 @@ POINTING = {
 }
 
 
+@pytest.mark.slow
 def test_the_nominal_footprint_holds_every_real_exposure() -> None:
     real("wcs/*.asdf")
     warnings.simplefilter("ignore", asdf.exceptions.AsdfPackageVersionWarning)

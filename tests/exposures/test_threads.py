@@ -26,6 +26,7 @@ def threads_alternate_often() -> Iterator[None]:
     sys.setswitchinterval(interval)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("threads_alternate_often")
 def test_threads_do_not_disturb_each_other(tmp_path: Path) -> None:
     frame = plan_exposures(SIMULATION)[0]

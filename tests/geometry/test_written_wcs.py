@@ -168,6 +168,7 @@ def headers_that_were_left_behind(info: dict[str, object]) -> Iterator[fits.Head
     yield linear
 
 
+@pytest.mark.slow
 def test_an_exposure_gets_the_fits_wcs_of_its_gwcs(trees: list[Path]) -> None:
     warnings.simplefilter("ignore", asdf.exceptions.AsdfPackageVersionWarning)
     for path in trees[::7]:

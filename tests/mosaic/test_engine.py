@@ -135,6 +135,7 @@ def resampled(crf: list[Path], window: MosaicGrid, folder: Path, **options: Any)
     return resample.resample_many_to_one()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weight_type", ["ivm", "exptime"])
 def test_given_the_same_flags_the_pixels_are_those_of_jwst(
     weight_type: str,
@@ -204,6 +205,7 @@ def test_the_order_of_the_exposures_does_not_matter(
     assert again.read_bytes() == mosaic.read_bytes()
 
 
+@pytest.mark.slow
 def test_equal_work_gives_equal_bytes_in_another_process(
     frames: list[Path], levels: dict[str, float], window: MosaicGrid, mosaic: Path, tmp_path: Path
 ) -> None:

@@ -67,6 +67,7 @@ def blocks(image: np.ndarray) -> np.ndarray:
     return sums[np.isfinite(sums)]
 
 
+@pytest.mark.slow
 def test_weights_by_sky_and_read_noise_are_as_deep_as_the_exposures_allow(uneven: list[Path], tmp_path: Path) -> None:
     scatter = {
         weight: mad_std(blocks(mosaic_of(uneven, tmp_path / weight, weight_type=weight)["SCI"]))

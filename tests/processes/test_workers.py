@@ -130,6 +130,7 @@ def test_calls_whose_memory_exceeds_the_whole_run_one_after_the_other(two, tmp_p
             call.result()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("needed_gb", "together"), [(1.4, 4), (None, 2), (2.0, 3)])
 def test_as_many_calls_are_at_work_as_the_memory_that_they_need_allows(tmp_path, needed_gb, together):
     plan = workers.plan_workers(4, 6.0, 60.0, None, {})

@@ -65,6 +65,7 @@ def sharpness(folder, light=None, band="F277W", **changes):
     return QTable.read(made.files["table"]), made.facts
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::asdf.exceptions.AsdfBlockIndexWarning")
 @pytest.mark.parametrize(("error_mas", "states"), [(0.0, {"pass"}), (10.0, {"warn", "fail"})])
 def test_stars_are_wider_where_exposures_are_offset(error_mas, states, tmp_path):
@@ -87,6 +88,7 @@ def nebula(arcsec):
     return 1.0 + np.sin(3.0 * arcsec[..., 0]) * np.cos(2.1 * arcsec[..., 1])
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::asdf.exceptions.AsdfBlockIndexWarning")
 @pytest.mark.parametrize(
     ("changes", "states"),

@@ -73,6 +73,7 @@ def measured(cells: dict[str, Path], request: SkyRequest, folder: Path) -> tuple
     return Table.read(made.files["table"], format="ascii.ecsv"), set(made.files["exposures"])
 
 
+@pytest.mark.slow
 def test_an_added_exposure_gets_the_level_that_all_exposures_give_it(strip, tmp_path):
     cells, levels, footprints = strip
     asked = SkyRequest(method="overlap", slow_stripes=True, grid=GRID)

@@ -317,6 +317,7 @@ def test_a_template_may_be_in_any_unit_with_a_pedestal_and_be_unknown_somewhere(
     np.testing.assert_array_equal(taken[:, SIDE - 96 + BLOCK :], 0.0)
 
 
+@pytest.mark.slow
 def test_a_binned_template_of_a_full_frame_is_that_of_its_blocks(tmp_path):
     exposure = datamodels.ImageModel((2048, 2048))
     exposure.err, exposure.dq = np.full((2048, 2048), RMS), np.zeros((2048, 2048), np.uint32)
