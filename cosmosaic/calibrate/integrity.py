@@ -16,6 +16,7 @@ from cosmosaic.calibrate.gain import FITS_MAGIC, GZIP_MAGIC
 
 LARGEST_REFERENCE_BYTES = 8e9
 """Larger than any reference file of NIRCam, unpacked."""
+PIECE_BYTES = 1 << 24
 ANY = {"", "ANY", "N/A", "GENERIC"}
 UNREADABLE = (
     OSError, ValueError, TypeError, LookupError, EOFError, ArithmeticError, zlib.error, fits.VerifyError,
@@ -90,8 +91,11 @@ def _unpacked(path: Path) -> Iterator[BinaryIO]:
             return
         if not begin.startswith(GZIP_MAGIC):
             raise ValueError("it is neither plain FITS nor gzipped FITS")
+        content = io.BytesIO()
         with gzip.open(stream) as packed:
-            content = packed.read(int(LARGEST_REFERENCE_BYTES))
-            if packed.read(1):
-                raise ValueError("it unpacks to more bytes than a reference file can have")
-        yield io.BytesIO(content)
+            # Piece by piece: to ask for as many bytes as there may be takes memory for all of them at once.
+            while piece := packed.read(PIECE_BYTES):
+                content.write(piece)
+                if content.tell() > LARGEST_REFERENCE_BYTES:
+                    raise ValueError("it unpacks to more bytes than a reference file can have")
+        yield content

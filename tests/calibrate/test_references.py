@@ -9,9 +9,12 @@ import pytest
 from astropy.io import fits
 
 from cosmosaic.calibrate import references
+from cosmosaic.calibrate.gain import GZIP_MAGIC
 from cosmosaic.calibrate.integrity import fault_of
 from cosmosaic.calibrate.references import crds_environment, resolve_references
 from cosmosaic.exposures.exposure import describe_exposure
+from cosmosaic.processes import workers
+from cosmosaic.processes.plan import LEAST_GB
 from cosmosaic.records import Exposure
 from cosmosaic.simulate.plan import plan_exposures
 from cosmosaic.simulate.references import CRDS_CONTEXT, write_crds_cache
@@ -69,6 +72,19 @@ def test_every_good_reference_file_passes(files: dict[str, Path]) -> None:
     assert fault_of(path.with_name("none.fits"), kind, "NRCB1") == "is not there"
 
 
+def test_packed_files_are_checked_within_the_memory_of_the_smallest_child(
+    survey: tuple[Path, tuple[Exposure, ...]], files: dict[str, Path]
+) -> None:
+    cache, exposures = survey
+    assert any(path.read_bytes().startswith(GZIP_MAGIC) for path in files.values())
+    environment = {"CRDS_PATH": str(cache), "CRDS_CONTEXT": CRDS_CONTEXT}
+    plan = workers.plan_workers(1, LEAST_GB, 600.0, None, environment)
+    try:
+        assert workers.run(plan, resolve_references, exposures).result.missing == {}
+    finally:
+        workers.stop_workers()
+
+
 def cut(path: Path) -> None:
     content = path.read_bytes()
     path.write_bytes(content[: len(content) * 2 // 3])
@@ -76,7 +92,7 @@ def cut(path: Path) -> None:
 
 def cut_unpacked(path: Path) -> None:
     content = path.read_bytes()
-    plain = gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
+    plain = gzip.decompress(content) if content.startswith(GZIP_MAGIC) else content
     path.write_bytes(plain[: len(plain) // 2])
 
 
