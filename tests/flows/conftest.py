@@ -1,13 +1,25 @@
 """Fixtures: one Prefect server, and a survey of three small exposures."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from unittest import mock
 
 import pytest
 from prefect.testing.utilities import prefect_test_harness
 from support.small_survey import SIMULATION, SmallSurvey, new_survey
 
+from cosmosaic.processes import workers
 from cosmosaic.survey import Survey
 from flows.simulate import simulate
+from tasks.runtime import report
+
+
+@pytest.fixture(scope="session", autouse=True)
+def children_that_stay():
+    """Child processes that outlive a run of this process, so that the next one need not import jwst again."""
+    with mock.patch.object(report, "workers", SimpleNamespace(**{**vars(workers), "stop_workers": lambda: None})):
+        yield
+    workers.stop_workers()
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from astropy.io import fits
 from astropy.table import QTable
-from support.small_survey import BAND, new_survey
+from support.small_survey import BAND, SmallSurvey, new_survey
 
 from cosmosaic.calibrate.engine import KEYWORD
 
@@ -73,9 +73,9 @@ def test_count_rates_are_published_where_asked_for_and_written_nowhere_else(cali
 def test_a_count_rate_that_is_supplied_gives_the_same_exposure_as_its_ramp(calibrated, prefect_server, tmp_path):
     """And the exposure is the same whether its count rate is published or not."""
     made, _ = calibrated
-    other = new_survey(made.folder, tmp_path)
-    for ramp, rate in zip(other.frames, rates_of(made), strict=True):
-        ramp.unlink()
+    other = SmallSurvey(tmp_path, made.crds)
+    other.raw.mkdir()
+    for rate in rates_of(made):
         shutil.copy(rate, other.raw)
     observed = other.run()
     assert observed.state == "Completed"

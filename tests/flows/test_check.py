@@ -112,6 +112,7 @@ class TestOfExposures:
         assert sorted(small.folder.glob("*")) == before
 
     def test_references_that_crds_does_not_have_are_an_error(self, small):
+        small.copy_references()
         for mapping in (small.crds / "mappings").rglob("*flat*.rmap"):
             mapping.unlink()
         survey = small.survey(references={"crds_server_url": "https://serverless.invalid"})
@@ -120,6 +121,7 @@ class TestOfExposures:
         assert "CRDS has no reference files for" in missing
 
     def test_reference_files_that_are_not_here_are_named(self, small):
+        small.copy_references()
         (dark,) = (small.crds / "references").rglob("*dark*.fits")
         dark.unlink()
         needs = look_ahead(small.survey(references={"crds_server_url": "https://serverless.invalid"}))

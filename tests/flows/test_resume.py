@@ -13,6 +13,7 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
+from unittest import mock
 
 import pandas as pd
 import psutil
@@ -23,6 +24,8 @@ from support.small_survey import BAND, new_survey
 from support.source_ids import different_but_for_ids
 
 import flows.mosaic
+from cosmosaic.processes import workers
+from tasks.runtime import report
 
 ROOT = Path(__file__).parents[2]
 KILLS = int(os.environ.get("COSMOSAIC_KILLS", "2"))
@@ -33,6 +36,13 @@ STARTING_S = 6.0
 """Before this the flow has not begun: nothing can be lost."""
 
 pytestmark = [pytest.mark.slow, pytest.mark.server]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def children_end_with_their_run():
+    workers.stop_workers()
+    with mock.patch.object(report, "workers", workers):
+        yield
 
 
 @pytest.fixture(scope="module")

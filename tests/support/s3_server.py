@@ -4,6 +4,7 @@ It refuses wrong keys, honours conditional writes and checks checksums, which th
 It is installed into an environment of its own, once.
 """
 
+import fcntl
 import socket
 import subprocess
 import sys
@@ -112,10 +113,12 @@ class S3Server:
 def install(folder: Path) -> Path:
     """Return the programs' folder of an environment with the server, made on the first call."""
     programs = folder / "venv" / "bin"
-    if not (folder / "installed").exists():
-        subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder / "venv")], check=True)
-        subprocess.run([str(programs / "pip"), "install", "--quiet", *PACKAGES], check=True)
-        (folder / "installed").touch()
+    with (folder / "lock").open("w") as lock:  # sessions at once install it once
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "installed").exists():
+            subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder / "venv")], check=True)
+            subprocess.run([str(programs / "pip"), "install", "--quiet", *PACKAGES], check=True)
+            (folder / "installed").touch()
     return programs
 
 

@@ -17,6 +17,9 @@ SIMULATION = SimulationSettings(
     detectors=("NRCBLONG",), filter_pairs=(FilterPair(short="F150W", long=BAND),), subarray="SUB160", groups=3
 )
 
+LAPTOP_GB = 6.0
+"""Memory for the child processes of a run: what a laptop with 8 GB has."""
+
 
 @dataclass(frozen=True)
 class Observed:
@@ -32,18 +35,16 @@ class Observed:
 
 @dataclass
 class SmallSurvey:
-    """A survey with raw exposures and reference files of its own, which a test may change."""
+    """A survey with raw exposures of its own, which a test may change."""
 
     folder: Path
+    crds: Path
+    """Reference files, which surveys share: the processes that have read them then serve the next run, too."""
     settings: dict = field(default_factory=dict)
 
     @property
     def raw(self) -> Path:
         return self.folder / "raw"
-
-    @property
-    def crds(self) -> Path:
-        return self.folder / "crds"
 
     @property
     def products(self) -> Path:
@@ -58,12 +59,15 @@ class SmallSurvey:
         return sorted(self.raw.glob("*_uncal.fits"))
 
     def survey(self, **changes) -> Survey:
-        references = {"crds_path": str(self.crds), "crds_context": SIMULATED_CONTEXT}
-        changed = ReferenceSettings(**(references | changes.pop("references", {})))
-        return Survey(
-            name="small", store=str(self.folder / "own"), raw=str(self.raw), references=changed,
-            **{**self.settings, **changes},
-        )  # fmt: skip
+        settings = self.settings | changes
+        resources = {"memory_gb": LAPTOP_GB} | settings.pop("resources", {})
+        references = {"crds_path": str(self.crds), "crds_context": SIMULATED_CONTEXT} | settings.pop("references", {})
+        places = {"name": "small", "store": str(self.folder / "own"), "raw": str(self.raw)}
+        return Survey(**places, references=ReferenceSettings(**references), resources=resources, **settings)
+
+    def copy_references(self) -> None:
+        """Give the survey reference files of its own, which a test may change."""
+        self.crds = shutil.copytree(self.crds, self.folder / "crds")
 
     def settings_file(self) -> Path:
         """Write the settings of the survey; return the file."""
@@ -102,7 +106,9 @@ def observe(survey: Survey, flow: Flow = mosaic) -> Observed:
 
 
 def new_survey(simulated: Path, folder: Path) -> SmallSurvey:
-    """Copy exposures and reference files as somebody else's data: without checksums beside them."""
-    for part in ("raw", "crds"):
-        shutil.copytree(simulated / part, folder / part, ignore=shutil.ignore_patterns(".*"))
-    return SmallSurvey(folder)
+    """Copy exposures as somebody else's data: without checksums beside them, as the reference files have none."""
+    unmarked, crds = shutil.ignore_patterns(".*"), simulated / "unmarked" / "crds"
+    shutil.copytree(simulated / "raw", folder / "raw", ignore=unmarked)
+    if not crds.exists():
+        shutil.copytree(simulated / "crds", crds, ignore=unmarked)
+    return SmallSurvey(folder, crds)
