@@ -17,6 +17,7 @@ from cosmosaic.calibrate.gain import FITS_MAGIC, GZIP_MAGIC
 LARGEST_REFERENCE_BYTES = 8e9
 """Larger than any reference file of NIRCam, unpacked."""
 PIECE_BYTES = 1 << 24
+"""Unpacked at a time."""
 ANY = {"", "ANY", "N/A", "GENERIC"}
 UNREADABLE = (
     OSError, ValueError, TypeError, LookupError, EOFError, ArithmeticError, zlib.error, fits.VerifyError,
